@@ -1,0 +1,2 @@
+//! The `gray` binary.
+fn main() {}

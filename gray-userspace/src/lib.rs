@@ -1,0 +1,4 @@
+//! The control half of gray: one library and the `gray` binary.
+#![deny(unsafe_code)]
+
+pub mod model;

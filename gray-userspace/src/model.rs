@@ -1,0 +1,282 @@
+//! The validated policy: what the document means, with every name resolved and every limit checked.
+//! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Transport protocol of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    Tcp,
+    Udp,
+}
+
+/// One address that clients dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listener {
+    pub addr: SocketAddr,
+    pub proto: Proto,
+}
+
+/// What can be known about a client. The built-in kinds; named claims (headers and the like) join later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimKind {
+    /// The client's address.
+    Source,
+    /// `SO_MARK` / skb mark.
+    Mark,
+    /// DSCP, 0..=63.
+    Dscp,
+    /// The caller's workload: its cgroup, labelled by `gray workload set`.
+    Workload,
+}
+
+/// NAT mode of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nat {
+    /// The client's address is kept, replies pass the node.
+    #[default]
+    Dnat,
+}
+
+/// What happens to a client of whom no `identify` claim is present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMissing {
+    #[default]
+    Stable,
+    Deny,
+}
+
+/// One server of a service and its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Unique in the service; default: the address as written.
+    pub id: String,
+    pub address: SocketAddr,
+    /// `version`, `region`, `zone`, `env`, `group`: whatever was given.
+    pub meta: BTreeMap<MetaKey, String>,
+    /// 1..=1000, default 100.
+    pub weight: u16,
+}
+
+/// A metadata key that selectors may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetaKey {
+    Version,
+    Region,
+    Zone,
+    Env,
+    Group,
+    Id,
+}
+
+/// Instances whose metadata equal every given pair. `Display` is canonical: `version=2.0,zone=z1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Selector(pub BTreeMap<MetaKey, String>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    pub listen: Vec<Listener>,
+    /// In order: the first that is present is the identity. Never empty.
+    pub identify: Vec<ClaimKind>,
+    pub on_missing: OnMissing,
+    pub nat: Nat,
+    pub instances: Vec<Instance>,
+    pub stable: Selector,
+}
+
+/// A set of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cohort {
+    pub name: String,
+    pub body: CohortBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CohortBody {
+    /// An explicit list, as the document gives it; `gray cohort add|remove|load` edits live on top of it.
+    /// Canonical texts: addresses and prefixes as `IpAddr`/`IpNet` print, numbers in decimal.
+    List { of: ClaimKind, ids: BTreeSet<String> },
+    /// `basis_points` of 10 000 buckets of the identity (`of: None`) or of one claim.
+    Percent { of: Option<ClaimKind>, basis_points: u16, salt: String },
+}
+
+/// When a route applies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Cohort(String),
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+    Not(Box<Condition>),
+}
+
+/// (service, condition) -> weighted subsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Stable name: given, or made from service, condition and target. Counters follow it over revisions.
+    pub name: String,
+    /// `None`: every service.
+    pub service: Option<String>,
+    /// `None`: everybody (the weight step of the order).
+    pub when: Option<Condition>,
+    /// Never empty; weights sum to 10 000 basis points (one arm: 10 000).
+    pub to: Vec<Arm>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arm {
+    pub subset: Selector,
+    pub basis_points: u16,
+}
+
+/// A whole policy, valid by construction of `config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub services: Vec<Service>,
+    pub cohorts: Vec<Cohort>,
+    /// In document order; the order decides ties.
+    pub routes: Vec<Route>,
+}
+
+/// A member of a list cohort, parsed for its claim kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Member<'a> {
+    /// One address or a prefix.
+    Net(IpNet),
+    /// Mark or DSCP.
+    Number(u32),
+    /// Workload name.
+    Text(&'a str),
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not {expected}")]
+pub struct MemberError {
+    pub text: String,
+    pub expected: &'static str,
+}
+
+/// Reads one list entry as its claim kind wants it. Addresses become host prefixes (/32, /128); host bits are cut.
+pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError> {
+    let bad = |expected| MemberError { text: text.chars().take(64).collect(), expected };
+    match of {
+        ClaimKind::Source => text
+            .parse::<IpNet>()
+            .map(|n| Member::Net(n.trunc()))
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.into())))
+            .map_err(|_| bad("an address or a prefix like 198.18.7.0/24")),
+        ClaimKind::Mark => number(text).map(Member::Number).ok_or_else(|| bad("a mark, 0 to 4294967295 or 0x..")),
+        ClaimKind::Dscp => number(text)
+            .filter(|n| *n < 64)
+            .map(Member::Number)
+            .ok_or_else(|| bad("a DSCP value, 0 to 63")),
+        ClaimKind::Workload => {
+            let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
+            if ok { Ok(Member::Text(text)) } else { Err(bad("a workload name, 1 to 64 characters, no spaces")) }
+        }
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The canonical text of a list entry: how it is stored, shown and compared.
+pub fn canonical_member(of: ClaimKind, text: &str) -> Result<String, MemberError> {
+    Ok(match parse_member(of, text)? {
+        Member::Net(n) if n.prefix_len() == n.max_prefix_len() => n.addr().to_string(),
+        Member::Net(n) => n.to_string(),
+        Member::Number(n) => n.to_string(),
+        Member::Text(t) => t.to_string(),
+    })
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// `198.18.1.100:80`, `[fd00::1]:53/udp`: the form the document uses.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.proto {
+            Proto::Tcp => write!(f, "{}", self.addr),
+            Proto::Udp => write!(f, "{}/udp", self.addr),
+        }
+    }
+}
+
+impl MetaKey {
+    pub const ALL: [Self; 6] = [Self::Version, Self::Region, Self::Zone, Self::Env, Self::Group, Self::Id];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Region => "region",
+            Self::Zone => "zone",
+            Self::Env => "env",
+            Self::Group => "group",
+            Self::Id => "id",
+        }
+    }
+}
+
+impl ClaimKind {
+    pub const ALL: [Self; 4] = [Self::Source, Self::Mark, Self::Dscp, Self::Workload];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Mark => "mark",
+            Self::Dscp => "dscp",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (k, v)) in self.0.iter().enumerate() {
+            write!(f, "{}{}={v}", if i > 0 { "," } else { "" }, k.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl Selector {
+    pub fn matches(&self, i: &Instance) -> bool {
+        self.0.iter().all(|(k, want)| match k {
+            MetaKey::Id => i.id == *want,
+            _ => i.meta.get(k) == Some(want),
+        })
+    }
+}
+
+impl Policy {
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|s| s.name == name)
+    }
+
+    pub fn cohort(&self, name: &str) -> Option<&Cohort> {
+        self.cohorts.iter().find(|c| c.name == name)
+    }
+}

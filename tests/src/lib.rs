@@ -1,0 +1,1 @@
+//! The lab: namespaces, veth, cgroups, servers and clients as guards.
