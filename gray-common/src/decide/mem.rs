@@ -1,0 +1,111 @@
+//! The tables in memory: what the compiler's writes mean, for tests, for the fake data path and for `explain`
+//! (which fills them from the kernel). Host only.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use super::Tables;
+use crate::{
+    limits,
+    wire::{
+        Addr, Class, Control, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset, Versioned,
+        Weighted,
+    },
+};
+
+/// Every policy table, keyed as the kernel's are. Banked arrays are indexed by `bank * size + index`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemTables {
+    pub control: Control,
+    pub listeners: BTreeMap<ListenerKey, Versioned>,
+    pub identities: BTreeMap<u64, Versioned>,
+    pub prefixes: BTreeMap<PrefixKey, Versioned>,
+    pub services: BTreeMap<u32, Service>,
+    pub rules: BTreeMap<u32, Rule>,
+    pub weighted: BTreeMap<u32, Box<Weighted>>,
+    pub subsets: BTreeMap<u32, Subset>,
+    pub arena: BTreeMap<u32, u32>,
+    pub instances: BTreeMap<u32, Instance>,
+    pub classes: BTreeMap<u32, Class>,
+}
+
+/// One epoch's view of the tables, recording the trail of rules.
+#[derive(Debug)]
+pub struct View<'a> {
+    tables: &'a MemTables,
+    epoch: u64,
+    /// (position in the service's scan, rule id, matched).
+    pub trail: RefCell<Vec<(u32, u16, bool)>>,
+}
+
+impl MemTables {
+    /// The view of the active epoch.
+    pub fn view(&self) -> View<'_> {
+        self.view_at(self.control.epoch)
+    }
+
+    pub fn view_at(&self, epoch: u64) -> View<'_> {
+        View { tables: self, epoch, trail: RefCell::default() }
+    }
+}
+
+impl View<'_> {
+    pub fn listener(&self, key: &ListenerKey) -> ListenerValue {
+        ListenerValue(self.tables.listeners.get(key).map_or(0, |v| v.at(self.epoch)))
+    }
+
+    fn banked(&self, index: u32, size: u32) -> u32 {
+        (self.epoch & 1) as u32 * size + index
+    }
+}
+
+impl Tables for View<'_> {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.tables.services.get(&self.banked(index, limits::SERVICES))
+    }
+
+    fn rule(&self, index: u32) -> Option<&Rule> {
+        self.tables.rules.get(&self.banked(index, limits::RULES))
+    }
+
+    fn identity(&self, hash: u64) -> Option<Versioned> {
+        self.tables.identities.get(&hash).copied()
+    }
+
+    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+        let addr_bits = u128::from_be_bytes(addr.0);
+        (0..=128u32).rev().find_map(|bits| {
+            let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+            let key = PrefixKey { bits, addr: Addr((addr_bits & mask).to_be_bytes()) };
+            self.tables.prefixes.get(&key).copied()
+        })
+    }
+
+    fn class(&self, index: u32) -> Option<&Class> {
+        self.tables.classes.get(&index)
+    }
+
+    fn owner(&self, weighted: u32, bucket: u16) -> Option<u32> {
+        let w = self.tables.weighted.get(&self.banked(weighted, limits::WEIGHTED))?;
+        w.arms.get(usize::from(*w.owner.get(usize::from(bucket))?)).copied()
+    }
+
+    fn subset(&self, index: u32) -> Option<&Subset> {
+        self.tables.subsets.get(&self.banked(index, limits::SUBSETS))
+    }
+
+    fn slot(&self, index: u32) -> Option<u32> {
+        self.tables.arena.get(&index).copied()
+    }
+
+    fn instance(&self, index: u32) -> Option<&Instance> {
+        self.tables.instances.get(&index)
+    }
+
+    fn looked_at(&self, index: u32, rule: &Rule, matched: bool) {
+        self.trail.borrow_mut().push((index, rule.id, matched));
+    }
+}

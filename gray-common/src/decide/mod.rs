@@ -1,0 +1,184 @@
+//! The decision: where does this connection go? Pure, the same on every path, on the host, in tests and in
+//! `gray explain`. It is the only place that answers.
+//!
+//! Order: explicit identity > condition > weight > default (stable), then failover when the subset is empty, then
+//! the instance. Any missing table entry leaves the traffic alone.
+
+pub mod bucket;
+pub mod claims;
+#[cfg(any(test, feature = "user"))]
+pub mod mem;
+pub mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use bucket::bucket;
+pub use claims::{Claim, Claims};
+pub use rules::{Members, Precedence};
+
+use crate::{
+    Reason,
+    hash::mix,
+    limits,
+    wire::{ARM_STABLE, Addr, Class, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset, Table, Versioned},
+};
+
+/// The lookups that a decision needs, over the tables of one epoch.
+pub trait Tables {
+    fn epoch(&self) -> u64;
+    fn service(&self, index: u32) -> Option<&Service>;
+    fn rule(&self, index: u32) -> Option<&Rule>;
+    fn identity(&self, hash: u64) -> Option<Versioned>;
+    fn prefix(&self, addr: &Addr) -> Option<Versioned>;
+    fn class(&self, index: u32) -> Option<&Class>;
+    /// Subset that owns a bucket of a weighted table.
+    fn owner(&self, weighted: u32, bucket: u16) -> Option<u32>;
+    fn subset(&self, index: u32) -> Option<&Subset>;
+    /// Instance number in a slot of the arena.
+    fn slot(&self, index: u32) -> Option<u32>;
+    fn instance(&self, index: u32) -> Option<&Instance>;
+    /// Called for every rule that is looked at: the trail of `explain`. Free where not implemented.
+    #[inline(always)]
+    fn looked_at(&self, _index: u32, _rule: &Rule, _matched: bool) {}
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub listener: ListenerValue,
+    pub claims: &'a Claims,
+    /// The source address, when known: what prefixes are matched against.
+    pub source: Option<&'a Addr>,
+    pub is_v4: bool,
+    /// Spreads connections of one arm over instances, and decides weights where no identity is known.
+    pub seed: u64,
+}
+
+/// No bucket took part.
+pub const NO_BUCKET: u16 = u16::MAX;
+
+/// A decision. Small enough for registers and a little stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    pub identity: u64,
+    pub instance: Instance,
+    /// Service id and rule id as the counters know them; rule 0: default.
+    pub service: u16,
+    pub rule: u16,
+    pub bucket: u16,
+    /// `Reason` code.
+    pub reason: u8,
+    pub arm: u8,
+}
+
+/// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Steer(Decision),
+    Stay(Decision),
+    Pass(Reason),
+}
+
+/// Decides where a new connection to a listener goes.
+#[inline(always)]
+pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
+    let Some(index) = r.listener.service() else { return Verdict::Pass(Reason::NotManaged) };
+    let Some(service) = t.service(index) else { return Verdict::Pass(Reason::TableHole) };
+    let identity = r.claims.identity(&service.identify);
+    let Some(members) = members(t, service, r) else { return Verdict::Pass(Reason::TableHole) };
+
+    let mut out = Decision {
+        identity: identity.unwrap_or(0),
+        service: service.id,
+        bucket: NO_BUCKET,
+        reason: Reason::Default as u8,
+        ..Decision::default()
+    };
+    let mut subset = service.stable_subset;
+    let mut i = 0;
+    while i < limits::RULES_PER_SERVICE {
+        if i >= u32::from(service.rules) {
+            break;
+        }
+        let Some(rule) = t.rule(service.first_rule + i) else { return Verdict::Pass(Reason::TableHole) };
+        let matched = rules::matches(rule, &members, r.claims, identity);
+        t.looked_at(i, rule, matched);
+        if matched {
+            out.rule = rule.id;
+            out.reason = Precedence::reason(rule.precedence) as u8;
+            if rule.weighted != 0 {
+                out.bucket = bucket(identity.unwrap_or(r.seed), rule.salt);
+                let Some(s) = t.owner(rule.target, out.bucket) else { return Verdict::Pass(Reason::TableHole) };
+                subset = s;
+            } else {
+                subset = rule.target;
+            }
+            break;
+        }
+        i += 1;
+    }
+    arrive(t, r, out, subset, service.stable_subset)
+}
+
+/// From the subset to the instance, with failover to stable.
+#[inline(always)]
+fn arrive<T: Tables>(t: &T, r: &Request<'_>, mut out: Decision, subset: u32, stable: u32) -> Verdict {
+    let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
+    if arm.1.len == 0 && subset != stable {
+        let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
+        arm = s;
+        out.reason = Reason::Failover as u8;
+    }
+    let (which, table) = arm;
+    out.arm = which as u8;
+    if which == ARM_STABLE && r.listener.is_self() {
+        return Verdict::Stay(out);
+    }
+    if table.len == 0 {
+        return Verdict::Pass(Reason::NoInstance);
+    }
+    // Another mix than the buckets': the choice inside an arm must not follow the choice of the arm.
+    let slot = (mix(r.seed ^ 0x7361_6d65_2061_726d) % u64::from(table.len)) as u32;
+    let Some(number) = t.slot(table.offset + slot) else { return Verdict::Pass(Reason::TableHole) };
+    match t.instance(number) {
+        Some(i) if i.live != 0 => {
+            out.instance = *i;
+            Verdict::Steer(out)
+        }
+        _ => Verdict::Pass(Reason::TableHole),
+    }
+}
+
+#[inline(always)]
+fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<(u32, Table)> {
+    t.subset(subset).map(|s| (s.arm, if is_v4 { s.v4 } else { s.v6 }))
+}
+
+/// Every explicit list that some claim of this client is on; `None`: a table hole.
+#[inline(always)]
+fn members<T: Tables>(t: &T, service: &Service, r: &Request<'_>) -> Option<Members> {
+    let mut m = Members::default();
+    if service.list_kinds == 0 {
+        return Some(m);
+    }
+    let epoch = t.epoch();
+    let mut i = 0;
+    while i < limits::CLAIMS {
+        let c = &r.claims.items[i];
+        if c.kind != 0
+            && service.list_kinds & 1 << (c.kind & 31) != 0
+            && let Some(v) = t.identity(c.hash)
+        {
+            m.add(t.class(v.at(epoch))?);
+        }
+        i += 1;
+    }
+    if service.flags & SERVICE_PREFIXES != 0
+        && let Some(a) = r.source
+        && let Some(v) = t.prefix(a)
+    {
+        m.add(t.class(v.at(epoch))?);
+    }
+    Some(m)
+}

@@ -1,0 +1,258 @@
+//! The decision as a table of cases and as promises that must hold for every identity.
+
+use proptest::prelude::*;
+
+use super::{mem::MemTables, *};
+use crate::{
+    decide::{bucket::in_percent, claims::*},
+    hash::HashKey,
+    wire::*,
+};
+
+const KEY: HashKey = HashKey { k0: 11, k1: 22 };
+const STABLE: u32 = 0;
+const GRAY: u32 = 1;
+const EMPTY: u32 = 2;
+
+fn addr(last: u8) -> Addr {
+    Addr::v4(u32::from_ne_bytes([198, 18, 1, last]))
+}
+
+fn instance(last: u8) -> Instance {
+    Instance { addr: Addr::v4(u32::from_ne_bytes([198, 18, 2, last])), port: 80u16.to_be(), proto: 6, live: 1 }
+}
+
+/// One service with a stable instance 1, a gray instance 2 and an empty subset; epoch 2, bank 0.
+fn world(rules: &[Rule]) -> MemTables {
+    let mut t = MemTables::default();
+    t.control.epoch = 2;
+    let service = Service {
+        stable_subset: STABLE,
+        id: 7,
+        rules: rules.len() as u16,
+        identify: [WORKLOAD, SOURCE, 0, 0],
+        list_kinds: 1 << SOURCE | 1 << WORKLOAD | 1 << MARK,
+        flags: SERVICE_PREFIXES,
+        ..Service::default()
+    };
+    let _ = t.services.insert(0, service);
+    for (i, r) in rules.iter().enumerate() {
+        let _ = t.rules.insert(i as u32, *r);
+    }
+    let one = |offset| Table { offset, len: 1 };
+    let _ = t.subsets.insert(STABLE, Subset { v4: one(0), arm: ARM_STABLE, ..Subset::default() });
+    let _ = t.subsets.insert(GRAY, Subset { v4: one(1), arm: ARM_GRAY, ..Subset::default() });
+    let _ = t.subsets.insert(EMPTY, Subset { arm: ARM_GRAY, ..Subset::default() });
+    for i in 0..2 {
+        let _ = t.arena.insert(i, i + 1);
+        let _ = t.instances.insert(i + 1, instance(i as u8 + 1));
+    }
+    t
+}
+
+fn to(target: u32, id: u16, terms: &[Term]) -> Rule {
+    let mut r = Rule { target, id, precedence: Precedence::Condition as u8, ..Rule::default() };
+    r.terms[..terms.len()].copy_from_slice(terms);
+    r
+}
+
+fn list(bit: u32) -> Term {
+    Term { kind: TERM_LIST, value: bit, ..Term::default() }
+}
+
+fn percent(bp: u32) -> Term {
+    Term { kind: TERM_PERCENT, value: bp, salt: 99, ..Term::default() }
+}
+
+fn not(t: Term) -> Term {
+    Term { negate: 1, ..t }
+}
+
+fn on_list(t: &mut MemTables, hash: u64, class: u32, bit: u32) {
+    let mut lists = [0; 4];
+    lists[(bit / 64) as usize] = 1 << (bit % 64);
+    let _ = t.classes.insert(class, Class { lists });
+    let _ = t.identities.insert(hash, Versioned { since: 1, old: 0, new: class });
+}
+
+fn ask(t: &MemTables, last: u8, is_self: bool) -> Verdict {
+    let mut claims = Claims::default();
+    let source = addr(last);
+    claims.set_source(KEY, &source);
+    let listener = ListenerValue::new(0, is_self);
+    decide(&t.view(), &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5 })
+}
+
+fn source_hash(last: u8) -> u64 {
+    let mut c = Claims::default();
+    c.set_source(KEY, &addr(last));
+    c.items[0].hash
+}
+
+fn steered(v: Verdict) -> Decision {
+    match v {
+        Verdict::Steer(d) => d,
+        other => panic!("not steered: {other:?}"),
+    }
+}
+
+#[test]
+fn b1_a_listed_client_goes_to_gray_and_others_to_stable() {
+    let mut t = world(&[to(GRAY, 3, &[list(70)])]);
+    on_list(&mut t, source_hash(3), 1, 70);
+    let d = steered(ask(&t, 3, false));
+    assert_eq!((d.instance, d.arm, d.rule, d.service), (instance(2), 1, 3, 7));
+    let d = steered(ask(&t, 4, false));
+    assert_eq!((d.instance, d.arm, d.rule, d.reason), (instance(1), 0, 0, Reason::Default as u8));
+}
+
+#[test]
+fn a5_a_prefix_makes_a_member_and_the_longest_wins() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)])]);
+    let _ = t.classes.insert(1, Class { lists: [1, 0, 0, 0] });
+    let _ = t.classes.insert(2, Class { lists: [2, 0, 0, 0] });
+    let wide = PrefixKey { bits: 96 + 24, addr: addr(0) };
+    let _ = t.prefixes.insert(wide, Versioned { new: 1, ..Versioned::default() });
+    let _ = t.prefixes.insert(PrefixKey { bits: 96 + 30, addr: addr(8) }, Versioned { new: 2, ..Versioned::default() });
+    assert_eq!(steered(ask(&t, 1, false)).arm, 1);
+    assert_eq!(steered(ask(&t, 9, false)).arm, 0);
+}
+
+#[test]
+fn the_first_matching_rule_wins_and_a_negated_term_excludes() {
+    let mut t = world(&[to(EMPTY, 1, &[not(list(0)), list(1)]), to(GRAY, 2, &[list(0)]), to(STABLE, 3, &[])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    on_list(&mut t, source_hash(4), 2, 1);
+    assert_eq!(steered(ask(&t, 3, false)).rule, 2);
+    assert_eq!(steered(ask(&t, 4, false)).rule, 1);
+    assert_eq!(steered(ask(&t, 5, false)).rule, 3);
+}
+
+#[test]
+fn an_empty_subset_falls_over_to_stable() {
+    let t = world(&[to(EMPTY, 4, &[])]);
+    let d = steered(ask(&t, 3, false));
+    assert_eq!((d.instance, d.arm, d.reason, d.rule), (instance(1), 0, Reason::Failover as u8, 4));
+}
+
+#[test]
+fn with_no_stable_instance_either_the_traffic_is_left_alone() {
+    let mut t = world(&[to(EMPTY, 4, &[])]);
+    let _ = t.subsets.insert(STABLE, Subset::default());
+    assert_eq!(ask(&t, 3, false), Verdict::Pass(Reason::NoInstance));
+}
+
+#[test]
+fn stable_on_its_own_address_stays() {
+    let t = world(&[to(GRAY, 3, &[list(0)])]);
+    assert!(matches!(ask(&t, 3, true), Verdict::Stay(d) if d.arm == 0));
+}
+
+#[test]
+fn every_missing_table_entry_leaves_the_traffic_alone() {
+    let full = || {
+        let mut t = world(&[to(GRAY, 3, &[list(0)])]);
+        on_list(&mut t, source_hash(3), 1, 0);
+        t
+    };
+    let holes: [(&str, fn(&mut MemTables)); 6] = [
+        ("service", |t| t.services.clear()),
+        ("rule", |t| t.rules.clear()),
+        ("class", |t| t.classes.clear()),
+        ("subset", |t| t.subsets.clear()),
+        ("arena", |t| t.arena.clear()),
+        ("instance", |t| t.instances.clear()),
+    ];
+    for (name, hole) in holes {
+        let mut t = full();
+        hole(&mut t);
+        assert_eq!(ask(&t, 3, false), Verdict::Pass(Reason::TableHole), "{name}");
+    }
+}
+
+#[test]
+fn d1_a_change_of_lists_turns_with_the_epoch() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    // Prepared for epoch 3: the client leaves every list. Epoch 2 still sees it on.
+    let now = t.identities[&source_hash(3)];
+    let _ = t.identities.insert(source_hash(3), now.then(3, 9));
+    let _ = t.classes.insert(9, Class::default());
+    assert_eq!(steered(ask(&t, 3, false)).arm, 1);
+    for (from, to) in [(0, limits::SERVICES)] {
+        let s = t.services[&from];
+        let _ = t.services.insert(to, s);
+    }
+    let r = t.rules[&0];
+    let _ = t.rules.insert(limits::RULES, r);
+    for i in 0..3 {
+        let s = t.subsets[&i];
+        let _ = t.subsets.insert(limits::SUBSETS + i, s);
+    }
+    t.control.epoch = 3;
+    assert_eq!(steered(ask(&t, 3, false)).arm, 0);
+}
+
+#[test]
+fn b2_exact_shares_of_a_million_identities() {
+    const N: u64 = 1_000_000;
+    for bp in [0u32, 1, 100, 500, 5000, 9999, 10_000] {
+        let n = (0..N).filter(|i| in_percent(crate::hash::mix(i * 2 + 1), 42, bp)).count() as f64;
+        let want = f64::from(bp) / 10_000.0;
+        let off = (n / N as f64 - want).abs();
+        assert!(off < 0.001, "{bp} basis points gave {n} of {N}");
+        if bp == 0 || bp == 10_000 {
+            assert_eq!(off, 0.0);
+        }
+    }
+}
+
+#[test]
+fn weight_zero_gets_nobody_of_ten_million() {
+    assert_eq!((0..10_000_000u64).filter(|i| in_percent(*i, 7, 0)).count(), 0);
+}
+
+#[test]
+fn one_identity_a_hundred_thousand_connections_one_arm() {
+    let t = world(&[to(GRAY, 3, &[percent(5000)])]);
+    let mut claims = Claims::default();
+    let source = addr(3);
+    claims.set_source(KEY, &source);
+    let arms: std::collections::BTreeSet<u8> = (0..100_000)
+        .map(|seed| {
+            let listener = ListenerValue::new(0, false);
+            let r = Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed };
+            steered(decide(&t.view(), &r)).arm
+        })
+        .collect();
+    assert_eq!(arms.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn b2_growing_a_percentage_moves_nobody_out(id: u64, salt: u64, a in 0u32..=10_000, b in 0u32..=10_000) {
+        let (small, large) = (a.min(b), a.max(b));
+        prop_assert!(!in_percent(id, salt, small) || in_percent(id, salt, large));
+    }
+
+    #[test]
+    fn percentages_are_the_same_under_another_connection(id: u64, salt: u64, bp in 0u32..=10_000) {
+        prop_assert_eq!(in_percent(id, salt, bp), in_percent(id, salt, bp));
+        prop_assert_eq!(in_percent(id, salt, bp), u32::from(bucket(id, salt)) < bp);
+    }
+
+    #[test]
+    fn any_table_content_gives_a_verdict(
+        rules in prop::collection::vec((0u32..6, any::<u8>(), any::<u8>(), 0u32..300, any::<bool>()), 0..8),
+        stable in 0u32..5, len in 0u32..4, offset in 0u32..6, last: u8,
+    ) {
+        let rules: Vec<Rule> = rules.iter().map(|(target, kind, claim, value, weighted)| {
+            let term = Term { kind: kind % 4, claim: *claim, value: *value, ..Term::default() };
+            Rule { weighted: u8::from(*weighted), ..to(*target, 1, &[term]) }
+        }).collect();
+        let mut t = world(&rules);
+        t.services.get_mut(&0).unwrap().stable_subset = stable;
+        t.subsets.get_mut(&GRAY).unwrap().v4 = Table { offset, len };
+        let _ = ask(&t, last, false);
+    }
+}

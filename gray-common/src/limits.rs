@@ -1,0 +1,54 @@
+//! The sizes of everything that is fixed. Validation refuses a document that does not fit and names the limit.
+
+/// Buckets of a percentage: one is 0.01 %.
+pub const BUCKETS: u16 = 10_000;
+/// Services in one policy.
+pub const SERVICES: u32 = 1024;
+/// Listeners (service addresses) over all services.
+pub const LISTENERS: u32 = 8192;
+/// Rules over all services, per bank.
+pub const RULES: u32 = 16_384;
+/// Rules that one service may have: the bound of the kernel's scan.
+pub const RULES_PER_SERVICE: u32 = 64;
+/// Terms of one rule's conjunction.
+pub const TERMS: usize = 4;
+/// Explicit lists: the bits of a class.
+pub const LISTS: u32 = 256;
+/// Distinct sets of lists that clients can be on.
+pub const CLASSES: u32 = 65_536;
+/// Identities (exact list entries).
+pub const IDENTITIES: u32 = 1_250_000;
+/// Address prefixes.
+pub const PREFIXES: u32 = 1_050_000;
+/// Weighted routes, per bank.
+pub const WEIGHTED: u32 = 256;
+/// Arms of one weighted route.
+pub const ARMS: usize = 8;
+/// Subsets over all services, per bank.
+pub const SUBSETS: u32 = 8192;
+/// Instances over all services.
+pub const INSTANCES: u32 = 65_536;
+/// Slots of the Maglev arena (4 bytes each), shared by both banks.
+pub const ARENA: u32 = 1 << 20;
+/// Claims that one decision looks at.
+pub const CLAIMS: usize = 4;
+/// Claims that make an identity, per service.
+pub const IDENTIFY: usize = 4;
+/// Workloads on one node (labelled cgroups).
+pub const WORKLOADS: u32 = 16_384;
+/// Cgroup levels looked at for a label, from the caller's own upwards.
+pub const CGROUP_LEVELS: i32 = 12;
+/// Flow entries per address family when nothing else is configured (two per connection).
+pub const FLOWS: u32 = 131_072;
+/// Bytes of the event ring.
+pub const EVENT_RING: u32 = 1 << 20;
+/// Bits of the filter in front of the packet path.
+pub const FILTER_BITS: u32 = 65_536;
+/// UDP services that one unconnected socket can talk to and still see their addresses in replies.
+pub const UDP_PEERS: usize = 8;
+/// A UDP flow idle for longer is decided anew, seconds.
+pub const UDP_IDLE_S: u32 = 60;
+/// A TCP flow whose end was seen is forgotten after this, seconds (two maximum segment life times).
+pub const TCP_CLOSING_S: u32 = 60;
+/// The next hop of a flow is looked up again after this, seconds.
+pub const NEXT_HOP_S: u32 = 4;

@@ -1,0 +1,38 @@
+//! Header facts that both targets need. Offsets are bytes from the start of the Ethernet frame.
+
+pub const ETH_LEN: usize = 14;
+pub const ETH_TYPE: usize = 12;
+/// Ethertypes as they stand in memory on a little-endian load.
+pub const ETH_IPV4: u16 = 0x0800u16.to_be();
+pub const ETH_IPV6: u16 = 0x86ddu16.to_be();
+pub const ETH_8021Q: u16 = 0x8100u16.to_be();
+pub const ETH_8021AD: u16 = 0x88a8u16.to_be();
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+/// Multipath TCP as a socket protocol (Linux); TCP on the wire.
+pub const MPTCP: u32 = 262;
+
+/// More-fragments flag and fragment offset of the IPv4 header, in memory order: any set bit makes a fragment.
+pub const V4_FRAGMENT: u16 = 0x3fffu16.to_be();
+
+pub const TCP_FIN: u8 = 0x01;
+pub const TCP_SYN: u8 = 0x02;
+pub const TCP_RST: u8 = 0x04;
+pub const TCP_ACK: u8 = 0x10;
+
+/// The opening segment of a connection: SYN without ACK.
+#[inline(always)]
+pub fn opens(flags: u8) -> bool {
+    flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// Index of a bit of the filter in front of the packet path, for one address and port (network order) and protocol.
+#[inline(always)]
+pub fn filter_bit(addr_words: [u64; 2], port: u16) -> u32 {
+    let x = addr_words[0] ^ addr_words[1].rotate_left(17) ^ u64::from(port).rotate_left(48);
+    let h = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (h >> 48) as u32
+}
+
+const _: () = assert!(crate::limits::FILTER_BITS == 1 << 16);

@@ -1,0 +1,77 @@
+//! The one list of reasons: counter index, metric label, event code, text and documentation. Codes are never reused.
+
+macro_rules! reasons {
+    ($($name:ident = $code:literal, $label:literal, $doc:literal;)+) => {
+        /// Why a connection or packet went where it went. Used by the data path as a counter index.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $(#[doc = $doc] $name = $code,)+ }
+
+        impl Reason {
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// Metric label and JSON value: lower case, underscores.
+            pub const fn label(self) -> &'static str {
+                match self { $(Reason::$name => $label,)+ }
+            }
+
+            /// One sentence for people.
+            pub const fn doc(self) -> &'static str {
+                match self { $(Reason::$name => $doc,)+ }
+            }
+
+            pub const fn from_code(code: u8) -> Option<Reason> {
+                match code { $($code => Some(Reason::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    NotManaged = 0, "not_managed", "The destination is no managed service; left alone.";
+    NoPolicy = 1, "no_policy", "No policy is active; left alone.";
+    Malformed = 2, "malformed", "A header is cut short or contradicts itself; passed unchanged.";
+    Fragment = 3, "fragment", "An IP fragment; passed unchanged, so it goes where the address points.";
+    HeaderUnsupported = 4, "header_unsupported", "IP options, IPv6 extension headers or a VLAN tag in the frame; passed unchanged.";
+    OtherNamespace = 5, "other_namespace", "A socket of another network namespace than this agent's; left alone.";
+    Explicit = 6, "explicit", "A client on an explicit list.";
+    Condition = 7, "condition", "A client that meets a condition (percentage, combination).";
+    Weight = 8, "weight", "A weighted route's bucket.";
+    Default = 9, "default", "No route applied: stable.";
+    Failover = 10, "failover", "The chosen subset has no instance: stable.";
+    NoInstance = 11, "no_instance", "Stable has no instance either; left alone.";
+    Rebuilt = 12, "rebuilt", "A packet in the middle of a TCP connection without a flow entry; decided again, which gives the same answer while the policy stands.";
+    Adopted = 13, "adopted", "A TCP connection older than gray's attachment; recorded as stable and left alone.";
+    TableHole = 14, "table_hole", "A table entry that must exist was missing; left alone. Should be 0.";
+    FlowInsert = 15, "flow_insert", "The flow table refused an entry; the packet was left alone.";
+    TupleClash = 16, "tuple_clash", "Another service already uses this client port towards the same instance; left alone.";
+    NoNeighbour = 17, "no_neighbour", "The next hop's link address was unknown; sent through neighbour resolution.";
+    NoRoute = 18, "no_route", "The kernel gave no direct route; rewritten and handed to the stack.";
+    Oversize = 19, "oversize", "Larger than the next hop's MTU; rewritten and handed to the stack, which answers or fragments.";
+    TtlExpired = 20, "ttl_expired", "TTL or hop limit used up; handed to the stack unchanged, which answers.";
+    StorageFull = 21, "storage_full", "No memory for a socket's peer record; the connection was left alone.";
+    EventLost = 22, "event_lost", "The event ring was full.";
+    EventLimited = 23, "event_limited", "An event over the rate limit.";
+    RewriteFailed = 24, "rewrite_failed", "A checksum helper refused; the packet was dropped rather than sent corrupted. Should be 0.";
+}
+
+/// Size of the counter array: room for reasons to come without a new layout.
+pub const REASON_SLOTS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_codes_dense() {
+        for (i, r) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*r as usize, i);
+            assert_eq!(Reason::from_code(i as u8), Some(*r));
+            assert!(Reason::ALL.iter().filter(|o| o.label() == r.label()).count() == 1, "{}", r.label());
+            assert!(r.label().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!(r.doc().ends_with('.') || r.doc().ends_with(".)"));
+        }
+        assert!(Reason::ALL.len() <= REASON_SLOTS as usize);
+        assert_eq!(Reason::from_code(200), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the kernel tells user space: decisions (sampled, rate-limited) and counters.
+
+use super::{Addr, wire};
+
+/// One decision. IPv4 addresses mapped; ports in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub at_ns: u64,
+    pub epoch: u64,
+    pub identity: u64,
+    /// All zero where the address is not known yet (connect path).
+    pub client: Addr,
+    pub service_addr: Addr,
+    /// All zero when nothing was rewritten.
+    pub instance: Addr,
+    pub client_port: u16,
+    pub service_port: u16,
+    pub instance_port: u16,
+    /// Service id (counters), rule id, bucket (0xffff: none took part).
+    pub service: u16,
+    pub rule: u16,
+    pub bucket: u16,
+    /// `Reason` code.
+    pub reason: u8,
+    pub arm: u8,
+    pub proto: u8,
+    /// `PATH_*`.
+    pub path: u8,
+}
+
+pub const PATH_PACKET: u8 = 0;
+pub const PATH_CONNECT: u8 = 1;
+
+/// Per-CPU counters of one arm of one service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArmCount {
+    /// New connections (or UDP flows) by path.
+    pub packet_flows: u64,
+    pub connects: u64,
+    /// Packets and bytes towards the instance, and back, on the packet path.
+    pub packets: u64,
+    pub bytes: u64,
+    pub reply_packets: u64,
+    pub reply_bytes: u64,
+}
+
+/// Per-CPU state of the event limiter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventBudget {
+    /// Decisions seen, for the sampling.
+    pub seen: u64,
+    /// Second (jiffies / hz) and events sent in it.
+    pub second: u32,
+    pub sent: u32,
+}
+
+/// What the clock program reports: how ticks and nanoseconds relate.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    pub jiffies: u64,
+    pub ktime_ns: u64,
+}
+
+wire!(Event, size 88, {
+    at_ns @ 0: u64, epoch @ 8: u64, identity @ 16: u64, client @ 24: Addr, service_addr @ 40: Addr,
+    instance @ 56: Addr, client_port @ 72: u16, service_port @ 74: u16, instance_port @ 76: u16,
+    service @ 78: u16, rule @ 80: u16, bucket @ 82: u16, reason @ 84: u8, arm @ 85: u8, proto @ 86: u8, path @ 87: u8,
+});
+wire!(ArmCount, size 48, {
+    packet_flows @ 0: u64, connects @ 8: u64, packets @ 16: u64, bytes @ 24: u64, reply_packets @ 32: u64,
+    reply_bytes @ 40: u64,
+});
+wire!(EventBudget, size 16, { seen @ 0: u64, second @ 8: u32, sent @ 12: u32 });
+wire!(Clock, size 16, { jiffies @ 0: u64, ktime_ns @ 8: u64 });

@@ -1,0 +1,122 @@
+//! The flow table: one entry per direction and connection, holding all that a packet needs.
+
+use super::{Addr, wire};
+
+/// IPv4 tuple as it stands in the packet. Addresses and ports in network order.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey4 {
+    pub saddr: u32,
+    pub daddr: u32,
+    pub sport: u16,
+    pub dport: u16,
+    /// IP protocol number.
+    pub proto: u32,
+}
+
+/// IPv6 tuple as it stands in the packet. Addresses and ports in network order.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey6 {
+    pub saddr: Addr,
+    pub daddr: Addr,
+    pub sport: u16,
+    pub dport: u16,
+    /// IP protocol number.
+    pub proto: u32,
+}
+
+/// What both families share: deltas, next hop, accounting.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowState {
+    /// Next hop's and our own link address; unset while [`FLOW_UNRESOLVED`].
+    pub dmac: [u8; 6],
+    pub smac: [u8; 6],
+    /// One's complement differences of the rewrite, folded (RFC 1624): IPv4 header including the TTL step; the
+    /// transport checksum by address and by port.
+    pub l3: u16,
+    pub l4_addr: u16,
+    pub l4_port: u16,
+    /// `FLOW_*` bits.
+    pub flags: u16,
+    /// Interface the packet leaves by; 0: the stack decides.
+    pub ifindex: u32,
+    /// Low 32 bits of jiffies at the last packet.
+    pub seen: u32,
+    /// Largest IP packet of the next hop, bytes; 0: unknown.
+    pub mtu: u16,
+    /// The rule that decided; 0: default.
+    pub rule: u16,
+    /// Index into the arm counters: service id * 2 + arm.
+    pub counter: u16,
+    /// Jiffies / 256 (low 16 bits) when the next hop was looked up.
+    pub hop_at: u16,
+}
+
+/// An IPv4 flow: the complete new tuple, then the state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow4 {
+    pub saddr: u32,
+    pub daddr: u32,
+    pub sport: u16,
+    pub dport: u16,
+    pub state: FlowState,
+}
+
+/// An IPv6 flow: the complete new tuple, then the state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow6 {
+    pub saddr: Addr,
+    pub daddr: Addr,
+    pub sport: u16,
+    pub dport: u16,
+    pub state: FlowState,
+}
+
+/// Client to service. Without it: the reply direction.
+pub const FLOW_FORWARD: u16 = 1;
+/// Stable on its own address: nothing is rewritten; the entry only keeps the decision.
+pub const FLOW_PASS: u16 = 1 << 1;
+/// No next hop yet: look it up with the next packet.
+pub const FLOW_UNRESOLVED: u16 = 1 << 2;
+/// A TCP segment other than the opening SYN was seen.
+pub const FLOW_ESTABLISHED: u16 = 1 << 3;
+/// FIN or RST was seen.
+pub const FLOW_CLOSING: u16 = 1 << 4;
+
+/// What a socket believes its peer is, and what it really is. IPv4 addresses mapped; ports in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    pub service: Addr,
+    pub instance: Addr,
+    pub service_port: u16,
+    pub instance_port: u16,
+    /// Low 32 bits of jiffies at the last use.
+    pub seen: u32,
+}
+
+/// The services that one unconnected UDP socket talks to, oldest overwritten first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UdpPeers {
+    pub peers: [Peer; crate::limits::UDP_PEERS],
+    pub next: u32,
+    pub _pad: u32,
+}
+
+wire!(FlowKey4, size 16, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, proto @ 12: u32 });
+wire!(FlowKey6, size 40, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, proto @ 36: u32 });
+wire!(FlowState, size 36, {
+    dmac @ 0: [u8; 6], smac @ 6: [u8; 6], l3 @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, flags @ 18: u16,
+    ifindex @ 20: u32, seen @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
+});
+wire!(Flow4, size 48, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+wire!(Flow6, size 72, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
+wire!(Peer, size 40, {
+    service @ 0: Addr, instance @ 16: Addr, service_port @ 32: u16, instance_port @ 34: u16, seen @ 36: u32,
+});
+wire!(UdpPeers, size 328, { peers @ 0: [Peer; 8], next @ 320: u32, _pad @ 324: u32 });

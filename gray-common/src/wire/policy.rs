@@ -1,0 +1,266 @@
+//! What the active policy looks like in the kernel's tables.
+//!
+//! Two kinds of tables make a policy change one step. Arrays come in two banks; a run uses the bank `epoch & 1`.
+//! Hash tables hold [`Versioned`] values that carry the old and the new answer and the epoch at which one turns
+//! into the other. Both turn with [`Control::epoch`], which a run reads once.
+
+use super::{Addr, wire};
+use crate::{hash::HashKey, limits};
+
+/// The one element that a policy change writes last, and the few settings that the programs read. The element is
+/// memory-mapped by the agent: `epoch` is stored with one atomic write. Epoch 0: nothing is steered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    pub epoch: u64,
+    /// The revision in each bank.
+    pub revision: [u64; 2],
+    /// The hash key in each bank.
+    pub key: [HashKey; 2],
+    /// Only sockets of this network namespace are steered on the connect path; 0: of every one.
+    pub netns_cookie: u64,
+    /// Timer ticks per second of this kernel (CONFIG_HZ).
+    pub hz: u32,
+    /// One decision in so many becomes an event; 0: none.
+    pub event_every: u32,
+    /// Events per second and CPU, at most.
+    pub event_limit: u32,
+    /// `CONTROL_*` bits.
+    pub flags: u32,
+}
+
+/// Some cgroup has a label: look callers up.
+pub const CONTROL_WORKLOADS: u32 = 1;
+
+/// A value of a hash table that turns from `old` to `new` when the epoch reaches `since`. 0 means absent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Versioned {
+    pub since: u64,
+    pub old: u32,
+    pub new: u32,
+}
+
+impl Versioned {
+    /// The value at an epoch.
+    #[inline(always)]
+    pub fn at(&self, epoch: u64) -> u32 {
+        if epoch >= self.since { self.new } else { self.old }
+    }
+
+    /// The value that is unchanged until `epoch` and `new` from then on. `epoch` must not be before the active one.
+    pub fn then(&self, epoch: u64, new: u32) -> Self {
+        Self { since: epoch, old: self.at(epoch.saturating_sub(1)), new }
+    }
+}
+
+/// An address that clients dial. Port in network order; protocol by its IP number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerKey {
+    pub addr: Addr,
+    pub port: u16,
+    pub proto: u8,
+    pub _pad: u8,
+}
+
+/// What [`Versioned`] holds for a listener: the service's index in the bank plus one, and a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerValue(pub u32);
+
+impl ListenerValue {
+    /// The address is a stable instance's own: stable means no rewrite.
+    pub const SELF: u32 = 1 << 31;
+
+    pub fn new(service: u32, is_self: bool) -> Self {
+        Self((service + 1) | if is_self { Self::SELF } else { 0 })
+    }
+
+    #[inline(always)]
+    pub fn is_self(self) -> bool {
+        self.0 & Self::SELF != 0
+    }
+
+    /// Index in the bank; `None` when the listener is absent.
+    #[inline(always)]
+    pub fn service(self) -> Option<u32> {
+        (self.0 & !Self::SELF).checked_sub(1)
+    }
+}
+
+/// Key of the prefix trie, as `LPM_TRIE` wants it: bits, then the address (IPv4 mapped: bits + 96).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PrefixKey {
+    pub bits: u32,
+    pub addr: Addr,
+}
+
+/// A set of explicit lists, one bit each. Never changes while something refers to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Class {
+    pub lists: [u64; 4],
+}
+
+/// One service of a bank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `CLOCK_MONOTONIC` ns until which unknown TCP connections in mid-stream are taken as stable's own.
+    pub adopt_until_ns: u64,
+    /// First rule, index in the bank.
+    pub first_rule: u32,
+    /// Index in the bank.
+    pub stable_subset: u32,
+    /// Stable over revisions: indexes the counters.
+    pub id: u16,
+    pub rules: u16,
+    /// Claim kinds in order; 0 ends.
+    pub identify: [u8; limits::IDENTIFY],
+    /// Bit `kind` is set when some rule has a list of that kind of claim.
+    pub list_kinds: u32,
+    /// `SERVICE_*` bits.
+    pub flags: u32,
+}
+
+/// Some rule's list has prefixes: ask the trie for the source.
+pub const SERVICE_PREFIXES: u32 = 1;
+
+/// One term of a rule's conjunction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    pub salt: u64,
+    /// `List`: the bit. `Percent`: buckets below this are in.
+    pub value: u32,
+    /// `TERM_*`.
+    pub kind: u8,
+    /// Claim kind of a percentage; 0: the identity.
+    pub claim: u8,
+    /// 1: the term must not hold.
+    pub negate: u8,
+    pub _pad: u8,
+}
+
+/// Always holds (an unused slot).
+pub const TERM_TRUE: u8 = 0;
+pub const TERM_LIST: u8 = 1;
+pub const TERM_PERCENT: u8 = 2;
+
+/// One rule: all terms hold -> target. Scanned in order, first match wins.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    pub terms: [Term; limits::TERMS],
+    /// Salt of a weighted target's buckets.
+    pub salt: u64,
+    /// Subset (index in the bank) or weighted table (index in the bank).
+    pub target: u32,
+    /// Stable over revisions: indexes the hit counters. 0 is never a rule.
+    pub id: u16,
+    /// `decide::Precedence` as a number.
+    pub precedence: u8,
+    /// 1: `target` is a weighted table.
+    pub weighted: u8,
+}
+
+/// Bucket ownership of a weighted route: bucket -> arm -> subset (index in the bank).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    pub arms: [u32; limits::ARMS],
+    pub owner: [u8; limits::BUCKETS as usize],
+}
+
+/// One Maglev table in the arena; `len` is prime, 0 when the subset has no instance of that family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    pub offset: u32,
+    pub len: u32,
+}
+
+/// One subset of a bank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subset {
+    pub v4: Table,
+    pub v6: Table,
+    /// [`ARM_STABLE`] or [`ARM_GRAY`].
+    pub arm: u32,
+    pub _pad: u32,
+}
+
+pub const ARM_STABLE: u32 = 0;
+pub const ARM_GRAY: u32 = 1;
+
+/// Where a server listens. Port in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance {
+    pub addr: Addr,
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// 1 while the slot is in use.
+    pub live: u8,
+}
+
+/// A labelled cgroup: the claim of the workload's name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Claim hash under each bank's key.
+    pub hash: [u64; 2],
+    /// The name, cut to the claim's raw size.
+    pub name: [u8; 32],
+    pub len: u64,
+}
+
+wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
+wire!(Control, size 80, {
+    epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
+    hz @ 64: u32, event_every @ 68: u32, event_limit @ 72: u32, flags @ 76: u32,
+});
+wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
+wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });
+wire!(PrefixKey, size 20, { bits @ 0: u32, addr @ 4: Addr });
+wire!(Class, size 32, { lists @ 0: [u64; 4] });
+wire!(Service, size 32, {
+    adopt_until_ns @ 0: u64, first_rule @ 8: u32, stable_subset @ 12: u32, id @ 16: u16, rules @ 18: u16,
+    identify @ 20: [u8; 4], list_kinds @ 24: u32, flags @ 28: u32,
+});
+wire!(Term, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, negate @ 14: u8, _pad @ 15: u8 });
+wire!(Rule, size 80, {
+    terms @ 0: [Term; 4], salt @ 64: u64, target @ 72: u32, id @ 76: u16, precedence @ 78: u8, weighted @ 79: u8,
+});
+wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
+wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
+wire!(Subset, size 24, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, _pad @ 20: u32 });
+wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
+wire!(Workload, size 56, { hash @ 0: [u64; 2], name @ 16: [u8; 32], len @ 48: u64 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_versioned_value_turns_at_its_epoch() {
+        let v = Versioned::default().then(5, 7);
+        assert_eq!((v.at(4), v.at(5), v.at(6)), (0, 7, 7));
+        let w = v.then(6, 9);
+        assert_eq!((w.at(5), w.at(6)), (7, 9));
+        // An abandoned change (epoch 6 never came): the next one starts again from what is active at 5.
+        let x = w.then(6, 3);
+        assert_eq!((x.at(5), x.at(6)), (7, 3));
+    }
+
+    #[test]
+    fn a_listener_value_keeps_index_and_flag_apart() {
+        assert_eq!(ListenerValue(0).service(), None);
+        let v = ListenerValue::new(0, true);
+        assert_eq!((v.service(), v.is_self()), (Some(0), true));
+        assert_eq!(ListenerValue::new(1023, false).service(), Some(1023));
+    }
+}
