@@ -1,0 +1,211 @@
+//! A packet in tcx: bounded reads and writes, checksum helpers, redirects.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibParams},
+    helpers::generated::{
+        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+    },
+    programs::TcContext,
+};
+use gray_common::wire::Addr;
+
+/// The packet of one run.
+pub struct Skb {
+    raw: *mut __sk_buff,
+}
+
+/// A window of `N` bytes from the start of the frame, checked against the packet's end. Invalid after any helper that
+/// may move the packet: it borrows the [`Skb`], and such helpers take `&mut Skb`.
+pub struct Head<'a, const N: usize> {
+    at: *mut u8,
+    _skb: core::marker::PhantomData<&'a Skb>,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        Self { raw: ctx.skb.skb }
+    }
+
+    /// In a function of its own, which gets the context as a plain pointer.
+    #[inline(always)]
+    pub fn from_raw(raw: *mut __sk_buff) -> Self {
+        Self { raw }
+    }
+
+    #[inline(always)]
+    pub fn raw(&self) -> *mut __sk_buff {
+        self.raw
+    }
+
+    /// The first `N` bytes, pulled into the linear part when they are not there yet. `None`: the packet is shorter.
+    #[inline(always)]
+    pub fn head<const N: usize>(&mut self) -> Option<Head<'_, N>> {
+        if !self.linear(N) {
+            // SAFETY: a helper on the run's own context.
+            if unsafe { bpf_skb_pull_data(self.raw, N as u32) } != 0 || !self.linear(N) {
+                return None;
+            }
+        }
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        // The verifier wants the comparison with the very pointer that is used.
+        if data + N > end {
+            return None;
+        }
+        Some(Head { at: data as *mut u8, _skb: core::marker::PhantomData })
+    }
+
+    #[inline(always)]
+    fn linear(&self, n: usize) -> bool {
+        // SAFETY: fields of the context.
+        unsafe { (*self.raw).data as usize + n <= (*self.raw).data_end as usize }
+    }
+
+    /// Whole length in bytes, link header included.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).len }
+    }
+
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).mark }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ifindex }
+    }
+
+    /// Payload bytes per segment of a GSO packet; 0: not one.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).gso_size }
+    }
+
+    /// Applies an address difference and a port difference (folded, one's complement) to the transport checksum at
+    /// `offset`. Two calls: one combined difference corrupts CHECKSUM_PARTIAL packets, whose field holds the
+    /// pseudo-header sum only. `zero_is_none`: UDP over IPv4, where 0 means no checksum.
+    #[inline(always)]
+    pub fn l4_csum(&mut self, offset: u32, addr: u16, port: u16, zero_is_none: bool) -> bool {
+        let udp = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // SAFETY: helpers on the run's own context; they check the offset.
+        unsafe {
+            if bpf_l4_csum_replace(self.raw, offset, 0, u64::from(addr), u64::from(BPF_F_PSEUDO_HDR) | udp) != 0 {
+                return false;
+            }
+            // 0xffff is the difference of equal words (-0).
+            if port != 0xffff && port != 0 {
+                return bpf_l4_csum_replace(self.raw, offset, 0, u64::from(port), udp) == 0;
+            }
+        }
+        true
+    }
+
+    /// Corrects `skb->csum` of a CHECKSUM_COMPLETE packet by a difference; does nothing to others. IPv6 needs it:
+    /// the pseudo-header form of `bpf_l4_csum_replace` assumes that an IP header checksum cancels the address
+    /// change, which IPv6 has not (kernel commit ead7f9b8de65).
+    #[inline(always)]
+    pub fn complete_csum(&mut self, diff: u16) {
+        // SAFETY: a helper on the run's own context; it fails harmlessly where there is no complete checksum.
+        let _ = unsafe { bpf_csum_update(self.raw, u32::from(diff)) };
+    }
+
+    /// The next hop of an IPv4 packet with these addresses.
+    #[inline(always)]
+    pub fn next_hop4(&self, saddr: u32, daddr: u32, tos: u8) -> Hop {
+        // SAFETY: all-zero is a valid value of this C struct.
+        let mut p: FibParams = unsafe { core::mem::zeroed() };
+        p.family = 2;
+        p.ifindex = self.ifindex();
+        p.__bindgen_anon_2.tos = tos;
+        p.__bindgen_anon_3.ipv4_src = saddr;
+        p.__bindgen_anon_4.ipv4_dst = daddr;
+        self.next_hop(&mut p)
+    }
+
+    /// The next hop of an IPv6 packet with these addresses.
+    #[inline(always)]
+    pub fn next_hop6(&self, saddr: &Addr, daddr: &Addr) -> Hop {
+        // SAFETY: all-zero is a valid value of this C struct.
+        let mut p: FibParams = unsafe { core::mem::zeroed() };
+        p.family = 10;
+        p.ifindex = self.ifindex();
+        p.__bindgen_anon_3.ipv6_src = words(saddr);
+        p.__bindgen_anon_4.ipv6_dst = words(daddr);
+        self.next_hop(&mut p)
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, p: &mut FibParams) -> Hop {
+        // SAFETY: the helper reads and writes `p`, whose size is given.
+        let rc = unsafe {
+            bpf_fib_lookup(self.raw.cast(), core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0)
+        };
+        match rc {
+            0 => {
+                // SAFETY: with no length given the kernel answers the device's MTU here (5.12).
+                let mtu = unsafe { p.__bindgen_anon_1.mtu_result };
+                Hop::Direct { ifindex: p.ifindex, mtu, dmac: p.dmac, smac: p.smac }
+            }
+            FIB_NO_NEIGH => Hop::Resolve { ifindex: p.ifindex },
+            _ => Hop::Stack,
+        }
+    }
+
+    /// Sends the packet out of an interface as it is.
+    #[inline(always)]
+    pub fn redirect(&mut self, ifindex: u32) -> i32 {
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
+    }
+
+    /// Sends the packet out of an interface, the kernel finds the link address (5.10).
+    #[inline(always)]
+    pub fn redirect_neigh(&mut self, ifindex: u32) -> i32 {
+        // SAFETY: no parameters are given, with length 0.
+        unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+    }
+}
+
+/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
+const FIB_NO_NEIGH: i64 = 7;
+
+/// Where a packet goes next.
+pub enum Hop {
+    Direct { ifindex: u32, mtu: u16, dmac: [u8; 6], smac: [u8; 6] },
+    /// The link address is unknown.
+    Resolve { ifindex: u32 },
+    /// Local, unreachable, filtered or forwarding is off: the stack knows better.
+    Stack,
+}
+
+#[inline(always)]
+fn words(a: &Addr) -> [u32; 4] {
+    let [lo, hi] = a.words();
+    [lo as u32, (lo >> 32) as u32, hi as u32, (hi >> 32) as u32]
+}
+
+impl<const N: usize> Head<'_, N> {
+    /// Reads at a constant offset, in memory order.
+    #[inline(always)]
+    pub fn get<T: Copy, const AT: usize>(&self) -> T {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: `AT + size_of::<T>() <= N` bytes were checked against the packet's end, and no helper that can
+        // move the packet ran since: those borrow the Skb mutably.
+        unsafe { self.at.add(AT).cast::<T>().read_unaligned() }
+    }
+
+    /// Writes at a constant offset, in memory order.
+    #[inline(always)]
+    pub fn set<T: Copy, const AT: usize>(&mut self, value: T) {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: as in `get`.
+        unsafe { self.at.add(AT).cast::<T>().write_unaligned(value) }
+    }
+}

@@ -1,0 +1,111 @@
+//! Counters and events. Nothing here changes what happens to a packet.
+
+use gray_common::{
+    Reason,
+    decide::Decision,
+    wire::{Event, PATH_PACKET},
+};
+
+use crate::{
+    ctx::{jiffies, ktime_ns},
+    maps,
+    tables::Kernel,
+};
+
+#[inline(always)]
+pub fn count(reason: Reason) {
+    bump(reason as u32);
+}
+
+#[inline(always)]
+fn bump(index: u32) {
+    if let Some(n) = maps::REASONS.get_ptr_mut(index) {
+        // SAFETY: this CPU's own slot of a per-CPU array; a preempted run can lose one increment, never more.
+        unsafe { *n += 1 };
+    }
+}
+
+/// Counts a decision by reason, rule and arm, and reports it when it is sampled.
+#[inline(always)]
+pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
+    // A failover keeps the rule's hit: the rule chose, the subset was empty.
+    bump(u32::from(d.reason));
+    if let Some(n) = maps::RULE_HITS.get_ptr_mut(u32::from(d.rule)) {
+        // SAFETY: as in `bump`.
+        unsafe { *n += 1 };
+    }
+    if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(counter(d))) {
+        // SAFETY: as in `bump`.
+        unsafe {
+            if path == PATH_PACKET {
+                (*a).packet_flows += 1;
+            } else {
+                (*a).connects += 1;
+            }
+        }
+    }
+    if sampled(k) {
+        event(k, d, path, fill);
+    }
+}
+
+/// The arm counters' index of a decision.
+#[inline(always)]
+pub fn counter(d: &Decision) -> u16 {
+    d.service << 1 | u16::from(d.arm & 1)
+}
+
+#[inline(always)]
+fn sampled(k: &Kernel) -> bool {
+    let every = k.control.event_every;
+    if every == 0 {
+        return false;
+    }
+    let Some(b) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own slot; a lost update only shifts the sampling.
+    let b = unsafe { &mut *b };
+    b.seen += 1;
+    if !b.seen.is_multiple_of(u64::from(every)) {
+        return false;
+    }
+    let hz = k.control.hz;
+    let second = if hz == 0 { 0 } else { (jiffies() / u64::from(hz)) as u32 };
+    if b.second != second {
+        b.second = second;
+        b.sent = 0;
+    }
+    if b.sent >= k.control.event_limit {
+        count(Reason::EventLimited);
+        return false;
+    }
+    b.sent += 1;
+    true
+}
+
+#[inline(always)]
+fn event(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
+    use gray_common::decide::Tables as _;
+    let Some(mut slot) = maps::EVENTS.reserve::<Event>(0) else {
+        count(Reason::EventLost);
+        return;
+    };
+    // Filled in place: a copy on the stack would cost a fifth of it.
+    // SAFETY: zeros are an event.
+    let e = unsafe {
+        slot.as_mut_ptr().write_bytes(0, 1);
+        slot.assume_init_mut()
+    };
+    e.at_ns = ktime_ns();
+    e.epoch = k.epoch();
+    e.identity = d.identity;
+    e.instance = d.instance.addr;
+    e.instance_port = d.instance.port;
+    e.service = d.service;
+    e.rule = d.rule;
+    e.bucket = d.bucket;
+    e.reason = d.reason;
+    e.arm = d.arm;
+    e.path = path;
+    fill(e);
+    slot.submit(0);
+}

@@ -1,0 +1,100 @@
+//! A packet of an unknown flow: is it for a service, and where does it go?
+
+use gray_common::{
+    Reason,
+    decide::{Claims, Decision, Request, Tables as _, Verdict, decide},
+    hash::mix,
+    packet::{TCP, opens},
+    wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET},
+};
+
+use crate::{ctx::ktime_ns, emit, tables::Kernel};
+
+/// What a new flow's first packet says. Addresses mapped, ports in network order.
+pub struct Arrival {
+    pub saddr: Addr,
+    pub daddr: Addr,
+    pub sport: u16,
+    pub dport: u16,
+    pub proto: u8,
+    pub tcp_flags: u8,
+    pub dscp: u8,
+    pub mark: u32,
+    pub is_v4: bool,
+}
+
+/// What becomes of the flow.
+pub enum Admit {
+    /// Not for us, or in doubt: the packet goes on unchanged and nothing is remembered.
+    Leave,
+    /// Stable on its own address: remembered, not rewritten.
+    Stay(Decision),
+    Steer(Decision),
+}
+
+/// Decides and counts. The caller records the flow.
+#[inline(always)]
+pub fn admit(k: &Kernel, a: &Arrival, claims: &mut Claims) -> Admit {
+    let key = ListenerKey { addr: a.daddr, port: a.dport, proto: a.proto, _pad: 0 };
+    let listener = k.listener(&key);
+    let Some(index) = listener.service() else { return Admit::Leave };
+    if a.proto == TCP && !opens(a.tcp_flags) {
+        if let Some(adopted) = adopted(k, listener, index) {
+            emit::count(Reason::Adopted);
+            return Admit::Stay(adopted);
+        }
+        emit::count(Reason::Rebuilt);
+    }
+    *claims = Claims::default();
+    let hash_key = k.key();
+    claims.set_source(hash_key, &a.saddr);
+    claims.set_mark(hash_key, a.mark);
+    claims.set_dscp(hash_key, a.dscp);
+    let request =
+        Request { listener, claims, source: Some(&a.saddr), is_v4: a.is_v4, seed: seed(hash_key.k0, a) };
+    match decide(k, &request) {
+        Verdict::Steer(d) => {
+            report(k, a, &d);
+            Admit::Steer(d)
+        }
+        Verdict::Stay(d) => {
+            report(k, a, &d);
+            Admit::Stay(d)
+        }
+        Verdict::Pass(reason) => {
+            emit::count(reason);
+            Admit::Leave
+        }
+    }
+}
+
+/// A connection that is older than gray's attachment to this service was made with stable, on the address it dialled:
+/// until the deadline, what is found in mid-stream is taken as that.
+#[inline(always)]
+fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> {
+    let service = k.service(index)?;
+    if !listener.is_self() || service.adopt_until_ns == 0 || ktime_ns() >= service.adopt_until_ns {
+        return None;
+    }
+    Some(Decision { service: service.id, reason: Reason::Adopted as u8, ..Decision::default() })
+}
+
+/// The same for every packet of a connection: a lost flow entry is decided to the same instance.
+#[inline(always)]
+fn seed(secret: u64, a: &Arrival) -> u64 {
+    let s = a.saddr.words();
+    let d = a.daddr.words();
+    let ports = u64::from(a.sport) | u64::from(a.dport) << 16 | u64::from(a.proto) << 32;
+    mix(mix(secret ^ s[0] ^ s[1].rotate_left(21)) ^ d[0].rotate_left(7) ^ d[1] ^ ports)
+}
+
+#[inline(always)]
+fn report(k: &Kernel, a: &Arrival, d: &Decision) {
+    emit::decided(k, d, PATH_PACKET, |e: &mut Event| {
+        e.client = a.saddr;
+        e.service_addr = a.daddr;
+        e.client_port = a.sport;
+        e.service_port = a.dport;
+        e.proto = a.proto;
+    });
+}

@@ -1,0 +1,154 @@
+//! The connect path: the destination is rewritten before a packet exists, and the application goes on seeing the
+//! service address as its peer.
+
+use aya_ebpf::programs::SockAddrContext;
+use gray_common::{
+    Reason,
+    decide::{Claims, Decision, Request, Verdict, decide},
+    hash::mix,
+    packet::{MPTCP, TCP, UDP},
+    wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer},
+};
+
+use crate::{
+    ctx::{
+        jiffies,
+        sock::{Sock, workload},
+    },
+    emit, maps,
+    tables::Kernel,
+};
+
+pub fn connect4(ctx: &SockAddrContext) {
+    let mut s = Sock::new(ctx);
+    let dialled = Dialled { addr: s.addr4(), port: s.port(), proto: wire_protocol(s.protocol()) };
+    if let Some(i) = connect(&s, &dialled, s.bound4()) {
+        s.set4(&i.addr, i.port);
+    }
+}
+
+pub fn connect6(ctx: &SockAddrContext) {
+    let mut s = Sock::new(ctx);
+    let dialled = Dialled { addr: s.addr6(), port: s.port(), proto: wire_protocol(s.protocol()) };
+    let bound = if dialled.addr.is_v4() { s.bound4() } else { s.bound6() };
+    if let Some(i) = connect(&s, &dialled, bound) {
+        s.set6(&i.addr, i.port);
+    }
+}
+
+pub fn getpeername4(ctx: &SockAddrContext) {
+    let mut s = Sock::new(ctx);
+    if let Some(p) = peer(&s, &s.addr4()) {
+        s.set4(&p.service, p.service_port);
+    }
+}
+
+pub fn getpeername6(ctx: &SockAddrContext) {
+    let mut s = Sock::new(ctx);
+    if let Some(p) = peer(&s, &s.addr6()) {
+        s.set6(&p.service, p.service_port);
+    }
+}
+
+/// What a call dials. The address mapped, the port in network order.
+pub struct Dialled {
+    pub addr: Addr,
+    pub port: u16,
+    pub proto: u8,
+}
+
+/// Where a call is sent instead.
+pub struct Target {
+    pub addr: Addr,
+    pub port: u16,
+}
+
+#[inline(always)]
+pub fn wire_protocol(socket: u32) -> u8 {
+    match socket {
+        p if p == u32::from(TCP) || p == MPTCP => TCP,
+        p if p == u32::from(UDP) => UDP,
+        _ => 0,
+    }
+}
+
+/// Decides one call, with the socket's own facts as claims.
+#[inline(always)]
+pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Decision> {
+    let listener = k.listener(&ListenerKey { addr: d.addr, port: d.port, proto: d.proto, _pad: 0 });
+    let _ = listener.service()?;
+    if k.control.netns_cookie != 0 && s.netns_cookie() != k.control.netns_cookie {
+        emit::count(Reason::OtherNamespace);
+        return None;
+    }
+    let key = k.key();
+    let mut claims = Claims::default();
+    if let Some(a) = &source {
+        claims.set_source(key, a);
+    }
+    claims.set_mark(key, s.mark());
+    if k.control.flags & CONTROL_WORKLOADS != 0
+        && let Some(w) = workload()
+    {
+        use gray_common::decide::Tables as _;
+        claims.set_workload(k.epoch(), w);
+    }
+    let request = Request {
+        listener,
+        claims: &claims,
+        source: source.as_ref(),
+        is_v4: d.addr.is_v4(),
+        seed: mix(key.k0 ^ s.cookie()),
+    };
+    let (decision, steer) = match decide(k, &request) {
+        Verdict::Steer(x) => (x, true),
+        Verdict::Stay(x) => (x, false),
+        Verdict::Pass(reason) => {
+            emit::count(reason);
+            return None;
+        }
+    };
+    emit::decided(k, &decision, PATH_CONNECT, |e: &mut Event| {
+        if let Some(a) = &source {
+            e.client = *a;
+        }
+        e.service_addr = d.addr;
+        e.service_port = d.port;
+        e.proto = d.proto;
+    });
+    if steer { Some(decision) } else { None }
+}
+
+#[inline(always)]
+fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
+    let k = Kernel::now()?;
+    let decision = choose(&k, s, d, source);
+    let Some(decision) = decision else {
+        // A UDP socket may be connected again, now to something that is not steered: it must not keep the old name.
+        if let Some(old) = s.stored(&maps::PEERS) {
+            *old = Peer::default();
+        }
+        return None;
+    };
+    let instance = decision.instance;
+    // Without the record the application would see the instance as its peer: rather not steered at all.
+    let Some(record) = s.store(&maps::PEERS) else {
+        emit::count(Reason::StorageFull);
+        return None;
+    };
+    *record = Peer {
+        service: d.addr,
+        instance: instance.addr,
+        service_port: d.port,
+        instance_port: instance.port,
+        seen: jiffies() as u32,
+    };
+    Some(Target { addr: instance.addr, port: instance.port })
+}
+
+/// The record of a connected socket whose real peer is `actual`.
+#[inline(always)]
+pub fn peer(s: &Sock<'_>, actual: &Addr) -> Option<Peer> {
+    let p = s.stored(&maps::PEERS)?;
+    if p.instance == *actual && p.instance_port == s.port() { Some(*p) } else { None }
+}

@@ -1,0 +1,9 @@
+//! One file per hook family. No pointers here: `ctx` has them.
+
+pub mod admit;
+pub mod clock;
+pub mod connect;
+pub mod packet;
+pub mod udp;
+mod v4;
+mod v6;

@@ -1,0 +1,207 @@
+//! The packet path: what both address families share.
+
+use aya_ebpf::programs::TcContext;
+use gray_common::{
+    Reason, limits,
+    packet::{
+        ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, TCP_FIN, TCP_RST, UDP, filter_bit, opens,
+    },
+    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_UNRESOLVED, FlowState},
+};
+
+use super::{v4, v6};
+use crate::{
+    ctx::{
+        jiffies,
+        skb::{Hop, Skb},
+    },
+    emit, maps,
+    tables::Kernel,
+};
+
+/// Goes on to the next program (`TCX_NEXT`; on clsact `TC_ACT_UNSPEC`, the same number).
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Ingress,
+    Egress,
+}
+
+pub fn ingress(ctx: &TcContext) -> i32 {
+    steer(ctx, Side::Ingress)
+}
+
+pub fn egress(ctx: &TcContext) -> i32 {
+    steer(ctx, Side::Egress)
+}
+
+/// The families are functions of their own: each gets its own stack frame, of which the verifier grants 512 bytes in
+/// all.
+#[inline(always)]
+fn steer(ctx: &TcContext, side: Side) -> i32 {
+    let mut skb = Skb::new(ctx);
+    let Some(head) = skb.head::<ETH_LEN>() else {
+        emit::count(Reason::Malformed);
+        return NEXT;
+    };
+    match (head.get::<u16, ETH_TYPE>(), side) {
+        (ETH_IPV4, Side::Ingress) => v4::ingress(skb.raw()),
+        (ETH_IPV4, Side::Egress) => v4::egress(skb.raw()),
+        (ETH_IPV6, Side::Ingress) => v6::ingress(skb.raw()),
+        (ETH_IPV6, Side::Egress) => v6::egress(skb.raw()),
+        (ETH_8021Q | ETH_8021AD, _) => {
+            emit::count(Reason::HeaderUnsupported);
+            NEXT
+        }
+        _ => NEXT,
+    }
+}
+
+/// Whether a bit of the filter in front is set: no set bit, not ours, whatever the tables hold.
+#[inline(always)]
+pub fn maybe_ours(addr: [u64; 2], port: u16) -> bool {
+    let bit = filter_bit(addr, port);
+    match maps::FILTER.get(bit >> 6) {
+        Some(word) => word >> (bit & 63) & 1 != 0,
+        None => false,
+    }
+}
+
+/// What a known flow's state says of this packet.
+#[derive(PartialEq, Eq)]
+pub enum Known {
+    /// It belongs to the flow.
+    Same,
+    /// The entry is of an earlier connection: decide anew (forward) or leave alone (reply).
+    Over,
+}
+
+/// Follows the flow's life: stamps it, notes its establishment and end. `transport`: protocol and TCP flags.
+#[inline(always)]
+pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known {
+    let now = jiffies() as u32;
+    let idle = now.wrapping_sub(f.seen);
+    if proto == UDP {
+        if f.flags & FLOW_FORWARD != 0 && idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) {
+            return Known::Over;
+        }
+    } else if proto == TCP {
+        if f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) {
+            return Known::Over;
+        }
+        if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
+            // A second SYN of a connection that has moved on is a new connection from the same port; before that it
+            // is a retransmission, which must reach the same instance.
+            if f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
+                return Known::Over;
+            }
+        } else if f.flags & FLOW_ESTABLISHED == 0 {
+            f.flags |= FLOW_ESTABLISHED;
+        }
+        if tcp_flags & (TCP_FIN | TCP_RST) != 0 && f.flags & FLOW_CLOSING == 0 {
+            f.flags |= FLOW_CLOSING;
+        }
+    }
+    if f.seen != now {
+        f.seen = now;
+    }
+    Known::Same
+}
+
+/// Whether the next hop must be looked up (again).
+#[inline(always)]
+pub fn hop_is_old(k: &Kernel, f: &FlowState) -> bool {
+    let age = hop_clock().wrapping_sub(f.hop_at);
+    f.flags & FLOW_UNRESOLVED != 0 || u32::from(age) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8
+}
+
+#[inline(always)]
+pub fn hop_clock() -> u16 {
+    (jiffies() >> 8) as u16
+}
+
+/// Writes a looked-up next hop into the flow.
+#[inline(always)]
+pub fn set_hop(f: &mut FlowState, hop: Hop) {
+    f.hop_at = hop_clock();
+    match hop {
+        Hop::Direct { ifindex, mtu, dmac, smac } => {
+            f.ifindex = ifindex;
+            f.mtu = mtu;
+            f.dmac = dmac;
+            f.smac = smac;
+            f.flags &= !FLOW_UNRESOLVED;
+        }
+        Hop::Resolve { ifindex } => {
+            f.ifindex = ifindex;
+            f.flags |= FLOW_UNRESOLVED;
+        }
+        Hop::Stack => {
+            f.ifindex = 0;
+            f.flags &= !FLOW_UNRESOLVED;
+        }
+    }
+}
+
+/// Counts a steered packet towards its arm.
+#[inline(always)]
+pub fn account(f: &FlowState, len: u32) {
+    let Some(a) = maps::ARMS.get_ptr_mut(u32::from(f.counter)) else { return };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let a = unsafe { &mut *a };
+    if f.flags & FLOW_FORWARD != 0 {
+        a.packets += 1;
+        a.bytes += u64::from(len);
+    } else {
+        a.reply_packets += 1;
+        a.reply_bytes += u64::from(len);
+    }
+}
+
+/// How a rewritten packet leaves.
+#[derive(Clone, Copy)]
+pub enum Exit {
+    Redirect(u32),
+    Resolve(u32),
+    Stack,
+}
+
+/// Chooses the exit for a packet of `len` bytes (frame) with `headers` bytes before its payload.
+#[inline(always)]
+pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32) -> Exit {
+    if side == Side::Egress {
+        return Exit::Stack;
+    }
+    if f.ifindex == 0 {
+        emit::count(Reason::NoRoute);
+        return Exit::Stack;
+    }
+    if f.flags & FLOW_UNRESOLVED != 0 {
+        emit::count(Reason::NoNeighbour);
+        return Exit::Resolve(f.ifindex);
+    }
+    let gso = skb.gso_size();
+    let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
+    if f.mtu != 0 && packet > u32::from(f.mtu) {
+        emit::count(Reason::Oversize);
+        return Exit::Stack;
+    }
+    Exit::Redirect(f.ifindex)
+}
+
+/// Sends the packet off. `ok`: whether the checksum helpers took the rewrite.
+#[inline(always)]
+pub fn leave(skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
+    if !ok {
+        emit::count(Reason::RewriteFailed);
+        return DROP;
+    }
+    match exit {
+        Exit::Redirect(i) => skb.redirect(i),
+        Exit::Resolve(i) => skb.redirect_neigh(i),
+        Exit::Stack => NEXT,
+    }
+}

@@ -1,0 +1,66 @@
+//! The programs, as a list. Each is: read the context, decide, write, report, return.
+#![no_std]
+#![no_main]
+
+mod ctx;
+mod emit;
+mod hooks;
+mod maps;
+mod tables;
+
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
+
+/// tcx or clsact ingress of an edge, backend or host interface. May rewrite and redirect; on doubt passes unchanged.
+#[classifier]
+pub fn gray_tc_ingress(ctx: TcContext) -> i32 {
+    hooks::packet::ingress(&ctx)
+}
+
+/// tcx or clsact egress of a host interface: replies of instances on this node get the service address back.
+#[classifier]
+pub fn gray_tc_egress(ctx: TcContext) -> i32 {
+    hooks::packet::egress(&ctx)
+}
+
+/// Run by the agent only (BPF_PROG_TEST_RUN): notes ticks and nanoseconds side by side.
+#[classifier]
+pub fn gray_clock(_ctx: TcContext) -> i32 {
+    hooks::clock::note()
+}
+
+macro_rules! sock_addr {
+    ($($name:ident = $point:ident, $hook:path;)+) => {
+        $(
+            /// Cgroup hook of the same name. Never refuses: a steering fault must not break an application's call.
+            #[cgroup_sock_addr($point)]
+            pub fn $name(ctx: SockAddrContext) -> i32 {
+                $hook(&ctx);
+                1
+            }
+        )+
+    };
+}
+
+sock_addr! {
+    gray_connect4 = connect4, hooks::connect::connect4;
+    gray_connect6 = connect6, hooks::connect::connect6;
+    gray_sendmsg4 = sendmsg4, hooks::udp::sendmsg4;
+    gray_sendmsg6 = sendmsg6, hooks::udp::sendmsg6;
+    gray_recvmsg4 = recvmsg4, hooks::udp::recvmsg4;
+    gray_recvmsg6 = recvmsg6, hooks::udp::recvmsg6;
+    gray_getpeername4 = getpeername4, hooks::connect::getpeername4;
+    gray_getpeername6 = getpeername6, hooks::connect::getpeername6;
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

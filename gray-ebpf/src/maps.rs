@@ -1,0 +1,83 @@
+//! Every map of the data path, declared once with the shapes of `gray_common::names`. No logic.
+
+use aya_ebpf::{
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+};
+use gray_common::{
+    decide::Claims,
+    limits,
+    reason::REASON_SLOTS,
+    wire::{
+        Addr, ArmCount, Class, Clock, Control, EventBudget, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
+        Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+    },
+};
+
+use crate::hooks::admit::Arrival;
+
+/// Maps that user space may map into its memory (Linux 5.5).
+const MMAPABLE: u32 = 1 << 10;
+/// Entries are allocated when they are made: the tables may be large and mostly empty.
+const NO_PREALLOC: u32 = 1;
+
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static LISTENERS: HashMap<ListenerKey, Versioned> = HashMap::with_max_entries(limits::LISTENERS, NO_PREALLOC);
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(2 * limits::SERVICES, 0);
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(2 * limits::RULES, 0);
+#[map]
+pub static WEIGHTED: Array<Weighted> = Array::with_max_entries(2 * limits::WEIGHTED, 0);
+#[map]
+pub static SUBSETS: Array<Subset> = Array::with_max_entries(2 * limits::SUBSETS, 0);
+#[map]
+pub static ARENA: Array<u32> = Array::with_max_entries(limits::ARENA, 0);
+#[map]
+pub static INSTANCES: Array<Instance> = Array::with_max_entries(limits::INSTANCES, 0);
+#[map]
+pub static IDENTITIES: HashMap<u64, Versioned> = HashMap::with_max_entries(limits::IDENTITIES, NO_PREALLOC);
+#[map]
+pub static PREFIXES: LpmTrie<Addr, Versioned> = LpmTrie::with_max_entries(limits::PREFIXES, NO_PREALLOC);
+#[map]
+pub static CLASSES: Array<Class> = Array::with_max_entries(limits::CLASSES, 0);
+#[map]
+pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(limits::WORKLOADS, NO_PREALLOC);
+#[map]
+pub static FILTER: Array<u64> = Array::with_max_entries(limits::FILTER_BITS / 64, 0);
+#[map]
+pub static FLOWS4: LruHashMap<FlowKey4, Flow4> = LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+pub static FLOWS6: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[btf_map]
+pub static PEERS: SkStorage<Peer> = SkStorage::new();
+#[btf_map]
+pub static UDP_PEERS: SkStorage<UdpPeers> = SkStorage::new();
+#[map]
+pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
+#[map]
+pub static ARMS: PerCpuArray<ArmCount> = PerCpuArray::with_max_entries(2 * limits::SERVICES, 0);
+#[map]
+pub static RULE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(65_536, 0);
+#[map]
+pub static EVENT_BUDGET: PerCpuArray<EventBudget> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING, 0);
+#[map]
+pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
+
+/// Where the packet path builds a flow: the verifier's 512 bytes of stack are short, and tc programs of one CPU do not
+/// interrupt each other. Not shared with user space, not pinned.
+pub struct Scratch {
+    pub arrival: Arrival,
+    pub back4: FlowKey4,
+    pub back6: FlowKey6,
+    pub claims: Claims,
+    pub flow4: Flow4,
+    pub flow6: Flow6,
+}
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

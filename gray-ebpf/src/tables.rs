@@ -1,0 +1,118 @@
+//! The decision's lookups over the kernel's maps, at the epoch that the run read once.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use gray_common::{
+    decide::Tables,
+    hash::HashKey,
+    limits,
+    wire::{Addr, Class, Control, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
+};
+
+use crate::{ctx::opaque, maps};
+
+/// The tables at one epoch. Made once per run.
+pub struct Kernel {
+    pub control: &'static Control,
+    epoch: u64,
+    bank: u32,
+}
+
+impl Kernel {
+    /// `None`: no policy was ever active.
+    #[inline(always)]
+    pub fn now() -> Option<Self> {
+        let control: &'static Control = maps::CONTROL.get(0)?;
+        // SAFETY: a plain aligned load; volatile so that the epoch is read exactly once per run.
+        let epoch = unsafe { core::ptr::read_volatile(&control.epoch) };
+        if epoch == 0 {
+            return None;
+        }
+        Some(Self { control, epoch, bank: (epoch & 1) as u32 })
+    }
+
+    #[inline(always)]
+    pub fn key(&self) -> HashKey {
+        if self.bank == 0 { self.control.key[0] } else { self.control.key[1] }
+    }
+
+    #[inline(always)]
+    pub fn listener(&self, key: &ListenerKey) -> ListenerValue {
+        // SAFETY: the value is copied out at once.
+        ListenerValue(unsafe { maps::LISTENERS.get(key) }.map_or(0, |v| v.at(self.epoch)))
+    }
+}
+
+impl Tables for Kernel {
+    #[inline(always)]
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u32) -> Option<&Service> {
+        if index >= limits::SERVICES {
+            return None;
+        }
+        maps::SERVICES.get(self.bank * limits::SERVICES + index)
+    }
+
+    #[inline(always)]
+    fn rule(&self, index: u32) -> Option<&Rule> {
+        if index >= limits::RULES {
+            return None;
+        }
+        maps::RULES.get(self.bank * limits::RULES + index)
+    }
+
+    #[inline(always)]
+    fn identity(&self, hash: u64) -> Option<Versioned> {
+        // SAFETY: the value is copied out at once.
+        unsafe { maps::IDENTITIES.get(&hash) }.copied()
+    }
+
+    #[inline(always)]
+    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+        maps::PREFIXES.get(&Key::new(128, *addr)).copied()
+    }
+
+    #[inline(always)]
+    fn class(&self, index: u32) -> Option<&Class> {
+        maps::CLASSES.get(index)
+    }
+
+    #[inline(always)]
+    fn owner(&self, weighted: u32, bucket: u16) -> Option<u32> {
+        if weighted >= limits::WEIGHTED {
+            return None;
+        }
+        let w = maps::WEIGHTED.get(self.bank * limits::WEIGHTED + weighted)?;
+        // The compiler knows that a bucket is below 10 000, the verifier does not.
+        let b = opaque(u32::from(bucket)) as usize;
+        if b >= limits::BUCKETS as usize {
+            return None;
+        }
+        let arm = opaque(u32::from(w.owner[b])) as usize;
+        if arm >= limits::ARMS {
+            return None;
+        }
+        Some(w.arms[arm])
+    }
+
+    #[inline(always)]
+    fn subset(&self, index: u32) -> Option<&Subset> {
+        if index >= limits::SUBSETS {
+            return None;
+        }
+        maps::SUBSETS.get(self.bank * limits::SUBSETS + index)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<u32> {
+        maps::ARENA.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn instance(&self, index: u32) -> Option<&Instance> {
+        maps::INSTANCES.get(index)
+    }
+}

@@ -1,0 +1,97 @@
+//! Numbers that must survive a policy change: who has which slot in counters, bits and instance tables, and which arm
+//! owns which bucket. Kept with every revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{CompileError, weights::Ownership};
+
+/// Everything that a revision hands down to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Assigned {
+    pub services: Numbers,
+    pub rules: Numbers,
+    pub lists: Numbers,
+    pub instances: Numbers,
+    /// By rule name.
+    pub weights: BTreeMap<String, Ownership>,
+}
+
+/// Names with small numbers. A number that falls free rests for one revision, because the other bank may still use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Numbers {
+    used: BTreeMap<String, u32>,
+    resting: BTreeMap<String, u32>,
+}
+
+impl Numbers {
+    /// The numbers for the next revision: those of `names` keep theirs (also out of rest), new ones get the smallest
+    /// free number in `first..limit`.
+    pub fn next<'a>(
+        &self,
+        what: &'static str,
+        names: impl IntoIterator<Item = &'a str>,
+        first: u32,
+        limit: u32,
+    ) -> Result<Self, CompileError> {
+        let mut next = Self::default();
+        let mut fresh = BTreeSet::new();
+        for name in names {
+            match self.used.get(name).or_else(|| self.resting.get(name)) {
+                Some(n) => drop(next.used.insert(name.to_string(), *n)),
+                None => drop(fresh.insert(name)),
+            }
+        }
+        for (name, n) in &self.used {
+            if !next.used.contains_key(name) {
+                let _ = next.resting.insert(name.clone(), *n);
+            }
+        }
+        let taken: BTreeSet<u32> = next.used.values().chain(next.resting.values()).copied().collect();
+        let mut free = (first..limit).filter(|n| !taken.contains(n));
+        for name in fresh {
+            let n = free.next().ok_or(CompileError::Limit { what, limit: limit - first })?;
+            let _ = next.used.insert(name.to_string(), n);
+        }
+        Ok(next)
+    }
+
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.used.get(name).copied()
+    }
+
+    /// The name of a number, also of a resting one: counters may still show it.
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.used.iter().chain(&self.resting).find(|(_, n)| **n == number).map(|(name, _)| name.as_str())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.used.iter().map(|(k, v)| (k.as_str(), *v))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_number_rests_for_one_revision() {
+        let a = Numbers::default().next("x", ["a", "b"], 1, 10).unwrap();
+        assert_eq!((a.get("a"), a.get("b")), (Some(1), Some(2)));
+        let b = a.next("x", ["b", "c"], 1, 10).unwrap();
+        assert_eq!((b.get("b"), b.get("c"), b.name(1)), (Some(2), Some(3), Some("a")));
+        let back = b.next("x", ["a", "c"], 1, 10).unwrap();
+        assert_eq!(back.get("a"), Some(1));
+        let d = b.next("x", ["c", "d"], 1, 10).unwrap();
+        assert_eq!(d.get("d"), Some(1));
+    }
+
+    #[test]
+    fn a_full_range_is_refused_with_its_limit() {
+        let e = Numbers::default().next("lists", ["a", "b", "c"], 0, 2).unwrap_err();
+        assert_eq!(e.to_string(), "the policy needs more than 2 lists");
+    }
+}

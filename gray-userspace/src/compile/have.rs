@@ -1,0 +1,85 @@
+//! What the kernel's tables hold now, as far as the plan must know it. Read from the data path, then kept up to date
+//! by the writes that were applied.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use gray_common::{
+    hash::HashKey,
+    limits,
+    wire::{Class, Instance, ListenerKey, PrefixKey, Versioned},
+};
+
+use super::{CompileError, plan::Write};
+
+/// The tables of a data path.
+#[derive(Clone, Debug, Default)]
+pub struct Have {
+    pub epoch: u64,
+    pub revision: u64,
+    pub key: HashKey,
+    pub listeners: BTreeMap<ListenerKey, Versioned>,
+    pub identities: HashMap<u64, Versioned>,
+    pub prefixes: BTreeMap<PrefixKey, Versioned>,
+    pub instances: BTreeMap<u32, Instance>,
+    /// Maglev tables of the active bank: (offset in the arena, slots).
+    pub tables: Vec<(u32, Vec<u32>)>,
+    pub filter: Vec<u64>,
+    pub classes: Classes,
+}
+
+/// Interned sets of lists. Index 0 is the empty set and never written.
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    index: HashMap<Class, u32>,
+    content: BTreeMap<u32, Class>,
+}
+
+impl Classes {
+    pub fn get(&self, index: u32) -> Class {
+        self.content.get(&index).copied().unwrap_or_default()
+    }
+
+    pub fn insert(&mut self, index: u32, class: Class) {
+        if index != 0 && class != Class::default() {
+            let _ = self.index.insert(class, index);
+            let _ = self.content.insert(index, class);
+        }
+    }
+
+    pub fn index(&self, class: &Class) -> Option<u32> {
+        if *class == Class::default() { Some(0) } else { self.index.get(class).copied() }
+    }
+
+    fn smallest_free(&self) -> Option<u32> {
+        // Dense from 1 unless something was dropped.
+        let n = self.content.len() as u32 + 1;
+        if n < limits::CLASSES && !self.content.contains_key(&n) {
+            return Some(n);
+        }
+        (1..limits::CLASSES).find(|i| !self.content.contains_key(i))
+    }
+
+    fn keep(&mut self, used: &HashSet<u32>) {
+        self.content.retain(|i, _| used.contains(i));
+        self.index.retain(|_, i| used.contains(i));
+    }
+}
+
+impl Have {
+    /// The index of a class; a new one is interned and told to `write`. What nothing refers to any more makes room.
+    pub fn class(&mut self, class: Class, write: &mut Vec<Write>) -> Result<u32, CompileError> {
+        if let Some(i) = self.classes.index(&class) {
+            return Ok(i);
+        }
+        let free = self.classes.smallest_free().or_else(|| {
+            let used = |v: &Versioned| [v.old, v.new];
+            let all = self.identities.values().chain(self.prefixes.values()).flat_map(used).collect();
+            self.classes.keep(&all);
+            self.classes.smallest_free()
+        });
+        let index = free.ok_or(CompileError::Classes)?;
+        self.classes.insert(index, class);
+        write.push(Write::Class { index, class });
+        Ok(index)
+    }
+}

@@ -1,0 +1,185 @@
+//! The explicit lists in effect, turned round: for every identity and prefix, the set of lists it is on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gray_common::{
+    hash::{HashKey, claim_hash_bytes},
+    wire::{Addr, Class, PrefixKey},
+};
+
+use super::conditions::claim_code;
+use crate::model::{ClaimKind, Member};
+
+/// What one entry is in the tables: an exact identity or a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entry {
+    Identity(u64),
+    Prefix(PrefixKey),
+}
+
+/// The claim hash that the data path computes for a value of this kind.
+pub fn member_hash(key: HashKey, of: ClaimKind, member: &Member<'_>) -> u64 {
+    let code = claim_code(of);
+    match member {
+        Member::Net(n) => claim_hash_bytes(key, code, &Addr::from(n.addr()).0),
+        // The kernel hashes numbers as one 64-bit word; its length byte says 4.
+        Member::Number(n) => gray_common::hash::claim_hash(key, code, 4, &[u64::from(*n)]),
+        Member::Text(t) => text_hash(key, code, t),
+    }
+}
+
+/// The hash of a text value; over 32 bytes, of its first 24 and a digest of the rest, so that long names stay apart.
+pub fn text_hash(key: HashKey, code: u8, text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    if bytes.len() <= gray_common::hash::CLAIM_RAW {
+        return claim_hash_bytes(key, code, bytes);
+    }
+    let mut short = bytes[..24].to_vec();
+    short.extend(gray_common::hash::salt(text).to_le_bytes());
+    claim_hash_bytes(key, code, &short)
+}
+
+pub fn entry(key: HashKey, of: ClaimKind, member: &Member<'_>) -> Entry {
+    match member {
+        Member::Net(n) if n.prefix_len() < n.max_prefix_len() => {
+            let mapped = if n.addr().is_ipv4() { 96 } else { 0 };
+            let addr = Addr::from(n.network());
+            Entry::Prefix(PrefixKey { bits: u32::from(n.prefix_len()) + mapped, addr })
+        }
+        other => Entry::Identity(member_hash(key, of, other)),
+    }
+}
+
+/// Every entry of every list, with the lists it is on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lists {
+    pub identities: HashMap<u64, Class>,
+    /// As listed: without what a wider prefix adds.
+    prefixes: BTreeMap<PrefixKey, Class>,
+}
+
+fn set(class: &mut Class, bit: u32, on: bool) {
+    let word = &mut class.lists[(bit / 64) as usize & 3];
+    if on { *word |= 1 << (bit % 64) } else { *word &= !(1 << (bit % 64)) }
+}
+
+impl Lists {
+    /// Puts an entry on a list or takes it off. True when that changed anything.
+    pub fn set(&mut self, bit: u32, entry: Entry, on: bool) -> bool {
+        let slot = match entry {
+            Entry::Identity(h) => self.identities.entry(h).or_default(),
+            Entry::Prefix(p) => self.prefixes.entry(p).or_default(),
+        };
+        let before = *slot;
+        set(slot, bit, on);
+        let changed = before != *slot;
+        if *slot == Class::default() {
+            match entry {
+                Entry::Identity(h) => drop(self.identities.remove(&h)),
+                Entry::Prefix(p) => drop(self.prefixes.remove(&p)),
+            }
+        }
+        changed
+    }
+
+    pub fn prefix_count(&self) -> usize {
+        self.prefixes.len()
+    }
+
+    /// The prefixes as the trie needs them: it answers the longest match only, so each carries the lists of every
+    /// wider prefix that covers it.
+    pub fn inherited(&self) -> BTreeMap<PrefixKey, Class> {
+        let mut sorted: Vec<(&PrefixKey, &Class)> = self.prefixes.iter().collect();
+        // Address first, then wide before narrow: a covering prefix stands before all that it covers.
+        sorted.sort_by_key(|(k, _)| (k.addr, k.bits));
+        let mut stack: Vec<(PrefixKey, Class)> = Vec::new();
+        let mut out = BTreeMap::new();
+        for (key, own) in sorted {
+            while stack.last().is_some_and(|(wide, _)| !covers(wide, key)) {
+                let _ = stack.pop();
+            }
+            let mut class = *own;
+            if let Some((_, wide)) = stack.last() {
+                for (c, w) in class.lists.iter_mut().zip(wide.lists) {
+                    *c |= w;
+                }
+            }
+            stack.push((*key, class));
+            let _ = out.insert(*key, class);
+        }
+        out
+    }
+}
+
+fn covers(wide: &PrefixKey, narrow: &PrefixKey) -> bool {
+    let mask = if wide.bits == 0 { 0 } else { u128::MAX << (128 - wide.bits.min(128)) };
+    wide.bits <= narrow.bits && u128::from_be_bytes(narrow.addr.0) & mask == u128::from_be_bytes(wide.addr.0) & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::parse_member;
+
+    fn prefix(text: &str) -> PrefixKey {
+        match entry(HashKey::default(), ClaimKind::Source, &parse_member(ClaimKind::Source, text).unwrap()) {
+            Entry::Prefix(p) => p,
+            Entry::Identity(_) => panic!("{text} is an address"),
+        }
+    }
+
+    #[test]
+    fn a5_a_narrow_prefix_inherits_the_lists_of_the_wide_one() {
+        let mut l = Lists::default();
+        for (bit, p) in [(0, "198.18.0.0/16"), (1, "198.18.7.0/24"), (2, "198.19.0.0/16"), (3, "fd00:18::/32")] {
+            assert!(l.set(bit, Entry::Prefix(prefix(p)), true));
+        }
+        let got = l.inherited();
+        let lists = |p| got[&prefix(p)].lists[0];
+        assert_eq!(
+            [lists("198.18.0.0/16"), lists("198.18.7.0/24"), lists("198.19.0.0/16"), lists("fd00:18::/32")],
+            [1, 3, 4, 8]
+        );
+    }
+
+    #[test]
+    fn an_address_is_an_identity_in_either_spelling() {
+        let key = HashKey { k0: 1, k1: 2 };
+        let e = |t| entry(key, ClaimKind::Source, &parse_member(ClaimKind::Source, t).unwrap());
+        assert_eq!(e("198.18.1.3"), e("198.18.1.3/32"));
+        assert!(matches!(e("198.18.1.3"), Entry::Identity(_)));
+    }
+
+    #[test]
+    fn the_host_hashes_what_the_kernel_hashes() {
+        use gray_common::decide::Claims;
+        let key = HashKey { k0: 5, k1: 6 };
+        let mut c = Claims::default();
+        c.set_source(key, &Addr::from("198.18.1.3".parse::<std::net::IpAddr>().unwrap()));
+        c.set_mark(key, 0x1234_5678);
+        c.set_dscp(key, 46);
+        for (i, (of, text)) in
+            [(ClaimKind::Source, "198.18.1.3"), (ClaimKind::Mark, "0x12345678"), (ClaimKind::Dscp, "46")]
+                .into_iter()
+                .enumerate()
+        {
+            assert_eq!(member_hash(key, of, &parse_member(of, text).unwrap()), c.items[i].hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_names_with_one_beginning_stay_apart() {
+        let a = format!("{}a", "x".repeat(40));
+        let b = format!("{}b", "x".repeat(40));
+        assert_ne!(text_hash(HashKey::default(), 4, &a), text_hash(HashKey::default(), 4, &b));
+    }
+
+    #[test]
+    fn taking_the_last_list_away_removes_the_entry() {
+        let mut l = Lists::default();
+        assert!(l.set(3, Entry::Identity(9), true));
+        assert!(!l.set(3, Entry::Identity(9), true));
+        assert!(l.set(3, Entry::Identity(9), false));
+        assert!(l.identities.is_empty());
+    }
+}

@@ -1,0 +1,227 @@
+//! The policy compiler: a validated policy to what the kernel's tables shall hold. Pure: no clock, no I/O, no tokio.
+
+pub mod assigned;
+pub mod conditions;
+pub mod have;
+pub mod lists;
+pub mod plan;
+mod subsets;
+pub mod weights;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gray_common::{
+    hash::salt,
+    limits,
+    wire::{Addr, Instance, ListenerKey, ListenerValue, Rule, SERVICE_PREFIXES, Service, Weighted},
+};
+
+pub use assigned::Assigned;
+pub use subsets::SubsetPlan;
+
+use self::{conditions::claim_code, subsets::Subsets, weights::Ownership};
+use crate::model::{self, CohortBody, Policy, Proto, Route};
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CompileError {
+    #[error("the policy needs more than {limit} {what}")]
+    Limit { what: &'static str, limit: u32 },
+    #[error("service {service}: more than {limit} rules after its conditions are spread out", limit = limits::RULES_PER_SERVICE)]
+    TooManyRules { service: String },
+    #[error("route {route}: its condition needs more than {terms} cohorts at once or too many alternatives; split the route", terms = limits::TERMS)]
+    TooComplex { route: String },
+    #[error("cohort {0} does not exist")]
+    NoCohort(String),
+    #[error("no room in the table of instances; remove services or instances")]
+    ArenaFull,
+    #[error("more than {} distinct sets of lists", limits::CLASSES)]
+    Classes,
+}
+
+/// What varies beside the document.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// `service/instance` names that get no new connections.
+    pub drained: BTreeSet<String>,
+    /// `CLOCK_MONOTONIC` ns until which a service takes connections found in mid-stream as stable's own.
+    pub adopt_until_ns: BTreeMap<String, u64>,
+}
+
+/// What one bank shall hold, and the numbers that go with it. Indexes are relative to the bank.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    pub services: Vec<Service>,
+    pub rules: Vec<Rule>,
+    pub weighted: Vec<Box<Weighted>>,
+    pub subsets: Vec<SubsetPlan>,
+    pub listeners: BTreeMap<ListenerKey, ListenerValue>,
+    pub instances: BTreeMap<u32, Instance>,
+    pub assigned: Assigned,
+}
+
+/// IP protocol number.
+pub fn proto_number(p: Proto) -> u8 {
+    match p {
+        Proto::Tcp => gray_common::packet::TCP,
+        Proto::Udp => gray_common::packet::UDP,
+    }
+}
+
+pub fn listener_key(l: &model::Listener) -> ListenerKey {
+    ListenerKey {
+        addr: Addr::from(l.addr.ip().to_canonical()),
+        port: l.addr.port().to_be(),
+        proto: proto_number(l.proto),
+        _pad: 0,
+    }
+}
+
+/// The name under which a rule is counted: the route, and the service when the route is for all.
+fn rule_name(route: &Route, service: &str) -> String {
+    match route.service {
+        Some(_) => route.name.clone(),
+        None => format!("{}@{service}", route.name),
+    }
+}
+
+/// Compiles a policy, keeping the numbers of the revision before.
+pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Result<Compiled, CompileError> {
+    let applies = |r: &Route, s: &model::Service| r.service.as_ref().is_none_or(|n| *n == s.name);
+    let rule_names: Vec<String> = policy
+        .services
+        .iter()
+        .flat_map(|s| policy.routes.iter().filter(|r| applies(r, s)).map(|r| rule_name(r, &s.name)))
+        .collect();
+    let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
+    let mut assigned = Assigned {
+        services: before.services.next(
+            "services",
+            policy.services.iter().map(|s| s.name.as_str()),
+            0,
+            limits::SERVICES,
+        )?,
+        rules: before.rules.next("rules", rule_names.iter().map(String::as_str), 1, 65_536)?,
+        lists: before.lists.next("lists", list_names.map(|c| c.name.as_str()), 0, limits::LISTS)?,
+        instances: before.instances.next(
+            "instances",
+            subsets::instance_names(policy).iter().map(String::as_str),
+            0,
+            limits::INSTANCES,
+        )?,
+        weights: BTreeMap::new(),
+    };
+    let mut out = Compiled::default();
+    for (index, service) in policy.services.iter().enumerate() {
+        let mut subsets = Subsets::new(service, &assigned.instances, &around.drained, &mut out);
+        let stable_subset = subsets.index(&service.stable)?;
+        let first_rule = subsets.out().rules.len() as u32;
+        let mut routes: Vec<&Route> = policy.routes.iter().filter(|r| applies(r, service)).collect();
+        // The decision's order; the sort is stable, so the document's order decides ties.
+        routes.sort_by_key(|r| (conditions::precedence(policy, r.when.as_ref()), r.service.is_none()));
+        for route in routes {
+            let name = rule_name(route, &service.name);
+            let mut rule = Rule {
+                id: assigned.rules.get(&name).unwrap_or(0) as u16,
+                precedence: conditions::precedence(policy, route.when.as_ref()) as u8,
+                ..Rule::default()
+            };
+            match route.to.as_slice() {
+                [only] => rule.target = subsets.index(&only.subset)?,
+                arms => {
+                    let weights: Vec<(String, u16)> =
+                        arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
+                    let owner = before.weights.get(&name).cloned().unwrap_or_default().next(&weights);
+                    rule.weighted = 1;
+                    rule.salt = salt(&name);
+                    rule.target = weigh(&mut subsets, arms, &owner)?;
+                    let _ = assigned.weights.insert(name.clone(), owner);
+                }
+            }
+            for terms in conditions::alternatives(policy, &assigned.lists, &route.name, route.when.as_ref())? {
+                let mut r = rule;
+                r.terms[..terms.len()].copy_from_slice(&terms);
+                subsets.out().rules.push(r);
+            }
+        }
+        let rules = subsets.out().rules.len() as u32 - first_rule;
+        if rules > limits::RULES_PER_SERVICE {
+            return Err(CompileError::TooManyRules { service: service.name.clone() });
+        }
+        let (list_kinds, flags) = lists_used(policy, &out.rules[first_rule as usize..], &assigned);
+        let mut identify = [0; limits::IDENTIFY];
+        for (slot, kind) in identify.iter_mut().zip(&service.identify) {
+            *slot = claim_code(*kind);
+        }
+        out.services.push(Service {
+            adopt_until_ns: around.adopt_until_ns.get(&service.name).copied().unwrap_or(0),
+            first_rule,
+            stable_subset,
+            id: assigned.services.get(&service.name).unwrap_or(0) as u16,
+            rules: rules as u16,
+            identify,
+            list_kinds,
+            flags,
+        });
+        for l in &service.listen {
+            let own = service.instances.iter().any(|i| i.address == l.addr && service.stable.matches(i));
+            let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
+        }
+    }
+    check_sizes(&out)?;
+    out.assigned = assigned;
+    Ok(out)
+}
+
+fn weigh(subsets: &mut Subsets<'_>, arms: &[model::Arm], owner: &Ownership) -> Result<u32, CompileError> {
+    let mut table = Weighted { arms: [0; limits::ARMS], owner: [0; limits::BUCKETS as usize] };
+    let mut names = Vec::new();
+    for (slot, arm) in table.arms.iter_mut().zip(arms) {
+        *slot = subsets.index(&arm.subset)?;
+        names.push(arm.subset.to_string());
+    }
+    for (cell, name) in table.owner.iter_mut().zip(owner.owners()) {
+        *cell = names.iter().position(|n| n == name).unwrap_or(0) as u8;
+    }
+    let out = subsets.out();
+    out.weighted.push(Box::new(table));
+    Ok(out.weighted.len() as u32 - 1)
+}
+
+/// Which kinds of claims the lists of these rules are about, and whether prefixes may be among them.
+fn lists_used(policy: &Policy, rules: &[Rule], assigned: &Assigned) -> (u32, u32) {
+    let bits: BTreeSet<u32> = rules
+        .iter()
+        .flat_map(|r| r.terms)
+        .filter(|t| t.kind == gray_common::wire::TERM_LIST)
+        .map(|t| t.value)
+        .collect();
+    let (mut kinds, mut flags) = (0, 0);
+    for c in &policy.cohorts {
+        if let CohortBody::List { of, .. } = &c.body
+            && assigned.lists.get(&c.name).is_some_and(|b| bits.contains(&b))
+        {
+            kinds |= 1 << claim_code(*of);
+            if *of == model::ClaimKind::Source {
+                flags |= SERVICE_PREFIXES;
+            }
+        }
+    }
+    (kinds, flags)
+}
+
+fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
+    let sizes = [
+        ("listeners", out.listeners.len(), limits::LISTENERS),
+        ("rules", out.rules.len(), limits::RULES),
+        ("weighted routes", out.weighted.len(), limits::WEIGHTED),
+        ("subsets", out.subsets.len(), limits::SUBSETS),
+    ];
+    for (what, n, limit) in sizes {
+        if n > limit as usize {
+            return Err(CompileError::Limit { what, limit });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The difference between what the tables hold and what they shall hold, as a list of values before it is a system
+//! call. The order is part of the contract: what others refer to comes first, the flip last, removals after it.
+
+use std::{collections::BTreeMap, fmt};
+
+use gray_common::{
+    hash::HashKey,
+    limits,
+    packet::filter_bit,
+    wire::{
+        Addr, Class, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned, Weighted,
+    },
+};
+
+use super::{CompileError, Compiled, have::Have, lists::{Entry, Lists}};
+
+/// One step. `bank` is 0 or 1.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    Class { index: u32, class: Class },
+    Instance { index: u32, instance: Instance },
+    Arena { offset: u32, slots: Vec<u32> },
+    Listeners(Vec<(ListenerKey, Versioned)>),
+    Identities(Vec<(u64, Versioned)>),
+    Prefixes(Vec<(PrefixKey, Versioned)>),
+    Filter(Vec<(u32, u64)>),
+    Services { bank: u32, items: Vec<Service> },
+    Rules { bank: u32, items: Vec<Rule> },
+    Weighted { bank: u32, items: Vec<Box<Weighted>> },
+    Subsets { bank: u32, items: Vec<Subset> },
+    Control { bank: u32, revision: u64, key: HashKey },
+    /// The one store that turns the policy.
+    Flip { epoch: u64 },
+    /// After the flip and a grace period: what is absent now.
+    Forget { listeners: Vec<ListenerKey>, identities: Vec<u64>, prefixes: Vec<PrefixKey>, instances: Vec<u32> },
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class { index, .. } => write!(f, "class {index}"),
+            Self::Instance { index, instance } => {
+                let at = std::net::IpAddr::from(instance.addr);
+                write!(f, "instance {index} {at} port {}", u16::from_be(instance.port))
+            }
+            Self::Arena { offset, slots } => write!(f, "maglev table of {} slots at {offset}", slots.len()),
+            Self::Listeners(v) => write!(f, "{} listeners", v.len()),
+            Self::Identities(v) => write!(f, "{} identities", v.len()),
+            Self::Prefixes(v) => write!(f, "{} prefixes", v.len()),
+            Self::Filter(v) => write!(f, "{} filter words", v.len()),
+            Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
+            Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
+            Self::Weighted { bank, items } => write!(f, "{} weighted routes into bank {bank}", items.len()),
+            Self::Subsets { bank, items } => write!(f, "{} subsets into bank {bank}", items.len()),
+            Self::Control { bank, revision, .. } => write!(f, "revision {revision} into bank {bank}"),
+            Self::Flip { epoch } => write!(f, "flip to epoch {epoch}"),
+            Self::Forget { listeners, identities, prefixes, instances } => write!(
+                f,
+                "forget {} listeners, {} identities, {} prefixes, {} instances",
+                listeners.len(),
+                identities.len(),
+                prefixes.len(),
+                instances.len()
+            ),
+        }
+    }
+}
+
+/// What the tables shall hold from the next epoch on.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<'a> {
+    pub revision: u64,
+    pub key: HashKey,
+    pub compiled: &'a Compiled,
+    pub lists: &'a Lists,
+    /// Only these entries of the lists differ from what the kernel has; `None`: compare all.
+    pub touched: Option<&'a [Entry]>,
+}
+
+/// The steps from `have` to `want`, up to and including the flip; `have` is brought to the state after them.
+pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError> {
+    let next = have.epoch + 1;
+    let bank = (next & 1) as u32;
+    let c = want.compiled;
+    let mut out = Vec::new();
+    for (index, instance) in &c.instances {
+        if have.instances.get(index) != Some(instance) {
+            out.push(Write::Instance { index: *index, instance: *instance });
+            let _ = have.instances.insert(*index, *instance);
+        }
+    }
+    let subsets = place_tables(have, c, &mut out)?;
+    let listeners = c.listeners.iter().map(|(k, v)| (*k, v.0)).collect();
+    let changed = differences(&mut have.listeners, &listeners, next);
+    push(&mut out, changed, Write::Listeners);
+    plan_identities(have, want, next, &mut out)?;
+    plan_prefixes(have, want, next, &mut out)?;
+    let filter = plan_filter(have, c);
+    push(&mut out, filter, Write::Filter);
+    push(&mut out, c.services.clone(), |items| Write::Services { bank, items });
+    push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
+    push(&mut out, c.weighted.clone(), |items| Write::Weighted { bank, items });
+    push(&mut out, subsets, |items| Write::Subsets { bank, items });
+    out.push(Write::Control { bank, revision: want.revision, key: want.key });
+    out.push(Write::Flip { epoch: next });
+    have.epoch = next;
+    have.revision = want.revision;
+    have.key = want.key;
+    Ok(out)
+}
+
+fn push<T>(out: &mut Vec<Write>, items: Vec<T>, make: impl FnOnce(Vec<T>) -> Write) {
+    if !items.is_empty() {
+        out.push(make(items));
+    }
+}
+
+/// The step after the flip: entries that are absent from this epoch on, and instance slots that nobody names.
+pub fn forget(have: &mut Have, compiled: &Compiled) -> Option<Write> {
+    let epoch = have.epoch;
+    let gone = |v: &Versioned| v.at(epoch) == 0;
+    let listeners: Vec<_> = have.listeners.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+    let identities: Vec<_> = have.identities.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+    let prefixes: Vec<_> = have.prefixes.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+    let instances: Vec<_> = have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
+    have.listeners.retain(|_, v| !gone(v));
+    have.identities.retain(|_, v| !gone(v));
+    have.prefixes.retain(|_, v| !gone(v));
+    have.instances.retain(|i, _| compiled.instances.contains_key(i));
+    let nothing = listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
+    if nothing { None } else { Some(Write::Forget { listeners, identities, prefixes, instances }) }
+}
+
+/// Brings one versioned table to what is wanted, returning the entries to write.
+fn differences<K: Ord + Copy>(
+    have: &mut BTreeMap<K, Versioned>,
+    want: &BTreeMap<K, u32>,
+    next: u64,
+) -> Vec<(K, Versioned)> {
+    let mut out = Vec::new();
+    let gone: Vec<K> = have.keys().filter(|k| !want.contains_key(k)).copied().collect();
+    for (k, v) in want.iter().map(|(k, v)| (*k, *v)).chain(gone.into_iter().map(|k| (k, 0))) {
+        let now = have.get(&k).copied().unwrap_or_default();
+        if now.at(next) != v {
+            let entry = now.then(next, v);
+            let _ = have.insert(k, entry);
+            out.push((k, entry));
+        }
+    }
+    out
+}
+
+fn plan_identities(have: &mut Have, want: &Want<'_>, next: u64, out: &mut Vec<Write>) -> Result<(), CompileError> {
+    let hashes: Vec<u64> = match want.touched {
+        Some(entries) => entries
+            .iter()
+            .filter_map(|e| match e {
+                Entry::Identity(h) => Some(*h),
+                Entry::Prefix(_) => None,
+            })
+            .collect(),
+        None => {
+            let gone = have.identities.keys().filter(|h| !want.lists.identities.contains_key(h));
+            gone.chain(want.lists.identities.keys()).copied().collect()
+        }
+    };
+    let mut changed = Vec::new();
+    for h in hashes {
+        let class = want.lists.identities.get(&h).copied().unwrap_or_default();
+        let now = have.identities.get(&h).copied().unwrap_or_default();
+        if have.classes.get(now.at(next)) == class {
+            continue;
+        }
+        let entry = now.then(next, have.class(class, out)?);
+        let _ = have.identities.insert(h, entry);
+        changed.push((h, entry));
+    }
+    if have.identities.len() > limits::IDENTITIES as usize {
+        return Err(CompileError::Limit { what: "identities", limit: limits::IDENTITIES });
+    }
+    push(out, changed, Write::Identities);
+    Ok(())
+}
+
+fn plan_prefixes(have: &mut Have, want: &Want<'_>, next: u64, out: &mut Vec<Write>) -> Result<(), CompileError> {
+    if want.touched.is_some_and(|t| t.iter().all(|e| matches!(e, Entry::Identity(_)))) {
+        return Ok(());
+    }
+    let mut classes = BTreeMap::new();
+    for (k, class) in want.lists.inherited() {
+        let _ = classes.insert(k, have.class(class, out)?);
+    }
+    let changed = differences(&mut have.prefixes, &classes, next);
+    if have.prefixes.len() > limits::PREFIXES as usize {
+        return Err(CompileError::Limit { what: "prefixes", limit: limits::PREFIXES });
+    }
+    push(out, changed, Write::Prefixes);
+    Ok(())
+}
+
+/// Bits of listeners and instances. Bits are only ever added: flows of a removed instance still need theirs, and a
+/// stale bit costs one lookup.
+fn plan_filter(have: &mut Have, c: &Compiled) -> Vec<(u32, u64)> {
+    have.filter.resize((limits::FILTER_BITS / 64) as usize, 0);
+    let listeners = c.listeners.keys().map(|l| (l.addr, l.port));
+    let instances = c.instances.values().map(|i| (i.addr, i.port));
+    let mut words = BTreeMap::new();
+    for (addr, port) in listeners.chain(instances) {
+        let bit = filter_bit(Addr::words(&addr), port);
+        let word = (bit / 64) as usize;
+        let set = have.filter[word] | 1 << (bit % 64);
+        if set != have.filter[word] {
+            have.filter[word] = set;
+            let _ = words.insert(bit / 64, set);
+        }
+    }
+    words.into_iter().collect()
+}
+
+/// Gives every table of the policy a place in the arena. Tables of the active bank stay where they are and are shared
+/// when the content is the same; new ones go into the gaps between them.
+fn place_tables(have: &mut Have, c: &Compiled, out: &mut Vec<Write>) -> Result<Vec<Subset>, CompileError> {
+    let mut taken: Vec<(u32, Vec<u32>)> = have.tables.clone();
+    taken.sort_by_key(|t| t.0);
+    let mut used: Vec<(u32, Vec<u32>)> = Vec::new();
+    let mut place = |slots: &Vec<u32>| -> Result<Table, CompileError> {
+        if slots.is_empty() {
+            return Ok(Table::default());
+        }
+        let len = slots.len() as u32;
+        let offset = match taken.iter().find(|t| t.1 == *slots) {
+            Some(t) => t.0,
+            None => {
+                let at = gap(&taken, len).ok_or(CompileError::ArenaFull)?;
+                let position = taken.partition_point(|t| t.0 < at);
+                taken.insert(position, (at, slots.clone()));
+                out.push(Write::Arena { offset: at, slots: slots.clone() });
+                at
+            }
+        };
+        if !used.iter().any(|t| t.0 == offset) {
+            used.push((offset, slots.clone()));
+        }
+        Ok(Table { offset, len })
+    };
+    let mut subsets = Vec::with_capacity(c.subsets.len());
+    for s in &c.subsets {
+        subsets.push(Subset { v4: place(&s.v4)?, v6: place(&s.v6)?, arm: s.arm, _pad: 0 });
+    }
+    have.tables = used;
+    Ok(subsets)
+}
+
+/// The first gap of a length between sorted ranges.
+fn gap(taken: &[(u32, Vec<u32>)], len: u32) -> Option<u32> {
+    let mut at = 0;
+    for (offset, slots) in taken {
+        if offset - at >= len {
+            return Some(at);
+        }
+        at = offset + slots.len() as u32;
+    }
+    (limits::ARENA - at >= len).then_some(at)
+}

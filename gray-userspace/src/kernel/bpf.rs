@@ -1,0 +1,301 @@
+//! The bpf(2) calls that aya 0.14 does not offer: typed map access with batches, links by raw update, object info.
+//! Nothing here knows what the maps mean.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use gray_common::wire::Wire;
+
+/// `enum bpf_cmd`.
+mod cmd {
+    pub const LOOKUP: i64 = 1;
+    pub const UPDATE: i64 = 2;
+    pub const DELETE: i64 = 3;
+    pub const NEXT_KEY: i64 = 4;
+    pub const PIN: i64 = 6;
+    pub const GET: i64 = 7;
+    pub const INFO: i64 = 15;
+    pub const LOOKUP_BATCH: i64 = 24;
+    pub const UPDATE_BATCH: i64 = 26;
+    pub const DELETE_BATCH: i64 = 27;
+    pub const LINK_CREATE: i64 = 28;
+    pub const LINK_UPDATE: i64 = 29;
+}
+
+/// Entries per batch call: large enough to amortise the call, small enough to keep buffers cheap.
+const BATCH: usize = 16_384;
+
+/// `union bpf_attr`, as words; longer than any variant used here, zero where unused.
+type Attr = [u64; 18];
+
+fn call(cmd: i64, attr: &mut Attr) -> io::Result<i64> {
+    // SAFETY: bpf(2) reads and writes at most the given size of `attr`; pointers inside point to live buffers whose
+    // sizes the callers below match to the map's key and value sizes.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, cmd, attr.as_mut_ptr(), size_of::<Attr>()) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
+}
+
+fn fd_result(rc: i64) -> OwnedFd {
+    // SAFETY: the call returned a new descriptor that nobody else owns. Descriptors fit in an i32.
+    unsafe { OwnedFd::from_raw_fd(rc as i32) }
+}
+
+fn path_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u64 {
+    fd.as_raw_fd() as u64
+}
+
+/// Pins an object. The path must be on a bpf file system and must not exist.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = path_string(path)?;
+    let mut a = Attr::default();
+    a[0] = path.as_ptr() as u64;
+    a[1] = raw(fd);
+    call(cmd::PIN, &mut a).map(drop)
+}
+
+/// Opens a pinned object.
+pub fn get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_string(path)?;
+    let mut a = Attr::default();
+    a[0] = path.as_ptr() as u64;
+    call(cmd::GET, &mut a).map(fd_result)
+}
+
+/// Attaches a program by link. `target`: an interface index (tcx) or a descriptor number (cgroup).
+pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut a = Attr::default();
+    a[0] = raw(program) | u64::from(target) << 32;
+    a[1] = u64::from(attach_type);
+    call(cmd::LINK_CREATE, &mut a).map(fd_result)
+}
+
+/// Replaces the program of a link in one step: no packet or call passes in between without one.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut a = Attr::default();
+    a[0] = raw(link) | raw(program) << 32;
+    call(cmd::LINK_UPDATE, &mut a).map(drop)
+}
+
+fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {
+    let mut out = [0u64; WORDS];
+    let mut a = Attr::default();
+    a[0] = raw(fd) | (size_of::<[u64; WORDS]>() as u64) << 32;
+    a[1] = out.as_mut_ptr() as u64;
+    call(cmd::INFO, &mut a)?;
+    Ok(out)
+}
+
+/// The interface of a tcx link; 0 once the interface is gone.
+pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_link_info: type, id, prog_id, padding, then the variant; tcx: ifindex, attach_type.
+    Ok(info::<8>(link)?[2] as u32)
+}
+
+/// Type, key size, value size and capacity of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub kind: u32,
+    pub key: u32,
+    pub value: u32,
+    pub entries: u32,
+}
+
+pub fn map_shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
+    // struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags.
+    let i = info::<10>(map)?;
+    Ok(Shape { kind: i[0] as u32, key: i[1] as u32, value: (i[1] >> 32) as u32, entries: i[2] as u32 })
+}
+
+/// A map whose keys are `K` and whose values are `V` (checked against the kernel's sizes when opened).
+#[derive(Debug)]
+pub struct Map<K, V> {
+    fd: OwnedFd,
+    shape: Shape,
+    _types: std::marker::PhantomData<fn(K, V)>,
+}
+
+impl<K: Wire, V: Wire> Map<K, V> {
+    /// Takes a map; refuses one of other sizes.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let shape = map_shape(std::os::fd::AsFd::as_fd(&fd))?;
+        // Per-CPU maps answer one value a CPU, each rounded up to 8 bytes: they are read by `lookup_percpu` only.
+        if shape.key as usize != size_of::<K>() || shape.value as usize != size_of::<V>() {
+            return Err(io::Error::other(format!(
+                "a map of key {} and value {} bytes where {} and {} belong",
+                shape.key,
+                shape.value,
+                size_of::<K>(),
+                size_of::<V>()
+            )));
+        }
+        Ok(Self { fd, shape, _types: std::marker::PhantomData })
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.fd)
+    }
+
+    fn element(&self, key: *const K, value: *const V) -> Attr {
+        let mut a = Attr::default();
+        a[0] = raw(self.fd());
+        a[1] = key as u64;
+        a[2] = value as u64;
+        a
+    }
+
+    pub fn update(&self, key: &K, value: &V) -> io::Result<()> {
+        call(cmd::UPDATE, &mut self.element(key, value)).map(drop)
+    }
+
+    pub fn lookup(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = std::mem::MaybeUninit::<V>::uninit();
+        match call(cmd::LOOKUP, &mut self.element(key, value.as_mut_ptr())) {
+            // SAFETY: the kernel wrote value_size bytes, which `new` checked to be the size of V; V is a wire type.
+            Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One value per possible CPU.
+    pub fn lookup_percpu(&self, key: &K, cpus: usize) -> io::Result<Vec<V>> {
+        let stride = size_of::<V>().next_multiple_of(8);
+        let mut buffer = vec![0u64; stride / 8 * cpus];
+        let mut a = self.element(key, std::ptr::null());
+        a[2] = buffer.as_mut_ptr() as u64;
+        call(cmd::LOOKUP, &mut a)?;
+        Ok((0..cpus)
+            .map(|c| {
+                let at = buffer.as_ptr().wrapping_byte_add(c * stride).cast::<V>();
+                // SAFETY: the buffer holds `cpus` values of `stride` bytes, 8-aligned; V is a wire type.
+                unsafe { at.read_unaligned() }
+            })
+            .collect())
+    }
+
+    pub fn delete(&self, key: &K) -> io::Result<()> {
+        match call(cmd::DELETE, &mut self.element(key, std::ptr::null())) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Writes many entries in as few calls as possible. Stops at the first failure.
+    pub fn update_all(&self, keys: &[K], values: &[V]) -> io::Result<()> {
+        assert_eq!(keys.len(), values.len());
+        for (k, v) in keys.chunks(BATCH).zip(values.chunks(BATCH)) {
+            let mut a = self.batch(k.as_ptr(), v.as_ptr(), k.len());
+            match call(cmd::UPDATE_BATCH, &mut a) {
+                Ok(_) => {}
+                // Tries have no batches before Linux 5.18's generic ones: one by one then.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUPP)) => {
+                    for (k, v) in k.iter().zip(v) {
+                        self.update(k, v)?;
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes many entries; absent ones are no fault.
+    pub fn delete_all(&self, keys: &[K]) -> io::Result<()> {
+        for k in keys.chunks(BATCH) {
+            let mut a = self.batch(k.as_ptr(), std::ptr::null(), k.len());
+            if call(cmd::DELETE_BATCH, &mut a).is_err() {
+                for k in k {
+                    self.delete(k)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self, keys: *const K, values: *const V, count: usize) -> Attr {
+        // in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
+        let mut a = Attr::default();
+        a[2] = keys as u64;
+        a[3] = values as u64;
+        a[4] = count as u64 | raw(self.fd()) << 32;
+        a
+    }
+
+    /// Visits every entry of a hash table. Entries written meanwhile may be missed or seen; none is seen twice.
+    pub fn for_each(&self, mut visit: impl FnMut(K, V)) -> io::Result<()> {
+        let mut keys: Vec<std::mem::MaybeUninit<K>> = Vec::with_capacity(BATCH);
+        let mut values: Vec<std::mem::MaybeUninit<V>> = Vec::with_capacity(BATCH);
+        // SAFETY: MaybeUninit needs no initialisation.
+        unsafe {
+            keys.set_len(BATCH);
+            values.set_len(BATCH);
+        }
+        // The position: opaque to us, at least as large as a key.
+        let mut position = [0u64; 16];
+        let mut started = false;
+        loop {
+            let mut a = self.batch(keys.as_ptr().cast(), values.as_ptr().cast(), BATCH);
+            a[0] = if started { position.as_ptr() as u64 } else { 0 };
+            a[1] = position.as_mut_ptr() as u64;
+            let rc = call(cmd::LOOKUP_BATCH, &mut a);
+            let done = match &rc {
+                Ok(_) => false,
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(_) if !started => return self.for_each_slowly(visit),
+                Err(_) => return rc.map(drop),
+            };
+            for i in 0..(a[4] as u32 as usize).min(BATCH) {
+                // SAFETY: the kernel filled `count` keys and values.
+                unsafe { visit(keys[i].assume_init(), values[i].assume_init()) };
+            }
+            if done {
+                return Ok(());
+            }
+            started = true;
+        }
+    }
+
+    /// For maps without batches (tries): key by key.
+    fn for_each_slowly(&self, mut visit: impl FnMut(K, V)) -> io::Result<()> {
+        let mut at: Option<K> = None;
+        loop {
+            let mut next = std::mem::MaybeUninit::<K>::uninit();
+            let mut a = Attr::default();
+            a[0] = raw(self.fd());
+            a[1] = at.as_ref().map_or(0, |k| std::ptr::from_ref(k) as u64);
+            a[2] = next.as_mut_ptr() as u64;
+            match call(cmd::NEXT_KEY, &mut a) {
+                // SAFETY: the kernel wrote a key.
+                Ok(_) => at = Some(unsafe { next.assume_init() }),
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            if let Some(k) = at
+                && let Some(v) = self.lookup(&k)?
+            {
+                visit(k, v);
+            }
+        }
+    }
+}
+
+/// Waits until no program run that began before the call is still going (membarrier(2), MEMBARRIER_CMD_GLOBAL: one
+/// RCU grace period, 8 to 16 ms).
+pub fn wait_for_runs() -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    let rc = unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,41 @@
+//! The kernel side of the control half: the only module that knows bpf(2) and aya. Loads, attaches, reads and writes;
+//! decides nothing.
+
+mod bpf;
+mod control;
+mod object;
+mod pins;
+
+use std::{io, path::{Path, PathBuf}};
+
+pub use object::has_object;
+pub use pins::Pins;
+
+/// What can go wrong between us and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("this gray was built without its data path; build it with `cargo xtask build`")]
+    NoObject,
+    #[error("{path} is not on a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf")]
+    NoBpffs { path: PathBuf },
+    #[error("{path} is not ours: {why}; choose another --bpffs directory")]
+    NotOurs { path: PathBuf, why: &'static str },
+    #[error("{path} holds the pins of ABI {found}, this gray speaks {ours}; run `gray migrate --to {ours}` of the newer gray, or `gray uninstall` of the older")]
+    OtherAbi { path: PathBuf, found: u32, ours: u32 },
+    #[error("the pin {path} is no map of ours; run `gray uninstall` or choose another --bpffs directory")]
+    ForeignMap { path: PathBuf },
+    #[error("cannot load {what}: {source}")]
+    Load { what: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the data path has no program {0}")]
+    MissingProgram(String),
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl KernelError {
+    fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { what, path: path.into(), source }
+    }
+}
+
+pub use object::load;

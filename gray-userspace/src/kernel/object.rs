@@ -1,0 +1,114 @@
+//! The eBPF object in this binary: which maps and programs it brings, and how it is loaded over the pins.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
+
+};
+
+use aya::{Ebpf, EbpfLoader, programs::Program};
+use gray_common::{
+    names::{self, MAPS},
+    wire::Clock,
+};
+
+use super::{KernelError, bpf, pins::Pins};
+
+/// Empty when the binary was built without its data path.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gray.o"));
+
+/// The loaded programs; the maps live on in their pins.
+pub struct Loaded {
+    ebpf: Ebpf,
+}
+
+/// Loads the programs over the pinned maps, making those that are missing. `flows`: entries per family for a new
+/// flow table; an existing one keeps its size.
+pub fn load(pins: &Pins, flows: u32) -> Result<Loaded, KernelError> {
+    if OBJECT.is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    let mut sizes = BTreeMap::from([(names::FLOWS4, flows), (names::FLOWS6, flows)]);
+    for spec in MAPS {
+        let path = pins.map(spec.name);
+        let Some(fd) = pins.open(&path)? else { continue };
+        let shape = bpf::map_shape(fd.as_fd()).map_err(|e| KernelError::io("cannot inspect", &path, e))?;
+        let sized = sizes.contains_key(spec.name);
+        if shape.kind != spec.kind as u32
+            || (shape.key, shape.value) != (spec.key, spec.value)
+            || (!sized && shape.entries != spec.entries)
+        {
+            return Err(KernelError::ForeignMap { path });
+        }
+        if sized {
+            let _ = sizes.insert(spec.name, shape.entries);
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    let _ = loader.allow_unsupported_maps();
+    for spec in MAPS {
+        let _ = loader.map_pin_path(spec.name, pins.map(spec.name));
+    }
+    for (name, entries) in &sizes {
+        let _ = loader.map_max_entries(name, *entries);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
+    for (name, program) in ebpf.programs_mut() {
+        let done = match program {
+            Program::SchedClassifier(p) => p.load(),
+            Program::CgroupSockAddr(p) => p.load(),
+            _ => continue,
+        };
+        done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })?;
+    }
+    Ok(Loaded { ebpf })
+}
+
+impl Loaded {
+    /// A descriptor of a program of its own.
+    pub fn program(&self, name: &str) -> Result<OwnedFd, KernelError> {
+        let missing = || KernelError::MissingProgram(name.to_string());
+        let fd = self.ebpf.program(name).ok_or_else(missing)?.fd().map_err(|_| missing())?;
+        fd.as_fd().try_clone_to_owned().map_err(|_| missing())
+    }
+
+    pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {
+        match self.ebpf.program_mut(name) {
+            Some(Program::SchedClassifier(p)) => Ok(p),
+            _ => Err(KernelError::MissingProgram(name.to_string())),
+        }
+    }
+
+    /// Runs the clock program once.
+    pub fn note_clock(&mut self) -> Result<(), KernelError> {
+        let frame = [0u8; 64];
+        let mut out = [0u8; 128];
+        let program = self.classifier(names::CLOCK_PROGRAM)?;
+        let options = aya::TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..Default::default() };
+        aya::TestRun::test_run(program, options)
+            .map(drop)
+            .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
+    }
+
+    /// Instructions that the verifier looked at, per program.
+    pub fn verified(&self) -> Vec<(String, u32)> {
+        self.ebpf
+            .programs()
+            .filter_map(|(n, p)| Some((n.to_string(), p.info().ok()?.verified_instruction_count()?)))
+            .collect()
+    }
+}
+
+/// CONFIG_HZ from two readings of the clock program: the candidate nearest to what was measured.
+pub fn ticks_per_second(a: Clock, b: Clock) -> u32 {
+    let ticks = b.jiffies.saturating_sub(a.jiffies) as f64;
+    let seconds = b.ktime_ns.saturating_sub(a.ktime_ns) as f64 / 1e9;
+    let hz = if seconds > 0.0 { ticks / seconds } else { 250.0 };
+    [100u32, 250, 300, 1000].into_iter().min_by_key(|c| (hz.ln() - f64::from(*c).ln()).abs().to_bits()).unwrap_or(250)
+}
+
+/// For the tests of what is embedded.
+pub fn has_object() -> bool {
+    !OBJECT.is_empty()
+}
+

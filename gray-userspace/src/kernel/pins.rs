@@ -1,0 +1,135 @@
+//! The directory on the bpf file system where maps and links outlive the agent: its layout, mode and ABI number.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use gray_common::abi::ABI;
+
+use super::{KernelError, bpf};
+
+/// `statfs` magic of bpffs.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// One agent's pins: `<root>/abi<N>/maps/NAME` and `<root>/abi<N>/links/NAME`.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Opens or makes the directory. Refuses one that others may write to, that is a symlink, that is not on bpffs, or
+    /// that holds the pins of another ABI.
+    pub fn open_dir(root: &Path) -> Result<Self, KernelError> {
+        let pins = Self { root: root.to_path_buf() };
+        let exists = match fs::symlink_metadata(root) {
+            Ok(m) if !m.is_dir() => return Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" }),
+            // SAFETY: geteuid has no arguments and cannot fail.
+            Ok(m) if m.uid() != unsafe { libc::geteuid() } => {
+                return Err(KernelError::NotOurs { path: root.into(), why: "it belongs to another user" });
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        let parent = root.parent().filter(|p| p.exists());
+        let probe = if exists { root } else { parent.unwrap_or(Path::new("/")) };
+        if !on_bpffs(probe) {
+            return Err(KernelError::NoBpffs { path: root.into() });
+        }
+        let make = |p: &Path| {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(p)
+                .map_err(|e| KernelError::io("cannot make", p, e))
+        };
+        if exists {
+            for other in pins.abi_dirs() {
+                if other != ABI {
+                    return Err(KernelError::OtherAbi { path: root.into(), found: other, ours: ABI });
+                }
+            }
+        }
+        make(root)?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+            .map_err(|e| KernelError::io("cannot set the mode of", root, e))?;
+        make(&pins.dir("maps"))?;
+        make(&pins.dir("links"))?;
+        Ok(pins)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn dir(&self, kind: &str) -> PathBuf {
+        self.root.join(format!("abi{ABI}")).join(kind)
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.dir("maps").join(name)
+    }
+
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.dir("links").join(name)
+    }
+
+    /// Names of the pinned links.
+    pub fn links(&self) -> Vec<String> {
+        names(&self.dir("links"))
+    }
+
+    fn abi_dirs(&self) -> Vec<u32> {
+        names(&self.root).iter().filter_map(|n| n.strip_prefix("abi")?.parse().ok()).collect()
+    }
+
+    /// Opens a pin; `None` when there is none. Symlinks are refused.
+    pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, KernelError> {
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(KernelError::io("cannot read", path, e)),
+            Ok(m) if m.is_symlink() => Err(KernelError::NotOurs { path: path.into(), why: "it is a symbolic link" }),
+            Ok(_) => bpf::get(path).map(Some).map_err(|e| KernelError::io("cannot open the pin", path, e)),
+        }
+    }
+
+    pub fn remove(&self, path: &Path) -> Result<(), KernelError> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(KernelError::io("cannot remove", path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything below the root, deepest first.
+    pub fn everything(root: &Path) -> Vec<PathBuf> {
+        let mut out = Vec::new();
+        for n in names(root) {
+            let p = root.join(n);
+            if fs::symlink_metadata(&p).is_ok_and(|m| m.is_dir()) {
+                out.extend(Self::everything(&p));
+            }
+            out.push(p);
+        }
+        out
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut out: Vec<String> =
+        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    out.sort();
+    out
+}
+
+pub fn on_bpffs(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(c) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: all-zero is a valid statfs buffer, and the path is a C string.
+    unsafe {
+        let mut s: libc::statfs = std::mem::zeroed();
+        libc::statfs(c.as_ptr(), &raw mut s) == 0 && s.f_type == BPF_FS_MAGIC
+    }
+}
