@@ -27,11 +27,9 @@ pub(super) fn edit(db: &Connection, rev: u64, edit: &ListEdit) -> Inner<(u64, Ha
         Op::Remove if masked => ids.iter().try_for_each(|id| rows.end(id))?,
         Op::Remove => ids.iter().try_for_each(|id| rows.put(id, REMOVED))?,
         Op::Replace | Op::Reset => {
-            let keep = if edit.op == Op::Replace { &ids[..] } else { &[] };
-            for id in others(db, cohort, keep)? {
-                rows.end(&id)?;
-            }
-            keep.iter().try_for_each(|id| rows.put(id, ADDED))?;
+            let (ends, adds) = difference(db, cohort, &ids)?;
+            ends.iter().try_for_each(|id| rows.end(id))?;
+            adds.iter().try_for_each(|id| rows.put(id, ADDED))?;
             if edit.op == Op::Replace { rows.put(MASK_ID, MASK)? } else { rows.end(MASK_ID)? }
         }
     }
@@ -65,19 +63,26 @@ fn cohort(db: &Connection, name: &str) -> Inner<i64> {
     Ok(db.query_row("SELECT id FROM cohort WHERE name = ?1", [name], |r| r.get(0))?)
 }
 
-/// Marked ids of a cohort that are not among `keep` (sorted): one merge over both, no look-up per id.
-fn others(db: &Connection, cohort: i64, keep: &[&str]) -> Inner<Vec<String>> {
-    let mut stmt = db.prepare_cached("SELECT member FROM list_now WHERE cohort = ?1 AND member > '' ORDER BY member")?;
+/// What turns a cohort's marks into exactly `want` (sorted) added: ids whose mark ends, and ids to add.
+/// One merge over both, so loading a million ids again costs no look-up per id.
+fn difference<'i>(db: &Connection, cohort: i64, want: &[&'i str]) -> Inner<(Vec<String>, Vec<&'i str>)> {
+    let mut stmt =
+        db.prepare_cached("SELECT member, kind FROM list_now WHERE cohort = ?1 AND member > '' ORDER BY member")?;
     let mut rows = stmt.query([cohort])?;
-    let (mut keep, mut gone) = (keep.iter().peekable(), Vec::new());
+    let (mut want, mut ends, mut adds) = (want.iter().copied().peekable(), Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         let member = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-        while keep.next_if(|k| **k < member).is_some() {}
-        if keep.peek().is_none_or(|k| **k != member) {
-            gone.push(member.to_owned());
+        while let Some(id) = want.next_if(|id| *id < member) {
+            adds.push(id);
+        }
+        match want.next_if(|id| *id == member) {
+            None => ends.push(member.to_owned()),
+            Some(id) if row.get::<_, u8>(1)? != ADDED => adds.push(id),
+            Some(_) => {}
         }
     }
-    Ok(gone)
+    adds.extend(want);
+    Ok((ends, adds))
 }
 
 /// Prepared changes of one cohort's current rows.
@@ -183,23 +188,15 @@ pub(super) fn overlays(db: &Connection, rev: u64) -> Inner<Vec<(String, OverlayI
 pub(super) fn info(db: &Connection, rev: u64, cohort: &str) -> Inner<OverlayInfo> {
     super::read::exists(db, rev)?;
     let mut stmt = db.prepare_cached(
-        "SELECT kind, count(*) FROM (
+        "SELECT coalesce(sum(kind = 2), 0), coalesce(sum(kind = 1), 0), coalesce(sum(kind = 0), 0) FROM (
            SELECT kind FROM list_now WHERE cohort = (SELECT id FROM cohort WHERE name = ?2) AND since <= ?1
            UNION ALL
            SELECT kind FROM list_past WHERE cohort = (SELECT id FROM cohort WHERE name = ?2) AND since <= ?1 AND until > ?1
-         ) GROUP BY kind",
+         )",
     )?;
-    let mut info = OverlayInfo::default();
-    let mut rows = stmt.query((rev, cohort))?;
-    while let Some(row) = rows.next()? {
-        match row.get(0)? {
-            REMOVED => info.removed = row.get(1)?,
-            ADDED => info.added = row.get(1)?,
-            MASK => info.replaces_document = true,
-            other => return Err(Fail::Damaged(format!("list row of kind {other}"))),
-        }
-    }
-    Ok(info)
+    Ok(stmt.query_row((rev, cohort), |r| {
+        Ok(OverlayInfo { replaces_document: r.get::<_, u64>(0)? > 0, added: r.get(1)?, removed: r.get(2)? })
+    })?)
 }
 
 pub(super) fn visit(

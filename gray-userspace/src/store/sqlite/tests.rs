@@ -242,17 +242,19 @@ fn a_million_ids_in_one_edit() {
         s.activate(rev, 2).unwrap();
         let took = start.elapsed();
         println!("{what}: {took:?}");
-        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+        // Unoptimised code on a busy machine gets more room.
+        assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 9 } else { 3 }), "{what}: {took:?}");
     };
     timed("load of a million", Op::Replace, 0..1_000_000, None);
     timed("one more", Op::Add, 1_000_000..1_000_001, Some(1));
-    timed("the same million but one", Op::Replace, 0..999_999, Some(2));
+    timed("and another", Op::Add, 1_000_001..1_000_002, Some(2));
+    timed("the same million but one", Op::Replace, 0..999_999, Some(3));
     let start = Instant::now();
     assert_eq!(s.overlay_info(2, "big").unwrap().added, 1_000_001);
     println!("counted: {:?}", start.elapsed());
     let start = Instant::now();
     let mut seen = 0;
-    s.overlay(3, "big", &mut |_, _| {
+    s.overlay(4, "big", &mut |_, _| {
         seen += 1;
         ControlFlow::Continue(())
     })
