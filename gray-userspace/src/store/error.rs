@@ -12,11 +12,15 @@ pub enum Error {
         "state directory {path} is in use by {holder}; stop that agent or give this one its own --state-dir"
     )]
     Locked { path: PathBuf, holder: String },
-    #[error("{path}: schema version {found} is newer than {known}, the newest this gray knows; use the gray that wrote it")]
+    #[error(
+        "{path}: schema version {found} is newer than {known}, the newest this gray knows; use the gray that wrote it"
+    )]
     Newer { path: PathBuf, found: u32, known: u32 },
     #[error("{path}: not a gray store (application id {found:#x}); give another --state-dir")]
     Foreign { path: PathBuf, found: u32 },
-    #[error("{path} is damaged: {detail}; move it aside and restore a copy, or start without it and apply the policy again")]
+    #[error(
+        "{path} is damaged: {detail}; move it aside and restore a copy, or start without it and apply the policy again"
+    )]
     Corrupt { path: PathBuf, detail: String },
     #[error("{path}: {source}")]
     Sqlite { path: PathBuf, source: rusqlite::Error },

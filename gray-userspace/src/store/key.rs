@@ -20,11 +20,15 @@ pub struct HashKey([u8; 16]);
 pub enum KeyError {
     #[error("hash key {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("hash key {path}: readable by others (mode {mode:o}); chmod 600 it, and replace the key if it may have leaked")]
+    #[error(
+        "hash key {path}: readable by others (mode {mode:o}); chmod 600 it, and replace the key if it may have leaked"
+    )]
     Open { path: PathBuf, mode: u32 },
     #[error("a hash key is 32 hex digits")]
     Text,
-    #[error("hash key {path}: not 32 hex digits; restore it with `gray key import`, a new one would reshuffle everybody")]
+    #[error(
+        "hash key {path}: not 32 hex digits; restore it with `gray key import`, a new one would reshuffle everybody"
+    )]
     Damaged { path: PathBuf },
 }
 

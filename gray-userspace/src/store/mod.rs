@@ -22,8 +22,8 @@ pub use error::{Error, Result};
 pub use sqlite::Sqlite;
 pub use state_dir::StateDir;
 pub use types::{
-    AuditRecord, Draft, EditSummary, Kind, ListEdit, Mark, Note, Op, OverlayInfo, Revision, Source, SourceRef, State,
-    Verified, Workload, WorkloadKind,
+    AuditRecord, Draft, EditSummary, Kind, ListEdit, Mark, Note, Op, OverlayInfo, Revision, Source,
+    SourceRef, State, Verified, Workload, WorkloadKind,
 };
 
 /// Times (`at`) are unix milliseconds and come from the caller. Revision ids count 1, 2, 3 .. with no gap.
@@ -69,7 +69,12 @@ pub trait Store: Send {
 
     /// Streams the overlay of `cohort` at `rev` in byte order of the ids, until `visit` breaks.
     /// For a pending revision its own edits are included; for a failed or interrupted one they are not.
-    fn overlay(&self, rev: u64, cohort: &str, visit: &mut dyn FnMut(Mark, &str) -> ControlFlow<()>) -> Result<()>;
+    fn overlay(
+        &self,
+        rev: u64,
+        cohort: &str,
+        visit: &mut dyn FnMut(Mark, &str) -> ControlFlow<()>,
+    ) -> Result<()>;
 
     /// Appends an audit record for a mutation that is not a revision (key import, uninstall ..), before its effect.
     fn record(&mut self, note: &Note<'_>) -> Result<u64>;

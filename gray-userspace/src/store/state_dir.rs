@@ -28,7 +28,9 @@ impl StateDir {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(dir)?;
         // Without links in it, so that SQLite may refuse links.
         let path = path.canonicalize().map_err(dir)?;
-        let lock = lock(&path).map_err(dir)?.ok_or_else(|| Error::Locked { holder: holder(&path), path: path.clone() })?;
+        let lock = lock(&path)
+            .map_err(dir)?
+            .ok_or_else(|| Error::Locked { holder: holder(&path), path: path.clone() })?;
         Ok(Self { path, _lock: lock })
     }
 

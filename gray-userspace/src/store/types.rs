@@ -16,7 +16,7 @@ macro_rules! words {
             pub fn name(self) -> &'static str { match self { $(Self::$v => $text),+ } }
         }
         impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.name()) }
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(self.name()) }
         }
         impl FromStr for $name {
             type Err = ();
@@ -122,7 +122,13 @@ pub struct Draft {
 
 impl Draft {
     /// A draft that changes nothing yet.
-    pub fn new(kind: Kind, base: Option<u64>, at: u64, who: impl Into<String>, summary: impl Into<String>) -> Self {
+    pub fn new(
+        kind: Kind,
+        base: Option<u64>,
+        at: u64,
+        who: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
         Self {
             base,
             at,

@@ -30,11 +30,15 @@ pub fn output(program: &str, args: &[&str], limit: Duration) -> io::Result<Strin
         if Instant::now() >= deadline {
             child.kill()?;
             let _ = child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{program}: no end after {limit:?}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{program}: no end after {limit:?}"),
+            ));
         }
         thread::sleep(Duration::from_millis(5));
     };
-    let text = |t: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&t.join().unwrap_or_default()).into_owned();
+    let text =
+        |t: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&t.join().unwrap_or_default()).into_owned();
     if status.success() {
         return Ok(text(out));
     }

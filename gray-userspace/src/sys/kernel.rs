@@ -24,7 +24,10 @@ impl KernelVersion {
     pub fn running() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/osrelease")?;
         Self::parse(&text).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("kernel release `{}` has no version", text.trim()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("kernel release `{}` has no version", text.trim()),
+            )
         })
     }
 

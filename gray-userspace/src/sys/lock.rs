@@ -33,7 +33,9 @@ impl DirLock {
         let dir = File::open(path).map_err(io)?;
         match dir.try_lock() {
             Ok(()) => Ok(Self { _dir: dir }),
-            Err(TryLockError::WouldBlock) => Err(DirLockError::Held { path: path.to_owned(), holder: holder(path) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(DirLockError::Held { path: path.to_owned(), holder: holder(path) })
+            }
             Err(TryLockError::Error(e)) => Err(io(e)),
         }
     }

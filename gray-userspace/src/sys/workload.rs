@@ -42,7 +42,9 @@ pub enum WorkloadError {
     Missing { path: PathBuf },
     #[error("cgroup path `{target}`: {why}")]
     Path { target: String, why: &'static str },
-    #[error("`{target}` is the root cgroup, which holds every process; run the workload in a cgroup of its own")]
+    #[error(
+        "`{target}` is the root cgroup, which holds every process; run the workload in a cgroup of its own"
+    )]
     Root { target: String },
     #[error("`{0}` is not a unit name like nginx.service")]
     UnitName(String),
@@ -127,7 +129,9 @@ impl CgroupMount {
         let found = match kind {
             WorkloadKind::Cgroup => self.cgroup(target)?,
             WorkloadKind::Unit => self.unit(target)?,
-            WorkloadKind::Pid => self.pid(target.parse().map_err(|_| WorkloadError::Pid(target.to_owned()))?)?,
+            WorkloadKind::Pid => {
+                self.pid(target.parse().map_err(|_| WorkloadError::Pid(target.to_owned()))?)?
+            }
         };
         if found.id == self.root()?.id {
             return Err(WorkloadError::Root { target: target.to_owned() });
@@ -150,7 +154,8 @@ impl CgroupMount {
         let unit = unit_name(name)?;
         if Path::new("/run/systemd/system").is_dir() {
             let args = ["show", "-p", "ControlGroup", "--value", "--", &unit];
-            let answer = command::output("systemctl", &args, SYSTEMCTL_LIMIT).map_err(WorkloadError::Systemctl)?;
+            let answer =
+                command::output("systemctl", &args, SYSTEMCTL_LIMIT).map_err(WorkloadError::Systemctl)?;
             return match answer.trim() {
                 "" => Err(WorkloadError::UnitMissing(unit)),
                 inside => self.cgroup(inside),

@@ -8,7 +8,8 @@ use super::{AuditRecord, Error, Inner, Note};
 pub(super) type Hash = [u8; 32];
 
 /// Actions that only the store writes: `verify` reads the history of revisions from them.
-pub(super) const OWN: [&str; 6] = ["begin", "activate", "fail", "interrupt", "workload-set", "workload-remove"];
+pub(super) const OWN: [&str; 6] =
+    ["begin", "activate", "fail", "interrupt", "workload-set", "workload-remove"];
 
 /// A record before it is chained.
 #[derive(Clone, Copy)]
@@ -29,7 +30,9 @@ pub(super) fn note(db: &Connection, note: &Note<'_>) -> Inner<u64> {
 
 pub(super) fn append(db: &Connection, e: Entry<'_>) -> Inner<u64> {
     let last: Option<(u64, Hash)> = db
-        .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |r| Ok((r.get(0)?, r.get(1)?)))
+        .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })
         .optional()?;
     let (seq, previous) = last.map_or((1, [0; 32]), |(seq, hash)| (seq + 1, hash));
     let _ = db.execute(

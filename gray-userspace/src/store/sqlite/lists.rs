@@ -66,8 +66,9 @@ fn cohort(db: &Connection, name: &str) -> Inner<i64> {
 /// What turns a cohort's marks into exactly `want` (sorted) added: ids whose mark ends, and ids to add.
 /// One merge over both, so loading a million ids again costs no look-up per id.
 fn difference<'i>(db: &Connection, cohort: i64, want: &[&'i str]) -> Inner<(Vec<String>, Vec<&'i str>)> {
-    let mut stmt =
-        db.prepare_cached("SELECT member, kind FROM list_now WHERE cohort = ?1 AND member > '' ORDER BY member")?;
+    let mut stmt = db.prepare_cached(
+        "SELECT member, kind FROM list_now WHERE cohort = ?1 AND member > '' ORDER BY member",
+    )?;
     let mut rows = stmt.query([cohort])?;
     let (mut want, mut ends, mut adds) = (want.iter().copied().peekable(), Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
@@ -101,11 +102,17 @@ impl<'c> Rows<'c> {
         Ok(Self {
             cohort,
             rev,
-            insert: db.prepare_cached("INSERT OR IGNORE INTO list_now (cohort, member, kind, since) VALUES (?1, ?2, ?3, ?4)")?,
+            insert: db.prepare_cached(
+                "INSERT OR IGNORE INTO list_now (cohort, member, kind, since) VALUES (?1, ?2, ?3, ?4)",
+            )?,
             get: db.prepare_cached("SELECT kind, since FROM list_now WHERE cohort = ?1 AND member = ?2")?,
-            update: db.prepare_cached("UPDATE list_now SET kind = ?3, since = ?4 WHERE cohort = ?1 AND member = ?2")?,
+            update: db.prepare_cached(
+                "UPDATE list_now SET kind = ?3, since = ?4 WHERE cohort = ?1 AND member = ?2",
+            )?,
             delete: db.prepare_cached("DELETE FROM list_now WHERE cohort = ?1 AND member = ?2")?,
-            keep: db.prepare_cached("INSERT INTO list_past (cohort, member, since, kind, until) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            keep: db.prepare_cached(
+                "INSERT INTO list_past (cohort, member, since, kind, until) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
         })
     }
 

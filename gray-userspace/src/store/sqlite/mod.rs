@@ -19,8 +19,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
-    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store, Verified,
-    Workload,
+    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
+    Verified, Workload,
 };
 
 const FILE: &str = "gray.db";
@@ -67,7 +67,9 @@ impl Sqlite {
     pub fn open(dir: &StateDir) -> Result<Self> {
         let path = dir.path().join(FILE);
         let size = private_file(&path).map_err(|source| Error::Dir { path: path.clone(), source })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
         let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path };
         let ready = schema::prepare(&mut store.db, &store.path);
@@ -207,7 +209,12 @@ impl Store for Sqlite {
         self.located(lists::info(&self.db, rev, cohort))
     }
 
-    fn overlay(&self, rev: u64, cohort: &str, visit: &mut dyn FnMut(Mark, &str) -> ControlFlow<()>) -> Result<()> {
+    fn overlay(
+        &self,
+        rev: u64,
+        cohort: &str,
+        visit: &mut dyn FnMut(Mark, &str) -> ControlFlow<()>,
+    ) -> Result<()> {
         self.located(lists::visit(&self.db, rev, cohort, visit))
     }
 

@@ -6,8 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, Fail, Inner, Revision, Source, State, audit};
 use crate::store::{EditSummary, SourceRef};
 
-const COLUMNS: &str =
-    "id, base, at, who, why, kind, summary, state, reason, source_set, drained, restored";
+const COLUMNS: &str = "id, base, at, who, why, kind, summary, state, reason, source_set, drained, restored";
 
 pub(super) fn exists(db: &Connection, rev: u64) -> Inner<()> {
     let mut stmt = db.prepare_cached("SELECT 1 FROM revision WHERE id = ?1")?;

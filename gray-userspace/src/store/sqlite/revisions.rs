@@ -31,8 +31,10 @@ pub(super) fn begin(db: &Connection, d: &Draft) -> Inner<u64> {
         )?;
     }
     let digest = verify::revision_digest(db, id)?;
-    let detail = json!({ "kind": d.kind, "summary": d.summary, "why": d.why, "digest": audit::hex(&digest) }).to_string();
-    let _ = audit::append(db, Entry { at: d.at, who: &d.who, action: "begin", rev: Some(id), detail: &detail })?;
+    let detail = json!({ "kind": d.kind, "summary": d.summary, "why": d.why, "digest": audit::hex(&digest) })
+        .to_string();
+    let _ =
+        audit::append(db, Entry { at: d.at, who: &d.who, action: "begin", rev: Some(id), detail: &detail })?;
     Ok(id)
 }
 
@@ -122,7 +124,8 @@ pub(super) fn undo(db: &Connection, rev: u64, at: u64, end: &State) -> Inner<()>
     let who = pending(db, rev)?;
     let detail = json!({ "reason": reason }).to_string();
     let _ = audit::append(db, Entry { at, who: &who, action, rev: Some(rev), detail: &detail })?;
-    let _ = db.execute("UPDATE revision SET state = ?2, reason = ?3 WHERE id = ?1", (rev, end.name(), reason))?;
+    let _ =
+        db.execute("UPDATE revision SET state = ?2, reason = ?3 WHERE id = ?1", (rev, end.name(), reason))?;
     lists::undo(db, rev)
 }
 

@@ -1,4 +1,5 @@
 //! What is particular to the SQLite store: the shared contract, the file, crashes, tampering, size.
+#![expect(clippy::print_stdout, reason = "measured times are shown")]
 
 use std::{
     fs,
@@ -89,7 +90,8 @@ fn damage_is_named_not_served() {
     s.activate(rev, 2).unwrap();
     drop(s);
     let whole = fs::read(&path).unwrap();
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("not a database", |b| b[..16].fill(b'x')),
         ("cut in half", |b| b.truncate(b.len() / 2 / 4096 * 4096)),
         ("pages of noise", |b| b[4096..].chunks_mut(97).for_each(|c| c[0] ^= 0x5a)),
@@ -159,7 +161,9 @@ fn tampering_with_any_byte_of_the_log_is_found() {
             let old: Value = Sqlite::open(&h.dir).unwrap().db.query_row(&read, [seq], |r| r.get(0)).unwrap();
             match old {
                 Value::Null => attempt(&update, &[&seq, &7]),
-                Value::Integer(n) => [1, 2, 64, 1 << 40].iter().for_each(|bit| attempt(&update, &[&seq, &(n + 1000 * bit)])),
+                Value::Integer(n) => {
+                    [1, 2, 64, 1 << 40].iter().for_each(|bit| attempt(&update, &[&seq, &(n + 1000 * bit)]))
+                }
                 Value::Text(t) => (0..t.len()).for_each(|i| {
                     let mut t = t.clone().into_bytes();
                     t[i] ^= 1;

@@ -70,7 +70,8 @@ fn follow(told: &mut BTreeMap<u64, Told>, record: &AuditRecord) -> Inner<()> {
     if state == "active" {
         told.values_mut().filter(|t| t.state == "active").for_each(|t| t.state = "superseded");
     }
-    let known = told.get_mut(&rev).ok_or_else(|| tampered(format!("revision {rev} is settled but never began")))?;
+    let known =
+        told.get_mut(&rev).ok_or_else(|| tampered(format!("revision {rev} is settled but never began")))?;
     (known.state, known.reason) = (state, text("reason"));
     Ok(())
 }
@@ -83,7 +84,9 @@ fn compare(db: &Connection, told: &BTreeMap<u64, Told>) -> Inner<u64> {
         count += 1;
         let (id, state, reason): (u64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let Some(t) = told.get(&id) else {
-            return Err(tampered(format!("revision {id} has no record; the log was cut off or it was slipped in")));
+            return Err(tampered(format!(
+                "revision {id} has no record; the log was cut off or it was slipped in"
+            )));
         };
         if state != t.state || reason != t.reason {
             return Err(tampered(format!("revision {id} is {state}, its record says {}", t.state)));

@@ -34,7 +34,8 @@ pub(super) fn all(db: &Connection) -> Inner<Vec<Workload>> {
     let rows = stmt.query_map([], |r| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?)))?;
     rows.map(|row| {
         let (name, kind, target) = row?;
-        let kind = kind.parse().map_err(|()| Fail::Damaged(format!("workload {name}: unknown kind {kind}")))?;
+        let kind =
+            kind.parse().map_err(|()| Fail::Damaged(format!("workload {name}: unknown kind {kind}")))?;
         Ok(Workload { name, kind, target })
     })
     .collect()

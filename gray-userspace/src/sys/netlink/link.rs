@@ -121,8 +121,14 @@ mod tests {
             attr(IFLA_XDP, &attr(IFLA_XDP_ATTACHED, &[1])),
         ];
         let link = Link::parse(&body(0, 5, IFF_UP, &attrs)).unwrap();
-        assert_eq!((link.ifindex, &*link.name, link.up, link.carrier, link.mtu), (5, "veth0", true, false, 1400));
-        assert_eq!((link.kind.as_deref(), link.mac, link.xdp), (Some("veth"), Some([2, 0, 0, 0, 0, 9]), Xdp::Native));
+        assert_eq!(
+            (link.ifindex, &*link.name, link.up, link.carrier, link.mtu),
+            (5, "veth0", true, false, 1400)
+        );
+        assert_eq!(
+            (link.kind.as_deref(), link.mac, link.xdp),
+            (Some("veth"), Some([2, 0, 0, 0, 0, 9]), Xdp::Native)
+        );
         assert!(Link::parse(&body(0, 5, IFF_LOWER_UP, &attrs)).unwrap().carrier);
         assert_eq!(Link::parse(&body(7, 5, IFF_UP, &attrs)), None, "a bridge port, not a link");
         assert_eq!(Link::parse(&body(0, 0, IFF_UP, &attrs)), None);

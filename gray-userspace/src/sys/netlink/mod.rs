@@ -44,7 +44,8 @@ pub(super) enum Datagram {
 impl Socket {
     /// `groups`: multicast groups as a mask, 0 for none.
     pub fn open(groups: u32, flags: SocketFlags) -> io::Result<Self> {
-        let fd = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
+        let fd =
+            net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
         net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self(fd))
     }
@@ -63,7 +64,8 @@ impl Socket {
             Err(e) => Err(e.into()),
             Ok((_, len, _)) if len > room => Ok(Datagram::Overrun),
             Ok((_, len, from)) => {
-                let kernel = from.and_then(|a| SocketAddrNetlink::try_from(a).ok()).is_some_and(|a| a.pid() == 0);
+                let kernel =
+                    from.and_then(|a| SocketAddrNetlink::try_from(a).ok()).is_some_and(|a| a.pid() == 0);
                 Ok(if kernel { Datagram::Kernel(len) } else { Datagram::Foreign })
             }
         }

@@ -1,4 +1,5 @@
 //! The watcher on real links, in a network namespace that ends with the test.
+#![expect(clippy::print_stdout, reason = "a skip speaks")]
 
 use std::{
     process::{Command, Stdio},
@@ -18,10 +19,18 @@ fn links_that_come_change_and_go_are_seen() {
         return;
     }
     let exe = std::env::current_exe().unwrap();
-    let out = Command::new("unshare").arg("--net").arg(exe).args(["--exact", INNER, "--ignored", "--nocapture"]).output();
+    let out = Command::new("unshare")
+        .arg("--net")
+        .arg(exe)
+        .args(["--exact", INNER, "--ignored", "--nocapture"])
+        .output();
     let out = out.unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 fn ip(args: &str) {
@@ -83,6 +92,7 @@ async fn in_a_namespace_of_its_own() {
     let _ = until(&mut events, "overrun", |e| *e == LinkEvent::Overrun).await;
     while tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok() {}
     ip("link add last type bridge");
-    let _ = until(&mut events, "after an overrun", |e| matches!(e, LinkEvent::New(l) if l.name == "last")).await;
+    let _ =
+        until(&mut events, "after an overrun", |e| matches!(e, LinkEvent::New(l) if l.name == "last")).await;
     assert_eq!(links().unwrap().iter().filter(|l| l.kind.as_deref() == Some("bridge")).count(), 41);
 }
