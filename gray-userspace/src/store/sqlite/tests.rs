@@ -197,6 +197,29 @@ fn tampering_with_any_byte_of_the_log_is_found() {
     assert_eq!(s.verify().unwrap(), good);
 }
 
+/// A forger who makes the hash of the changed record fit must still change every later one.
+#[test]
+fn a_forged_record_with_a_fitting_hash_breaks_the_chain() {
+    let h = Temp::new();
+    let mut s = h.open();
+    for at in 1..4 {
+        let _ = s.record(&Note { at, who: "bob", action: "key-import", detail: "k" }).unwrap();
+    }
+    let before = s.verify().unwrap().head;
+    let hash = |seq: u64| -> audit::Hash {
+        s.db.query_row("SELECT hash FROM audit WHERE seq = ?1", [seq], |r| r.get(0)).unwrap()
+    };
+    let forged = audit::Entry { at: 2, who: "eve", action: "key-import", rev: None, detail: "k" };
+    let fitting = audit::chain(&hash(1), 2, forged);
+    s.db.execute_batch("DROP TRIGGER audit_keeps; DROP TRIGGER audit_stays").unwrap();
+    let _ = s.db.execute("UPDATE audit SET who = 'eve', hash = ?1 WHERE seq = 2", [fitting]).unwrap();
+    let e = s.verify().unwrap_err().to_string();
+    assert!(e.contains("record 3"), "{e}");
+    // Without the later record it fits again: the head that was kept elsewhere tells.
+    let _ = s.db.execute("DELETE FROM audit WHERE seq = 3", []).unwrap();
+    assert_ne!(s.verify().unwrap().head, before);
+}
+
 /// kill -9 between `begin` and `activate`: the record is durable, the edit is not in force.
 #[test]
 fn killed_after_begin_is_pending_after_reopen() {
@@ -246,8 +269,9 @@ fn a_million_ids_in_one_edit() {
         s.activate(rev, 2).unwrap();
         let took = start.elapsed();
         println!("{what}: {took:?}");
-        // Unoptimised code on a busy machine gets more room.
-        assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 9 } else { 3 }), "{what}: {took:?}");
+        // Unoptimised on a busy machine takes several times as long; this much would mean a lost index.
+        let most = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 3 });
+        assert!(took < most, "{what}: {took:?}");
     };
     timed("load of a million", Op::Replace, 0..1_000_000, None);
     timed("one more", Op::Add, 1_000_000..1_000_001, Some(1));
