@@ -1,6 +1,11 @@
 //! The control half of gray: one library and the `gray` binary.
 #![deny(unsafe_code)]
 
+pub mod compile;
+pub mod config;
+pub mod doctor;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod model;
+pub mod store;
+pub mod sys;
