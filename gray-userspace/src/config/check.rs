@@ -34,6 +34,10 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     }
     names(drafts, report);
     counts(drafts, report);
+}
+
+/// What is right but odd. Only worth saying when nothing is wrong.
+pub(super) fn odd(drafts: &Drafts, report: &mut Report<'_>) {
     if report.errors() == 0 {
         unused(drafts, report);
         shadowed(&drafts.routes, report);
@@ -95,7 +99,7 @@ fn families(service: &ServiceDraft, report: &mut Report<'_>) {
                 let (mine, theirs) = (family(v6), family(!v6));
                 report.error(
                     Draft::new(i.span, format!("an {mine} instance of a service that listens on {theirs} only"))
-                        .expected(format!("expected an {theirs} address"))
+                        .expected(format!("an {theirs} address"))
                         .help(format!("add an {mine} address to `listen`, or give the instance's {theirs} address")),
                 );
             }
@@ -214,7 +218,7 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let mut beyond = |at: Option<Span>, what: &str, given: usize, most: usize| {
         if let Some(at) = at {
             let text = format!("{given} {what}");
-            report.error(Draft::new(at, text).expected(format!("expected at most {most}")));
+            report.error(Draft::new(at, text).expected(format!("at most {most}")));
         }
     };
     let at = drafts.services.get(limits::SERVICES).map(|s| s.name.span);

@@ -31,14 +31,14 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
         let names: Vec<_> = given.iter().map(|(k, _)| format!("`{}`", k.text)).collect();
         report.error(
             Draft::new(given[1].0.span, format!("cohort {} has {}", quoted(&name.value), names.join(" and ")))
-                .expected(format!("expected exactly one of {}", KINDS.join(", ")))
+                .expected(format!("exactly one of {}", KINDS.join(", ")))
                 .help("make two cohorts, and join them in a route: when: { any: [ .., .. ] }"),
         );
     }
     if given.is_empty() && report.errors() == before {
         report.error(
             Draft::new(name.span, format!("cohort {} names no clients", quoted(&name.value)))
-                .expected(format!("expected exactly one of {}", KINDS.join(", "))),
+                .expected(format!("exactly one of {}", KINDS.join(", "))),
         );
     }
     let percent = fields.get("percent");
@@ -92,7 +92,7 @@ fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -
             }
             Err(bad) => report.error(
                 Draft::new(item.span, format!("{} cannot be in `{key}`", quoted(text)))
-                    .expected(format!("expected {}", bad.expected)),
+                    .expected(bad.expected),
             ),
         }
     }

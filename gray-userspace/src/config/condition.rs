@@ -28,7 +28,7 @@ fn condition(
         let Kind::Text { text, .. } = &node.kind else {
             report.error(
                 Draft::new(node.span, format!("a condition is {}", node.is()))
-                    .expected(format!("expected {EXPECTED}"))
+                    .expected(EXPECTED)
                     .help_if(help),
             );
             return None;
@@ -50,7 +50,7 @@ fn condition(
         let given: Vec<_> = pairs.iter().map(|(k, _)| quoted(&k.text)).collect();
         let text = if given.is_empty() { "no key".to_owned() } else { given.join(" and ") };
         report.error(
-            Draft::new(node.span, format!("a condition with {text}")).expected("expected exactly one of all, any, not"),
+            Draft::new(node.span, format!("a condition with {text}")).expected("exactly one of all, any, not"),
         );
         return None;
     }
@@ -59,7 +59,7 @@ fn condition(
         let items = walk::list(node, &format!("`{key}`"), "conditions", report)?;
         if items.is_empty() {
             let draft = Draft::new(node.span, format!("`{key}` of nothing"));
-            report.error(draft.expected("expected at least one condition"));
+            report.error(draft.expected("at least one condition"));
             return None;
         }
         Some(items.iter().filter_map(|i| condition(i, depth + 1, cohorts, report)).collect::<Vec<_>>())

@@ -70,7 +70,9 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
     } else {
         let drafts = read(sources, &mut report);
         check::all(&drafts, &mut report);
-        policy = finish(drafts, &mut report);
+        policy.routes = routes(&drafts, &mut report);
+        check::odd(&drafts, &mut report);
+        finish(drafts, &mut policy);
     }
     report.finish().map(|warnings| Loaded { policy, warnings })
 }
@@ -115,7 +117,7 @@ fn section<'n, 't>(
         Kind::Null => return Vec::new(),
         _ => {
             let draft = Draft::new(node.span, format!("`{key}` is {}", node.is()));
-            report.error(draft.expected(format!("expected a map from names to {key}")));
+            report.error(draft.expected(format!("a map from names to {key}")));
             return Vec::new();
         }
     };
@@ -127,22 +129,22 @@ fn section<'n, 't>(
     out
 }
 
-/// Drafts -> policy. What is not whole is left out: there is an error then, and the policy is dropped.
-fn finish(drafts: Drafts, report: &mut Report<'_>) -> Policy {
+/// The finished routes. What is not whole is left out: there is an error then, and the policy is dropped.
+fn routes(drafts: &Drafts, report: &mut Report<'_>) -> Vec<Route> {
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut routes: Vec<Route> = Vec::new();
-    for draft in drafts.routes {
-        let given = draft.name.is_some();
+    for draft in &drafts.routes {
         let Some(At { value, span }) = draft.finish(report) else { continue };
         if let Some(first) = check::earlier(names.entry(value.name.clone()), span) {
-            report.error(route::same_name(span, first, &value.name, given));
+            report.error(route::same_name(span, first, &value.name, draft.name.is_some()));
         }
         routes.push(value);
     }
+    routes
+}
+
+fn finish(drafts: Drafts, policy: &mut Policy) {
     let cohort = |c: cohort::CohortDraft| Some(Cohort { name: c.name.value, body: c.body? });
-    Policy {
-        services: drafts.services.into_iter().filter_map(service::ServiceDraft::finish).collect(),
-        cohorts: drafts.cohorts.into_iter().filter_map(cohort).collect(),
-        routes,
-    }
+    policy.services.extend(drafts.services.into_iter().filter_map(service::ServiceDraft::finish));
+    policy.cohorts.extend(drafts.cohorts.into_iter().filter_map(cohort));
 }

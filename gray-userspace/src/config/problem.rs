@@ -32,7 +32,7 @@ pub struct Problem {
     pub column: u32,
     /// What is wrong.
     pub message: String,
-    /// What was expected instead; stands beside the underline.
+    /// What was expected instead, without that word; stands beside the underline.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<String>,
     /// What to do, with the nearest name.
@@ -133,7 +133,7 @@ impl Problem {
         let mut out = format!("{head}{word}:{off} {bold}{}{off}\n", self.message);
         let _ = writeln!(out, " {pad} {frame}╭─[{off}{}:{}:{}{frame}]{off}", self.file, self.line, self.column);
         let _ = writeln!(out, " {frame}{number} │{off} {}", self.snippet);
-        let label = self.expected.as_deref().map_or(String::new(), |e| format!(" {e}"));
+        let label = self.expected.as_deref().map_or(String::new(), |e| format!(" expected {e}"));
         let carets = "^".repeat(marked);
         let _ = writeln!(out, " {pad} {frame}│{off} {}{head}{carets}{label}{off}", " ".repeat(before));
         match foot.split_last() {

@@ -160,11 +160,12 @@ fn snippet(text: &str, at: Span) -> (String, (u32, u32)) {
         before[0] = '…';
     }
     let mut after: Vec<char> = tail.chars().take(AFTER + 1).take_while(|c| *c != '\n').collect();
-    while after.last().is_some_and(|c| c.is_whitespace()) {
+    let cut = after.len() > AFTER;
+    while !cut && after.last().is_some_and(|c| c.is_whitespace()) {
         let _ = after.pop();
     }
     let mut marked = text[start..end].chars().take(after.len()).count().min(after.len());
-    if after.len() > AFTER {
+    if cut {
         after[AFTER] = '…';
         marked = marked.min(AFTER);
     }

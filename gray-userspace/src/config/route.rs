@@ -49,7 +49,7 @@ fn target(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Arm>> {
         _ => {
             report.error(
                 Draft::new(node.span, format!("`to` is {}", node.is()))
-                    .expected("expected a selector like { version: \"2.0\" }, or a list of them with `weight`"),
+                    .expected("a selector like { version: \"2.0\" }, or a list of them with `weight`"),
             );
             return Vec::new();
         }
@@ -57,7 +57,7 @@ fn target(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Arm>> {
     if items.is_empty() || items.len() > limits::ARMS_PER_ROUTE {
         report.error(
             Draft::new(node.span, format!("a route to {} subsets", items.len()))
-                .expected(format!("expected 1 to {}", limits::ARMS_PER_ROUTE)),
+                .expected(format!("1 to {}", limits::ARMS_PER_ROUTE)),
         );
         return Vec::new();
     }
@@ -106,7 +106,7 @@ fn check_arms(at: Span, arms: &[At<Arm>], report: &mut Report<'_>) {
         };
         report.error(
             Draft::new(at, format!("the weights sum to {}", value::percent_text(sum)))
-                .expected("expected a sum of 100")
+                .expected("a sum of 100")
                 .help(help),
         );
     }
@@ -114,21 +114,21 @@ fn check_arms(at: Span, arms: &[At<Arm>], report: &mut Report<'_>) {
 
 impl RouteDraft {
     /// The finished route. `None` when it is not whole or its made-up name is too long (and reported).
-    pub(super) fn finish(self, report: &mut Report<'_>) -> Option<At<Route>> {
+    pub(super) fn finish(&self, report: &mut Report<'_>) -> Option<At<Route>> {
         if !self.whole {
             return None;
         }
-        let when = self.when.map(|w| w.value);
-        let service = self.service.map(|s| s.value);
-        let to: Vec<Arm> = self.to.into_iter().map(|a| a.value).collect();
-        let (name, span) = match self.name {
-            Some(name) => (name.value, name.span),
+        let when = self.when.as_ref().map(|w| w.value.clone());
+        let service = self.service.as_ref().map(|s| s.value.clone());
+        let to: Vec<Arm> = self.to.iter().map(|a| a.value.clone()).collect();
+        let (name, span) = match &self.name {
+            Some(name) => (name.value.clone(), name.span),
             None => (default_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset)), self.span),
         };
         if name.len() > limits::ROUTE_NAME_CHARS {
             report.error(
                 Draft::new(span, format!("the made-up name of this route has {} characters", name.len()))
-                    .expected(format!("expected at most {}", limits::ROUTE_NAME_CHARS))
+                    .expected(format!("at most {}", limits::ROUTE_NAME_CHARS))
                     .help("give it a short `name:`"),
             );
             return None;

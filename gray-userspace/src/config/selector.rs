@@ -22,7 +22,7 @@ pub(super) fn read(node: &Node<'_>, object: &'static Object, report: &mut Report
         let keys = MetaKey::ALL.map(MetaKey::name).join(", ");
         report.error(
             Draft::new(node.span, format!("{} names no instances", object.name))
-                .expected(format!("expected one or more of {keys}")),
+                .expected(format!("one or more of {keys}")),
         );
         return None;
     }
@@ -59,10 +59,14 @@ pub(super) fn seen<'i>(
         if have.is_empty() {
             return Some(format!("no instance has a `{}`", key.name()));
         }
-        if let Some(near) = super::report::nearest(want, have.iter().copied()) {
-            return Some(format!("did you mean `{}: \"{near}\"`?", key.name()));
+        if have.len() > 8 {
+            let near = super::report::nearest(want, have.iter().copied());
+            if let Some(near) = near {
+                return Some(format!("did you mean `{}: \"{near}\"`?", key.name()));
+            }
+            have.truncate(8);
+            have.push("...");
         }
-        have.truncate(8);
         return Some(format!("instances have `{}` {}", key.name(), have.join(", ")));
     }
     Some("each pair is found, but on no single instance".to_owned())

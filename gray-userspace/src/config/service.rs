@@ -78,18 +78,18 @@ impl ServiceDraft {
 fn too_many(node: &Node<'_>, given: usize, what: &str, most: usize, report: &mut Report<'_>) -> bool {
     if given > most {
         report.error(
-            Draft::new(node.span, format!("{given} {what}")).expected(format!("expected at most {most}")),
+            Draft::new(node.span, format!("{given} {what}")).expected(format!("at most {most}")),
         );
     }
     given > most
 }
 
 fn none(node: &Node<'_>, key: &str, report: &mut Report<'_>) {
-    report.error(Draft::new(node.span, format!("`{key}` is an empty list")).expected("expected at least one entry"));
+    report.error(Draft::new(node.span, format!("`{key}` is an empty list")).expected("at least one entry"));
 }
 
 fn bad_address(span: Span, text: &str, expected: &str, bad: BadAddress) -> Draft {
-    Draft::new(span, format!("{} {}", quoted(text), bad.why)).expected(format!("expected {expected}")).help_if(bad.help)
+    Draft::new(span, format!("{} {}", quoted(text), bad.why)).expected(expected).help_if(bad.help)
 }
 
 fn listeners(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Listener>> {
@@ -199,7 +199,7 @@ fn weight(node: &Node<'_>, report: &mut Report<'_>) -> Option<u16> {
     let found = text.parse().ok().filter(|w| range.contains(w));
     if found.is_none() {
         report.error(
-            Draft::new(node.span, format!("`weight` is {}", quoted(text))).expected(format!("expected {expected}")),
+            Draft::new(node.span, format!("`weight` is {}", quoted(text))).expected(expected),
         );
     }
     found

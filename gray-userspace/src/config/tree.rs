@@ -69,8 +69,10 @@ struct Stop;
 /// The documents of one file. `None`: not readable to its end, the one problem is in the report.
 pub(super) fn parse<'t>(file: u32, text: &'t str, report: &mut Report<'_>) -> Option<Vec<Node<'t>>> {
     let mut options = granit_parser::options! {
-        flow_nesting_limit: limits::TREE_DEPTH,
-        block_nesting_limit: limits::TREE_DEPTH,
+        // Higher than ours: the parser looks ahead, and our error says more.
+        flow_nesting_limit: 2 * limits::TREE_DEPTH,
+        block_nesting_limit: 2 * limits::TREE_DEPTH,
+        emit_unresolved_aliases: true,
     };
     options.set_emit_comments(false);
     let mut builder = Builder {
@@ -129,6 +131,10 @@ impl<'t> Builder<'t, '_, '_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(id) => self.alias(id, span),
+            Event::UnresolvedAlias(name) => {
+                let text = format!("nothing above is called {}", quoted(&format!("&{name}")));
+                self.stop(Draft::new(span, text).help("text that starts with `*` needs quotes"))
+            }
             _ => Ok(()),
         }
     }

@@ -66,7 +66,7 @@ fn unknown(key: &Key<'_>, object: &'static Object, report: &mut Report<'_>) -> O
     let expected = names().collect::<Vec<_>>().join(", ");
     report.error(
         Draft::new(key.span, format!("unknown key {} of {}", quoted(text), object.name))
-            .expected(format!("expected {expected}"))
+            .expected(expected)
             .help_if(near.map(|n| format!("did you mean `{n}`?"))),
     );
     near
@@ -81,7 +81,7 @@ pub(super) fn text<'n>(node: &'n Node<'_>, name: &str, expected: &str, report: &
     match &node.kind {
         Kind::Text { text, .. } => Some(text),
         _ => {
-            report.error(Draft::new(node.span, format!("{name} is {}", node.is())).expected(format!("expected {expected}")));
+            report.error(Draft::new(node.span, format!("{name} is {}", node.is())).expected(expected));
             None
         }
     }
@@ -93,7 +93,7 @@ pub(super) fn number<'n>(node: &'n Node<'_>, name: &str, expected: &str, report:
     if matches!(node.kind, Kind::Text { plain: false, .. }) {
         report.error(
             Draft::new(node.span, format!("{name} is text in quotes"))
-                .expected(format!("expected {expected}"))
+                .expected(expected)
                 .help("remove the quotes"),
         );
         return None;
@@ -109,7 +109,7 @@ pub(super) fn list<'n, 't>(node: &'n Node<'t>, name: &str, of: &str, report: &mu
             let help = matches!(node.kind, Kind::Text { .. } | Kind::Map(_)).then_some("write it as a list: [ ... ]");
             report.error(
                 Draft::new(node.span, format!("{name} is {}", node.is()))
-                    .expected(format!("expected a list of {of}"))
+                    .expected(format!("a list of {of}"))
                     .help_if(help),
             );
             None
@@ -126,7 +126,7 @@ pub(super) fn name(text: &str, span: Span, report: &mut Report<'_>) -> Option<At
     let help = value::is_name(&lower).then(|| format!("write it as `{lower}`"));
     report.error(
         Draft::new(span, format!("{} is not a name", quoted(text)))
-            .expected(format!("expected {}", value::NAME))
+            .expected(value::NAME)
             .help_if(help),
     );
     None
@@ -140,7 +140,7 @@ pub(super) fn meta(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Optio
     }
     report.error(
         Draft::new(node.span, format!("{} cannot be a value of `{key}`", quoted(text)))
-            .expected(format!("expected {}", value::META)),
+            .expected(value::META),
     );
     None
 }
@@ -164,7 +164,7 @@ pub(super) fn word(
     }
     report.error(
         Draft::new(node.span, format!("{} is no value of `{key}`", quoted(text)))
-            .expected(format!("expected {expected}"))
+            .expected(expected)
             .help_if(did_you_mean(text, known.iter().copied())),
     );
     None
@@ -177,7 +177,7 @@ pub(super) fn percent(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Op
         Ok(value) => Some(value),
         Err(why) => {
             let draft = Draft::new(node.span, format!("`{key}` {} {why}", quoted(text).trim_matches('`')))
-                .expected(format!("expected {}", value::PERCENT));
+                .expected(value::PERCENT);
             let help = text.strip_suffix('%').map(|n| format!("write {}", quoted(n).trim_matches('`')));
             report.error(draft.help_if(help));
             None
