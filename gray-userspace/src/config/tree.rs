@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
 };
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, StructureStyle, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StructureStyle, Tag};
 
 use super::{
     limits,
@@ -276,6 +276,10 @@ impl<'t> Builder<'t, '_, '_> {
             start,
             end: start.saturating_add(1),
         };
+        if *error.kind() == ErrorKind::RecursionLimitExceeded {
+            let _ = self.too_deep(span);
+            return;
+        }
         let draft = Draft::new(span, format!("this is not YAML: {}", error.info()))
             .help("look at this line and the one above: indentation, a missing `:`, quote or bracket");
         let _ = self.stop(draft);
