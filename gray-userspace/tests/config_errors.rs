@@ -44,19 +44,37 @@ fn d4_yaml() {
     check(
         "yaml",
         &[
-            ("open_bracket", "services:\n  shop:\n    listen: [\"198.18.1.100:80\"\n    stable: { version: 1 }\n".into()),
+            (
+                "open_bracket",
+                "services:\n  shop:\n    listen: [\"198.18.1.100:80\"\n    stable: { version: 1 }\n".into(),
+            ),
             ("bad_indent", "services:\n  shop:\n    listen: []\n   stable: {}\n".into()),
             ("tab", "services:\n\tshop: {}\n".into()),
             ("unknown_alias", "services: *gone\n".into()),
-            ("double_key", with("    stable: { version: \"1.0\" }", "    stable: { version: \"1.0\" }\n    stable: { version: \"2.0\" }")),
+            (
+                "double_key",
+                with(
+                    "    stable: { version: \"1.0\" }",
+                    "    stable: { version: \"1.0\" }\n    stable: { version: \"2.0\" }",
+                ),
+            ),
             ("key_is_a_list", then("? [a, b]\n: 1\n")),
             ("tag", then("cohorts:\n  a: !secret { percent: 1 }\n")),
             ("too_deep", format!("services: {}{}", "[".repeat(70), "]".repeat(70))),
-            ("too_deep_mixed", format!("{}\n", (0..70).fold(String::new(), |t, i| t + &" ".repeat(i) + "a:\n"))),
+            (
+                "too_deep_mixed",
+                format!("{}\n", (0..70).fold(String::new(), |t, i| t + &" ".repeat(i) + "a:\n")),
+            ),
             ("alias_in_itself", "services: &a [ *a ]\n".into()),
             ("alias_bomb", alias_bomb()),
-            ("long_line", format!("cohorts: {{ a: {{ sources: [{} 300.1.1.1, \"::1\"] }} }}", "10.0.0.1, ".repeat(40))),
-            ("control_characters", "cohorts: { a: { workloads: [\"x\\e[31m y\"] }, \"b\\u0007\": { percent: 1 } }".into()),
+            (
+                "long_line",
+                format!("cohorts: {{ a: {{ sources: [{} 300.1.1.1, \"::1\"] }} }}", "10.0.0.1, ".repeat(40)),
+            ),
+            (
+                "control_characters",
+                "cohorts: { a: { workloads: [\"x\\e[31m y\"] }, \"b\\u0007\": { percent: 1 } }".into(),
+            ),
             ("wide_characters", "cohorts: { 早期用户: { percent: 10 }, b: { 百分比: 3 } }".into()),
         ],
     );
@@ -83,7 +101,11 @@ fn d4_document() {
             ("services_is_a_list", "services: []\n".into()),
             ("cohorts_is_text", then("cohorts: all\n")),
             ("routes_is_a_map", then("routes: { service: shop }\n")),
-            ("bad_name", "cohorts:\n  Early Birds: { percent: 1 }\n  -x: { percent: 2 }\n  ok: { percent: 1 }\n".into()),
+            (
+                "bad_name",
+                "cohorts:\n  Early Birds: { percent: 1 }\n  -x: { percent: 2 }\n  ok: { percent: 1 }\n"
+                    .into(),
+            ),
             ("long_name", format!("cohorts:\n  {}: {{ percent: 1 }}\n", "a".repeat(64))),
         ],
     );
@@ -132,7 +154,10 @@ fn d4_service() {
             ("nat_null", more("nat:")),
             ("stable_matches_nothing", with(stable, "    stable: { version: \"1.O\" }")),
             ("stable_zone_nobody_has", with(stable, "    stable: { zone: z1 }")),
-            ("stable_no_single_instance", with(stable, "    stable: { version: \"1.0\", id: \"198.18.2.3:8080\" }")),
+            (
+                "stable_no_single_instance",
+                with(stable, "    stable: { version: \"1.0\", id: \"198.18.2.3:8080\" }"),
+            ),
             ("stable_empty", with(stable, "    stable: {}")),
             ("stable_is_text", with(stable, "    stable: \"1.0\"")),
             ("stable_later", with(stable, "    stable: { address: \"198.18.2.2:8080\" }")),
@@ -146,12 +171,17 @@ fn d4_instance() {
     let first = r#"      - { address: "198.18.2.2:8080", version: "1.0" }"#;
     let second = r#"      - { address: "198.18.2.3:8080", version: "2.0" }"#;
     let gray = |text: &str| with(second, &format!("      - {{ {text} }}"));
-    let many: String = (0..257).map(|i| format!("      - {{ address: \"198.18.{}.{}:1\" }}\n", i / 250, i % 250 + 1)).collect();
+    let many: String = (0..257)
+        .map(|i| format!("      - {{ address: \"198.18.{}.{}:1\" }}\n", i / 250, i % 250 + 1))
+        .collect();
     check(
         "instance",
         &[
             ("is_text", with(second, "      - \"198.18.2.3:8080\"")),
-            ("list_empty", format!("{}\n", with(first, "").replace(second, "").replace("instances:", "instances: []"))),
+            (
+                "list_empty",
+                format!("{}\n", with(first, "").replace(second, "").replace("instances:", "instances: []")),
+            ),
             ("list_too_many", with(second, &many)),
             ("no_address", gray("version: \"2.0\", id: b")),
             ("bad_address", gray("address: \"198.18.2.300:8080\", version: \"2.0\"")),
@@ -212,12 +242,15 @@ fn d4_cohort() {
 
 #[test]
 fn d4_route() {
-    let route = |text: &str| then(&format!("cohorts:\n  early: {{ percent: 1 }}\n  late: {{ marks: [1] }}\nroutes:\n  - {text}\n"));
+    let route = |text: &str| {
+        then(&format!("cohorts:\n  early: {{ percent: 1 }}\n  late: {{ marks: [1] }}\nroutes:\n  - {text}\n"))
+    };
     let to = |text: &str| route(&format!("{{ service: shop, to: {text} }}"));
-    let nine = vec!["{ version: \"1.0\", weight: 1 }"; 9].join(", ");
+    let nine = ["{ version: \"1.0\", weight: 1 }"; 9].join(", ");
     let deep = |n: usize| format!("{}early{}", "{ not: ".repeat(n), " }".repeat(n));
-    let many: String =
-        (0..65).map(|i| format!("  - {{ name: r{i}, service: shop, when: early, to: {{ version: \"2.0\" }} }}\n")).collect();
+    let many: String = (0..65)
+        .map(|i| format!("  - {{ name: r{i}, service: shop, when: early, to: {{ version: \"2.0\" }} }}\n"))
+        .collect();
     let long = format!("{{ all: [{}] }}", vec!["early"; 50].join(", "));
     check(
         "route",
@@ -237,15 +270,29 @@ fn d4_route() {
             ("to_matches_nothing", to("{ version: \"3.0\" }")),
             ("to_matches_nothing_anywhere", route("{ when: early, to: { region: r9 } }")),
             ("weights_95", to("[{ version: \"1.0\", weight: 90 }, { version: \"2.0\", weight: 5 }]")),
-            ("weights_100_01", to("[{ version: \"1.0\", weight: 99.99 }, { version: \"2.0\", weight: 0.02 }]")),
+            (
+                "weights_100_01",
+                to("[{ version: \"1.0\", weight: 99.99 }, { version: \"2.0\", weight: 0.02 }]"),
+            ),
             ("weight_missing", to("[{ version: \"1.0\" }, { version: \"2.0\", weight: 5 }]")),
             ("weight_negative", to("[{ version: \"1.0\", weight: 101 }, { version: \"2.0\", weight: -1 }]")),
             ("weight_alone", to("{ version: \"2.0\", weight: 50 }")),
             ("arm_twice", to("[{ version: \"1.0\", weight: 90 }, { version: \"1.0\", weight: 10 }]")),
             ("arms_too_many", to(&format!("[{nine}]"))),
-            ("same_name", route("{ name: a, service: shop, to: { version: \"2.0\" } }\n  - { name: a, service: shop, when: early, to: { version: \"2.0\" } }")),
-            ("same_made_up_name", to("{ version: \"2.0\" } }\n  - { service: shop, to: { version: \"2.0\" }")),
-            ("long_made_up_name", route(&format!("{{ service: shop, when: {long}, to: {{ version: \"2.0\" }} }}"))),
+            (
+                "same_name",
+                route(
+                    "{ name: a, service: shop, to: { version: \"2.0\" } }\n  - { name: a, service: shop, when: early, to: { version: \"2.0\" } }",
+                ),
+            ),
+            (
+                "same_made_up_name",
+                to("{ version: \"2.0\" } }\n  - { service: shop, to: { version: \"2.0\" }"),
+            ),
+            (
+                "long_made_up_name",
+                route(&format!("{{ service: shop, when: {long}, to: {{ version: \"2.0\" }} }}")),
+            ),
             ("too_many", format!("{}{many}", route("{ when: late, to: { version: \"2.0\" } }"))),
             ("when_is_a_list", route("{ when: [early, late], to: { version: \"2.0\" } }")),
             ("when_null", route("{ when: , to: { version: \"2.0\" } }")),
@@ -265,12 +312,16 @@ fn d4_over_several_files() {
     let sources = [
         Source::new("a.yaml", SHOP),
         Source::new("b.yaml", then("cohorts: { early: { percent: 1 } }\n").replace("198.18.2.", "198.18.3.")),
-        Source::new("c.yaml", "cohorts: { early: { percent: 2 } }\nroutes: [{ service: shop, when: earl, to: { version: \"9\" } }]\n"),
+        Source::new(
+            "c.yaml",
+            "cohorts: { early: { percent: 2 } }\nroutes: [{ service: shop, when: earl, to: { version: \"9\" } }]\n",
+        ),
     ];
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("config__files__same_names", load(&sources).unwrap_err());
     });
-    let broken = [sources[2].clone(), Source::new("broken.yaml", "cohorts: { earl: { percent: 1 }\nroutes: []\n")];
+    let broken =
+        [sources[2].clone(), Source::new("broken.yaml", "cohorts: { earl: { percent: 1 }\nroutes: []\n")];
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
         insta::assert_snapshot!("config__files__one_is_broken", load(&broken).unwrap_err());
     });
@@ -311,5 +362,9 @@ fn many_errors_are_counted_not_kept() {
     let text = format!("cohorts: {{ a: {{ sources: [{}] }} }}", vec!["x"; 3_000].join(", "));
     let found = problems(&text);
     assert_eq!((found.errors.len(), found.omitted), (1_000, 2_000));
-    assert!(found.render(false).ends_with("3000 errors (2000 not shown)\n"), "{}", &found.render(false)[..200]);
+    assert!(
+        found.render(false).ends_with("3000 errors (2000 not shown)\n"),
+        "{}",
+        &found.render(false)[..200]
+    );
 }

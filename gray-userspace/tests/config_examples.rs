@@ -79,7 +79,9 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         return fail("type");
     }
     let number = value.as_f64().unwrap_or(1.0);
-    if number < schema["minimum"].as_f64().unwrap_or(f64::MIN) || number > schema["maximum"].as_f64().unwrap_or(f64::MAX) {
+    if number < schema["minimum"].as_f64().unwrap_or(f64::MIN)
+        || number > schema["maximum"].as_f64().unwrap_or(f64::MAX)
+    {
         return fail("range");
     }
     if let Value::Array(items) = value {
@@ -97,7 +99,9 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         for (key, value) in map {
             match schema["properties"].get(key) {
                 Some(s) => fits(value, s, root)?,
-                None if schema["additionalProperties"].is_object() => fits(value, &schema["additionalProperties"], root)?,
+                None if schema["additionalProperties"].is_object() => {
+                    fits(value, &schema["additionalProperties"], root)?
+                }
                 None => return fail(&format!("unknown key {key}")),
             }
         }

@@ -38,13 +38,23 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
             let range = start..=start + nonsense.len();
             let blamed = found.errors.iter().any(|p| range.contains(&(p.column as usize)));
             assert!(blamed, "nobody reads `{key}` of `{place}`:\n{text}\n{found}");
-            assert!(!found.errors.iter().any(|p| p.message.contains(&format!("`{key}` of"))), "unknown: {found}");
+            assert!(
+                !found.errors.iter().any(|p| p.message.contains(&format!("`{key}` of"))),
+                "unknown: {found}"
+            );
             seen += 1;
         }
         let unknown = template.replace("KEY", "surely-unknown").replace("NONSENSE", "1");
         let found = load(&[Source::new("p", unknown.as_str())]).unwrap_err();
-        assert!(found.errors.iter().any(|p| p.message.starts_with("unknown key `surely-unknown`")), "{found}");
+        assert!(
+            found.errors.iter().any(|p| p.message.starts_with("unknown key `surely-unknown`")),
+            "{found}"
+        );
     }
     let all = 1 + schema["$defs"].as_object().unwrap().len();
-    assert_eq!((PLACES.len(), seen), (all, 44), "a kind of map without a place here, or another number of keys");
+    assert_eq!(
+        (PLACES.len(), seen),
+        (all, 44),
+        "a kind of map without a place here, or another number of keys"
+    );
 }

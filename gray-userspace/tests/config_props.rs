@@ -19,9 +19,12 @@ fn names() -> impl Strategy<Value = String> {
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9._:/+@\"'#&*!|>%{}\\[\\]\\\\-]{1,20}",
-        select(vec!["1.0", "2.10", "null", "~", "true", "#x", "- a", "é", "版本", "\u{2028}x", "\u{85}"]).prop_map(str::to_owned),
+        select(vec!["1.0", "2.10", "null", "~", "true", "#x", "- a", "é", "版本", "\u{2028}x", "\u{85}"])
+            .prop_map(str::to_owned),
     ]
-    .prop_filter("spaces and controls are refused", |t| !t.contains(|c: char| c.is_whitespace() || c.is_control()))
+    .prop_filter("spaces and controls are refused", |t| {
+        !t.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
 }
 
 fn metas() -> impl Strategy<Value = BTreeMap<MetaKey, String>> {
@@ -32,17 +35,23 @@ fn metas() -> impl Strategy<Value = BTreeMap<MetaKey, String>> {
 type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool);
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
-    let claims = Just(ClaimKind::ALL.to_vec()).prop_shuffle().prop_flat_map(|all| (1..=4usize).prop_map(move |n| all[..n].to_vec()));
+    let claims = Just(ClaimKind::ALL.to_vec())
+        .prop_shuffle()
+        .prop_flat_map(|all| (1..=4usize).prop_map(move |n| all[..n].to_vec()));
     let instance = (metas(), proptest::option::of(texts()), 1..=1000u16);
     let raw = (vec(instance, 1..4), claims, any::<bool>(), any::<bool>());
     proptest::collection::btree_map(names(), raw, 0..4).prop_map(|all| {
-        all.into_iter().enumerate().map(|(n, (name, raw))| service(u8::try_from(n).unwrap(), name, raw)).collect()
+        all.into_iter()
+            .enumerate()
+            .map(|(n, (name, raw))| service(u8::try_from(n).unwrap(), name, raw))
+            .collect()
     })
 }
 
 fn service(n: u8, name: String, (raw, identify, v6, udp): Raw) -> Service {
     let at = |host: u8, port: u16| {
-        let text = if v6 { format!("[fd00:18::{n}:{host}]:{port}") } else { format!("198.18.{n}.{host}:{port}") };
+        let text =
+            if v6 { format!("[fd00:18::{n}:{host}]:{port}") } else { format!("198.18.{n}.{host}:{port}") };
         text.parse().unwrap()
     };
     let mut ids = BTreeSet::new();
@@ -58,7 +67,10 @@ fn service(n: u8, name: String, (raw, identify, v6, udp): Raw) -> Service {
     let proto = if udp { Proto::Udp } else { Proto::Tcp };
     Service {
         name,
-        listen: vec![Listener { addr: at(100, 80), proto }, Listener { addr: at(1, 8080), proto: Proto::Tcp }],
+        listen: vec![
+            Listener { addr: at(100, 80), proto },
+            Listener { addr: at(1, 8080), proto: Proto::Tcp },
+        ],
         identify,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
@@ -74,7 +86,12 @@ fn bodies() -> impl Strategy<Value = CohortBody> {
     let workload = texts().prop_filter("workload", |t| t.len() <= 64).boxed();
     prop_oneof![
         list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
-        list(ClaimKind::Source, any::<u64>().prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64))).boxed()),
+        list(
+            ClaimKind::Source,
+            any::<u64>()
+                .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)))
+                .boxed()
+        ),
         list(ClaimKind::Mark, any::<u32>().prop_map(|n| n.to_string()).boxed()),
         list(ClaimKind::Dscp, (0..64u8).prop_map(|n| n.to_string()).boxed()),
         list(ClaimKind::Workload, workload),
@@ -109,7 +126,12 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
         .prop_map(move |raw| {
             let mut taken = BTreeSet::new();
             let version = |v: &str| Selector(BTreeMap::from([(MetaKey::Version, v.to_owned())]));
-            let route = |(name, service, when, weight): (Option<String>, Option<String>, Option<Condition>, Option<u16>)| {
+            let route = |(name, service, when, weight): (
+                Option<String>,
+                Option<String>,
+                Option<Condition>,
+                Option<u16>,
+            )| {
                 let to = match weight.filter(|_| two) {
                     None => vec![Arm { subset: version("1.0"), basis_points: 10_000 }],
                     Some(w) => vec![
@@ -117,7 +139,8 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
                         Arm { subset: version("2.0"), basis_points: w },
                     ],
                 };
-                let made = default_route_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset));
+                let made =
+                    default_route_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset));
                 let name = name.filter(|_| true).unwrap_or(made);
                 (name.len() <= 253 && taken.insert(name.clone())).then_some(Route { name, service, when, to })
             };
@@ -130,7 +153,11 @@ fn policies() -> impl Strategy<Value = Policy> {
     let cohorts = proptest::collection::btree_map(names(), bodies(), 0..5)
         .prop_map(|all| all.into_iter().map(|(name, body)| Cohort { name, body }).collect::<Vec<_>>());
     (services(), cohorts).prop_flat_map(|(services, cohorts)| {
-        routes(&services, &cohorts).prop_map(move |routes| Policy { services: services.clone(), cohorts: cohorts.clone(), routes })
+        routes(&services, &cohorts).prop_map(move |routes| Policy {
+            services: services.clone(),
+            cohorts: cohorts.clone(),
+            routes,
+        })
     })
 }
 
@@ -139,9 +166,47 @@ const VALID: &str = include_str!("../../examples/weights.yaml");
 /// Pieces that documents break with.
 fn pieces() -> impl Strategy<Value = String> {
     let known = vec![
-        "services:", "cohorts:", "routes:", "shop:", "instances:", "- ", "{", "}", "[", "]", ": ", "&a ", "*a", "!t ", "\"", "'",
-        "#", "\n", "  ", "\t", "---\n", "...\n", "? ", "| ", "> ", "%YAML 1.2\n", "<<: *a", "percent: 101", "weight: -1", "null",
-        "\u{0}", "\u{feff}", "é", "版", "\r\n", "[fd00::1]:0", "not: ", "all: []", "@", "`", "\\x",
+        "services:",
+        "cohorts:",
+        "routes:",
+        "shop:",
+        "instances:",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "&a ",
+        "*a",
+        "!t ",
+        "\"",
+        "'",
+        "#",
+        "\n",
+        "  ",
+        "\t",
+        "---\n",
+        "...\n",
+        "? ",
+        "| ",
+        "> ",
+        "%YAML 1.2\n",
+        "<<: *a",
+        "percent: 101",
+        "weight: -1",
+        "null",
+        "\u{0}",
+        "\u{feff}",
+        "é",
+        "版",
+        "\r\n",
+        "[fd00::1]:0",
+        "not: ",
+        "all: []",
+        "@",
+        "`",
+        "\\x",
     ];
     prop_oneof![4 => select(known).prop_map(str::to_owned), 1 => any::<String>()]
 }
@@ -166,7 +231,10 @@ fn survives(text: &str) {
         }
         Err(problems) => {
             assert!(!problems.errors.is_empty());
-            assert!(problems.errors.iter().all(|p| p.line >= 1 && p.column >= 1 && !p.message.is_empty()), "{problems:?}");
+            assert!(
+                problems.errors.iter().all(|p| p.line >= 1 && p.column >= 1 && !p.message.is_empty()),
+                "{problems:?}"
+            );
             assert!(!problems.render(true).is_empty());
         }
     }

@@ -71,9 +71,16 @@ fn a5_a11_b1_cohorts_are_canonical() {
 
 #[test]
 fn b2_percentages_are_exact() {
-    for (text, want) in
-        [("0", 0), ("0.01", 1), ("0.1", 10), ("1", 100), ("50.0", 5_000), ("99.99", 9_999), ("100", 10_000), ("100.00", 10_000)]
-    {
+    for (text, want) in [
+        ("0", 0),
+        ("0.01", 1),
+        ("0.1", 10),
+        ("1", 100),
+        ("50.0", 5_000),
+        ("99.99", 9_999),
+        ("100", 10_000),
+        ("100.00", 10_000),
+    ] {
         let policy = ok(&format!("cohorts: {{ a: {{ percent: {text} }} }}")).policy;
         let CohortBody::Percent { of, basis_points, salt } = &policy.cohorts[0].body else { panic!() };
         assert_eq!((*of, *basis_points, salt.as_str()), (None, want, "a"), "{text}");
@@ -115,8 +122,14 @@ fn stable_may_be_its_own_listener() {
 #[test]
 fn d2_several_files_are_one_policy() {
     let cart = SHOP.replace("shop", "cart").replace("198.18.1.100", "198.18.1.101");
-    let routes = "cohorts: { early: { marks: [1] } }\n---\nroutes: [{ when: early, to: { version: 2.10 } }]\n";
-    let sources = [Source::new("a", SHOP), Source::new("b", cart), Source::new("c", routes), Source::new("d", "# nothing\n")];
+    let routes =
+        "cohorts: { early: { marks: [1] } }\n---\nroutes: [{ when: early, to: { version: 2.10 } }]\n";
+    let sources = [
+        Source::new("a", SHOP),
+        Source::new("b", cart),
+        Source::new("c", routes),
+        Source::new("d", "# nothing\n"),
+    ];
     let loaded = load(&sources).unwrap();
     let names: Vec<_> = loaded.policy.services.iter().map(|s| s.name.as_str()).collect();
     assert_eq!((names, loaded.policy.routes.len()), (vec!["shop", "cart"], 1));
@@ -124,7 +137,9 @@ fn d2_several_files_are_one_policy() {
 
 #[test]
 fn aliases_are_followed_and_checked_like_written_values() {
-    let text = SHOP.replace("instances:", "instances: &servers").replace("[\"198.18.1.100:80\"]", "&l [\"198.18.1.100:80\"]")
+    let text = SHOP
+        .replace("instances:", "instances: &servers")
+        .replace("[\"198.18.1.100:80\"]", "&l [\"198.18.1.100:80\"]")
         + "  cart: { listen: [\"198.18.1.101:80\"], instances: *servers, stable: { version: 1.0 } }\n";
     let policy = ok(&text).policy;
     assert_eq!(policy.service("cart").unwrap().instances, policy.service("shop").unwrap().instances);
@@ -139,7 +154,10 @@ fn warnings(text: &str) -> Vec<String> {
 #[test]
 fn warnings_of_what_is_odd() {
     assert_eq!(warnings("# nothing"), ["no service is given"]);
-    assert_eq!(warnings(&format!("{SHOP}cohorts: {{ early: {{ marks: [1] }} }}")), ["no route uses the cohort `early`"]);
+    assert_eq!(
+        warnings(&format!("{SHOP}cohorts: {{ early: {{ marks: [1] }} }}")),
+        ["no route uses the cohort `early`"]
+    );
     let shadow = format!(
         "{SHOP}cohorts: {{ a: {{ marks: [1] }}, b: {{ marks: [2] }} }}\nroutes:
   - {{ service: shop, when: {{ any: [a, b] }}, to: {{ version: 2.10 }} }}
@@ -151,11 +169,17 @@ fn warnings_of_what_is_odd() {
     stable: {{ version: 1.0 }}\nroutes: [{{ to: {{ version: 2.10 }} }}]\n"
     );
     assert_eq!(warnings(&partly), ["no instance matches `version=2.10` in `cart`"]);
-    let v6 = SHOP.replace("[\"198.18.1.100:80\"]", "[\"198.18.1.100:80\", \"[fd00:18::9]:80\"]").replace(
-        "    stable:",
-        "      - { address: \"[fd00:18::2]:8080\", version: 1.0 }\n    stable:",
-    ) + "routes: [{ service: shop, to: { version: 2.10 } }]\n";
+    let v6 = SHOP
+        .replace("[\"198.18.1.100:80\"]", "[\"198.18.1.100:80\", \"[fd00:18::9]:80\"]")
+        .replace("    stable:", "      - { address: \"[fd00:18::2]:8080\", version: 1.0 }\n    stable:")
+        + "routes: [{ service: shop, to: { version: 2.10 } }]\n";
     assert_eq!(warnings(&v6), ["no instance of `shop` that matches `version=2.10` has an IPv6 address"]);
+}
+
+/// CPU time of this thread: the clock on the wall says nothing on a busy machine.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
 /// A million addresses: seconds, not minutes, even in a debug build (release: well below 2 s).
@@ -167,13 +191,12 @@ fn a5_a_million_sources_load() {
         text += &format!("      - 10.{b}.{c}.{d}\n");
     }
     text += "routes: [{ service: shop, when: big, to: { version: 2.10 } }]\n";
-    let start = std::time::Instant::now();
+    let start = cpu_seconds();
     let policy = ok(&text).policy;
-    let took = start.elapsed();
-    eprintln!("a million sources: {took:?}");
+    let took = cpu_seconds() - start;
     let CohortBody::List { ids, .. } = &policy.cohorts[0].body else { panic!() };
     assert_eq!(ids.len(), 1_000_000);
-    assert!(took.as_secs() < 20, "{took:?}");
+    assert!(took < 20.0, "{took} s");
     assert_eq!(to_yaml(&policy).lines().filter(|l| l.starts_with("      - \"10.")).count(), 1_000_000);
 }
 
@@ -185,12 +208,22 @@ fn more_than_64_mib_is_refused_unread() {
 
 #[test]
 fn hostile_sizes_end_quickly() {
-    for text in ["[".repeat(1 << 20), "- ".repeat(1 << 20), "{a: ".repeat(1 << 20), "? ".repeat(1 << 20), "&a ".repeat(1 << 18),
-                 "- \n".repeat(4_500_000), "\"".repeat(1 << 20), "a: ".repeat(1 << 20), "a:\n".repeat(1 << 18), "!".repeat(1 << 20)] {
-        let start = std::time::Instant::now();
+    for text in [
+        "[".repeat(1 << 20),
+        "- ".repeat(1 << 20),
+        "{a: ".repeat(1 << 20),
+        "? ".repeat(1 << 20),
+        "&a ".repeat(1 << 18),
+        "- \n".repeat(4_500_000),
+        "\"".repeat(1 << 20),
+        "a: ".repeat(1 << 20),
+        "a:\n".repeat(1 << 18),
+        "!".repeat(1 << 20),
+    ] {
+        let start = cpu_seconds();
         let found = read(&text);
         assert!(found.is_err(), "{}", &text[..8]);
-        assert!(start.elapsed().as_secs() < 30, "{:?}: {:?}", &text[..8], start.elapsed());
-        eprintln!("{:?}: {:?} {}", &text[..6], start.elapsed(), found.unwrap_err().errors[0].message);
+        let took = cpu_seconds() - start;
+        assert!(took < 30.0, "{:?}: {took} s", &text[..8]);
     }
 }

@@ -98,9 +98,14 @@ fn families(service: &ServiceDraft, report: &mut Report<'_>) {
             if *whole && !listen.iter().any(|l| l.value.addr.is_ipv6() == v6) {
                 let (mine, theirs) = (family(v6), family(!v6));
                 report.error(
-                    Draft::new(i.span, format!("an {mine} instance of a service that listens on {theirs} only"))
-                        .expected(format!("an {theirs} address"))
-                        .help(format!("add an {mine} address to `listen`, or give the instance's {theirs} address")),
+                    Draft::new(
+                        i.span,
+                        format!("an {mine} instance of a service that listens on {theirs} only"),
+                    )
+                    .expected(format!("an {theirs} address"))
+                    .help(format!(
+                        "add an {mine} address to `listen`, or give the instance's {theirs} address"
+                    )),
                 );
             }
         }
@@ -111,10 +116,10 @@ fn families(service: &ServiceDraft, report: &mut Report<'_>) {
         let served = instances.iter().any(|i| i.value.address.is_ipv6() == v6 && matches(&i.value));
         let any_stable = instances.iter().any(|i| matches(&i.value));
         if any_stable && !served && !std::mem::replace(&mut told[usize::from(v6)], true) {
-            report.error(
-                Draft::new(l.span, format!("no stable instance has an {} address", family(v6)))
-                    .help("stable must serve every family that is listened on: add an instance, or remove this address"),
-            );
+            report
+                .error(Draft::new(l.span, format!("no stable instance has an {} address", family(v6))).help(
+                "stable must serve every family that is listened on: add an instance, or remove this address",
+            ));
         }
         for i in instances.iter().filter(|i| i.value.address == l.value.addr && !matches(&i.value)) {
             report.error(
@@ -143,12 +148,15 @@ fn targets(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
             None if report.incomplete => {}
             None => {
                 let names: Vec<&str> = drafts.services.iter().map(|s| s.name.value.as_str()).collect();
-                let help = did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names.len() {
-                    0 => "the document has no services".to_owned(),
-                    1..9 => format!("services are {}", names.join(", ")),
-                    _ => "add it under `services:`".to_owned(),
-                });
-                report.error(Draft::new(name.span, format!("unknown service {}", quoted(&name.value))).help(help));
+                let help =
+                    did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names.len() {
+                        0 => "the document has no services".to_owned(),
+                        1..9 => format!("services are {}", names.join(", ")),
+                        _ => "add it under `services:`".to_owned(),
+                    });
+                report.error(
+                    Draft::new(name.span, format!("unknown service {}", quoted(&name.value))).help(help),
+                );
             }
             Some(service) if service.whole => {
                 route.to.iter().for_each(|arm| one_service(arm.span, &arm.value.subset, service, report));
@@ -176,8 +184,11 @@ fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut
         let dialled = service.listen.iter().any(|l| l.value.addr.is_ipv6() == v6);
         if dialled && !instances().any(|i| i.address.is_ipv6() == v6 && subset.matches(i)) {
             report.warning(
-                Draft::new(at, format!("no instance of {whose} that matches `{subset}` has an {} address", family(v6)))
-                    .help(format!("clients that dial {} go to stable", family(v6))),
+                Draft::new(
+                    at,
+                    format!("no instance of {whose} that matches `{subset}` has an {} address", family(v6)),
+                )
+                .help(format!("clients that dial {} go to stable", family(v6))),
             );
         }
     }
@@ -250,7 +261,8 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
         let at = Span { line: 1, column: 1, ..Span::default() };
         report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
     }
-    let used: HashSet<&str> = drafts.routes.iter().flat_map(|r| &r.cohorts).map(|n| n.value.as_str()).collect();
+    let used: HashSet<&str> =
+        drafts.routes.iter().flat_map(|r| &r.cohorts).map(|n| n.value.as_str()).collect();
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));

@@ -30,9 +30,12 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
     if given.len() > 1 {
         let names: Vec<_> = given.iter().map(|(k, _)| format!("`{}`", k.text)).collect();
         report.error(
-            Draft::new(given[1].0.span, format!("cohort {} has {}", quoted(&name.value), names.join(" and ")))
-                .expected(format!("exactly one of {}", KINDS.join(", ")))
-                .help("make two cohorts, and join them in a route: when: { any: [ .., .. ] }"),
+            Draft::new(
+                given[1].0.span,
+                format!("cohort {} has {}", quoted(&name.value), names.join(" and ")),
+            )
+            .expected(format!("exactly one of {}", KINDS.join(", ")))
+            .help("make two cohorts, and join them in a route: when: { any: [ .., .. ] }"),
         );
     }
     if given.is_empty() && report.errors() == before {
@@ -79,10 +82,14 @@ fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -
     if matches!(node.kind, Kind::Null) {
         return BTreeSet::new();
     }
-    let Some(items) = walk::list(node, &format!("`{key}`"), "entries", report) else { return BTreeSet::new() };
+    let Some(items) = walk::list(node, &format!("`{key}`"), "entries", report) else {
+        return BTreeSet::new();
+    };
     let mut out = Vec::with_capacity(items.len());
     for item in items {
-        let Some(text) = walk::text(item, &format!("an entry of `{key}`"), "one entry", report) else { continue };
+        let Some(text) = walk::text(item, &format!("an entry of `{key}`"), "one entry", report) else {
+            continue;
+        };
         match canonical_member(of, text) {
             Ok(id) => {
                 if of == ClaimKind::Source {
@@ -104,7 +111,8 @@ fn host_bits(item: &Node<'_>, text: &str, id: &str, report: &mut Report<'_>) {
     let cut = |text: &str| text.parse::<ipnet::IpNet>().is_ok_and(|n| n.addr() != n.network());
     if text.contains('/') && cut(text) {
         report.warning(
-            Draft::new(item.span, format!("{} has host bits", quoted(text))).help(format!("it is read as {id}")),
+            Draft::new(item.span, format!("{} has host bits", quoted(text)))
+                .help(format!("it is read as {id}")),
         );
     }
 }

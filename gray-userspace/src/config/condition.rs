@@ -12,7 +12,11 @@ use crate::model::Condition;
 const EXPECTED: &str = "a cohort's name, or one of all, any, not";
 
 /// The condition; every cohort it names is added to `cohorts`.
-pub(super) fn read(node: &Node<'_>, cohorts: &mut Vec<At<String>>, report: &mut Report<'_>) -> Option<At<Condition>> {
+pub(super) fn read(
+    node: &Node<'_>,
+    cohorts: &mut Vec<At<String>>,
+    report: &mut Report<'_>,
+) -> Option<At<Condition>> {
     let value = condition(node, 1, cohorts, report)?;
     Some(At { value, span: node.span })
 }
@@ -24,7 +28,8 @@ fn condition(
     report: &mut Report<'_>,
 ) -> Option<Condition> {
     let Kind::Map(pairs) = &node.kind else {
-        let help = matches!(node.kind, Kind::List(_)).then_some("say how they are joined: { all: [..] } or { any: [..] }");
+        let help = matches!(node.kind, Kind::List(_))
+            .then_some("say how they are joined: { all: [..] } or { any: [..] }");
         let Kind::Text { text, .. } = &node.kind else {
             report.error(
                 Draft::new(node.span, format!("a condition is {}", node.is()))
@@ -50,7 +55,8 @@ fn condition(
         let given: Vec<_> = pairs.iter().map(|(k, _)| quoted(&k.text)).collect();
         let text = if given.is_empty() { "no key".to_owned() } else { given.join(" and ") };
         report.error(
-            Draft::new(node.span, format!("a condition with {text}")).expected("exactly one of all, any, not"),
+            Draft::new(node.span, format!("a condition with {text}"))
+                .expected("exactly one of all, any, not"),
         );
         return None;
     }
@@ -117,4 +123,3 @@ pub(super) fn normal(when: &Condition) -> String {
         },
     }
 }
-

@@ -85,11 +85,19 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     let whole = |s: &Service| format!("{} on {}", count(s.instances.len(), "instance"), listeners(s));
     pairs(&mut out, What::Service, None, (&old.services, &new.services), |s| s.name.clone(), whole, service);
     pairs(&mut out, What::Cohort, None, (&old.cohorts, &new.cohorts), |c| c.name.clone(), body, cohort);
-    pairs(&mut out, What::Route, None, (&old.routes, &new.routes), |r| r.name.clone(), rule, |out, a, b| {
-        if a != b {
-            out.push(changed(What::Route, &a.name, route(a, b)));
-        }
-    });
+    pairs(
+        &mut out,
+        What::Route,
+        None,
+        (&old.routes, &new.routes),
+        |r| r.name.clone(),
+        rule,
+        |out, a, b| {
+            if a != b {
+                out.push(changed(What::Route, &a.name, route(a, b)));
+            }
+        },
+    );
     order(&mut out, &old.routes, &new.routes);
     out
 }
@@ -153,12 +161,31 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         out.push(changed(What::Service, &a.name, detail.join("; ")));
     }
     let of = Some(a.name.as_str());
-    pairs(out, What::Listener, of, (&a.listen, &b.listen), ToString::to_string, |_| String::new(), |_, _, _| {});
-    pairs(out, What::Instance, of, (&a.instances, &b.instances), |i| i.id.clone(), about, |out, x, y| {
-        if x != y {
-            out.push(Change { service: of.map(str::to_owned), ..changed(What::Instance, &x.id, instance(x, y)) });
-        }
-    });
+    pairs(
+        out,
+        What::Listener,
+        of,
+        (&a.listen, &b.listen),
+        ToString::to_string,
+        |_| String::new(),
+        |_, _, _| {},
+    );
+    pairs(
+        out,
+        What::Instance,
+        of,
+        (&a.instances, &b.instances),
+        |i| i.id.clone(),
+        about,
+        |out, x, y| {
+            if x != y {
+                out.push(Change {
+                    service: of.map(str::to_owned),
+                    ..changed(What::Instance, &x.id, instance(x, y))
+                });
+            }
+        },
+    );
 }
 
 fn about(i: &Instance) -> String {

@@ -131,7 +131,8 @@ impl Problem {
         }
 
         let mut out = format!("{head}{word}:{off} {bold}{}{off}\n", self.message);
-        let _ = writeln!(out, " {pad} {frame}╭─[{off}{}:{}:{}{frame}]{off}", self.file, self.line, self.column);
+        let _ =
+            writeln!(out, " {pad} {frame}╭─[{off}{}:{}:{}{frame}]{off}", self.file, self.line, self.column);
         let _ = writeln!(out, " {frame}{number} │{off} {}", self.snippet);
         let label = self.expected.as_deref().map_or(String::new(), |e| format!(" expected {e}"));
         let carets = "^".repeat(marked);

@@ -4,8 +4,7 @@
 use std::collections::HashSet;
 
 use super::{
-    Source,
-    limits,
+    Source, limits,
     problem::{Place, Problem, Problems, Severity},
 };
 

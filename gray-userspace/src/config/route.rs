@@ -123,7 +123,9 @@ impl RouteDraft {
         let to: Vec<Arm> = self.to.iter().map(|a| a.value.clone()).collect();
         let (name, span) = match &self.name {
             Some(name) => (name.value.clone(), name.span),
-            None => (default_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset)), self.span),
+            None => {
+                (default_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset)), self.span)
+            }
         };
         if name.len() > limits::ROUTE_NAME_CHARS {
             report.error(
@@ -159,7 +161,9 @@ pub fn default_name<'a>(
 /// The error for two routes of one name.
 pub(super) fn same_name(at: Span, first: Span, name: &str, given: bool) -> Draft {
     let text = if given { "two routes are named" } else { "two routes without `name` are both called" };
-    Draft::new(at, format!("{text} {}", quoted(name)))
-        .also(first, "the first one")
-        .help(if given { "counters follow the name: give each its own" } else { "give one of them a `name:`" })
+    Draft::new(at, format!("{text} {}", quoted(name))).also(first, "the first one").help(if given {
+        "counters follow the name: give each its own"
+    } else {
+        "give one of them a `name:`"
+    })
 }

@@ -28,7 +28,12 @@ pub fn schema_json() -> String {
 
 /// `a weighted subset` -> `weighted-subset`.
 fn id(object: &Object) -> String {
-    object.name.trim_start_matches("an ").trim_start_matches("a ").trim_start_matches("the ").replace(' ', "-")
+    object
+        .name
+        .trim_start_matches("an ")
+        .trim_start_matches("a ")
+        .trim_start_matches("the ")
+        .replace(' ', "-")
 }
 
 fn one(object: &'static Object, defs: &mut Map<String, Value>) -> Value {
@@ -136,7 +141,11 @@ mod tests {
             want.sort();
             have_sorted.sort();
             assert_eq!(have_sorted, want, "{}", object.name);
-            assert!(object.later.iter().all(|l| object.key(l).is_none()), "{}: both known and later", object.name);
+            assert!(
+                object.later.iter().all(|l| object.key(l).is_none()),
+                "{}: both known and later",
+                object.name
+            );
         }
     }
 }

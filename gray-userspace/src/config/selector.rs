@@ -11,7 +11,11 @@ use super::{
 use crate::model::{MetaKey, Selector};
 
 /// A selector by its description (`SELECTOR`, or `ARM`, whose weight the caller reads).
-pub(super) fn read(node: &Node<'_>, object: &'static Object, report: &mut Report<'_>) -> Option<At<Selector>> {
+pub(super) fn read(
+    node: &Node<'_>,
+    object: &'static Object,
+    report: &mut Report<'_>,
+) -> Option<At<Selector>> {
     let before = report.errors();
     let fields = Fields::open(node, object, node.span, report)?;
     let pairs = pairs(&fields, report);

@@ -77,9 +77,7 @@ impl ServiceDraft {
 
 fn too_many(node: &Node<'_>, given: usize, what: &str, most: usize, report: &mut Report<'_>) -> bool {
     if given > most {
-        report.error(
-            Draft::new(node.span, format!("{given} {what}")).expected(format!("at most {most}")),
-        );
+        report.error(Draft::new(node.span, format!("{given} {what}")).expected(format!("at most {most}")));
     }
     given > most
 }
@@ -121,7 +119,8 @@ fn identify(node: &Node<'_>, report: &mut Report<'_>) -> Vec<ClaimKind> {
         let Some(claim) = claim(item, "identify", report) else { continue };
         if out.contains(&claim) {
             report.error(
-                Draft::new(item.span, format!("`{}` is in `identify` twice", claim.name())).help("remove one of them"),
+                Draft::new(item.span, format!("`{}` is in `identify` twice", claim.name()))
+                    .help("remove one of them"),
             );
         } else {
             out.push(claim);
@@ -153,7 +152,12 @@ fn instances(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Instance>> {
             twice(id_span, first, format!("two instances have the id {}", quoted(&instance.id)), report);
         }
         if let Some(first) = addresses.insert(instance.address, address_span) {
-            twice(address_span, first, format!("two instances have the address `{}`", instance.address), report);
+            twice(
+                address_span,
+                first,
+                format!("two instances have the address `{}`", instance.address),
+                report,
+            );
         }
         out.push(At { value: instance, span: address_span });
     }
@@ -161,7 +165,9 @@ fn instances(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Instance>> {
 }
 
 fn twice(at: Span, first: Span, text: String, report: &mut Report<'_>) {
-    report.error(Draft::new(at, text).also(first, "first given here").help("every instance of a service has its own"));
+    report.error(
+        Draft::new(at, text).also(first, "first given here").help("every instance of a service has its own"),
+    );
 }
 
 /// An instance, the place of its id, the place of its address.
@@ -178,7 +184,8 @@ fn instance(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Instance, Span,
             let _ = meta.insert(key, text.value);
         }
     }
-    let weight = fields.get("weight").and_then(|node| weight(node, report)).unwrap_or(limits::INSTANCE_WEIGHT_DEFAULT);
+    let weight =
+        fields.get("weight").and_then(|node| weight(node, report)).unwrap_or(limits::INSTANCE_WEIGHT_DEFAULT);
     let node = fields.get("address")?;
     let text = walk::text(node, "`address`", value::ADDRESS, report)?;
     let address = match value::address(text) {
@@ -198,9 +205,7 @@ fn weight(node: &Node<'_>, report: &mut Report<'_>) -> Option<u16> {
     let text = walk::number(node, "`weight`", &expected, report)?;
     let found = text.parse().ok().filter(|w| range.contains(w));
     if found.is_none() {
-        report.error(
-            Draft::new(node.span, format!("`weight` is {}", quoted(text))).expected(expected),
-        );
+        report.error(Draft::new(node.span, format!("`weight` is {}", quoted(text))).expected(expected));
     }
     found
 }

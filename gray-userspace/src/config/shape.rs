@@ -25,7 +25,9 @@ pub(super) enum Shape {
     /// Metadata, ids, salts: short text; numbers count as text, as written.
     Text,
     /// `198.18.2.2:8080`, `[fd00::1]:80`; a listener may end with `/udp`.
-    Address { udp: bool },
+    Address {
+        udp: bool,
+    },
     /// 0 to 100, at most two decimals.
     Percent,
     /// Whole number in the range.
@@ -56,7 +58,10 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
 }
 
 pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload"];
-pub(super) const CLAIMS_LATER: &[&str] = &["tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header", "cookie", "query", "proxy"];
+pub(super) const CLAIMS_LATER: &[&str] = &[
+    "tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header",
+    "cookie", "query", "proxy",
+];
 pub(super) const NAT: &[&str] = &["dnat"];
 pub(super) const NAT_LATER: &[&str] = &["snat", "dsr"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
@@ -67,7 +72,11 @@ pub(super) static DOCUMENT: Object = Object {
     name: "the document",
     doc: "A gray policy: services, cohorts of clients, and the routes between them.",
     keys: &[
-        optional("services", "What clients dial and which instances serve it, by name.", Shape::Map(&SERVICE)),
+        optional(
+            "services",
+            "What clients dial and which instances serve it, by name.",
+            Shape::Map(&SERVICE),
+        ),
         optional("cohorts", "Sets of clients, by name.", Shape::Map(&COHORT)),
         optional(
             "routes",
@@ -97,15 +106,32 @@ pub(super) static SERVICE: Object = Object {
             "Where a client goes of whom no claim of `identify` is present. Default: stable.",
             Shape::Word(ON_MISSING),
         ),
-        optional("nat", "How packets are translated. Default: dnat (the client's address is kept).", Shape::Word(NAT)),
+        optional(
+            "nat",
+            "How packets are translated. Default: dnat (the client's address is kept).",
+            Shape::Word(NAT),
+        ),
         required(
             "instances",
             "The servers of this service.",
             Shape::List(&Shape::One(&INSTANCE), 1, Some(limits::INSTANCES_PER_SERVICE)),
         ),
-        required("stable", "Which instances serve everybody whom no route sends elsewhere.", Shape::One(&SELECTOR)),
+        required(
+            "stable",
+            "Which instances serve everybody whom no route sends elsewhere.",
+            Shape::One(&SELECTOR),
+        ),
     ],
-    later: &["claims", "failover", "health", "affinity", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+    later: &[
+        "claims",
+        "failover",
+        "health",
+        "affinity",
+        "zone-affinity",
+        "blacklist",
+        "shadow",
+        "on-agent-lost",
+    ],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -114,7 +140,11 @@ pub(super) static INSTANCE: Object = Object {
     name: "an instance",
     doc: "One server and its metadata.",
     keys: &[
-        required("address", "Where it listens: `198.18.2.2:8080`, `[fd00::2]:8080`.", Shape::Address { udp: false }),
+        required(
+            "address",
+            "Where it listens: `198.18.2.2:8080`, `[fd00::2]:8080`.",
+            Shape::Address { udp: false },
+        ),
         optional("id", "Unique in the service. Default: the address as written.", Shape::Text),
         optional("version", META_DOC, Shape::Text),
         optional("region", META_DOC, Shape::Text),
@@ -172,8 +202,16 @@ pub(super) static COHORT: Object = Object {
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
         optional("dscps", "DSCP values, 0 to 63.", Shape::Members),
         optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
-        optional("percent", "Share of all identities, 0 to 100, at most two decimals. Sticky.", Shape::Percent),
-        optional("of", "With `percent`: the claim that is divided. Default: the identity.", Shape::Word(CLAIMS)),
+        optional(
+            "percent",
+            "Share of all identities, 0 to 100, at most two decimals. Sticky.",
+            Shape::Percent,
+        ),
+        optional(
+            "of",
+            "With `percent`: the claim that is divided. Default: the identity.",
+            Shape::Word(CLAIMS),
+        ),
         optional(
             "salt",
             "With `percent`: cohorts with one salt hold the same clients first. Default: the cohort's name.",
@@ -181,8 +219,22 @@ pub(super) static COHORT: Object = Object {
         ),
     ],
     later: &[
-        "apps", "users", "tenants", "devices", "tail", "tags", "lanes", "platforms", "channels", "headers", "cookies",
-        "snis", "all", "any", "not", "file",
+        "apps",
+        "users",
+        "tenants",
+        "devices",
+        "tail",
+        "tags",
+        "lanes",
+        "platforms",
+        "channels",
+        "headers",
+        "cookies",
+        "snis",
+        "all",
+        "any",
+        "not",
+        "file",
     ],
 };
 
@@ -192,7 +244,11 @@ pub(super) static ROUTE: Object = Object {
     name: "a route",
     doc: "Sends clients to a subset of a service, or divides them by weight.",
     keys: &[
-        optional("name", "Counters follow it. Default: made from service, condition and target.", Shape::Name),
+        optional(
+            "name",
+            "Counters follow it. Default: made from service, condition and target.",
+            Shape::Name,
+        ),
         optional("service", "Default: every service.", Shape::Name),
         optional("when", "Which clients. Default: everybody.", Shape::Condition),
         required(

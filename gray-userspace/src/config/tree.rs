@@ -50,7 +50,10 @@ struct Frame<'t> {
 enum Body<'t> {
     List(Vec<Node<'t>>),
     /// `key`: the key that waits for its value; its inside is empty when the key was no text.
-    Map { pairs: Vec<(Key<'t>, Node<'t>)>, key: Option<Option<Key<'t>>> },
+    Map {
+        pairs: Vec<(Key<'t>, Node<'t>)>,
+        key: Option<Option<Key<'t>>>,
+    },
 }
 
 struct Builder<'t, 'r, 's> {

@@ -9,7 +9,8 @@ use crate::model::{Listener, Proto};
 pub(super) const NAME: &str = "a name: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit";
 pub(super) const META: &str = "text of 1 to 64 characters without spaces, commas, equals signs";
 pub(super) const ADDRESS: &str = "an address and port like 198.18.2.2:8080 or [fd00::2]:8080";
-pub(super) const LISTENER: &str = "an address and port like 198.18.1.100:80, [fd00::100]:80 or 198.18.1.100:53/udp";
+pub(super) const LISTENER: &str =
+    "an address and port like 198.18.1.100:80, [fd00::100]:80 or 198.18.1.100:53/udp";
 pub(super) const PERCENT: &str = "a number from 0 to 100 with at most two decimals";
 
 pub(super) fn is_name(text: &str) -> bool {

@@ -4,7 +4,7 @@
 use super::{
     report::{At, Draft, Report, Span, did_you_mean, nearest, quoted},
     shape::Object,
-    tree::{Kind, Key, Node},
+    tree::{Key, Kind, Node},
     value,
 };
 
@@ -16,12 +16,18 @@ pub(super) struct Fields<'n, 't> {
 
 impl<'n, 't> Fields<'n, 't> {
     /// Refuses what is no map, unknown and planned keys, and missing ones (at `owner`: the name or the map itself).
-    pub(super) fn open(node: &'n Node<'t>, object: &'static Object, owner: Span, report: &mut Report<'_>) -> Option<Self> {
+    pub(super) fn open(
+        node: &'n Node<'t>,
+        object: &'static Object,
+        owner: Span,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let Kind::Map(pairs) = &node.kind else {
             let at = if matches!(node.kind, Kind::Null) { owner } else { node.span };
             let keys = object.names().collect::<Vec<_>>().join(", ");
             report.error(
-                Draft::new(at, format!("{} is {}", object.name, node.is())).expected(format!("a map with {keys}")),
+                Draft::new(at, format!("{} is {}", object.name, node.is()))
+                    .expected(format!("a map with {keys}")),
             );
             return None;
         };
@@ -73,11 +79,17 @@ fn unknown(key: &Key<'_>, object: &'static Object, report: &mut Report<'_>) -> O
 }
 
 pub(super) fn not_yet(at: Span, text: &str) -> Draft {
-    Draft::new(at, format!("{} is not supported yet", quoted(text))).help("remove it; this version cannot do it")
+    Draft::new(at, format!("{} is not supported yet", quoted(text)))
+        .help("remove it; this version cannot do it")
 }
 
 /// The text of a scalar as written. `name`: what it is called in the error.
-pub(super) fn text<'n>(node: &'n Node<'_>, name: &str, expected: &str, report: &mut Report<'_>) -> Option<&'n str> {
+pub(super) fn text<'n>(
+    node: &'n Node<'_>,
+    name: &str,
+    expected: &str,
+    report: &mut Report<'_>,
+) -> Option<&'n str> {
     match &node.kind {
         Kind::Text { text, .. } => Some(text),
         _ => {
@@ -88,7 +100,12 @@ pub(super) fn text<'n>(node: &'n Node<'_>, name: &str, expected: &str, report: &
 }
 
 /// A number's text: a scalar without quotes.
-pub(super) fn number<'n>(node: &'n Node<'_>, name: &str, expected: &str, report: &mut Report<'_>) -> Option<&'n str> {
+pub(super) fn number<'n>(
+    node: &'n Node<'_>,
+    name: &str,
+    expected: &str,
+    report: &mut Report<'_>,
+) -> Option<&'n str> {
     let text = text(node, name, expected, report)?;
     if matches!(node.kind, Kind::Text { plain: false, .. }) {
         report.error(
@@ -102,11 +119,17 @@ pub(super) fn number<'n>(node: &'n Node<'_>, name: &str, expected: &str, report:
 }
 
 /// The items of a list. `None` (and an error) for anything else.
-pub(super) fn list<'n, 't>(node: &'n Node<'t>, name: &str, of: &str, report: &mut Report<'_>) -> Option<&'n [Node<'t>]> {
+pub(super) fn list<'n, 't>(
+    node: &'n Node<'t>,
+    name: &str,
+    of: &str,
+    report: &mut Report<'_>,
+) -> Option<&'n [Node<'t>]> {
     match &node.kind {
         Kind::List(items) => Some(items),
         _ => {
-            let help = matches!(node.kind, Kind::Text { .. } | Kind::Map(_)).then_some("write it as a list: [ ... ]");
+            let help = matches!(node.kind, Kind::Text { .. } | Kind::Map(_))
+                .then_some("write it as a list: [ ... ]");
             report.error(
                 Draft::new(node.span, format!("{name} is {}", node.is()))
                     .expected(format!("a list of {of}"))
@@ -125,9 +148,7 @@ pub(super) fn name(text: &str, span: Span, report: &mut Report<'_>) -> Option<At
     let lower = text.to_lowercase().replace(' ', "-");
     let help = value::is_name(&lower).then(|| format!("write it as `{lower}`"));
     report.error(
-        Draft::new(span, format!("{} is not a name", quoted(text)))
-            .expected(value::NAME)
-            .help_if(help),
+        Draft::new(span, format!("{} is not a name", quoted(text))).expected(value::NAME).help_if(help),
     );
     None
 }
@@ -139,8 +160,7 @@ pub(super) fn meta(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Optio
         return Some(At { value: text.to_owned(), span: node.span });
     }
     report.error(
-        Draft::new(node.span, format!("{} cannot be a value of `{key}`", quoted(text)))
-            .expected(value::META),
+        Draft::new(node.span, format!("{} cannot be a value of `{key}`", quoted(text))).expected(value::META),
     );
     None
 }
