@@ -100,6 +100,11 @@ pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info::<8>(link)?[2] as u32)
 }
 
+/// The cgroup (inode number) of a cgroup link.
+pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(info::<8>(link)?[2])
+}
+
 /// Type, key size, value size and capacity of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {

@@ -1,6 +1,7 @@
 //! The kernel side of the control half: the only module that knows bpf(2) and aya. Loads, attaches, reads and writes;
 //! decides nothing.
 
+mod attach;
 mod bpf;
 mod control;
 mod object;
@@ -28,6 +29,10 @@ pub enum KernelError {
     Load { what: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the data path has no program {0}")]
     MissingProgram(String),
+    #[error("cannot attach to {what}: {source}")]
+    Attach { what: String, source: io::Error },
+    #[error("cannot write {what} to the kernel: {source}")]
+    Write { what: String, source: io::Error },
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }

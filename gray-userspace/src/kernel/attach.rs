@@ -1,0 +1,187 @@
+//! Attaching: pinned links on interfaces (tcx, or clsact before Linux 6.6) and on a cgroup. An existing link gets the
+//! new program in one step; foreign programs are never touched.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle, qdisc_add_clsact};
+use gray_common::names;
+
+use super::{KernelError, bpf, object::Loaded, pins::Pins};
+
+/// `enum bpf_attach_type`.
+mod point {
+    pub const TCX_INGRESS: u32 = 46;
+    pub const TCX_EGRESS: u32 = 47;
+    /// In the order of `names::CONNECT_PROGRAMS`.
+    pub const CONNECT: [u32; 8] = [10, 11, 14, 15, 19, 20, 29, 30];
+}
+
+/// Where on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// How interfaces are hooked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Linux 6.6.
+    Tcx,
+    Clsact,
+}
+
+impl Hook {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+impl Direction {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => names::TC_INGRESS,
+            Self::Egress => names::TC_EGRESS,
+        }
+    }
+
+    fn tcx(self) -> u32 {
+        match self {
+            Self::Ingress => point::TCX_INGRESS,
+            Self::Egress => point::TCX_EGRESS,
+        }
+    }
+
+    fn clsact(self) -> TcAttachType {
+        match self {
+            Self::Ingress => TcAttachType::Ingress,
+            Self::Egress => TcAttachType::Egress,
+        }
+    }
+}
+
+/// Our filter's place among clsact filters: late, so that others that classify first still do.
+const PRIORITY: u16 = 40_000;
+const HANDLE: u32 = 0x67;
+
+fn link_name(iface: &str, d: Direction) -> String {
+    format!("tc-{}-{iface}", d.name())
+}
+
+/// Attaches to an interface, or brings an existing attachment to our program.
+pub fn interface(
+    pins: &Pins,
+    loaded: &mut Loaded,
+    hook: Hook,
+    iface: &str,
+    ifindex: u32,
+    d: Direction,
+) -> Result<(), KernelError> {
+    let failed = |e: std::io::Error| KernelError::Attach { what: format!("{iface} {}", d.name()), source: e };
+    if hook == Hook::Clsact {
+        return clsact(loaded, iface, d);
+    }
+    let program = loaded.program(d.program())?;
+    let path = pins.link(&link_name(iface, d));
+    if let Some(link) = pins.open(&path)? {
+        if bpf::link_ifindex(link.as_fd()).map_err(failed)? == ifindex {
+            return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed);
+        }
+        // The interface was deleted and made again: its old link hangs on nothing.
+        pins.remove(&path)?;
+    }
+    let link = bpf::link_create(program.as_fd(), ifindex, d.tcx()).map_err(failed)?;
+    bpf::pin(link.as_fd(), &path).map_err(|e| KernelError::io("cannot pin", &path, e))
+}
+
+/// Whether the pinned link still hangs on this interface.
+pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32, d: Direction) -> bool {
+    pins.open(&pins.link(&link_name(iface, d)))
+        .ok()
+        .flatten()
+        .is_some_and(|l| bpf::link_ifindex(l.as_fd()).is_ok_and(|i| i == ifindex))
+}
+
+fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelError> {
+    let failed = |e: aya::programs::ProgramError| KernelError::Load { what: format!("{iface} {}", d.name()), source: e.into() };
+    // EEXIST: somebody has it already, which serves us too.
+    let _ = qdisc_add_clsact(iface);
+    let handle = TcHandle::from(HANDLE);
+    let program = loaded.classifier(d.program())?;
+    let existing = SchedClassifierLink::attached(iface, d.clsact(), PRIORITY, handle);
+    let id = match existing.map(|l| program.attach_to_link(l)) {
+        Ok(Ok(id)) => id,
+        _ => program
+            .attach_with_options(
+                iface,
+                d.clsact(),
+                TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle, classid: None }),
+            )
+            .map_err(failed)?,
+    };
+    // The filter stays when the agent goes: what lives in the kernel needs no owner.
+    std::mem::forget(program.take_link(id).map_err(failed)?);
+    Ok(())
+}
+
+/// Removes our filters from an interface (clsact only; links go with their pins).
+pub fn clear_clsact(iface: &str) -> Vec<String> {
+    let mut done = Vec::new();
+    for d in [Direction::Ingress, Direction::Egress] {
+        if aya::programs::tc::qdisc_detach_program(iface, d.clsact(), d.program()).is_ok() {
+            done.push(format!("clsact {} {iface}", d.name()));
+        }
+    }
+    done
+}
+
+/// Attaches the connect path to a cgroup, or brings existing links to our programs. Several agents and foreign
+/// programs may share a cgroup: links are always in multi mode.
+pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelError> {
+    let dir = File::open(path).map_err(|e| KernelError::io("cannot open the cgroup", path, e))?;
+    let id = dir.metadata().map_err(|e| KernelError::io("cannot read the cgroup", path, e))?.ino();
+    for (name, attach_type) in names::CONNECT_PROGRAMS.iter().zip(point::CONNECT) {
+        let failed = |e: std::io::Error| KernelError::Attach { what: format!("{name} at {}", path.display()), source: e };
+        let program = loaded.program(name)?;
+        let pin = pins.link(&format!("cgroup-{name}"));
+        if let Some(link) = pins.open(&pin)? {
+            if bpf::link_cgroup(link.as_fd()).map_err(failed)? == id {
+                bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed)?;
+                continue;
+            }
+            pins.remove(&pin)?;
+        }
+        let link: OwnedFd = bpf::link_create(program.as_fd(), dir.as_raw_fd() as u32, attach_type).map_err(failed)?;
+        bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
+    }
+    Ok(())
+}
+
+/// Removes links that no wanted attachment explains. `wanted`: interfaces with their directions.
+pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
+    let keep: Vec<String> = wanted.iter().map(|(i, d)| link_name(i, *d)).collect();
+    let mut gone = Vec::new();
+    for name in pins.links() {
+        let stays = if name.starts_with("cgroup-") { connect } else { keep.contains(&name) };
+        if !stays {
+            pins.remove(&pins.link(&name))?;
+            gone.push(name);
+        }
+    }
+    Ok(gone)
+}
