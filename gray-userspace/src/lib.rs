@@ -1,4 +1,5 @@
 //! The control half of gray: one library and the `gray` binary.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod model;
