@@ -1,8 +1,12 @@
 //! The control half of gray: one library and the `gray` binary.
 #![deny(unsafe_code)]
 
+pub mod agent;
+pub mod api;
+pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod datapath;
 pub mod doctor;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;

@@ -177,14 +177,19 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .map(|n| Member::Net(n.trunc()))
             .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.into())))
             .map_err(|_| bad("an address or a prefix like 198.18.7.0/24")),
-        ClaimKind::Mark => number(text).map(Member::Number).ok_or_else(|| bad("a mark, 0 to 4294967295 or 0x..")),
-        ClaimKind::Dscp => number(text)
-            .filter(|n| *n < 64)
-            .map(Member::Number)
-            .ok_or_else(|| bad("a DSCP value, 0 to 63")),
+        ClaimKind::Mark => {
+            number(text).map(Member::Number).ok_or_else(|| bad("a mark, 0 to 4294967295 or 0x.."))
+        }
+        ClaimKind::Dscp => {
+            number(text).filter(|n| *n < 64).map(Member::Number).ok_or_else(|| bad("a DSCP value, 0 to 63"))
+        }
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
-            if ok { Ok(Member::Text(text)) } else { Err(bad("a workload name, 1 to 64 characters, no spaces")) }
+            if ok {
+                Ok(Member::Text(text))
+            } else {
+                Err(bad("a workload name, 1 to 64 characters, no spaces"))
+            }
         }
     }
 }

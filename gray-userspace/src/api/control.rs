@@ -1,0 +1,50 @@
+//! What the API is served from: one synchronous method per operation. The server does transport, roles and limits; the agent does the work.
+//!
+//! Methods may block: the server calls each in `spawn_blocking`, so several may run at once. A caller that went away or timed out
+//! does not stop a method that has begun. The role has been checked; `who` is for the audit record, written before the effect.
+
+use tokio::sync::broadcast;
+
+use super::{ApiError, Who, types::*};
+
+pub type Reply<T> = Result<T, ApiError>;
+
+pub trait Control: Send + Sync + 'static {
+    fn status(&self) -> Reply<Status>;
+
+    /// Invalid documents: `ApiError::invalid` with every problem at once.
+    fn apply(&self, who: &Who, request: ApplyRequest) -> Reply<ApplyReply>;
+    /// Newest first.
+    fn history(&self) -> Reply<Vec<HistoryEntry>>;
+    fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply>;
+
+    fn services(&self) -> Reply<Vec<ServiceView>>;
+    fn instances(&self) -> Reply<Vec<InstanceView>>;
+    fn cohorts(&self) -> Reply<Vec<CohortView>>;
+    /// In the order of precedence.
+    fn routes(&self) -> Reply<Vec<RouteView>>;
+
+    fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow>;
+    fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited>;
+
+    fn explain(&self, request: ExplainRequest) -> Reply<ExplainReply>;
+    fn flows(&self, query: FlowQuery) -> Reply<Flows>;
+
+    fn workloads(&self) -> Reply<Vec<Workload>>;
+    fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload>;
+    fn remove_workload(&self, who: &Who, name: &str) -> Reply<Done>;
+
+    fn drain(&self, who: &Who, instance: InstanceRef) -> Reply<Done>;
+    fn restore(&self, who: &Who, instance: InstanceRef) -> Reply<Done>;
+
+    fn doctor(&self) -> Reply<DoctorReport>;
+
+    fn export_key(&self, who: &Who) -> Reply<HashKey>;
+    fn import_key(&self, who: &Who, key: HashKey) -> Reply<Done>;
+
+    /// The whole text of `/metrics`, in Prometheus or OpenMetrics text format.
+    fn metrics(&self) -> String;
+
+    /// Decision events from now on. The server subscribes once and keeps the latest for `gray events`; it ends its streams when this closes.
+    fn events(&self) -> broadcast::Receiver<Event>;
+}

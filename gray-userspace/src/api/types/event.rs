@@ -1,0 +1,51 @@
+//! Decisions as they happen, as newline-delimited JSON.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{ArmName, DecisionPath};
+
+/// One sampled decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// RFC 3339, UTC, with microseconds.
+    pub at: String,
+    /// `tcp` or `udp`.
+    pub proto: String,
+    pub service: String,
+    /// `address:port`; the port is 0 on the connect path, where it does not exist yet.
+    pub client: String,
+    pub arm: ArmName,
+    /// The route that decided; none: the default.
+    pub rule: Option<String>,
+    /// The reason's label.
+    pub reason: String,
+    /// None: left alone or refused.
+    pub instance: Option<String>,
+    pub path: DecisionPath,
+}
+
+/// One line of the event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum EventLine {
+    Event(Event),
+    /// This reader was too slow: so many events were skipped here.
+    Lost {
+        lost: u64,
+    },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Go on with events as they happen; else end after the recent ones.
+    #[serde(default)]
+    #[param(required = false)]
+    pub follow: bool,
+    /// How many of the latest events to begin with, at most 1024; default 20.
+    pub recent: Option<usize>,
+    /// Only this service.
+    pub service: Option<String>,
+}

@@ -1,0 +1,102 @@
+//! Asking why: for a made-up connection or a live one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ArmName;
+use crate::model::Proto;
+
+/// The two ends of one connection as the client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlowTuple {
+    #[schema(value_type = String, example = "tcp")]
+    pub proto: Proto,
+    /// The client's end.
+    #[schema(value_type = String, example = "198.18.1.3:40000")]
+    pub src: SocketAddr,
+    /// The service address that it dialled.
+    #[schema(value_type = String, example = "198.18.1.100:80")]
+    pub dst: SocketAddr,
+}
+
+/// Either `live`, or a made-up connection to `service`; a claim left out is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    #[serde(default)]
+    pub service: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub src: Option<IpAddr>,
+    /// Source port: matters only for choices by flow hash.
+    #[serde(default)]
+    pub sport: Option<u16>,
+    #[serde(default)]
+    pub mark: Option<u32>,
+    /// 0..=63.
+    #[serde(default)]
+    pub dscp: Option<u8>,
+    #[serde(default)]
+    pub workload: Option<String>,
+    /// Which of the service's listeners; default: the first that fits.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub proto: Option<Proto>,
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// A connection of the flow table; excludes all other fields.
+    #[serde(default)]
+    pub live: Option<FlowTuple>,
+}
+
+/// A claim that was present.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClaimShown {
+    pub kind: String,
+    pub value: String,
+    /// The fleet-keyed 64-bit hash, 16 hex digits.
+    pub hash: String,
+}
+
+/// One rule that was looked at, in the order in which it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrailStep {
+    /// The route's name.
+    pub rule: String,
+    /// `explicit`, `condition`, `weight`, `default`.
+    pub precedence: String,
+    pub matched: bool,
+    /// One line.
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainReply {
+    pub service: String,
+    /// `198.18.1.100:80`, `[fd00::1]:53/udp`.
+    pub listener: String,
+    pub claims: Vec<ClaimShown>,
+    /// `source 198.18.1.3`; none: no `identify` claim was present.
+    pub identity: Option<String>,
+    pub trail: Vec<TrailStep>,
+    /// 0..10000, when a percentage or weight by identity took part.
+    pub bucket: Option<u16>,
+    /// The bucket had to lie below this, in basis points.
+    pub threshold: Option<u16>,
+    /// The rule that decided; none: the default.
+    pub route: Option<String>,
+    pub arm: ArmName,
+    /// `version=2.0`.
+    pub subset: String,
+    /// `id (address)`; none: the connection is left alone or refused.
+    pub instance: Option<String>,
+    /// The reason's label.
+    pub reason: String,
+    /// The answer in one sentence.
+    pub text: String,
+    /// The epoch whose tables answered.
+    pub epoch: u64,
+}

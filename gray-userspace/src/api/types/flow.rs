@@ -1,0 +1,54 @@
+//! The flow table, as a person or a script sees it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ArmName;
+
+/// One steered connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Flow {
+    /// `tcp` or `udp`.
+    pub proto: String,
+    pub service: String,
+    /// `address:port`.
+    pub client: String,
+    /// The service address that the client dialled.
+    pub service_addr: String,
+    /// `id`; the address when the instance is in the policy no more.
+    pub instance: String,
+    pub instance_addr: String,
+    pub arm: ArmName,
+    /// The route that decided; none: the default.
+    pub rule: Option<String>,
+    /// `new`, `established`, `closing`, ...
+    pub state: String,
+    pub age_s: u64,
+    pub idle_s: u64,
+    /// `eth1 02:00:00:00:00:01`; none: goes through the routing stack.
+    pub next_hop: Option<String>,
+}
+
+/// Filters are joined by "and".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FlowQuery {
+    pub service: Option<String>,
+    /// The client's address.
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub src: Option<IpAddr>,
+    pub arm: Option<ArmName>,
+    /// At most this many, default 1000.
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Flows {
+    pub flows: Vec<Flow>,
+    /// How many match, shown or not.
+    pub matched: u64,
+}

@@ -1,0 +1,102 @@
+//! Applying a policy, its history and the way back.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One document of a policy. Several are merged into one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceText {
+    /// Name for error messages; usually the file's path as the caller wrote it, `-` for standard input.
+    pub name: String,
+    /// YAML or JSON.
+    pub text: String,
+}
+
+/// Makes the given documents the whole policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    pub sources: Vec<SourceText>,
+    /// Validate, compile and compare, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why, for the history.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeOp {
+    Add,
+    Remove,
+    Change,
+}
+
+/// One difference between the policy in force and the new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    pub op: ChangeOp,
+    /// `service`, `instance`, `cohort`, `route`, ...
+    pub kind: String,
+    pub name: String,
+    /// What differs, one line; empty when kind and name say it all.
+    pub detail: String,
+}
+
+/// How much the change writes to kernel tables, by table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WriteSummary {
+    pub services: u64,
+    pub listeners: u64,
+    pub instances: u64,
+    pub rules: u64,
+    pub targets: u64,
+    pub identities: u64,
+    pub prefixes: u64,
+    pub classes: u64,
+    /// Maglev tables.
+    pub tables: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApplyReply {
+    /// The revision made; none for a dry run and when nothing changed.
+    pub revision: Option<u64>,
+    /// The epoch in force now; none for a dry run.
+    pub epoch: Option<u64>,
+    pub changes: Vec<Change>,
+    pub writes: WriteSummary,
+    /// One line each; the policy is good, but its author may want to know.
+    pub warnings: Vec<String>,
+    /// The policy in force says the same already: no revision was made.
+    pub unchanged: bool,
+}
+
+/// One kept revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryEntry {
+    pub revision: u64,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// `uid:NAME`.
+    pub who: String,
+    /// The message given with the change.
+    pub why: Option<String>,
+    /// `apply`, `cohort`, `rollback`, ...
+    pub kind: String,
+    /// `active`, `superseded`, `failed`, ...
+    pub state: String,
+    /// One line.
+    pub summary: String,
+}
+
+/// Makes an earlier revision's policy the policy again, as a new revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    pub revision: u64,
+    #[serde(default)]
+    pub message: Option<String>,
+}

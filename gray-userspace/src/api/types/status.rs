@@ -1,0 +1,99 @@
+//! The agent at a glance.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub version: String,
+    /// Number of the layout of the pinned objects.
+    pub abi: u32,
+    /// Kernel release, as uname(2) gives it.
+    pub kernel: String,
+    pub pid: u32,
+    pub uptime_s: u64,
+    /// Number of the policy in force; 0: none yet.
+    pub epoch: u64,
+    pub revision: Option<u64>,
+    pub attachments: Vec<AttachmentStatus>,
+    /// None: the connect path is switched off.
+    pub connect: Option<ConnectStatus>,
+    pub policy: PolicySize,
+    pub flows: FlowTable,
+    /// Only those that are not zero, largest first.
+    pub counters: Vec<Counter>,
+    /// Decision events that found the ring buffer full.
+    pub events_lost: u64,
+    pub services: Vec<ServiceCounts>,
+}
+
+/// One interface of the packet path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachmentStatus {
+    pub iface: String,
+    /// None: there is no such interface at present.
+    pub ifindex: Option<u32>,
+    /// `edge`, `backend` or `host`.
+    pub role: String,
+    /// `tcx` or `clsact`; none while not attached.
+    pub hook: Option<String>,
+    /// `attached`, `waiting`, `failed`.
+    pub state: String,
+    /// RFC 3339: since when it is in this state.
+    pub since: String,
+    pub error: Option<String>,
+}
+
+/// The cgroup programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectStatus {
+    #[schema(value_type = String)]
+    pub cgroup: PathBuf,
+    /// `attached`, `failed`.
+    pub state: String,
+    /// `connect4`, `sendmsg6`, ...
+    pub programs: Vec<String>,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicySize {
+    pub services: u64,
+    pub cohorts: u64,
+    pub routes: u64,
+    pub identities: u64,
+    pub prefixes: u64,
+    pub rules: u64,
+}
+
+/// Entries of the flow tables. `capacity` is per address family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FlowTable {
+    pub v4: u64,
+    pub v6: u64,
+    pub capacity: u64,
+}
+
+/// One reason of the list of reasons, summed over all CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counter {
+    /// The metric label.
+    pub reason: String,
+    pub count: u64,
+    /// One sentence.
+    pub doc: String,
+}
+
+/// Decisions of one service since the counters began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceCounts {
+    pub service: String,
+    pub gray: u64,
+    pub stable: u64,
+    /// Decisions that ended elsewhere than the rule wanted: failover to stable.
+    pub failover: u64,
+    /// Connections refused by policy (`on-missing-identity: deny`).
+    pub denied: u64,
+}

@@ -1,0 +1,76 @@
+//! What `gray get` shows of the policy in force.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    pub name: String,
+    /// `198.18.1.100:80`, `[fd00::1]:53/udp`.
+    pub listen: Vec<String>,
+    /// Claim names, in order.
+    pub identify: Vec<String>,
+    /// `stable` or `deny`.
+    pub on_missing_identity: String,
+    /// `dnat`.
+    pub nat: String,
+    /// `version=1.0`.
+    pub stable: String,
+    pub instances: u64,
+    /// Names of the routes that can take its traffic, in the order of precedence.
+    pub routes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    pub service: String,
+    pub id: String,
+    pub address: String,
+    /// `version`, `zone`, ...
+    pub meta: BTreeMap<String, String>,
+    pub weight: u16,
+    /// `active` or `draining`.
+    pub state: String,
+    /// In the stable subset.
+    pub stable: bool,
+    /// Entries of the flow table; none when they were not counted.
+    pub flows: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CohortView {
+    pub name: String,
+    /// `list` or `percent`.
+    pub kind: String,
+    /// The claim it is about; none: the identity.
+    pub of: Option<String>,
+    /// Entries of the list; 0 for a percentage.
+    pub size: u64,
+    pub basis_points: Option<u16>,
+    /// Live edits since the document: entries added and removed.
+    pub edited: bool,
+}
+
+/// One side of a route and its share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArmView {
+    /// `version=2.0`.
+    pub subset: String,
+    pub basis_points: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteView {
+    pub name: String,
+    /// None: every service.
+    pub service: Option<String>,
+    /// The condition as text; none: everybody.
+    pub when: Option<String>,
+    /// `explicit`, `condition`, `weight`.
+    pub precedence: String,
+    pub to: Vec<ArmView>,
+    /// Decisions by this rule since the counters began.
+    pub decisions: u64,
+}

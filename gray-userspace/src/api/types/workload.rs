@@ -1,0 +1,35 @@
+//! Names for callers: which cgroup is which workload.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Gives a cgroup the workload's name. Exactly one of `cgroup`, `unit`, `pid` says which.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSet {
+    pub name: String,
+    /// Path below the cgroup2 mount, or an absolute path in it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cgroup: Option<PathBuf>,
+    /// A systemd unit.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The cgroup that this process is in now.
+    #[serde(default)]
+    pub pid: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Workload {
+    pub name: String,
+    #[schema(value_type = String)]
+    pub cgroup: PathBuf,
+    pub cgroup_id: u64,
+    /// `active`; `gone`: the cgroup exists no more.
+    pub state: String,
+    /// RFC 3339, UTC.
+    pub since: String,
+}
