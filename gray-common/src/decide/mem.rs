@@ -85,7 +85,9 @@ impl Tables for View<'_> {
     }
 
     fn class(&self, index: u32) -> Option<&Class> {
-        self.tables.classes.get(&index)
+        // The empty set needs no entry.
+        const NOTHING: Class = Class { lists: [0; 4] };
+        self.tables.classes.get(&index).or((index == 0).then_some(&NOTHING))
     }
 
     fn owner(&self, weighted: u32, bucket: u16) -> Option<u32> {

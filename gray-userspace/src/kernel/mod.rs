@@ -4,12 +4,15 @@
 mod attach;
 mod bpf;
 mod control;
+mod live;
 mod object;
 mod pins;
 
 use std::{io, path::{Path, PathBuf}};
 
-pub use object::has_object;
+pub use attach::{Direction, Hook, clear_clsact};
+pub use live::{Live, Miss};
+pub use object::{has_object, load};
 pub use pins::Pins;
 
 /// What can go wrong between us and the kernel.
@@ -42,5 +45,3 @@ impl KernelError {
         Self::Io { what, path: path.into(), source }
     }
 }
-
-pub use object::load;

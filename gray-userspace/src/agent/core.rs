@@ -1,0 +1,105 @@
+//! The agent's state: what is in force, and the doors to kernel and store. `change` alters it, `views` and friends
+//! read it, `start` makes it. One lock: an operation sees one policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use gray_common::hash::HashKey;
+use tokio::sync::broadcast;
+
+use crate::{
+    api::types::Event,
+    compile::{Compiled, have::Have, lists::Lists},
+    kernel::Live,
+    model::Policy,
+    store::{Sqlite, key::HashKey as StoredKey},
+    sys::workload::CgroupMount,
+};
+
+/// What the whole agent shares.
+pub struct Core {
+    inner: Mutex<Inner>,
+    pub events: broadcast::Sender<Event>,
+    pub started: Instant,
+}
+
+/// What is in force. Fields that belong together change together, in `change`.
+pub struct Inner {
+    pub live: Live,
+    pub store: Sqlite,
+    pub state_dir: crate::store::StateDir,
+    pub key: StoredKey,
+    /// The active revision; 0: none yet.
+    pub revision: u64,
+    pub policy: Policy,
+    pub compiled: Compiled,
+    pub lists: Lists,
+    /// `service/instance` names that get no new connections.
+    pub drained: BTreeSet<String>,
+    /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.
+    pub adopt_until_ns: BTreeMap<String, u64>,
+    pub have: Have,
+    /// A flip happened and its leftovers were not removed yet.
+    pub untidy: bool,
+    pub attachments: Vec<Attachment>,
+    pub connect: Option<Connect>,
+    pub mount: Option<CgroupMount>,
+    /// By workload name: the cgroup id that is labelled in the kernel now.
+    pub workload_ids: BTreeMap<String, u64>,
+    pub bpffs: PathBuf,
+}
+
+/// One interface that shall be attached.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    pub iface: String,
+    pub role: crate::cli::agent::AttachRole,
+    pub ifindex: Option<u32>,
+    pub state: AttachState,
+    pub since: SystemTime,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachState {
+    Attached,
+    /// There is no such interface.
+    Waiting,
+    Failed,
+}
+
+/// The connect path's attachment.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    pub cgroup: PathBuf,
+    pub error: Option<String>,
+}
+
+impl Core {
+    pub fn new(inner: Inner) -> Self {
+        Self { inner: Mutex::new(inner), events: broadcast::channel(4096).0, started: Instant::now() }
+    }
+
+    /// A panic elsewhere must not stop the agent from serving: the state is valid between operations, and `change`
+    /// reads the kernel again after any failure.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    pub fn hash_key(&self) -> HashKey {
+        wire_key(&self.key)
+    }
+}
+
+/// The stored key as the hash wants it.
+pub fn wire_key(key: &StoredKey) -> HashKey {
+    let b = key.bytes();
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| b[at + i]));
+    HashKey { k0: word(0), k1: word(8) }
+}

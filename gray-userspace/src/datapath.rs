@@ -1,0 +1,110 @@
+//! The seam between control and kernel: two implementations, `kernel::Live` and `Fake`, whose tables decide the same.
+
+use gray_common::decide::mem::MemTables;
+
+use crate::{
+    compile::{have::Have, plan::Write},
+    kernel::KernelError,
+};
+
+/// The tables of a data path.
+pub trait Datapath: Send {
+    /// Everything that the next plan must know.
+    fn read(&mut self) -> Result<Have, KernelError>;
+    /// One step. A failed one may be half done; what is active is never touched before the flip.
+    fn write(&mut self, step: &Write) -> Result<(), KernelError>;
+    /// Returns when no run that began before the call is still going: after it, the other bank may be filled.
+    fn settle(&mut self) -> Result<(), KernelError>;
+}
+
+/// The data path in memory, for tests of everything above the kernel. Can be told to fail at the k-th step.
+#[derive(Debug, Default)]
+pub struct Fake {
+    pub tables: MemTables,
+    /// Fails the step with this number (from 0), once.
+    pub fail_at: Option<usize>,
+    steps: usize,
+}
+
+impl Datapath for Fake {
+    fn read(&mut self) -> Result<Have, KernelError> {
+        Ok(have_of(&self.tables))
+    }
+
+    fn write(&mut self, step: &Write) -> Result<(), KernelError> {
+        let n = self.steps;
+        self.steps += 1;
+        if self.fail_at == Some(n) {
+            self.fail_at = None;
+            let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return Err(KernelError::Write { what: step.to_string(), source });
+        }
+        write_mem(&mut self.tables, step);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
+
+/// What tables in memory hold, as a plan sees it.
+pub fn have_of(t: &MemTables) -> Have {
+    use gray_common::limits;
+    let bank = (t.control.epoch & 1) as u32;
+    let mut have = Have {
+        epoch: t.control.epoch,
+        revision: t.control.revision[bank as usize],
+        key: t.control.key[bank as usize],
+        listeners: t.listeners.clone(),
+        identities: t.identities.iter().map(|(k, v)| (*k, *v)).collect(),
+        prefixes: t.prefixes.clone(),
+        instances: t.instances.clone(),
+        ..Have::default()
+    };
+    for (i, c) in &t.classes {
+        have.classes.insert(*i, *c);
+    }
+    let subsets = t.subsets.range(bank * limits::SUBSETS..(bank + 1) * limits::SUBSETS);
+    for table in subsets.flat_map(|(_, s)| [s.v4, s.v6]) {
+        if table.len > 0 && have.tables.iter().all(|(o, _)| *o != table.offset) {
+            let slots = (table.offset..table.offset + table.len).map(|i| t.arena.get(&i).copied().unwrap_or(0));
+            have.tables.push((table.offset, slots.collect()));
+        }
+    }
+    have
+}
+
+/// Applies one step to tables in memory.
+pub fn write_mem(t: &mut MemTables, step: &Write) {
+    use gray_common::limits;
+    fn bank<T: Clone>(map: &mut std::collections::BTreeMap<u32, T>, at: u32, items: &[T]) {
+        for (i, item) in items.iter().enumerate() {
+            let _ = map.insert(at + i as u32, item.clone());
+        }
+    }
+    match step {
+        Write::Class { index, class } => drop(t.classes.insert(*index, *class)),
+        Write::Instance { index, instance } => drop(t.instances.insert(*index, *instance)),
+        Write::Arena { offset, slots } => bank(&mut t.arena, *offset, slots),
+        Write::Listeners(v) => t.listeners.extend(v.iter().copied()),
+        Write::Identities(v) => t.identities.extend(v.iter().copied()),
+        Write::Prefixes(v) => t.prefixes.extend(v.iter().copied()),
+        Write::Filter(_) => {}
+        Write::Services { bank: b, items } => bank(&mut t.services, b * limits::SERVICES, items),
+        Write::Rules { bank: b, items } => bank(&mut t.rules, b * limits::RULES, items),
+        Write::Weighted { bank: b, items } => bank(&mut t.weighted, b * limits::WEIGHTED, items),
+        Write::Subsets { bank: b, items } => bank(&mut t.subsets, b * limits::SUBSETS, items),
+        Write::Control { bank, revision, key } => {
+            t.control.revision[*bank as usize & 1] = *revision;
+            t.control.key[*bank as usize & 1] = *key;
+        }
+        Write::Flip { epoch } => t.control.epoch = *epoch,
+        Write::Forget { listeners, identities, prefixes, instances } => {
+            listeners.iter().for_each(|k| drop(t.listeners.remove(k)));
+            identities.iter().for_each(|k| drop(t.identities.remove(k)));
+            prefixes.iter().for_each(|k| drop(t.prefixes.remove(k)));
+            instances.iter().for_each(|k| drop(t.instances.remove(k)));
+        }
+    }
+}

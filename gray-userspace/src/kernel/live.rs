@@ -1,0 +1,366 @@
+//! The data path in the kernel: the pinned maps by type, and the writes of a plan.
+
+use std::{io, path::Path};
+
+use gray_common::{
+    decide::mem::MemTables,
+    limits, names,
+    wire::{
+        Addr, ArmCount, Class, Clock, Control, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey, PrefixKey,
+        Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
+    },
+};
+
+use super::{
+    KernelError,
+    attach::{self, Direction, Hook},
+    bpf::{self, Map},
+    control::ControlPage,
+    object::{self, Loaded},
+    pins::Pins,
+};
+use crate::{
+    compile::{have::Have, plan::Write},
+    datapath::Datapath,
+};
+
+/// The loaded and pinned data path.
+pub struct Live {
+    pins: Pins,
+    loaded: Loaded,
+    control: ControlPage,
+    maps: Maps,
+    cpus: usize,
+    hook: Hook,
+}
+
+struct Maps {
+    listeners: Map<ListenerKey, Versioned>,
+    services: Map<u32, Service>,
+    rules: Map<u32, Rule>,
+    weighted: Map<u32, Weighted>,
+    subsets: Map<u32, Subset>,
+    arena: Map<u32, u32>,
+    instances: Map<u32, Instance>,
+    identities: Map<u64, Versioned>,
+    prefixes: Map<PrefixKey, Versioned>,
+    classes: Map<u32, Class>,
+    workloads: Map<u64, Workload>,
+    filter: Map<u32, u64>,
+    flows4: Map<FlowKey4, Flow4>,
+    flows6: Map<FlowKey6, Flow6>,
+    reasons: Map<u32, u64>,
+    arms: Map<u32, ArmCount>,
+    rule_hits: Map<u32, u64>,
+    clock: Map<u32, Clock>,
+}
+
+fn open<K: Wire, V: Wire>(pins: &Pins, name: &str) -> Result<Map<K, V>, KernelError> {
+    let path = pins.map(name);
+    let fd = pins.open(&path)?.ok_or_else(|| KernelError::ForeignMap { path: path.clone() })?;
+    Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))
+}
+
+fn failed(what: impl ToString) -> impl FnOnce(io::Error) -> KernelError {
+    move |source| KernelError::Write { what: what.to_string(), source }
+}
+
+impl Live {
+    /// Loads the programs over the pins in `bpffs`, adopting what is there. `flows`: entries per family of a new flow
+    /// table. Nothing is attached yet.
+    pub fn open(bpffs: &Path, flows: u32, hook: Hook) -> Result<Self, KernelError> {
+        let pins = Pins::open_dir(bpffs)?;
+        let loaded = object::load(&pins, flows)?;
+        let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
+        let maps = Maps {
+            listeners: open(&pins, names::LISTENERS)?,
+            services: open(&pins, names::SERVICES)?,
+            rules: open(&pins, names::RULES)?,
+            weighted: open(&pins, names::WEIGHTED)?,
+            subsets: open(&pins, names::SUBSETS)?,
+            arena: open(&pins, names::ARENA)?,
+            instances: open(&pins, names::INSTANCES)?,
+            identities: open(&pins, names::IDENTITIES)?,
+            prefixes: open(&pins, names::PREFIXES)?,
+            classes: open(&pins, names::CLASSES)?,
+            workloads: open(&pins, names::WORKLOADS)?,
+            filter: open(&pins, names::FILTER)?,
+            flows4: open(&pins, names::FLOWS4)?,
+            flows6: open(&pins, names::FLOWS6)?,
+            reasons: open(&pins, names::REASONS)?,
+            arms: open(&pins, names::ARMS)?,
+            rule_hits: open(&pins, names::RULE_HITS)?,
+            clock: open(&pins, names::CLOCK)?,
+        };
+        let page = ControlPage::map(control.fd()).map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
+        Ok(Self { pins, loaded, control: page, maps, cpus, hook })
+    }
+
+    pub fn control(&self) -> Control {
+        self.control.read()
+    }
+
+    /// Settings that hold for every epoch.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Control)) {
+        self.control.edit(change);
+    }
+
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// CONFIG_HZ, measured over a few milliseconds.
+    pub fn measure_ticks(&mut self) -> Result<u32, KernelError> {
+        let a = self.clock()?;
+        std::thread::sleep(std::time::Duration::from_millis(24));
+        let b = self.clock()?;
+        Ok(object::ticks_per_second(a, b))
+    }
+
+    /// Ticks and nanoseconds now.
+    pub fn clock(&mut self) -> Result<Clock, KernelError> {
+        self.loaded.note_clock()?;
+        Ok(self.maps.clock.lookup(&0).map_err(failed("the clock"))?.unwrap_or_default())
+    }
+
+    pub fn attach(&mut self, iface: &str, ifindex: u32, d: Direction) -> Result<(), KernelError> {
+        attach::interface(&self.pins, &mut self.loaded, self.hook, iface, ifindex, d)
+    }
+
+    pub fn is_attached(&self, iface: &str, ifindex: u32, d: Direction) -> bool {
+        self.hook == Hook::Clsact || attach::is_attached(&self.pins, iface, ifindex, d)
+    }
+
+    pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), KernelError> {
+        attach::cgroup(&self.pins, &self.loaded, path)
+    }
+
+    pub fn prune_links(&self, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
+        attach::prune(&self.pins, wanted, connect)
+    }
+
+    pub fn set_workload(&mut self, cgroup: u64, w: &Workload) -> Result<(), KernelError> {
+        self.maps.workloads.update(&cgroup, w).map_err(failed("a workload"))
+    }
+
+    pub fn remove_workload(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        self.maps.workloads.delete(&cgroup).map_err(failed("a workload"))
+    }
+
+    pub fn workloads(&self) -> Result<Vec<(u64, Workload)>, KernelError> {
+        let mut out = Vec::new();
+        self.maps.workloads.for_each(|k, v| out.push((k, v))).map_err(failed("the workloads"))?;
+        Ok(out)
+    }
+
+    /// Counters by reason, summed over CPUs.
+    pub fn reasons(&self) -> Result<Vec<(gray_common::Reason, u64)>, KernelError> {
+        gray_common::Reason::ALL
+            .iter()
+            .map(|r| {
+                let all = self.maps.reasons.lookup_percpu(&(*r as u32), self.cpus).map_err(failed("a counter"))?;
+                Ok((*r, all.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// Counters of one arm of a service (by its stable id), summed over CPUs.
+    pub fn arm(&self, service: u32, arm: u32) -> Result<ArmCount, KernelError> {
+        let all = self.maps.arms.lookup_percpu(&(service * 2 + arm), self.cpus).map_err(failed("a counter"))?;
+        Ok(all.iter().fold(ArmCount::default(), |s, a| ArmCount {
+            packet_flows: s.packet_flows + a.packet_flows,
+            connects: s.connects + a.connects,
+            packets: s.packets + a.packets,
+            bytes: s.bytes + a.bytes,
+            reply_packets: s.reply_packets + a.reply_packets,
+            reply_bytes: s.reply_bytes + a.reply_bytes,
+        }))
+    }
+
+    pub fn rule_hits(&self, rule: u32) -> Result<u64, KernelError> {
+        let all = self.maps.rule_hits.lookup_percpu(&rule, self.cpus).map_err(failed("a counter"))?;
+        Ok(all.iter().sum())
+    }
+
+    /// Entries that each flow table can hold.
+    pub fn flow_capacity(&self) -> u32 {
+        self.maps.flows4.shape().entries
+    }
+
+    pub fn flows4(&self, visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
+        self.maps.flows4.for_each(visit).map_err(failed("the flows"))
+    }
+
+    pub fn flows6(&self, visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
+        self.maps.flows6.for_each(visit).map_err(failed("the flows"))
+    }
+
+    pub fn flow4(&self, key: &FlowKey4) -> Result<Option<Flow4>, KernelError> {
+        self.maps.flows4.lookup(key).map_err(failed("a flow"))
+    }
+
+    pub fn flow6(&self, key: &FlowKey6) -> Result<Option<Flow6>, KernelError> {
+        self.maps.flows6.lookup(key).map_err(failed("a flow"))
+    }
+
+    /// The event ring, opened from its pin.
+    pub fn events(&self) -> Result<aya::maps::RingBuf<aya::maps::MapData>, KernelError> {
+        let path = self.pins.map(names::EVENTS);
+        let failed = |e: aya::maps::MapError| KernelError::Load { what: path.display().to_string(), source: e.into() };
+        let data = aya::maps::MapData::from_pin(&path).map_err(failed)?;
+        aya::maps::RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(failed)
+    }
+
+    /// Fetches what a decision missed into tables in memory; see `agent::explain`.
+    pub fn fetch(&self, t: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
+        let m = &self.maps;
+        let why = failed("explain");
+        (|| {
+            match miss {
+                Miss::Listener(k) => drop(t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default())),
+                Miss::Service(i) => array(&m.services, &mut t.services, i)?,
+                Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
+                Miss::Subset(i) => array(&m.subsets, &mut t.subsets, i)?,
+                Miss::Slot(i) => array(&m.arena, &mut t.arena, i)?,
+                Miss::Instance(i) => array(&m.instances, &mut t.instances, i)?,
+                Miss::Class(i) => array(&m.classes, &mut t.classes, i)?,
+                Miss::Weighted(i) => {
+                    if let Some(v) = m.weighted.lookup(&i)? {
+                        let _ = t.weighted.insert(i, Box::new(v));
+                    }
+                }
+                Miss::Identity(h) => drop(t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default())),
+                Miss::Prefix(addr) => {
+                    let key = PrefixKey { bits: 128, addr };
+                    let _ = t.prefixes.insert(key, m.prefixes.lookup(&key)?.unwrap_or_default());
+                }
+            }
+            Ok(())
+        })()
+        .map_err(why)
+    }
+}
+
+/// A lookup that tables in memory could not answer. Array indexes are the kernel's, bank included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    Listener(ListenerKey),
+    Service(u32),
+    Rule(u32),
+    Weighted(u32),
+    Subset(u32),
+    Slot(u32),
+    Instance(u32),
+    Class(u32),
+    Identity(u64),
+    Prefix(Addr),
+}
+
+fn array<V: Wire>(map: &Map<u32, V>, into: &mut std::collections::BTreeMap<u32, V>, i: u32) -> io::Result<()> {
+    if let Some(v) = map.lookup(&i)? {
+        let _ = into.insert(i, v);
+    }
+    Ok(())
+}
+
+fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<()> {
+    let keys: Vec<u32> = (at..at + items.len() as u32).collect();
+    map.update_all(&keys, items)
+}
+
+fn write_entries<K: Wire, V: Wire>(map: &Map<K, V>, entries: &[(K, V)]) -> io::Result<()> {
+    let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
+    map.update_all(&keys, &values)
+}
+
+impl Datapath for Live {
+    fn read(&mut self) -> Result<Have, KernelError> {
+        let control = self.control.read();
+        let bank = (control.epoch & 1) as usize;
+        let mut have = Have {
+            epoch: control.epoch,
+            revision: control.revision[bank],
+            key: control.key[bank],
+            ..Have::default()
+        };
+        let why = failed("what the tables hold");
+        let m = &self.maps;
+        (|| {
+            m.listeners.for_each(|k, v| drop(have.listeners.insert(k, v)))?;
+            m.identities.for_each(|k, v| drop(have.identities.insert(k, v)))?;
+            m.prefixes.for_each(|k, v| drop(have.prefixes.insert(k, v)))?;
+            m.instances.for_each(|k, v| {
+                if v.live != 0 {
+                    let _ = have.instances.insert(k, v);
+                }
+            })?;
+            m.classes.for_each(|k, v| have.classes.insert(k, v))?;
+            have.filter = vec![0; (limits::FILTER_BITS / 64) as usize];
+            m.filter.for_each(|k, v| have.filter[k as usize] = v)?;
+            let first = bank as u32 * limits::SUBSETS;
+            let mut tables = Vec::new();
+            m.subsets.for_each(|k, s| {
+                if (first..first + limits::SUBSETS).contains(&k) {
+                    tables.extend([s.v4, s.v6].into_iter().filter(|t| t.len > 0));
+                }
+            })?;
+            tables.sort_by_key(|t| t.offset);
+            tables.dedup_by_key(|t| t.offset);
+            if !tables.is_empty() {
+                let mut arena = vec![0u32; limits::ARENA as usize];
+                m.arena.for_each(|k, v| arena[k as usize] = v)?;
+                for t in tables {
+                    if let Some(slots) = arena.get(t.offset as usize..(t.offset + t.len) as usize) {
+                        have.tables.push((t.offset, slots.to_vec()));
+                    }
+                }
+            }
+            Ok(())
+        })()
+        .map_err(why)?;
+        Ok(have)
+    }
+
+    fn write(&mut self, step: &Write) -> Result<(), KernelError> {
+        let m = &self.maps;
+        let done = match step {
+            Write::Class { index, class } => m.classes.update(index, class),
+            Write::Instance { index, instance } => m.instances.update(index, instance),
+            Write::Arena { offset, slots } => write_array(&m.arena, *offset, slots),
+            Write::Listeners(v) => write_entries(&m.listeners, v),
+            Write::Identities(v) => write_entries(&m.identities, v),
+            Write::Prefixes(v) => write_entries(&m.prefixes, v),
+            Write::Filter(v) => write_entries(&m.filter, v),
+            Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
+            Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
+            Write::Weighted { bank, items } => items
+                .iter()
+                .zip(bank * limits::WEIGHTED..)
+                .try_for_each(|(w, i)| m.weighted.update(&i, w)),
+            Write::Subsets { bank, items } => write_array(&m.subsets, bank * limits::SUBSETS, items),
+            Write::Control { bank, revision, key } => {
+                self.control.edit(|c| {
+                    c.revision[*bank as usize & 1] = *revision;
+                    c.key[*bank as usize & 1] = *key;
+                });
+                Ok(())
+            }
+            Write::Flip { epoch } => {
+                self.control.set_epoch(*epoch);
+                Ok(())
+            }
+            Write::Forget { listeners, identities, prefixes, instances } => m
+                .listeners
+                .delete_all(listeners)
+                .and_then(|()| m.identities.delete_all(identities))
+                .and_then(|()| m.prefixes.delete_all(prefixes))
+                .and_then(|()| instances.iter().try_for_each(|i| m.instances.update(i, &Instance::default()))),
+        };
+        done.map_err(failed(step))
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        bpf::wait_for_runs().map_err(failed("the grace period"))
+    }
+}
