@@ -155,7 +155,16 @@ pub fn on_cgroup(path: &std::path::Path, attach_type: u32) -> Result<Vec<u32>> {
         .with_context(|| format!("query type {attach_type} of {}", path.display()))
 }
 
-/// A program of somebody else that lets everything pass, attached by a link until the drop.
+/// tcx: the next program decides.
+pub const TCX_NEXT: i32 = -1;
+/// tcx: the packet is dropped.
+pub const TCX_DROP: i32 = 2;
+/// Cgroup socket hooks: the call proceeds.
+pub const ALLOW: i32 = 1;
+/// Cgroup socket hooks: the call fails with EPERM.
+pub const DENY: i32 = 0;
+
+/// A program of somebody else that returns one verdict, attached by a link until the drop.
 #[derive(Debug)]
 pub struct Foreign {
     prog: OwnedFd,
@@ -163,20 +172,20 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// On tcx (`TCX_INGRESS` or `TCX_EGRESS`), after what is there; returns TCX_NEXT.
-    pub fn tcx(ns: &Netns, ifname: &str, attach_type: u32) -> Result<Self> {
+    /// On tcx (`TCX_INGRESS` or `TCX_EGRESS`), after what is there.
+    pub fn tcx(ns: &Netns, ifname: &str, attach_type: u32, verdict: i32) -> Result<Self> {
         let ifindex = link::info(ns, ifname)?.ifindex;
-        let prog = load(PROG_TYPE_SCHED_CLS, 0, -1).context("load a foreign tc program")?;
-        let link = ns.enter(|| attach(&prog, ifindex, attach_type, 0));
+        let prog = load(PROG_TYPE_SCHED_CLS, 0, verdict).context("load a foreign tc program")?;
+        let link = ns.enter(|| attach(&prog, ifindex, attach_type));
         Ok(Self { _link: link.context("attach a foreign tcx program")?, prog })
     }
 
-    /// On a cgroup, connect, sendmsg and their like (10, 11, 14, 15, 19, 20, 29, 30); returns 1.
-    pub fn cgroup(cgroup: &Cgroup, attach_type: u32) -> Result<Self> {
+    /// On a cgroup, connect, sendmsg and their like (10, 11, 14, 15, 19, 20, 29, 30).
+    pub fn cgroup(cgroup: &Cgroup, attach_type: u32, verdict: i32) -> Result<Self> {
         let dir = File::open(cgroup.path())?;
-        let prog =
-            load(PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, 1).context("load a foreign cgroup program")?;
-        let link = attach(&prog, dir.as_raw_fd() as u32, attach_type, 0);
+        let prog = load(PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, verdict)
+            .context("load a foreign cgroup program")?;
+        let link = attach(&prog, dir.as_raw_fd() as u32, attach_type);
         Ok(Self { _link: link.context("attach a foreign cgroup program")?, prog })
     }
 
@@ -209,7 +218,7 @@ fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> io::Result<O
     bpf_fd(PROG_LOAD, &mut attr)
 }
 
-fn attach(prog: &OwnedFd, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+fn attach(prog: &OwnedFd, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     let prog_fd = prog.as_raw_fd() as u32;
-    bpf_fd(LINK_CREATE, &mut LinkAttr { prog_fd, target, attach_type, flags, ..LinkAttr::default() })
+    bpf_fd(LINK_CREATE, &mut LinkAttr { prog_fd, target, attach_type, ..LinkAttr::default() })
 }

@@ -17,13 +17,16 @@ fn hold() -> Result<()> {
     use std::io::Write;
     let world = gray_tests::World::build(gray_tests::WorldSpec::default())?;
     std::fs::create_dir(world.lab().bpffs())?;
-    let mut child = world.caller().command("sleep").arg("600").spawn()?;
+    // An orphan on purpose: its parent is gone, so only its cgroup leads to it.
+    let orphan = "sleep 600 >/dev/null 2>&1 & echo $!";
+    let pid = gray_tests::command::run(world.caller().command("sh").args(["-c", orphan]))?;
     let made = serde_json::json!({
         "netns": world.namespaces().iter().map(|n| n.path()).collect::<Vec<_>>(),
         "dirs": [world.temp(), world.lab().cgroup().path(), &world.lab().bpffs()],
-        "child": child.id(),
+        "child": pid.trim().parse::<u32>()?,
     });
     writeln!(std::io::stdout(), "{made}")?;
-    let _ = child.wait()?;
-    Ok(())
+    loop {
+        std::thread::park();
+    }
 }

@@ -12,6 +12,7 @@ use crate::place::Place;
 #[derive(Debug)]
 pub struct IperfResult {
     pub bytes_sent: u64,
+    /// With `-n` less than was sent: the receiver's count ends with the sender, not with the last byte.
     pub bytes_received: u64,
     pub bits_per_second: f64,
     pub retransmits: u64,
