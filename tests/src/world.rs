@@ -106,7 +106,7 @@ impl Backend {
 }
 
 impl World {
-    /// Takes about a third of a second for three clients and three backends.
+    /// Takes about 0.1 s for three clients with 200 addresses each and three backends.
     pub fn build(spec: WorldSpec) -> Result<Self> {
         ensure!(spec.clients <= 90 && spec.backends <= 50, "at most 90 clients and 50 backends");
         ensure!((1..=250).contains(&spec.sources4), "1 to 250 IPv4 sources");
