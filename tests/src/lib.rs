@@ -1,1 +1,22 @@
-//! The lab: namespaces, veth, cgroups, servers and clients as guards.
+//! The lab: namespaces, veth, cgroups, servers, clients and the agent as guards. It knows gray only by its
+//! command line; everything it makes is gone when the guard is dropped, or swept by the next lab.
+
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod client;
+pub mod command;
+pub mod helper;
+pub mod lab;
+pub mod link;
+pub mod netns;
+pub mod pattern;
+pub mod place;
+pub mod residue;
+pub mod server;
+pub mod sweep;
+pub mod sys;
+pub mod world;
+
+pub use place::Place;
+pub use world::{World, WorldSpec};

@@ -1,0 +1,232 @@
+//! The real `gray agent` as a guard, driven by its command line only. It knows no policy.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::command::{Daemon, note, output, tail, wait_for};
+use crate::place::Place;
+use crate::world::World;
+
+/// How an agent is started.
+#[derive(Debug, Clone)]
+pub struct AgentSpec {
+    /// `IFACE=edge|backend|host|lo`, one `--attach` each.
+    pub attach: Vec<String>,
+    /// `--cgroup`.
+    pub cgroup: Option<PathBuf>,
+    /// More arguments of `gray agent`.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// Instead of `binary()`.
+    pub binary: Option<PathBuf>,
+}
+
+impl AgentSpec {
+    /// All interfaces of the edge, and the callers' cgroup.
+    pub fn of(world: &World) -> Self {
+        let edges = world.client_ifs().into_iter().map(|i| format!("{i}=edge"));
+        let backends = world.backend_ifs().into_iter().map(|i| format!("{i}=backend"));
+        Self {
+            attach: edges.chain(backends).collect(),
+            cgroup: Some(world.callers.path().to_path_buf()),
+            args: Vec::new(),
+            env: Vec::new(),
+            binary: None,
+        }
+    }
+}
+
+/// A running (or killed) agent in the edge namespace. A drop uninstalls and kills it.
+#[derive(Debug)]
+pub struct Agent {
+    spec: AgentSpec,
+    place: Place,
+    binary: PathBuf,
+    state_dir: PathBuf,
+    bpffs: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+    daemon: Option<Daemon>,
+    installed: bool,
+}
+
+impl Agent {
+    /// Starts with the standard spec; the API answers when this returns.
+    pub fn start(world: &World) -> Result<Self> {
+        Self::start_with(world, AgentSpec::of(world))
+    }
+
+    pub fn start_with(world: &World, spec: AgentSpec) -> Result<Self> {
+        let dir = world.temp();
+        let binary = spec.binary.clone().map_or_else(binary, Ok)?;
+        let mut agent = Self {
+            spec,
+            place: world.edge_place(),
+            binary,
+            state_dir: dir.join("state"),
+            bpffs: world.lab().bpffs(),
+            socket: dir.join("gray.sock"),
+            log: dir.join("agent.log"),
+            daemon: None,
+            installed: true,
+        };
+        agent.launch()?;
+        Ok(agent)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let mut command = self.place.command(&self.binary);
+        let _ = command.arg("agent").args(self.where_it_lives());
+        if let Some(cgroup) = &self.spec.cgroup {
+            let _ = command.arg("--cgroup").arg(cgroup);
+        }
+        for attach in &self.spec.attach {
+            let _ = command.args(["--attach", attach]);
+        }
+        let _ = command.args(&self.spec.args).envs(self.spec.env.iter().cloned());
+        let mut daemon = Daemon::spawn("gray agent", &mut command, &self.log)?;
+        let ready = wait_for("the agent's API to answer", Duration::from_secs(10), || {
+            daemon.check_alive()?;
+            Ok(self.gray(&["status", "-o", "json"])?.status.success())
+        });
+        self.daemon = Some(daemon);
+        ready.with_context(|| format!("start the agent; its log ends with\n{}", tail(&self.log, 40)))
+    }
+
+    fn where_it_lives(&self) -> Vec<&std::ffi::OsStr> {
+        let flags = [("--state-dir", &self.state_dir), ("--bpffs", &self.bpffs), ("--socket", &self.socket)];
+        flags.into_iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]).collect()
+    }
+
+    /// A `gray` command on the edge host (outside the callers' cgroup) that talks to this agent
+    /// (`GRAY_SOCKET`); for what needs stdin or runs long.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.place.command(&self.binary);
+        let _ = command.args(args).env("GRAY_SOCKET", &self.socket).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a `gray` command to its end, whatever its exit code.
+    pub fn gray(&self, args: &[&str]) -> Result<Output> {
+        output(&mut self.command(args))
+    }
+
+    /// stdout; an error with stderr and the agent's log when the exit code is not 0.
+    pub fn gray_ok(&self, args: &[&str]) -> Result<String> {
+        let out = self.gray(args)?;
+        if !out.status.success() {
+            let (err, text) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+            let log = tail(&self.log, 20);
+            bail!("gray {}: {}\n{err}{text}--- agent log\n{log}", args.join(" "), out.status);
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Adds `-o json` and reads the answer.
+    pub fn gray_json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.gray_ok(&[args, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("gray {} wrote no JSON: {text}", args.join(" ")))
+    }
+
+    /// `gray apply -f` of this document; returns what it printed.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        let file = self.state_dir.with_file_name("policy.yaml");
+        std::fs::write(&file, yaml).with_context(|| format!("write {}", file.display()))?;
+        self.gray_ok(&["apply", "-f", &file.to_string_lossy()])
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Daemon::pid)
+    }
+
+    /// SIGKILL; the agent is gone when this returns, the data path must not care.
+    pub fn kill9(&mut self) -> Result<()> {
+        let daemon = self.daemon.as_mut().context("the agent is not running")?;
+        ensure!(daemon.pid().is_some(), "the agent is not running");
+        daemon.check_alive()?;
+        daemon.kill9()
+    }
+
+    /// SIGTERM; an error when it does not end by itself within 5 s.
+    pub fn stop(&mut self) -> Result<()> {
+        let daemon = self.daemon.as_mut().context("the agent is not running")?;
+        daemon.check_alive()?;
+        ensure!(daemon.stop(Duration::from_secs(5))?, "the agent did not end within 5 s of SIGTERM");
+        Ok(())
+    }
+
+    /// Starts again with the same directories, after `kill9` or `stop` (else it is stopped first).
+    pub fn restart(&mut self) -> Result<()> {
+        if self.pid().is_some() {
+            self.stop()?;
+        }
+        self.launch()
+    }
+
+    /// The binary of the next `restart` and of all commands from now on: upgrades and downgrades.
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_path_buf();
+    }
+
+    /// `gray uninstall` with this agent's directories, and the agent is gone when this returns.
+    pub fn uninstall(mut self) -> Result<()> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        self.installed = false;
+        let mut command = self.command(&["uninstall"]);
+        let removed = crate::command::run(command.args(self.where_it_lives()));
+        if let Some(daemon) = &mut self.daemon {
+            daemon.kill9()?;
+        }
+        removed.map(drop)
+    }
+
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.installed
+            && let Err(e) = self.remove()
+        {
+            note(&format!("gray uninstall: {e:#}"));
+        }
+    }
+}
+
+/// `GRAY_BIN`, else `release/gray` of the target directory this executable lies in.
+pub fn binary() -> Result<PathBuf> {
+    let path = match std::env::var_os("GRAY_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let own = std::env::current_exe().context("find this executable")?;
+            let found = own.ancestors().skip(1).map(|dir| dir.join("release/gray")).find(|p| p.is_file());
+            found.context("gray is not built: cargo xtask build, or set GRAY_BIN")?
+        }
+    };
+    path.canonicalize().with_context(|| format!("no gray binary at {}", path.display()))
+}

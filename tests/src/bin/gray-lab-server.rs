@@ -1,0 +1,32 @@
+//! The lab's child processes: `serve` (servers), `load` (load generator), `hold` (a lab that waits to be
+//! killed). Started by guards of gray-tests only; speaks JSON lines on stdin and stdout.
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("serve") => gray_tests::server::process::main(),
+        Some("load") => gray_tests::client::process::main(),
+        Some("hold") => hold(),
+        _ => bail!("this program belongs to the lab of gray-tests: serve | load | hold"),
+    }
+}
+
+/// Builds a world and a process in it, says what it made, and waits to be killed.
+fn hold() -> Result<()> {
+    use std::io::Write;
+    let world = gray_tests::World::build(gray_tests::WorldSpec::default())?;
+    std::fs::create_dir(world.lab().bpffs())?;
+    // An orphan on purpose: its parent is gone, so only its cgroup leads to it.
+    let orphan = "sleep 600 >/dev/null 2>&1 & echo $!";
+    let pid = gray_tests::command::run(world.caller().command("sh").args(["-c", orphan]))?;
+    let made = serde_json::json!({
+        "netns": world.namespaces().iter().map(|n| n.path()).collect::<Vec<_>>(),
+        "dirs": [world.temp(), world.lab().cgroup().path(), &world.lab().bpffs()],
+        "child": pid.trim().parse::<u32>()?,
+    });
+    writeln!(std::io::stdout(), "{made}")?;
+    loop {
+        std::thread::park();
+    }
+}

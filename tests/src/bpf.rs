@@ -1,0 +1,224 @@
+//! bpf(2) by hand, for what tests must see and do without aya: what is attached where, and foreign programs
+//! that stand beside gray's. It never detaches what it did not attach.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+
+use crate::cgroup::Cgroup;
+use crate::link;
+use crate::netns::Netns;
+
+const PROG_LOAD: i32 = 5;
+const OBJ_GET_INFO_BY_FD: i32 = 15;
+const PROG_QUERY: i32 = 16;
+const LINK_CREATE: i32 = 28;
+
+const PROG_TYPE_SCHED_CLS: u32 = 3;
+const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+
+pub const SK_LOOKUP: u32 = 36;
+pub const FLOW_DISSECTOR: u32 = 17;
+pub const TCX_INGRESS: u32 = 46;
+pub const TCX_EGRESS: u32 = 47;
+
+/// Attach types of cgroups that hold network programs, with the names bpftool uses (`enum bpf_attach_type`).
+pub const CGROUP_TYPES: &[(u32, &str)] = &[
+    (0, "cgroup_inet_ingress"),
+    (1, "cgroup_inet_egress"),
+    (2, "cgroup_inet_sock_create"),
+    (3, "cgroup_sock_ops"),
+    (8, "cgroup_inet4_bind"),
+    (9, "cgroup_inet6_bind"),
+    (10, "cgroup_inet4_connect"),
+    (11, "cgroup_inet6_connect"),
+    (12, "cgroup_inet4_post_bind"),
+    (13, "cgroup_inet6_post_bind"),
+    (14, "cgroup_udp4_sendmsg"),
+    (15, "cgroup_udp6_sendmsg"),
+    (18, "cgroup_sysctl"),
+    (19, "cgroup_udp4_recvmsg"),
+    (20, "cgroup_udp6_recvmsg"),
+    (21, "cgroup_getsockopt"),
+    (22, "cgroup_setsockopt"),
+    (29, "cgroup_inet4_getpeername"),
+    (30, "cgroup_inet6_getpeername"),
+    (31, "cgroup_inet4_getsockname"),
+    (32, "cgroup_inet6_getsockname"),
+    (34, "cgroup_inet_sock_release"),
+];
+
+/// `union bpf_attr`, the part for BPF_PROG_QUERY.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkAttr {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    expected_revision: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttr {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: `attr` is a live prefix of `union bpf_attr` of the size given; the kernel takes the rest as
+    // zero. Every pointer inside it is set by the caller to a buffer that outlives the call.
+    let n = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as i32) }
+}
+
+fn bpf_fd<T>(command: i32, attr: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
+    // SAFETY: the two commands this is called with return a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ids of the programs attached, in the order they run. Empty where the kernel does not know the type.
+fn query(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; 64];
+    let mut attr =
+        QueryAttr { target, attach_type, prog_ids: ids.as_mut_ptr() as u64, ..QueryAttr::default() };
+    attr.prog_cnt = ids.len() as u32;
+    match bpf(PROG_QUERY, &mut attr) {
+        Ok(_) => {}
+        // Nothing was ever attached (tcx), or the kernel has no such attach type.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP)) => {
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(e),
+    }
+    ids.truncate(attr.prog_cnt as usize);
+    Ok(ids)
+}
+
+/// Program ids on an interface of a namespace (`TCX_INGRESS`, `TCX_EGRESS`), first to run first.
+pub fn on_interface(ns: &Netns, ifname: &str, attach_type: u32) -> Result<Vec<u32>> {
+    let ifindex = link::info(ns, ifname)?.ifindex;
+    ns.enter(|| query(ifindex, attach_type))
+        .with_context(|| format!("query tcx of {ifname} in {}", ns.name()))
+}
+
+/// Program ids attached to the namespace itself (`SK_LOOKUP`, `FLOW_DISSECTOR`).
+pub fn on_netns(ns: &Netns, attach_type: u32) -> Result<Vec<u32>> {
+    let file = File::open(ns.path())?;
+    query(file.as_raw_fd() as u32, attach_type).with_context(|| format!("query programs of {}", ns.name()))
+}
+
+/// Program ids attached to the cgroup itself (not those above it that have effect in it).
+pub fn on_cgroup(path: &std::path::Path, attach_type: u32) -> Result<Vec<u32>> {
+    let dir = File::open(path)?;
+    query(dir.as_raw_fd() as u32, attach_type)
+        .with_context(|| format!("query type {attach_type} of {}", path.display()))
+}
+
+/// tcx: the next program decides.
+pub const TCX_NEXT: i32 = -1;
+/// tcx: the packet is dropped.
+pub const TCX_DROP: i32 = 2;
+/// Cgroup socket hooks: the call proceeds.
+pub const ALLOW: i32 = 1;
+/// Cgroup socket hooks: the call fails with EPERM.
+pub const DENY: i32 = 0;
+
+/// A program of somebody else that returns one verdict, attached by a link until the drop.
+#[derive(Debug)]
+pub struct Foreign {
+    prog: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Foreign {
+    /// On tcx (`TCX_INGRESS` or `TCX_EGRESS`), after what is there.
+    pub fn tcx(ns: &Netns, ifname: &str, attach_type: u32, verdict: i32) -> Result<Self> {
+        let ifindex = link::info(ns, ifname)?.ifindex;
+        let prog = load(PROG_TYPE_SCHED_CLS, 0, verdict).context("load a foreign tc program")?;
+        let link = ns.enter(|| attach(&prog, ifindex, attach_type));
+        Ok(Self { _link: link.context("attach a foreign tcx program")?, prog })
+    }
+
+    /// On a cgroup, connect, sendmsg and their like (10, 11, 14, 15, 19, 20, 29, 30).
+    pub fn cgroup(cgroup: &Cgroup, attach_type: u32, verdict: i32) -> Result<Self> {
+        let dir = File::open(cgroup.path())?;
+        let prog = load(PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, verdict)
+            .context("load a foreign cgroup program")?;
+        let link = attach(&prog, dir.as_raw_fd() as u32, attach_type);
+        Ok(Self { _link: link.context("attach a foreign cgroup program")?, prog })
+    }
+
+    /// The program's id, as `on_interface` and `on_cgroup` list it.
+    pub fn id(&self) -> Result<u32> {
+        // `struct bpf_prog_info` begins with type and id; the kernel fills as much as there is room for.
+        let mut info = [0_u32; 2];
+        let mut attr = InfoAttr {
+            fd: self.prog.as_raw_fd() as u32,
+            len: size_of_val(&info) as u32,
+            info: info.as_mut_ptr() as u64,
+        };
+        let _ = bpf(OBJ_GET_INFO_BY_FD, &mut attr).context("read a program's id")?;
+        Ok(info[1])
+    }
+}
+
+/// `r0 = verdict; exit`
+fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> io::Result<OwnedFd> {
+    let insns = [0xb7 | u64::from(verdict as u32) << 32, 0x95];
+    let mut attr = LoadAttr {
+        prog_type,
+        insn_cnt: insns.len() as u32,
+        insns: insns.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        prog_name: *b"foreign\0\0\0\0\0\0\0\0\0",
+        expected_attach_type,
+        ..LoadAttr::default()
+    };
+    bpf_fd(PROG_LOAD, &mut attr)
+}
+
+fn attach(prog: &OwnedFd, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let prog_fd = prog.as_raw_fd() as u32;
+    bpf_fd(LINK_CREATE, &mut LinkAttr { prog_fd, target, attach_type, ..LinkAttr::default() })
+}

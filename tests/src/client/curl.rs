@@ -1,0 +1,105 @@
+//! Thin wrappers of curl: one request, and 10 MB transfers compared by SHA-256. Nothing is retried.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::command::output;
+use crate::pattern;
+use crate::place::Place;
+use crate::server::Nginx;
+use crate::server::nginx::FILE_BYTES;
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// The peer that curl's socket names (`getpeername`).
+    pub remote_ip: String,
+    pub remote_port: u16,
+    pub local_ip: String,
+    /// Seconds.
+    pub time_total: f64,
+}
+
+#[derive(Deserialize)]
+struct WriteOut {
+    http_code: u16,
+    remote_ip: String,
+    remote_port: u16,
+    local_ip: String,
+    time_total: f64,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("the answer is no JSON: {}", self.text()))
+    }
+}
+
+/// Runs curl with a time-out of 30 s; `args` are added before the URL (`-H`, `--interface`, `-T` ...).
+/// An error when curl's exit code is not 0; any HTTP status is an answer.
+pub fn get(place: &Place, url: &str, args: &[&str]) -> Result<Answer> {
+    let mut command = place.command("curl");
+    let _ = command.args(["-sS", "--max-time", "30", "--noproxy", "*", "-w", "%{stderr}%{json}"]);
+    let out = output(command.args(args).arg(url))?;
+    let err = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        bail!("curl {args:?} {url}: {}: {err}", out.status);
+    }
+    let line = err.lines().last().context("curl wrote no report")?;
+    let w: WriteOut = serde_json::from_str(line).with_context(|| format!("read curl's report {line}"))?;
+    Ok(Answer {
+        status: w.http_code,
+        body: out.stdout,
+        remote_ip: w.remote_ip,
+        remote_port: w.remote_port,
+        local_ip: w.local_ip,
+        time_total: w.time_total,
+    })
+}
+
+/// 10 MB from nginx at `url` (`.../file`), compared with what it serves.
+pub fn download_10mb(place: &Place, url: &str) -> Result<()> {
+    let answer = get(place, url, &[])?;
+    ensure!(answer.status == 200, "download: status {}", answer.status);
+    ensure!(answer.body.len() == FILE_BYTES, "download: {} of {FILE_BYTES} bytes", answer.body.len());
+    compare("download", &answer.body)
+}
+
+/// 10 MB to the address dialled, compared with what one of the `servers` stored; returns its version.
+pub fn upload_10mb(
+    place: &Place,
+    temp: &Path,
+    address: IpAddr,
+    port: u16,
+    servers: &[&Nginx],
+) -> Result<String> {
+    let name = format!("up-{}", crate::sys::monotonic_ns());
+    let file = temp.join(&name);
+    fs::write(&file, pattern::bytes(FILE_BYTES))?;
+    let url = format!("http://{}/up/{name}", std::net::SocketAddr::new(address, port));
+    let answer = get(place, &url, &["-T", &file.to_string_lossy()]);
+    fs::remove_file(&file)?;
+    let answer = answer?;
+    ensure!(answer.status == 201, "upload: status {}: {}", answer.status, answer.text());
+    let stored = servers.iter().find_map(|s| s.uploaded(&name).ok().map(|body| (s, body)));
+    let (server, body) = stored.context("no server has the upload")?;
+    ensure!(body.len() == FILE_BYTES, "upload: {} of {FILE_BYTES} bytes", body.len());
+    compare("upload", &body)?;
+    Ok(server.version.clone())
+}
+
+fn compare(what: &str, got: &[u8]) -> Result<()> {
+    let (got, wanted) = (pattern::sha256(got), pattern::sha256(&pattern::bytes(FILE_BYTES)));
+    ensure!(got == wanted, "{what}: SHA-256 is {got}, should be {wanted}");
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! A real nginx with one worker, its own prefix and configuration, as a guard. Nothing of the host's is used.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::iperf::listeners;
+use crate::command::{Daemon, wait_for};
+use crate::pattern;
+use crate::place::Place;
+
+/// Size of `/file`, bytes.
+pub const FILE_BYTES: usize = 10_000_000;
+
+/// nginx on all addresses of its namespace.
+///
+/// `GET /` answers the JSON of our own server (`name`, `version`, `nonce` from the query, `peer`,
+/// `peer_port`, `server`), `GET /file` 10 MB of `pattern`, `PUT /up/NAME` stores the body for `uploaded`.
+#[derive(Debug)]
+pub struct Nginx {
+    daemon: Daemon,
+    prefix: PathBuf,
+    pub port: u16,
+    pub version: String,
+}
+
+impl Nginx {
+    /// `temp` is the lab's directory; `name` and `port` make the prefix unique inside it.
+    pub fn start(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
+        let prefix = temp.join(format!("nginx-{name}-{}-{port}", place.ns.name()));
+        fs::create_dir_all(prefix.join("www/up")).context("make nginx's directories")?;
+        fs::create_dir_all(prefix.join("body")).context("make nginx's directories")?;
+        fs::write(prefix.join("www/file"), pattern::bytes(FILE_BYTES)).context("write nginx's file")?;
+        let conf = prefix.join("nginx.conf");
+        fs::write(&conf, configuration(&prefix, name, version, port)).context("write nginx.conf")?;
+        let mut command = place.command("nginx");
+        let _ = command.arg("-p").arg(&prefix).arg("-c").arg(&conf).args(["-e", "stderr"]);
+        let mut daemon = Daemon::spawn("nginx", &mut command, &prefix.join("log"))?;
+        wait_for("nginx to listen", Duration::from_secs(10), || {
+            daemon.check_alive()?;
+            Ok(listeners(place, port) == 2) // v4 and v6
+        })?;
+        Ok(Self { daemon, prefix, port, version: version.into() })
+    }
+
+    /// The body that was sent with `PUT /up/NAME`.
+    pub fn uploaded(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.prefix.join("www/up").join(name);
+        fs::read(&path).with_context(|| format!("read the upload {}", path.display()))
+    }
+
+    pub fn url(&self, address: std::net::IpAddr, path: &str) -> String {
+        format!("http://{}{path}", SocketAddr::new(address, self.port))
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.pid()
+    }
+
+    pub fn kill9(&mut self) -> Result<()> {
+        self.daemon.kill9()
+    }
+}
+
+/// One process does it all (`master_process off`), so that killing it leaves no worker behind.
+fn configuration(prefix: &Path, name: &str, version: &str, port: u16) -> String {
+    let prefix = prefix.display();
+    format!(
+        r#"daemon off;
+master_process off;
+worker_processes 1;
+user root;
+pid {prefix}/pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000;
+    client_max_body_size 100m;
+    client_body_temp_path {prefix}/body;
+    proxy_temp_path {prefix}/body;
+    fastcgi_temp_path {prefix}/body;
+    uwsgi_temp_path {prefix}/body;
+    scgi_temp_path {prefix}/body;
+    server {{
+        listen {port} backlog=4096;
+        listen [::]:{port} ipv6only=on backlog=4096;
+        root {prefix}/www;
+        location = /file {{ }}
+        location /up/ {{ dav_methods PUT; }}
+        location / {{
+            default_type application/json;
+            return 200 '{{"name":"{name}","version":"{version}","nonce":"$arg_nonce","peer":"$remote_addr","peer_port":$remote_port,"server":"$server_addr"}}\n';
+        }}
+    }}
+}}
+"#
+    )
+}
