@@ -1,0 +1,286 @@
+//! What only the whole policy can tell: names that nobody has, addresses that two want, selectors that match nothing,
+//! limits. Must not read text.
+
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+
+use super::{
+    cohort::{self, CohortDraft},
+    condition, limits,
+    report::{At, Draft, Report, Span, did_you_mean, quoted},
+    route::RouteDraft,
+    selector,
+    service::ServiceDraft,
+};
+use crate::model::{CohortBody, Listener, Selector};
+
+/// All documents together, as far as they could be read.
+#[derive(Default)]
+pub(super) struct Drafts {
+    pub services: Vec<ServiceDraft>,
+    pub cohorts: Vec<CohortDraft>,
+    pub routes: Vec<RouteDraft>,
+}
+
+pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
+    unique("service", drafts.services.iter().map(|s| &s.name), report);
+    unique("cohort", drafts.cohorts.iter().map(|c| &c.name), report);
+    listeners(&drafts.services, report);
+    for service in &drafts.services {
+        families(service, report);
+        stable(service, report);
+    }
+    for route in &drafts.routes {
+        targets(route, drafts, report);
+    }
+    names(drafts, report);
+    counts(drafts, report);
+}
+
+/// What is right but odd. Only worth saying when nothing is wrong.
+pub(super) fn odd(drafts: &Drafts, report: &mut Report<'_>) {
+    if report.errors() == 0 {
+        unused(drafts, report);
+        shadowed(&drafts.routes, report);
+    }
+}
+
+/// What stands at this key already; else it is taken. (Spans cannot tell: an alias has the span of its anchor.)
+pub(super) fn earlier<K, V: Copy>(entry: Entry<'_, K, V>, value: V) -> Option<V> {
+    match entry {
+        Entry::Occupied(first) => Some(*first.get()),
+        Entry::Vacant(free) => {
+            let _ = free.insert(value);
+            None
+        }
+    }
+}
+
+/// Within one map the tree has refused double keys; here they come from several documents.
+fn unique<'d>(what: &str, names: impl Iterator<Item = &'d At<String>>, report: &mut Report<'_>) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for name in names {
+        if let Some(first) = earlier(seen.entry(&name.value), name.span) {
+            report.error(
+                Draft::new(name.span, format!("the {what} {} is given twice", quoted(&name.value)))
+                    .also(first, "first given here")
+                    .help("rename or remove one of them"),
+            );
+        }
+    }
+}
+
+fn listeners(services: &[ServiceDraft], report: &mut Report<'_>) {
+    let mut seen: HashMap<Listener, (Span, &str)> = HashMap::new();
+    for service in services {
+        for l in &service.listen {
+            let taken = earlier(seen.entry(l.value), (l.span, service.name.value.as_str()));
+            let Some((first, whose)) = taken else { continue };
+            let own = whose == service.name.value;
+            let text = format!("`{}` is listened on twice", l.value);
+            let help = if own { "remove one of them" } else { "an address belongs to one service" };
+            let note = format!("first by service {}", quoted(whose));
+            report.error(Draft::new(l.span, text).also(first, note).help(help));
+        }
+    }
+}
+
+fn family(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}
+
+/// Translation keeps the address family, so each side needs the other.
+fn families(service: &ServiceDraft, report: &mut Report<'_>) {
+    let ServiceDraft { listen, instances, stable, whole, .. } = service;
+    let matches = |i: &crate::model::Instance| stable.as_ref().is_some_and(|s| s.value.matches(i));
+    if !listen.is_empty() {
+        for i in instances {
+            let v6 = i.value.address.is_ipv6();
+            if *whole && !listen.iter().any(|l| l.value.addr.is_ipv6() == v6) {
+                let (mine, theirs) = (family(v6), family(!v6));
+                report.error(
+                    Draft::new(
+                        i.span,
+                        format!("an {mine} instance of a service that listens on {theirs} only"),
+                    )
+                    .expected(format!("an {theirs} address"))
+                    .help(format!(
+                        "add an {mine} address to `listen`, or give the instance's {theirs} address"
+                    )),
+                );
+            }
+        }
+    }
+    let mut told = [false; 2];
+    for l in listen.iter().filter(|_| *whole) {
+        let v6 = l.value.addr.is_ipv6();
+        let served = instances.iter().any(|i| i.value.address.is_ipv6() == v6 && matches(&i.value));
+        let any_stable = instances.iter().any(|i| matches(&i.value));
+        if any_stable && !served && !std::mem::replace(&mut told[usize::from(v6)], true) {
+            report
+                .error(Draft::new(l.span, format!("no stable instance has an {} address", family(v6))).help(
+                "stable must serve every family that is listened on: add an instance, or remove this address",
+            ));
+        }
+        for i in instances.iter().filter(|i| i.value.address == l.value.addr && !matches(&i.value)) {
+            report.error(
+                Draft::new(i.span, format!("`{}` is listened on, and is an instance that is not stable", i.value.address))
+                    .also(l.span, "listened on here")
+                    .help("only stable's own address may be dialled by clients: give stable's address, or another one"),
+            );
+        }
+    }
+}
+
+fn stable(service: &ServiceDraft, report: &mut Report<'_>) {
+    let Some(stable) = service.stable.as_ref().filter(|_| service.whole) else { return };
+    let instances = || service.instances.iter().map(|i| &i.value);
+    if !instances().any(|i| stable.value.matches(i)) {
+        let help = selector::seen(&stable.value, instances());
+        let whose = quoted(&service.name.value);
+        report.error(selector::matches_nothing(stable.span, &stable.value, &whose, help));
+    }
+}
+
+fn targets(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    if let Some(name) = &route.service {
+        let found = drafts.services.iter().find(|s| s.name.value == name.value);
+        match found {
+            None if report.incomplete => {}
+            None => {
+                let names: Vec<&str> = drafts.services.iter().map(|s| s.name.value.as_str()).collect();
+                let help =
+                    did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names.len() {
+                        0 => "the document has no services".to_owned(),
+                        1..9 => format!("services are {}", names.join(", ")),
+                        _ => "add it under `services:`".to_owned(),
+                    });
+                report.error(
+                    Draft::new(name.span, format!("unknown service {}", quoted(&name.value))).help(help),
+                );
+            }
+            Some(service) if service.whole => {
+                route.to.iter().for_each(|arm| one_service(arm.span, &arm.value.subset, service, report));
+            }
+            Some(_) => {}
+        }
+        return;
+    }
+    if drafts.services.iter().any(|s| !s.whole) || report.incomplete {
+        return;
+    }
+    for arm in &route.to {
+        every_service(arm.span, &arm.value.subset, &drafts.services, report);
+    }
+}
+
+fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut Report<'_>) {
+    let instances = || service.instances.iter().map(|i| &i.value);
+    let whose = quoted(&service.name.value);
+    if !instances().any(|i| subset.matches(i)) {
+        report.error(selector::matches_nothing(at, subset, &whose, selector::seen(subset, instances())));
+        return;
+    }
+    for v6 in [false, true] {
+        let dialled = service.listen.iter().any(|l| l.value.addr.is_ipv6() == v6);
+        if dialled && !instances().any(|i| i.address.is_ipv6() == v6 && subset.matches(i)) {
+            report.warning(
+                Draft::new(
+                    at,
+                    format!("no instance of {whose} that matches `{subset}` has an {} address", family(v6)),
+                )
+                .help(format!("clients that dial {} go to stable", family(v6))),
+            );
+        }
+    }
+}
+
+fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report: &mut Report<'_>) {
+    let matches = |s: &&ServiceDraft| s.instances.iter().any(|i| subset.matches(&i.value));
+    let (with, without): (Vec<_>, Vec<_>) = services.iter().partition(matches);
+    if with.is_empty() {
+        let help = selector::seen(subset, services.iter().flat_map(|s| &s.instances).map(|i| &i.value));
+        report.error(selector::matches_nothing(at, subset, "any service", help));
+    } else if !without.is_empty() {
+        let mut names: Vec<_> = without.iter().take(5).map(|s| quoted(&s.name.value)).collect();
+        if without.len() > 5 {
+            names.push(format!("{} more", without.len() - 5));
+        }
+        report.warning(
+            Draft::new(at, format!("no instance matches `{subset}` in {}", names.join(", ")))
+                .help("there its clients go to stable"),
+        );
+    }
+}
+
+fn names(drafts: &Drafts, report: &mut Report<'_>) {
+    if report.incomplete {
+        return;
+    }
+    let known: HashSet<&str> = drafts.cohorts.iter().map(|c| c.name.value.as_str()).collect();
+    for name in drafts.routes.iter().flat_map(|r| &r.cohorts) {
+        if !known.contains(name.value.as_str()) {
+            let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
+            report.error(cohort::unknown(name, names));
+        }
+    }
+}
+
+fn counts(drafts: &Drafts, report: &mut Report<'_>) {
+    let mut beyond = |at: Option<Span>, what: &str, given: usize, most: usize| {
+        if let Some(at) = at {
+            let text = format!("{given} {what}");
+            report.error(Draft::new(at, text).expected(format!("at most {most}")));
+        }
+    };
+    let at = drafts.services.get(limits::SERVICES).map(|s| s.name.span);
+    beyond(at, "services", drafts.services.len(), limits::SERVICES);
+
+    let lists = || drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
+    let at = lists().nth(limits::LIST_COHORTS).map(|c| c.name.span);
+    beyond(at, "cohorts that are lists", lists().count(), limits::LIST_COHORTS);
+
+    let mut rules: HashMap<&str, usize> = HashMap::new();
+    let mut for_all = 0;
+    let mut full = None;
+    for route in &drafts.routes {
+        match &route.service {
+            None => for_all += 1,
+            Some(s) => *rules.entry(&s.value).or_default() += 1,
+        }
+        let most = rules.values().max().copied().unwrap_or(0);
+        if full.is_none() && for_all + most > limits::RULES_PER_SERVICE {
+            full = Some(route.span);
+        }
+    }
+    let most = for_all + rules.values().max().copied().unwrap_or(0);
+    beyond(full, "routes of one service, those for every service included", most, limits::RULES_PER_SERVICE);
+}
+
+fn unused(drafts: &Drafts, report: &mut Report<'_>) {
+    if drafts.services.is_empty() {
+        let at = Span { line: 1, column: 1, ..Span::default() };
+        report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
+    }
+    let used: HashSet<&str> =
+        drafts.routes.iter().flat_map(|r| &r.cohorts).map(|n| n.value.as_str()).collect();
+    for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
+        let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
+        report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));
+    }
+}
+
+/// Same service and same condition as an earlier route: the first one always wins.
+fn shadowed(routes: &[RouteDraft], report: &mut Report<'_>) {
+    let mut seen: HashMap<(Option<&str>, Option<String>), Span> = HashMap::new();
+    for route in routes {
+        let service = route.service.as_ref().map(|s| s.value.as_str());
+        let when = route.when.as_ref().map(|w| condition::normal(&w.value));
+        if let Some(first) = earlier(seen.entry((service, when)), route.span) {
+            report.warning(
+                Draft::new(route.span, "this route never applies")
+                    .also(first, "this one has the same service and the same clients, and comes first")
+                    .help("remove one of them, or join them as weighted subsets"),
+            );
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Reads one route: target, weights, and its made-up name. Must not know which services and cohorts exist.
+
+use std::fmt::Write as _;
+
+use super::{
+    condition, limits,
+    report::{At, Draft, Report, Span, quoted},
+    selector,
+    shape::{ARM, ROUTE},
+    tree::{Kind, Node},
+    value, walk,
+    walk::Fields,
+};
+use crate::model::{Arm, Condition, Route, Selector};
+
+pub(super) struct RouteDraft {
+    /// The whole route.
+    pub span: Span,
+    pub name: Option<At<String>>,
+    pub service: Option<At<String>>,
+    pub when: Option<At<Condition>>,
+    /// Every cohort that the condition names.
+    pub cohorts: Vec<At<String>>,
+    pub to: Vec<At<Arm>>,
+    pub whole: bool,
+}
+
+pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraft> {
+    let before = report.errors();
+    let fields = Fields::open(node, &ROUTE, node.span, report)?;
+    let mut given = |key: &str| {
+        let node = fields.get(key)?;
+        let text = walk::text(node, &format!("`{key}`"), value::NAME, report)?;
+        walk::name(text, node.span, report)
+    };
+    let (name, service) = (given("name"), given("service"));
+    let mut cohorts = Vec::new();
+    let when = fields.get("when").and_then(|node| condition::read(node, &mut cohorts, report));
+    let to = fields.get("to").map(|node| target(node, report)).unwrap_or_default();
+    let whole = report.errors() == before;
+    Some(RouteDraft { span: node.span, name, service, when, cohorts, to, whole })
+}
+
+/// The arms of `to`. Empty when something is wrong with it (and reported).
+fn target(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Arm>> {
+    let items = match &node.kind {
+        Kind::List(items) => items.as_slice(),
+        Kind::Map(_) => std::slice::from_ref(node),
+        _ => {
+            report.error(
+                Draft::new(node.span, format!("`to` is {}", node.is()))
+                    .expected("a selector like { version: \"2.0\" }, or a list of them with `weight`"),
+            );
+            return Vec::new();
+        }
+    };
+    if items.is_empty() || items.len() > limits::ARMS_PER_ROUTE {
+        report.error(
+            Draft::new(node.span, format!("a route to {} subsets", items.len()))
+                .expected(format!("1 to {}", limits::ARMS_PER_ROUTE)),
+        );
+        return Vec::new();
+    }
+    let before = report.errors();
+    let arms: Vec<_> = items.iter().filter_map(|item| arm(item, items.len() == 1, report)).collect();
+    if report.errors() > before {
+        return Vec::new();
+    }
+    check_arms(node.span, &arms, report);
+    arms
+}
+
+fn arm(node: &Node<'_>, alone: bool, report: &mut Report<'_>) -> Option<At<Arm>> {
+    let subset = selector::read(node, &ARM, report);
+    let Kind::Map(pairs) = &node.kind else { return None };
+    let basis_points = match pairs.iter().find(|(k, _)| k.text == "weight") {
+        Some((_, node)) => walk::percent(node, "weight", report),
+        None if alone => u16::try_from(limits::FULL).ok(),
+        None => {
+            report.error(
+                Draft::new(node.span, "a subset without `weight` among several")
+                    .help("give each of them a weight; the weights sum to 100"),
+            );
+            None
+        }
+    };
+    let subset = subset?;
+    Some(At { value: Arm { subset: subset.value, basis_points: basis_points? }, span: subset.span })
+}
+
+fn check_arms(at: Span, arms: &[At<Arm>], report: &mut Report<'_>) {
+    for (i, arm) in arms.iter().enumerate() {
+        if let Some(first) = arms[..i].iter().find(|a| a.value.subset == arm.value.subset) {
+            report.error(
+                Draft::new(arm.span, format!("the subset `{}` is in this route twice", arm.value.subset))
+                    .also(first.span, "first given here")
+                    .help("add their weights up in one of them"),
+            );
+        }
+    }
+    let sum: u32 = arms.iter().map(|a| u32::from(a.value.basis_points)).sum();
+    if sum != limits::FULL {
+        let help = match limits::FULL.checked_sub(sum) {
+            Some(missing) => format!("add {} to one of them", value::percent_text(missing)),
+            None => format!("take {} away", value::percent_text(sum.saturating_sub(limits::FULL))),
+        };
+        report.error(
+            Draft::new(at, format!("the weights sum to {}", value::percent_text(sum)))
+                .expected("a sum of 100")
+                .help(help),
+        );
+    }
+}
+
+impl RouteDraft {
+    /// The finished route. `None` when it is not whole or its made-up name is too long (and reported).
+    pub(super) fn finish(&self, report: &mut Report<'_>) -> Option<At<Route>> {
+        if !self.whole {
+            return None;
+        }
+        let when = self.when.as_ref().map(|w| w.value.clone());
+        let service = self.service.as_ref().map(|s| s.value.clone());
+        let to: Vec<Arm> = self.to.iter().map(|a| a.value.clone()).collect();
+        let (name, span) = match &self.name {
+            Some(name) => (name.value.clone(), name.span),
+            None => {
+                (default_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset)), self.span)
+            }
+        };
+        if name.len() > limits::ROUTE_NAME_CHARS {
+            report.error(
+                Draft::new(span, format!("the made-up name of this route has {} characters", name.len()))
+                    .expected(format!("at most {}", limits::ROUTE_NAME_CHARS))
+                    .help("give it a short `name:`"),
+            );
+            return None;
+        }
+        Some(At { value: Route { name, service, when, to }, span })
+    }
+}
+
+/// The name of a route that gives none: `shop/early/version=2.0`, `*/all(a,not(b))/version=1.0+version=2.0`.
+/// Weights are left out: counters follow the name while a weight grows.
+pub fn default_name<'a>(
+    service: Option<&str>,
+    when: Option<&Condition>,
+    to: impl IntoIterator<Item = &'a Selector>,
+) -> String {
+    let mut out = String::from(service.unwrap_or("*"));
+    out.push('/');
+    match when {
+        Some(when) => condition::write(when, &mut out),
+        None => out.push('*'),
+    }
+    for (i, subset) in to.into_iter().enumerate() {
+        let _ = write!(out, "{}{subset}", if i == 0 { "/" } else { "+" });
+    }
+    out
+}
+
+/// The error for two routes of one name.
+pub(super) fn same_name(at: Span, first: Span, name: &str, given: bool) -> Draft {
+    let text = if given { "two routes are named" } else { "two routes without `name` are both called" };
+    Draft::new(at, format!("{text} {}", quoted(name))).also(first, "the first one").help(if given {
+        "counters follow the name: give each its own"
+    } else {
+        "give one of them a `name:`"
+    })
+}

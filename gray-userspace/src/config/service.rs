@@ -1,0 +1,211 @@
+//! Reads one service of the document. Must not look at other services, cohorts or routes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+
+use super::{
+    limits,
+    report::{At, Draft, Report, Span, quoted},
+    selector,
+    shape::{self, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING, ON_MISSING_LATER, SERVICE},
+    tree::Node,
+    value::{self, BadAddress},
+    walk::{self, Fields},
+};
+use crate::model::{ClaimKind, Instance, Listener, MetaKey, Nat, OnMissing, Selector};
+
+pub(super) struct ServiceDraft {
+    pub name: At<String>,
+    pub listen: Vec<At<Listener>>,
+    pub identify: Vec<ClaimKind>,
+    pub instances: Vec<At<Instance>>,
+    pub stable: Option<At<Selector>>,
+    /// Every part could be read: only then is "matches nothing" worth saying.
+    pub whole: bool,
+}
+
+/// A service by its name and body. Also when parts are wrong: routes may name it.
+pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -> ServiceDraft {
+    let before = report.errors();
+    let mut draft = ServiceDraft {
+        listen: Vec::new(),
+        identify: vec![ClaimKind::Source, ClaimKind::Workload],
+        instances: Vec::new(),
+        stable: None,
+        whole: false,
+        name,
+    };
+    let Some(fields) = Fields::open(node, &SERVICE, draft.name.span, report) else { return draft };
+    if let Some(node) = fields.get("listen") {
+        draft.listen = listeners(node, report);
+    }
+    if let Some(node) = fields.get("identify") {
+        draft.identify = identify(node, report);
+    }
+    if let Some(node) = fields.get("on-missing-identity") {
+        let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
+    }
+    if let Some(node) = fields.get("nat") {
+        let _ = walk::word(node, "nat", (NAT, NAT_LATER), report);
+    }
+    if let Some(node) = fields.get("instances") {
+        draft.instances = instances(node, report);
+    }
+    if let Some(node) = fields.get("stable") {
+        draft.stable = selector::read(node, &shape::SELECTOR, report);
+    }
+    draft.whole = report.errors() == before;
+    draft
+}
+
+impl ServiceDraft {
+    /// The finished service; `None` when a part is missing (and reported).
+    pub(super) fn finish(self) -> Option<crate::model::Service> {
+        Some(crate::model::Service {
+            name: self.name.value,
+            listen: self.listen.into_iter().map(|l| l.value).collect(),
+            identify: self.identify,
+            on_missing: OnMissing::Stable,
+            nat: Nat::Dnat,
+            instances: self.instances.into_iter().map(|i| i.value).collect(),
+            stable: self.stable?.value,
+        })
+    }
+}
+
+fn too_many(node: &Node<'_>, given: usize, what: &str, most: usize, report: &mut Report<'_>) -> bool {
+    if given > most {
+        report.error(Draft::new(node.span, format!("{given} {what}")).expected(format!("at most {most}")));
+    }
+    given > most
+}
+
+fn none(node: &Node<'_>, key: &str, report: &mut Report<'_>) {
+    report.error(Draft::new(node.span, format!("`{key}` is an empty list")).expected("at least one entry"));
+}
+
+fn bad_address(span: Span, text: &str, expected: &str, bad: BadAddress) -> Draft {
+    Draft::new(span, format!("{} {}", quoted(text), bad.why)).expected(expected).help_if(bad.help)
+}
+
+fn listeners(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Listener>> {
+    let Some(items) = walk::list(node, "`listen`", "addresses", report) else { return Vec::new() };
+    if items.is_empty() {
+        none(node, "listen", report);
+    }
+    if too_many(node, items.len(), "listeners of one service", limits::LISTENERS_PER_SERVICE, report) {
+        return Vec::new();
+    }
+    let mut out: Vec<At<Listener>> = Vec::new();
+    for item in items {
+        let Some(text) = walk::text(item, "a listener", value::LISTENER, report) else { continue };
+        match value::listener(text) {
+            Ok(value) => out.push(At { value, span: item.span }),
+            Err(bad) => report.error(bad_address(item.span, text, value::LISTENER, bad)),
+        }
+    }
+    out
+}
+
+fn identify(node: &Node<'_>, report: &mut Report<'_>) -> Vec<ClaimKind> {
+    let Some(items) = walk::list(node, "`identify`", "claims", report) else { return Vec::new() };
+    if items.is_empty() {
+        none(node, "identify", report);
+    }
+    let mut out: Vec<ClaimKind> = Vec::new();
+    for item in items {
+        let Some(claim) = claim(item, "identify", report) else { continue };
+        if out.contains(&claim) {
+            report.error(
+                Draft::new(item.span, format!("`{}` is in `identify` twice", claim.name()))
+                    .help("remove one of them"),
+            );
+        } else {
+            out.push(claim);
+        }
+    }
+    out
+}
+
+/// A built-in claim by name.
+pub(super) fn claim(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Option<ClaimKind> {
+    let index = walk::word(node, key, (CLAIMS, CLAIMS_LATER), report)?;
+    ClaimKind::ALL.into_iter().find(|c| c.name() == CLAIMS[index])
+}
+
+fn instances(node: &Node<'_>, report: &mut Report<'_>) -> Vec<At<Instance>> {
+    let Some(items) = walk::list(node, "`instances`", "instances", report) else { return Vec::new() };
+    if items.is_empty() {
+        none(node, "instances", report);
+    }
+    if too_many(node, items.len(), "instances of one service", limits::INSTANCES_PER_SERVICE, report) {
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    let mut ids: HashMap<String, Span> = HashMap::new();
+    let mut addresses: HashMap<SocketAddr, Span> = HashMap::new();
+    for item in items {
+        let Some((instance, id_span, address_span)) = instance(item, report) else { continue };
+        if let Some(first) = ids.insert(instance.id.clone(), id_span) {
+            twice(id_span, first, format!("two instances have the id {}", quoted(&instance.id)), report);
+        }
+        if let Some(first) = addresses.insert(instance.address, address_span) {
+            twice(
+                address_span,
+                first,
+                format!("two instances have the address `{}`", instance.address),
+                report,
+            );
+        }
+        out.push(At { value: instance, span: address_span });
+    }
+    out
+}
+
+fn twice(at: Span, first: Span, text: String, report: &mut Report<'_>) {
+    report.error(
+        Draft::new(at, text).also(first, "first given here").help("every instance of a service has its own"),
+    );
+}
+
+/// An instance, the place of its id, the place of its address.
+fn instance(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Instance, Span, Span)> {
+    let fields = Fields::open(node, &INSTANCE, node.span, report)?;
+    let mut meta = BTreeMap::new();
+    let mut id = None;
+    for key in MetaKey::ALL {
+        let Some(node) = fields.get(key.name()) else { continue };
+        let Some(text) = walk::meta(node, key.name(), report) else { continue };
+        if key == MetaKey::Id {
+            id = Some(text);
+        } else {
+            let _ = meta.insert(key, text.value);
+        }
+    }
+    let weight =
+        fields.get("weight").and_then(|node| weight(node, report)).unwrap_or(limits::INSTANCE_WEIGHT_DEFAULT);
+    let node = fields.get("address")?;
+    let text = walk::text(node, "`address`", value::ADDRESS, report)?;
+    let address = match value::address(text) {
+        Ok(address) => address,
+        Err(bad) => {
+            report.error(bad_address(node.span, text, value::ADDRESS, bad));
+            return None;
+        }
+    };
+    let id = id.unwrap_or_else(|| At { value: text.to_owned(), span: node.span });
+    Some((Instance { id: id.value, address, meta, weight }, id.span, node.span))
+}
+
+fn weight(node: &Node<'_>, report: &mut Report<'_>) -> Option<u16> {
+    let range = limits::INSTANCE_WEIGHT;
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    let text = walk::number(node, "`weight`", &expected, report)?;
+    let found = text.parse().ok().filter(|w| range.contains(w));
+    if found.is_none() {
+        report.error(Draft::new(node.span, format!("`weight` is {}", quoted(text))).expected(expected));
+    }
+    found
+}

@@ -1,0 +1,289 @@
+//! The keys of the document, each with its meaning: the one list that the reader, the JSON Schema and the error
+//! texts use, so that they cannot drift apart. Must not read documents.
+
+/// A map with known keys.
+pub(super) struct Object {
+    /// As errors call it: "unknown key `x` of a service".
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    /// Keys that are planned and therefore refused by name.
+    pub later: &'static [&'static str],
+}
+
+pub(super) struct Key {
+    pub name: &'static str,
+    pub required: bool,
+    pub doc: &'static str,
+    pub shape: Shape,
+}
+
+/// What a value may look like.
+pub(super) enum Shape {
+    /// A service, cohort or route name.
+    Name,
+    /// Metadata, ids, salts: short text; numbers count as text, as written.
+    Text,
+    /// `198.18.2.2:8080`, `[fd00::1]:80`; a listener may end with `/udp`.
+    Address {
+        udp: bool,
+    },
+    /// 0 to 100, at most two decimals.
+    Percent,
+    /// Whole number in the range.
+    Integer(u64, u64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list: shape, fewest and most entries.
+    List(&'static Shape, usize, Option<usize>),
+    /// A list of cohort members: text or numbers; empty and null are fine.
+    Members,
+    /// A map from names to this.
+    Map(&'static Object),
+    One(&'static Object),
+    /// A cohort name, `all`, `any` or `not`.
+    Condition,
+    /// One of two shapes.
+    Either(&'static Shape, &'static Shape),
+}
+
+use super::limits;
+
+const fn required(name: &'static str, doc: &'static str, shape: Shape) -> Key {
+    Key { name, required: true, doc, shape }
+}
+
+const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
+    Key { name, required: false, doc, shape }
+}
+
+pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload"];
+pub(super) const CLAIMS_LATER: &[&str] = &[
+    "tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header",
+    "cookie", "query", "proxy",
+];
+pub(super) const NAT: &[&str] = &["dnat"];
+pub(super) const NAT_LATER: &[&str] = &["snat", "dsr"];
+pub(super) const ON_MISSING: &[&str] = &["stable"];
+pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
+const META_LATER: &[&str] = &["address", "ip", "port"];
+
+pub(super) static DOCUMENT: Object = Object {
+    name: "the document",
+    doc: "A gray policy: services, cohorts of clients, and the routes between them.",
+    keys: &[
+        optional(
+            "services",
+            "What clients dial and which instances serve it, by name.",
+            Shape::Map(&SERVICE),
+        ),
+        optional("cohorts", "Sets of clients, by name.", Shape::Map(&COHORT)),
+        optional(
+            "routes",
+            "Which clients go to which instances. Ties go to the first route in the document.",
+            Shape::List(&Shape::One(&ROUTE), 0, None),
+        ),
+    ],
+    later: &["lanes", "releases"],
+};
+
+pub(super) static SERVICE: Object = Object {
+    name: "a service",
+    doc: "Addresses that clients dial and the instances that serve them.",
+    keys: &[
+        required(
+            "listen",
+            "Addresses that clients dial: `198.18.1.100:80`, `[fd00::100]:53/udp`. TCP unless `/udp`. May be stable's own address.",
+            Shape::List(&Shape::Address { udp: true }, 1, Some(limits::LISTENERS_PER_SERVICE)),
+        ),
+        optional(
+            "identify",
+            "Claims in order; the first that is present is the client's identity. Default: [source, workload].",
+            Shape::List(&Shape::Word(CLAIMS), 1, Some(CLAIMS.len())),
+        ),
+        optional(
+            "on-missing-identity",
+            "Where a client goes of whom no claim of `identify` is present. Default: stable.",
+            Shape::Word(ON_MISSING),
+        ),
+        optional(
+            "nat",
+            "How packets are translated. Default: dnat (the client's address is kept).",
+            Shape::Word(NAT),
+        ),
+        required(
+            "instances",
+            "The servers of this service.",
+            Shape::List(&Shape::One(&INSTANCE), 1, Some(limits::INSTANCES_PER_SERVICE)),
+        ),
+        required(
+            "stable",
+            "Which instances serve everybody whom no route sends elsewhere.",
+            Shape::One(&SELECTOR),
+        ),
+    ],
+    later: &[
+        "claims",
+        "failover",
+        "health",
+        "affinity",
+        "zone-affinity",
+        "blacklist",
+        "shadow",
+        "on-agent-lost",
+    ],
+};
+
+const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
+
+pub(super) static INSTANCE: Object = Object {
+    name: "an instance",
+    doc: "One server and its metadata.",
+    keys: &[
+        required(
+            "address",
+            "Where it listens: `198.18.2.2:8080`, `[fd00::2]:8080`.",
+            Shape::Address { udp: false },
+        ),
+        optional("id", "Unique in the service. Default: the address as written.", Shape::Text),
+        optional("version", META_DOC, Shape::Text),
+        optional("region", META_DOC, Shape::Text),
+        optional("zone", META_DOC, Shape::Text),
+        optional("env", META_DOC, Shape::Text),
+        optional("group", META_DOC, Shape::Text),
+        optional(
+            "weight",
+            "Share among the instances of its subset. Default: 100.",
+            Shape::Integer(*limits::INSTANCE_WEIGHT.start() as u64, *limits::INSTANCE_WEIGHT.end() as u64),
+        ),
+    ],
+    later: &["health", "drain"],
+};
+
+pub(super) static SELECTOR: Object = Object {
+    name: "a selector",
+    doc: "Instances whose metadata equal every given pair. At least one pair.",
+    keys: &[
+        optional("version", META_DOC, Shape::Text),
+        optional("region", META_DOC, Shape::Text),
+        optional("zone", META_DOC, Shape::Text),
+        optional("env", META_DOC, Shape::Text),
+        optional("group", META_DOC, Shape::Text),
+        optional("id", "The instance's id.", Shape::Text),
+    ],
+    later: META_LATER,
+};
+
+/// A selector with a weight.
+pub(super) static ARM: Object = Object {
+    name: "a weighted subset",
+    doc: "A selector and its share. At least one pair beside the weight.",
+    keys: &[
+        optional("version", META_DOC, Shape::Text),
+        optional("region", META_DOC, Shape::Text),
+        optional("zone", META_DOC, Shape::Text),
+        optional("env", META_DOC, Shape::Text),
+        optional("group", META_DOC, Shape::Text),
+        optional("id", "The instance's id.", Shape::Text),
+        optional(
+            "weight",
+            "Percent, at most two decimals; the weights of a route sum to 100. Only a single arm may omit it.",
+            Shape::Percent,
+        ),
+    ],
+    later: META_LATER,
+};
+
+pub(super) static COHORT: Object = Object {
+    name: "a cohort",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `percent`.",
+    keys: &[
+        optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
+        optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
+        optional("dscps", "DSCP values, 0 to 63.", Shape::Members),
+        optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
+        optional(
+            "percent",
+            "Share of all identities, 0 to 100, at most two decimals. Sticky.",
+            Shape::Percent,
+        ),
+        optional(
+            "of",
+            "With `percent`: the claim that is divided. Default: the identity.",
+            Shape::Word(CLAIMS),
+        ),
+        optional(
+            "salt",
+            "With `percent`: cohorts with one salt hold the same clients first. Default: the cohort's name.",
+            Shape::Text,
+        ),
+    ],
+    later: &[
+        "apps",
+        "users",
+        "tenants",
+        "devices",
+        "tail",
+        "tags",
+        "lanes",
+        "platforms",
+        "channels",
+        "headers",
+        "cookies",
+        "snis",
+        "all",
+        "any",
+        "not",
+        "file",
+    ],
+};
+
+pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "percent"];
+
+pub(super) static ROUTE: Object = Object {
+    name: "a route",
+    doc: "Sends clients to a subset of a service, or divides them by weight.",
+    keys: &[
+        optional(
+            "name",
+            "Counters follow it. Default: made from service, condition and target.",
+            Shape::Name,
+        ),
+        optional("service", "Default: every service.", Shape::Name),
+        optional("when", "Which clients. Default: everybody.", Shape::Condition),
+        required(
+            "to",
+            "A selector, or a list of selectors with `weight`.",
+            Shape::Either(
+                &Shape::One(&ARM),
+                &Shape::List(&Shape::One(&ARM), 1, Some(limits::ARMS_PER_ROUTE)),
+            ),
+        ),
+    ],
+    later: &["lane", "services", "failover", "shadow", "until"],
+};
+
+pub(super) static CONDITION: Object = Object {
+    name: "a condition",
+    doc: "Exactly one of `all`, `any`, `not`; nested at most 8 deep.",
+    keys: &[
+        optional("all", "Every one of these.", Shape::List(&Shape::Condition, 1, None)),
+        optional("any", "At least one of these.", Shape::List(&Shape::Condition, 1, None)),
+        optional("not", "Everybody else.", Shape::Condition),
+    ],
+    later: CLAIMS_LATER,
+};
+
+#[cfg(test)]
+pub(super) static OBJECTS: [&Object; 8] =
+    [&DOCUMENT, &SERVICE, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE, &CONDITION];
+
+impl Object {
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|k| k.name)
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}

@@ -1,0 +1,132 @@
+//! Policy -> its canonical document. Must write what `load` reads back as the same policy.
+
+use std::fmt::Write as _;
+
+use super::{limits, route::default_name, value::percent_text};
+use crate::model::{Arm, Cohort, CohortBody, Condition, Instance, Policy, Route, Selector, Service};
+
+/// Lists longer than this get one line per entry.
+const INLINE: usize = 8;
+
+/// The policy as one YAML document: fixed order of keys, everything quoted that could be read as something else.
+pub fn to_yaml(policy: &Policy) -> String {
+    let mut out = String::new();
+    section(&mut out, "services", &policy.services, service);
+    section(&mut out, "cohorts", &policy.cohorts, cohort);
+    section(&mut out, "routes", &policy.routes, route);
+    out
+}
+
+fn section<T>(out: &mut String, name: &str, items: &[T], write: impl Fn(&mut String, &T)) {
+    if !items.is_empty() {
+        out.push_str(name);
+        out.push_str(":\n");
+        items.iter().for_each(|item| write(out, item));
+    }
+}
+
+/// JSON's quoting is YAML's double quoting for every text that `load` lets in (no control characters).
+fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A name, quoted only where another reader could take it for a number or a word of YAML.
+fn name(text: &str) -> String {
+    let word = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"].contains(&text);
+    let plain = text.starts_with(|c: char| c.is_ascii_lowercase()) && !word;
+    if plain { text.to_owned() } else { quote(text) }
+}
+
+fn service(out: &mut String, s: &Service) {
+    let listen: Vec<_> = s.listen.iter().map(|l| quote(&l.to_string())).collect();
+    let identify: Vec<_> = s.identify.iter().map(|c| c.name()).collect();
+    let _ = writeln!(out, "  {}:", name(&s.name));
+    let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
+    let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
+    out.push_str("    on-missing-identity: stable\n    nat: dnat\n    instances:\n");
+    for i in &s.instances {
+        let _ = writeln!(out, "      - {{ {} }}", instance(i));
+    }
+    let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
+}
+
+fn instance(i: &Instance) -> String {
+    let address = i.address.to_string();
+    let mut out = format!("address: {}", quote(&address));
+    if i.id != address {
+        let _ = write!(out, ", id: {}", quote(&i.id));
+    }
+    for (key, value) in &i.meta {
+        let _ = write!(out, ", {}: {}", key.name(), quote(value));
+    }
+    if i.weight != limits::INSTANCE_WEIGHT_DEFAULT {
+        let _ = write!(out, ", weight: {}", i.weight);
+    }
+    out
+}
+
+fn selector(s: &Selector) -> String {
+    let pairs: Vec<_> = s.0.iter().map(|(k, v)| format!("{}: {}", k.name(), quote(v))).collect();
+    pairs.join(", ")
+}
+
+fn cohort(out: &mut String, c: &Cohort) {
+    let _ = write!(out, "  {}: ", name(&c.name));
+    match &c.body {
+        CohortBody::List { of, ids } => {
+            let key = of.name();
+            if ids.len() <= INLINE {
+                let ids: Vec<_> = ids.iter().map(|id| quote(id)).collect();
+                let _ = writeln!(out, "{{ {key}s: [{}] }}", ids.join(", "));
+            } else {
+                let _ = writeln!(out, "\n    {key}s:");
+                for id in ids {
+                    let _ = writeln!(out, "      - {}", quote(id));
+                }
+            }
+        }
+        CohortBody::Percent { of, basis_points, salt } => {
+            let _ = write!(out, "{{ percent: {}", percent_text(u32::from(*basis_points)));
+            if let Some(of) = of {
+                let _ = write!(out, ", of: {}", of.name());
+            }
+            let _ = writeln!(out, ", salt: {} }}", quote(salt));
+        }
+    }
+}
+
+fn route(out: &mut String, r: &Route) {
+    out.push_str("  - { ");
+    let made = default_name(r.service.as_deref(), r.when.as_ref(), r.to.iter().map(|a| &a.subset));
+    if r.name != made {
+        let _ = write!(out, "name: {}, ", name(&r.name));
+    }
+    if let Some(service) = &r.service {
+        let _ = write!(out, "service: {}, ", name(service));
+    }
+    if let Some(when) = &r.when {
+        let _ = write!(out, "when: {}, ", condition(when));
+    }
+    match r.to.as_slice() {
+        [one] => {
+            let _ = writeln!(out, "to: {{ {} }} }}", selector(&one.subset));
+        }
+        many => {
+            let arm = |a: &Arm| {
+                format!("{{ {}, weight: {} }}", selector(&a.subset), percent_text(u32::from(a.basis_points)))
+            };
+            let arms: Vec<_> = many.iter().map(arm).collect();
+            let _ = writeln!(out, "to: [{}] }}", arms.join(", "));
+        }
+    }
+}
+
+fn condition(c: &Condition) -> String {
+    let many = |items: &[Condition]| items.iter().map(condition).collect::<Vec<_>>().join(", ");
+    match c {
+        Condition::Cohort(cohort) => name(cohort),
+        Condition::All(items) => format!("{{ all: [{}] }}", many(items)),
+        Condition::Any(items) => format!("{{ any: [{}] }}", many(items)),
+        Condition::Not(item) => format!("{{ not: {} }}", condition(item)),
+    }
+}

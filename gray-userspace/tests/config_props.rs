@@ -1,0 +1,279 @@
+//! D4, property tests: no text makes `load` panic; what `to_yaml` writes is read back as the same policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gray_userspace::{
+    config::{Source, default_route_name, diff, load, to_yaml},
+    model::*,
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+
+/// Names that plain YAML could take for something else are among them.
+fn names() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9][a-z0-9._-]{0,12}",
+        select(vec!["null", "true", "no", "1.0", "0x10", "y", "1e3", "a.b-c_d", "7"]).prop_map(str::to_owned),
+    ]
+}
+
+fn texts() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[A-Za-z0-9._:/+@\"'#&*!|>%{}\\[\\]\\\\-]{1,20}",
+        select(vec!["1.0", "2.10", "null", "~", "true", "#x", "- a", "é", "版本", "\u{2028}x", "\u{85}"])
+            .prop_map(str::to_owned),
+    ]
+    .prop_filter("spaces and controls are refused", |t| {
+        !t.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
+}
+
+fn metas() -> impl Strategy<Value = BTreeMap<MetaKey, String>> {
+    let key = select(vec![MetaKey::Region, MetaKey::Zone, MetaKey::Env, MetaKey::Group]);
+    proptest::collection::btree_map(key, texts(), 0..3)
+}
+
+type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool);
+
+fn services() -> impl Strategy<Value = Vec<Service>> {
+    let claims = Just(ClaimKind::ALL.to_vec())
+        .prop_shuffle()
+        .prop_flat_map(|all| (1..=4usize).prop_map(move |n| all[..n].to_vec()));
+    let instance = (metas(), proptest::option::of(texts()), 1..=1000u16);
+    let raw = (vec(instance, 1..4), claims, any::<bool>(), any::<bool>());
+    proptest::collection::btree_map(names(), raw, 0..4).prop_map(|all| {
+        all.into_iter()
+            .enumerate()
+            .map(|(n, (name, raw))| service(u8::try_from(n).unwrap(), name, raw))
+            .collect()
+    })
+}
+
+fn service(n: u8, name: String, (raw, identify, v6, udp): Raw) -> Service {
+    let at = |host: u8, port: u16| {
+        let text =
+            if v6 { format!("[fd00:18::{n}:{host}]:{port}") } else { format!("198.18.{n}.{host}:{port}") };
+        text.parse().unwrap()
+    };
+    let mut ids = BTreeSet::new();
+    let instances: Vec<_> = (1u8..)
+        .zip(raw)
+        .map(|(i, (mut meta, id, weight))| {
+            let _ = meta.insert(MetaKey::Version, format!("{}.0", i.min(2)));
+            let address: std::net::SocketAddr = at(i, 8080);
+            let id = id.filter(|id| ids.insert(id.clone())).unwrap_or_else(|| address.to_string());
+            Instance { id, address, meta, weight }
+        })
+        .collect();
+    let proto = if udp { Proto::Udp } else { Proto::Tcp };
+    Service {
+        name,
+        listen: vec![
+            Listener { addr: at(100, 80), proto },
+            Listener { addr: at(1, 8080), proto: Proto::Tcp },
+        ],
+        identify,
+        on_missing: OnMissing::Stable,
+        nat: Nat::Dnat,
+        stable: Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())])),
+        instances,
+    }
+}
+
+fn bodies() -> impl Strategy<Value = CohortBody> {
+    let list = |of: ClaimKind, id: BoxedStrategy<String>| {
+        proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
+    };
+    let workload = texts().prop_filter("workload", |t| t.len() <= 64).boxed();
+    prop_oneof![
+        list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
+        list(
+            ClaimKind::Source,
+            any::<u64>()
+                .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)))
+                .boxed()
+        ),
+        list(ClaimKind::Mark, any::<u32>().prop_map(|n| n.to_string()).boxed()),
+        list(ClaimKind::Dscp, (0..64u8).prop_map(|n| n.to_string()).boxed()),
+        list(ClaimKind::Workload, workload),
+        (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
+            .prop_map(|(of, basis_points, salt)| CohortBody::Percent { of, basis_points, salt }),
+    ]
+}
+
+fn conditions(cohorts: Vec<String>) -> impl Strategy<Value = Condition> {
+    select(cohorts).prop_map(Condition::Cohort).prop_recursive(4, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 1..4).prop_map(Condition::All),
+            vec(inner.clone(), 1..4).prop_map(Condition::Any),
+            inner.prop_map(|c| Condition::Not(Box::new(c))),
+        ]
+    })
+}
+
+fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>> {
+    if services.is_empty() {
+        return Just(Vec::new()).boxed();
+    }
+    let service = select(services.iter().map(|s| Some(s.name.clone())).chain([None]).collect::<Vec<_>>());
+    let names: Vec<_> = cohorts.iter().map(|c| c.name.clone()).collect();
+    let when = match names.is_empty() {
+        true => Just(None).boxed(),
+        false => proptest::option::of(conditions(names)).boxed(),
+    };
+    let route = (proptest::option::of(self::names()), service, when, proptest::option::of(0..=10_000u16));
+    let two = services.iter().all(|s| s.instances.len() > 1);
+    vec(route, 0..6)
+        .prop_map(move |raw| {
+            let mut taken = BTreeSet::new();
+            let version = |v: &str| Selector(BTreeMap::from([(MetaKey::Version, v.to_owned())]));
+            let route = |(name, service, when, weight): (
+                Option<String>,
+                Option<String>,
+                Option<Condition>,
+                Option<u16>,
+            )| {
+                let to = match weight.filter(|_| two) {
+                    None => vec![Arm { subset: version("1.0"), basis_points: 10_000 }],
+                    Some(w) => vec![
+                        Arm { subset: version("1.0"), basis_points: 10_000 - w },
+                        Arm { subset: version("2.0"), basis_points: w },
+                    ],
+                };
+                let made =
+                    default_route_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset));
+                let name = name.filter(|_| true).unwrap_or(made);
+                (name.len() <= 253 && taken.insert(name.clone())).then_some(Route { name, service, when, to })
+            };
+            raw.into_iter().filter_map(route).collect()
+        })
+        .boxed()
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let cohorts = proptest::collection::btree_map(names(), bodies(), 0..5)
+        .prop_map(|all| all.into_iter().map(|(name, body)| Cohort { name, body }).collect::<Vec<_>>());
+    (services(), cohorts).prop_flat_map(|(services, cohorts)| {
+        routes(&services, &cohorts).prop_map(move |routes| Policy {
+            services: services.clone(),
+            cohorts: cohorts.clone(),
+            routes,
+        })
+    })
+}
+
+const VALID: &str = include_str!("../../examples/weights.yaml");
+
+/// Pieces that documents break with.
+fn pieces() -> impl Strategy<Value = String> {
+    let known = vec![
+        "services:",
+        "cohorts:",
+        "routes:",
+        "shop:",
+        "instances:",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "&a ",
+        "*a",
+        "!t ",
+        "\"",
+        "'",
+        "#",
+        "\n",
+        "  ",
+        "\t",
+        "---\n",
+        "...\n",
+        "? ",
+        "| ",
+        "> ",
+        "%YAML 1.2\n",
+        "<<: *a",
+        "percent: 101",
+        "weight: -1",
+        "null",
+        "\u{0}",
+        "\u{feff}",
+        "é",
+        "版",
+        "\r\n",
+        "[fd00::1]:0",
+        "not: ",
+        "all: []",
+        "@",
+        "`",
+        "\\x",
+    ];
+    prop_oneof![4 => select(known).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+fn mutate(text: &str, edits: &[(usize, usize, String)]) -> String {
+    let mut text = text.to_owned();
+    for (at, cut, piece) in edits {
+        let at = text.floor_char_boundary(at % (text.len() + 1));
+        let end = text.floor_char_boundary((at + cut).min(text.len()));
+        text.replace_range(at..end, piece);
+    }
+    text
+}
+
+/// Loads; what is accepted must round trip, what is refused must print.
+fn survives(text: &str) {
+    match load(&[Source::new("p", text)]) {
+        Ok(loaded) => {
+            let yaml = to_yaml(&loaded.policy);
+            let again = load(&[Source::new("again", &*yaml)]).unwrap_or_else(|p| panic!("{p}\n{yaml}"));
+            assert_eq!(again.policy, loaded.policy, "{yaml}");
+        }
+        Err(problems) => {
+            assert!(!problems.errors.is_empty());
+            assert!(
+                problems.errors.iter().all(|p| p.line >= 1 && p.column >= 1 && !p.message.is_empty()),
+                "{problems:?}"
+            );
+            assert!(!problems.render(true).is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn load_never_panics_on_any_text(text in any::<String>()) {
+        survives(&text);
+    }
+
+    #[test]
+    fn load_never_panics_on_pieces(pieces in vec(pieces(), 0..40)) {
+        survives(&pieces.concat());
+    }
+
+    #[test]
+    fn load_never_panics_on_mutated_documents(edits in vec((any::<usize>(), 0..12usize, pieces()), 1..6)) {
+        survives(&mutate(VALID, &edits));
+    }
+
+    #[test]
+    fn to_yaml_is_read_back_as_the_same_policy(policy in policies()) {
+        let yaml = to_yaml(&policy);
+        let loaded = load(&[Source::new("p", &*yaml)]).unwrap_or_else(|p| panic!("{p}\n{yaml}"));
+        prop_assert_eq!(&loaded.policy, &policy, "{}", yaml);
+        prop_assert_eq!(diff(&policy, &loaded.policy), vec![]);
+    }
+
+    #[test]
+    fn diff_is_empty_only_for_equal_policies(a in policies(), b in policies()) {
+        let sorted = |p: &Policy| {
+            let mut p = p.clone();
+            p.services.sort_by(|x, y| x.name.cmp(&y.name));
+            p.cohorts.sort_by(|x, y| x.name.cmp(&y.name));
+            p
+        };
+        prop_assert_eq!(diff(&a, &b).is_empty(), sorted(&a) == sorted(&b));
+    }
+}

@@ -1,0 +1,229 @@
+//! What right documents mean: defaults, texts as written, warnings, size.
+
+use std::collections::BTreeMap;
+
+use gray_userspace::{
+    config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
+    model::{ClaimKind, CohortBody, Condition, MetaKey, Nat, OnMissing, Proto},
+};
+
+fn read(text: &str) -> Result<Loaded, Problems> {
+    load(&[Source::new("p.yaml", text)])
+}
+
+fn ok(text: &str) -> Loaded {
+    read(text).unwrap_or_else(|p| panic!("{p}"))
+}
+
+const SHOP: &str = r#"services:
+  shop:
+    listen: ["198.18.1.100:80"]
+    instances:
+      - { address: "198.18.2.2:8080", version: 1.0 }
+      - { address: "198.18.2.3:8080", version: 2.10, id: b, weight: 7 }
+    stable: { version: 1.0 }
+"#;
+
+#[test]
+fn c1_service_defaults_and_texts_as_written() {
+    let policy = ok(SHOP).policy;
+    let shop = policy.service("shop").unwrap();
+    assert_eq!(shop.listen[0].to_string(), "198.18.1.100:80");
+    assert_eq!(shop.listen[0].proto, Proto::Tcp);
+    assert_eq!(shop.identify, [ClaimKind::Source, ClaimKind::Workload]);
+    assert_eq!((shop.on_missing, shop.nat), (OnMissing::Stable, Nat::Dnat));
+    let versions: Vec<_> = shop.instances.iter().map(|i| i.meta[&MetaKey::Version].as_str()).collect();
+    assert_eq!(versions, ["1.0", "2.10"], "an unquoted number is text, as written");
+    assert_eq!(shop.instances[0].id, "198.18.2.2:8080");
+    assert_eq!((shop.instances[0].weight, shop.instances[1].weight), (100, 7));
+    assert_eq!(shop.stable.0, BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+}
+
+#[test]
+fn json_is_fine_too() {
+    let json = r#"{"services":{"shop":{"listen":["198.18.1.100:80"],"instances":[{"address":"198.18.2.2:8080","version":1.0}],"stable":{"version":"1.0"}}}}"#;
+    assert_eq!(ok(json).policy.services.len(), 1);
+}
+
+#[test]
+fn a5_a11_b1_cohorts_are_canonical() {
+    let text = r#"cohorts:
+  s: { sources: ["198.18.7.9/24", 198.18.1.3, "FD00:18:0::1", "198.18.1.3/32"] }
+  m: { marks: [0x10, 7, "16"] }
+  d: { dscps: [46] }
+  w: { workloads: [shop.service] }
+  none: { sources: [] }
+  null: { sources: }
+"#;
+    let loaded = ok(text);
+    let ids = |name: &str| match &loaded.policy.cohort(name).unwrap().body {
+        CohortBody::List { ids, .. } => ids.iter().map(String::as_str).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ids("s"), ["198.18.1.3", "198.18.7.0/24", "fd00:18::1"]);
+    assert_eq!(ids("m"), ["16", "7"]);
+    assert_eq!((ids("d"), ids("w")), (vec!["46"], vec!["shop.service"]));
+    assert!(ids("none").is_empty() && ids("null").is_empty());
+    let warning = &loaded.warnings[0];
+    assert_eq!((warning.message.as_str(), warning.line), ("no service is given", 1));
+    assert!(loaded.warnings.iter().any(|w| w.message == "`198.18.7.9/24` has host bits"));
+}
+
+#[test]
+fn b2_percentages_are_exact() {
+    for (text, want) in [
+        ("0", 0),
+        ("0.01", 1),
+        ("0.1", 10),
+        ("1", 100),
+        ("50.0", 5_000),
+        ("99.99", 9_999),
+        ("100", 10_000),
+        ("100.00", 10_000),
+    ] {
+        let policy = ok(&format!("cohorts: {{ a: {{ percent: {text} }} }}")).policy;
+        let CohortBody::Percent { of, basis_points, salt } = &policy.cohorts[0].body else { panic!() };
+        assert_eq!((*of, *basis_points, salt.as_str()), (None, want, "a"), "{text}");
+    }
+    let policy = ok("cohorts: { a: { percent: 5, of: workload, salt: shop-2.0 } }").policy;
+    let CohortBody::Percent { of, salt, .. } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!((*of, salt.as_str()), (Some(ClaimKind::Workload), "shop-2.0"));
+}
+
+#[test]
+fn routes_have_stable_names_and_exact_weights() {
+    let text = format!(
+        "{SHOP}cohorts: {{ early: {{ sources: [] }}, jobs: {{ marks: [1] }} }}\nroutes:
+  - {{ service: shop, when: {{ all: [early, {{ not: jobs }}] }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, to: [{{ version: 1.0, weight: 99.99 }}, {{ version: 2.10, weight: 0.01 }}] }}
+  - {{ name: mine, when: early, to: {{ id: b }} }}
+"
+    );
+    let loaded = ok(&text);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let routes = &loaded.policy.routes;
+    let names: Vec<_> = routes.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["shop/all(early,not(jobs))/version=2.10", "shop/*/version=1.0+version=2.10", "mine"]);
+    let weights: Vec<_> = routes[1].to.iter().map(|a| a.basis_points).collect();
+    assert_eq!(weights, [9_999, 1]);
+    assert_eq!((routes[0].to[0].basis_points, &routes[2].service), (10_000, &None));
+    let not = Condition::Not(Box::new(Condition::Cohort("jobs".into())));
+    assert_eq!(routes[0].when, Some(Condition::All(vec![Condition::Cohort("early".into()), not])));
+    let made = default_route_name(None, Some(&Condition::Cohort("early".into())), [&routes[2].to[0].subset]);
+    assert_eq!(made, "*/early/id=b");
+}
+
+#[test]
+fn stable_may_be_its_own_listener() {
+    let text = SHOP.replace("198.18.1.100:80", "198.18.2.2:8080");
+    assert!(ok(&text).warnings.is_empty());
+}
+
+#[test]
+fn d2_several_files_are_one_policy() {
+    let cart = SHOP.replace("shop", "cart").replace("198.18.1.100", "198.18.1.101");
+    let routes =
+        "cohorts: { early: { marks: [1] } }\n---\nroutes: [{ when: early, to: { version: 2.10 } }]\n";
+    let sources = [
+        Source::new("a", SHOP),
+        Source::new("b", cart),
+        Source::new("c", routes),
+        Source::new("d", "# nothing\n"),
+    ];
+    let loaded = load(&sources).unwrap();
+    let names: Vec<_> = loaded.policy.services.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!((names, loaded.policy.routes.len()), (vec!["shop", "cart"], 1));
+}
+
+#[test]
+fn aliases_are_followed_and_checked_like_written_values() {
+    let text = SHOP
+        .replace("instances:", "instances: &servers")
+        .replace("[\"198.18.1.100:80\"]", "&l [\"198.18.1.100:80\"]")
+        + "  cart: { listen: [\"198.18.1.101:80\"], instances: *servers, stable: { version: 1.0 } }\n";
+    let policy = ok(&text).policy;
+    assert_eq!(policy.service("cart").unwrap().instances, policy.service("shop").unwrap().instances);
+    let twice = read(&text.replace("listen: [\"198.18.1.101:80\"]", "listen: *l")).unwrap_err();
+    assert_eq!(twice.errors[0].message, "`198.18.1.100:80` is listened on twice");
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    ok(text).warnings.into_iter().map(|w| w.message).collect()
+}
+
+#[test]
+fn warnings_of_what_is_odd() {
+    assert_eq!(warnings("# nothing"), ["no service is given"]);
+    assert_eq!(
+        warnings(&format!("{SHOP}cohorts: {{ early: {{ marks: [1] }} }}")),
+        ["no route uses the cohort `early`"]
+    );
+    let shadow = format!(
+        "{SHOP}cohorts: {{ a: {{ marks: [1] }}, b: {{ marks: [2] }} }}\nroutes:
+  - {{ service: shop, when: {{ any: [a, b] }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ any: [b, {{ not: {{ not: a }} }}] }}, to: {{ version: 1.0 }} }}\n"
+    );
+    assert_eq!(warnings(&shadow), ["this route never applies"]);
+    let partly = format!(
+        "{SHOP}  cart:\n    listen: [\"198.18.1.101:80\"]\n    instances: [{{ address: \"198.18.2.9:80\", version: 1.0 }}]
+    stable: {{ version: 1.0 }}\nroutes: [{{ to: {{ version: 2.10 }} }}]\n"
+    );
+    assert_eq!(warnings(&partly), ["no instance matches `version=2.10` in `cart`"]);
+    let v6 = SHOP
+        .replace("[\"198.18.1.100:80\"]", "[\"198.18.1.100:80\", \"[fd00:18::9]:80\"]")
+        .replace("    stable:", "      - { address: \"[fd00:18::2]:8080\", version: 1.0 }\n    stable:")
+        + "routes: [{ service: shop, to: { version: 2.10 } }]\n";
+    assert_eq!(warnings(&v6), ["no instance of `shop` that matches `version=2.10` has an IPv6 address"]);
+}
+
+/// CPU time of this thread: the clock on the wall says nothing on a busy machine.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+/// A million addresses: seconds, not minutes, even in a debug build (release: well below 2 s).
+#[test]
+fn a5_a_million_sources_load() {
+    let mut text = format!("{SHOP}cohorts:\n  big:\n    sources:\n");
+    for i in 0..1_000_000_u32 {
+        let [_, b, c, d] = i.to_be_bytes();
+        text += &format!("      - 10.{b}.{c}.{d}\n");
+    }
+    text += "routes: [{ service: shop, when: big, to: { version: 2.10 } }]\n";
+    let start = cpu_seconds();
+    let policy = ok(&text).policy;
+    let took = cpu_seconds() - start;
+    let CohortBody::List { ids, .. } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!(ids.len(), 1_000_000);
+    assert!(took < 20.0, "{took} s");
+    assert_eq!(to_yaml(&policy).lines().filter(|l| l.starts_with("      - \"10.")).count(), 1_000_000);
+}
+
+#[test]
+fn more_than_64_mib_is_refused_unread() {
+    let found = read(&" ".repeat((64 << 20) + 1)).unwrap_err();
+    assert_eq!(found.errors[0].message, "the documents are larger than 64 MiB");
+}
+
+#[test]
+fn hostile_sizes_end_quickly() {
+    for text in [
+        "[".repeat(1 << 20),
+        "- ".repeat(1 << 20),
+        "{a: ".repeat(1 << 20),
+        "? ".repeat(1 << 20),
+        "&a ".repeat(1 << 18),
+        "- \n".repeat(4_500_000),
+        "\"".repeat(1 << 20),
+        "a: ".repeat(1 << 20),
+        "a:\n".repeat(1 << 18),
+        "!".repeat(1 << 20),
+    ] {
+        let start = cpu_seconds();
+        let found = read(&text);
+        assert!(found.is_err(), "{}", &text[..8]);
+        let took = cpu_seconds() - start;
+        assert!(took < 30.0, "{:?}: {took} s", &text[..8]);
+    }
+}
