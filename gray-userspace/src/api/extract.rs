@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn broken_json_and_wrong_json_differ() {
-        assert_eq!(json::<u8>(b"[").unwrap_err().kind, ErrorKind::BadRequest);
+        assert_eq!(json::<Vec<u8>>(b"[").unwrap_err().kind, ErrorKind::BadRequest);
         assert_eq!(json::<u8>(b"\"x\"").unwrap_err().kind, ErrorKind::Invalid);
     }
 }

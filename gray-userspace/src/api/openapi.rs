@@ -66,3 +66,8 @@ fn described() -> Value {
     }
     doc
 }
+
+/// Method, path and least role of every operation that is served.
+pub fn operations() -> Vec<(&'static str, &'static str, super::Role)> {
+    routes::verbs().into_iter().map(|v| (v.method, v.path, v.role)).collect()
+}

@@ -174,7 +174,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     Ok(out)
 }
 
-fn weigh(subsets: &mut Subsets<'_>, arms: &[model::Arm], owner: &Ownership) -> Result<u32, CompileError> {
+fn weigh<'a>(subsets: &mut Subsets<'a>, arms: &'a [model::Arm], owner: &Ownership) -> Result<u32, CompileError> {
     let mut table = Weighted { arms: [0; limits::ARMS], owner: [0; limits::BUCKETS as usize] };
     let mut names = Vec::new();
     for (slot, arm) in table.arms.iter_mut().zip(arms) {

@@ -123,7 +123,7 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelEr
     let _ = qdisc_add_clsact(iface);
     let handle = TcHandle::from(HANDLE);
     let program = loaded.classifier(d.program())?;
-    let existing = SchedClassifierLink::attached(iface, d.clsact(), PRIORITY, handle);
+    let existing = SchedClassifierLink::attached(iface, d.clsact(), PRIORITY, handle, None);
     let id = match existing.map(|l| program.attach_to_link(l)) {
         Ok(Ok(id)) => id,
         _ => program

@@ -11,6 +11,9 @@ use std::{
 
 use gray_common::wire::Wire;
 
+/// The kernel's own "not supported", which libc does not name.
+const ENOTSUPP: i32 = 524;
+
 /// `enum bpf_cmd`.
 mod cmd {
     pub const LOOKUP: i64 = 1;
@@ -206,7 +209,7 @@ impl<K: Wire, V: Wire> Map<K, V> {
             match call(cmd::UPDATE_BATCH, &mut a) {
                 Ok(_) => {}
                 // Tries have no batches before Linux 5.18's generic ones: one by one then.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUPP)) => {
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | ENOTSUPP)) => {
                     for (k, v) in k.iter().zip(v) {
                         self.update(k, v)?;
                     }

@@ -12,6 +12,8 @@ pub enum CohortOp {
     Remove,
     /// The ids become the whole list.
     Replace,
+    /// Forgets all live edits: the document's own list counts again. `ids` is empty.
+    Reset,
 }
 
 /// One live edit of a list cohort. All of it is applied with one epoch, or none.

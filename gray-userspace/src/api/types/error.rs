@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One thing that is wrong in a policy document.
+/// One thing that is wrong in a policy document, or worth a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// The source's name as the request gave it.
+    /// The source's name as the request gave it; none: it is about no place in a document.
     pub file: Option<String>,
     /// From 1.
     pub line: Option<u32>,
@@ -16,8 +16,44 @@ pub struct Problem {
     pub message: String,
     /// One line: what was expected, the nearest name.
     pub help: Option<String>,
-    /// The offending text with its place marked, ready to print, without colour.
+    /// The offending line.
     pub snippet: Option<String>,
+    /// All of it as a person reads it, several lines, without colour; none: made from the other fields.
+    pub rendered: Option<String>,
+}
+
+impl Problem {
+    /// A problem that has no place in a document.
+    pub fn note(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    /// The block of text that a terminal shows, ending with a line break.
+    pub fn render(&self, severity: &str) -> String {
+        if let Some(text) = &self.rendered {
+            return format!("{}\n", text.trim_end());
+        }
+        let mut out = format!("{severity}: {}\n", self.message);
+        if let Some(file) = &self.file {
+            let number = |n: Option<u32>| n.map(|n| format!(":{n}")).unwrap_or_default();
+            out.push_str(&format!("  at {file}{}{}\n", number(self.line), number(self.column)));
+        }
+        for (what, text) in [("text", &self.snippet), ("help", &self.help)] {
+            if let Some(text) = text {
+                out.push_str(&format!("  {what}: {text}\n"));
+            }
+        }
+        out
+    }
+}
+
+/// The answer to `gray validate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckReply {
+    pub valid: bool,
+    /// Empty when valid.
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
 }
 
 /// The body of every reply that is not 2xx.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Problem;
+
 /// One document of a policy. Several are merged into one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,8 +70,8 @@ pub struct ApplyReply {
     pub epoch: Option<u64>,
     pub changes: Vec<Change>,
     pub writes: WriteSummary,
-    /// One line each; the policy is good, but its author may want to know.
-    pub warnings: Vec<String>,
+    /// The policy is good, but its author may want to know.
+    pub warnings: Vec<Problem>,
     /// The policy in force says the same already: no revision was made.
     pub unchanged: bool,
 }
@@ -84,9 +86,9 @@ pub struct HistoryEntry {
     pub who: String,
     /// The message given with the change.
     pub why: Option<String>,
-    /// `apply`, `cohort`, `rollback`, ...
+    /// What made it: `apply`, `cohort`, `rollback`, `instance`, ...
     pub kind: String,
-    /// `active`, `superseded`, `failed`, ...
+    /// `pending`, `active`, `superseded`, `failed`, `interrupted`.
     pub state: String,
     /// One line.
     pub summary: String,

@@ -1,0 +1,228 @@
+//! Options of `gray agent`: flags over a YAML file over defaults, checked before anything starts. Runs nothing.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::{Failure, agent_file::AgentFile};
+use crate::api::DEFAULT_SOCKET;
+
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/gray";
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/gray";
+/// Entries per address family.
+pub const DEFAULT_FLOWS: u32 = 262_144;
+const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+
+/// Everything the agent needs to know to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentOptions {
+    /// The file that some of this came from.
+    pub config: Option<PathBuf>,
+    pub state_dir: PathBuf,
+    /// Directory on a bpf file system that this agent's pins live in.
+    pub bpffs: PathBuf,
+    pub socket: PathBuf,
+    /// No interface twice.
+    pub attach: Vec<Attach>,
+    /// Of the connect path; none: the root of the cgroup2 mount.
+    pub cgroup: Option<PathBuf>,
+    /// Loopback only.
+    pub metrics: Option<SocketAddr>,
+    pub log_format: LogFormat,
+    /// Size of each flow table.
+    pub flows: u32,
+    /// The connect path stays off.
+    pub no_connect: bool,
+}
+
+/// `IFACE=ROLE`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Attach {
+    pub iface: String,
+    pub role: AttachRole,
+}
+
+/// What comes in by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttachRole {
+    /// Clients: packets to service addresses are steered.
+    Edge,
+    /// Instances: their replies are translated back.
+    Backend,
+    /// Both.
+    Host,
+}
+
+/// `auto`: human on a terminal, JSON otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Auto,
+    Human,
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Roles: edge (clients are there), backend (instances are there), host (both).
+
+Examples:
+  gray agent --attach eth0=edge --attach eth1=backend
+  gray agent --config /etc/gray/agent.yaml
+  gray agent --bpffs /sys/fs/bpf/lab --state-dir /tmp/lab --socket /tmp/lab/gray.sock --no-connect --attach veth0=host
+
+The file of --config has the same keys; flags win:
+  state-dir: /var/lib/gray
+  attach: [eth0=edge, eth1=backend]
+  metrics: 127.0.0.1:9464")]
+pub struct AgentArgs {
+    /// YAML file with the same keys as these options
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where policy, history and key are kept [default: /var/lib/gray]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where kernel objects are pinned [default: /sys/fs/bpf/gray]
+    #[arg(long, value_name = "DIR")]
+    bpffs: Option<PathBuf>,
+    /// Steer on an interface; may be given several times
+    #[arg(long, value_name = "IFACE=ROLE")]
+    attach: Vec<Attach>,
+    /// Steer callers of this cgroup [default: all of this node]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_connect")]
+    cgroup: Option<PathBuf>,
+    /// Serve metrics on a loopback port, too
+    #[arg(long, value_name = "ADDR:PORT", value_parser = loopback)]
+    metrics: Option<SocketAddr>,
+    /// How to log [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Entries of each flow table [default: 262144]
+    #[arg(long, value_name = "N")]
+    flows: Option<u32>,
+    /// Do not steer local callers
+    #[arg(long)]
+    no_connect: bool,
+}
+
+impl AgentArgs {
+    /// Reads the file, if one is named, and puts flags over it. `socket` is the global option.
+    pub fn options(self, socket: Option<PathBuf>) -> Result<AgentOptions, Failure> {
+        let file = match &self.config {
+            Some(path) => AgentFile::read(path)?,
+            None => AgentFile::default(),
+        };
+        let no_connect = self.no_connect || (self.cgroup.is_none() && file.no_connect.unwrap_or(false));
+        let options = AgentOptions {
+            config: self.config,
+            state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            bpffs: self.bpffs.or(file.bpffs).unwrap_or_else(|| DEFAULT_BPFFS.into()),
+            socket: socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            attach: if self.attach.is_empty() { file.attach } else { self.attach },
+            cgroup: self.cgroup.or(file.cgroup).filter(|_| !no_connect),
+            metrics: self.metrics.or(file.metrics.map(|Loopback(a)| a)),
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
+            no_connect,
+        };
+        options.check()
+    }
+}
+
+impl AgentOptions {
+    fn check(self) -> Result<Self, Failure> {
+        if !FLOWS.contains(&self.flows) {
+            let what = format!("{} entries are no usable size of a flow table", self.flows);
+            return Err(Failure::usage(what, format!("give --flows {} to {}", FLOWS.start(), FLOWS.end())));
+        }
+        for (i, a) in self.attach.iter().enumerate() {
+            if self.attach.iter().take(i).any(|b| b.iface == a.iface) {
+                let what = format!("interface {} is given twice", a.iface);
+                return Err(Failure::usage(
+                    what,
+                    "one interface has one role; `host` is edge and backend in one",
+                ));
+            }
+        }
+        if self.no_connect && self.attach.is_empty() {
+            return Err(Failure::usage(
+                "nothing to do: no interface to attach to, and the connect path is off",
+                "give --attach IFACE=ROLE, or leave out --no-connect",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+impl FromStr for Attach {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (iface, role) = text.split_once('=').ok_or("not of the form IFACE=ROLE, such as eth0=edge")?;
+        // What the kernel takes as a name (dev_valid_name): 1 to 15 bytes.
+        let fits = (1..=15).contains(&iface.len()) && iface != "." && iface != "..";
+        if !fits || iface.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+            return Err(format!("`{iface}` is no interface name"));
+        }
+        let role =
+            match role {
+                "edge" => AttachRole::Edge,
+                "backend" => AttachRole::Backend,
+                "host" => AttachRole::Host,
+                "lo" => return Err(
+                    "role `lo` is not supported yet; callers of this node are steered by the connect path"
+                        .into(),
+                ),
+                other => return Err(format!("`{other}` is no role; use edge, backend or host")),
+            };
+        Ok(Self { iface: iface.into(), role })
+    }
+}
+
+impl TryFrom<String> for Attach {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|e| format!("attach `{text}`: {e}"))
+    }
+}
+
+impl AttachRole {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Backend => "backend",
+            Self::Host => "host",
+        }
+    }
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.iface, self.role.name())
+    }
+}
+
+/// An address that only this host reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Loopback(pub SocketAddr);
+
+impl TryFrom<String> for Loopback {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        loopback(&text).map(Self).map_err(|e| format!("metrics `{text}`: {e}"))
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|_| "not of the form ADDR:PORT, such as 127.0.0.1:9464")?;
+    match addr.ip().to_canonical().is_loopback() {
+        true => Ok(addr),
+        false => Err("not a loopback address; this port has no authentication".into()),
+    }
+}

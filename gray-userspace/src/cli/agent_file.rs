@@ -1,0 +1,89 @@
+//! The file behind `gray agent --config`: the same keys as the flags, unknown ones refused. Sets no defaults.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{
+    Failure,
+    agent::{Attach, LogFormat, Loopback},
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AgentFile {
+    pub state_dir: Option<PathBuf>,
+    pub bpffs: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub attach: Vec<Attach>,
+    pub cgroup: Option<PathBuf>,
+    pub metrics: Option<Loopback>,
+    pub log_format: Option<LogFormat>,
+    pub flows: Option<u32>,
+    pub no_connect: Option<bool>,
+}
+
+impl AgentFile {
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
+        Self::parse(&text).map_err(|(place, what)| {
+            let what = format!("{}{place}: {what}", path.display());
+            Failure::usage(what, "the keys are those of `gray agent --help`, without the dashes in front")
+        })
+    }
+
+    /// On error: place as `:line:column`, and what is wrong in one line.
+    fn parse(text: &str) -> Result<Self, (String, String)> {
+        let bare = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
+        if bare {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|e| {
+            let e = e.without_snippet();
+            let place = e.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
+            let what = e.to_string();
+            // The library puts the place into its message as well.
+            let what = what.lines().next().unwrap_or_default();
+            (place, what.split(" at line ").next().unwrap_or(what).to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_key() {
+        let file = AgentFile::parse(
+            "state-dir: /a\nbpffs: /b\nsocket: /c\nattach: [eth0=edge, eth1=backend]\ncgroup: /d\n\
+             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\n",
+        )
+        .unwrap();
+        assert_eq!(file.attach.len(), 2);
+        assert_eq!(
+            (file.flows, file.no_connect, file.log_format),
+            (Some(4096), Some(false), Some(LogFormat::Json))
+        );
+        assert_eq!(AgentFile::parse("# nothing\n").unwrap().attach, []);
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        for (text, place, word) in [
+            ("bpffs: /b\nstate_dir: /a\n", ":2:1", "state_dir"),
+            ("attach: [eth0=egde]\n", ":1:", "`egde` is no role"),
+            ("attach: [eth0]\n", ":1:", "IFACE=ROLE"),
+            ("metrics: 0.0.0.0:1\n", ":1:", "loopback"),
+            ("flows: many\n", ":1:8", "u32"),
+            ("- a\n", ":1:", ""),
+        ] {
+            let (at, what) = AgentFile::parse(text).unwrap_err();
+            assert!(at.starts_with(place) && what.contains(word), "{text:?}: {at} {what}");
+            assert!(!what.contains('\n'), "{what}");
+        }
+    }
+}

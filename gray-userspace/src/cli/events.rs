@@ -1,0 +1,99 @@
+//! `gray events`: decisions as lines, the latest or as they happen.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{
+    Failure,
+    args::Format,
+    ctx::Ctx,
+    table::{Paint, Style},
+};
+use crate::api::{
+    client::query,
+    types::{ArmName, Event, EventLine},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Events are sampled and limited in rate; `gray status` has exact counts. With -o json: one object per line.
+
+Examples:
+  gray events
+  gray events --follow --service shop
+  gray events --follow --count 10 -o json")]
+pub struct EventsArgs {
+    /// Go on with events as they happen
+    #[arg(short, long)]
+    follow: bool,
+    /// Stop after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Begin with so many of the latest [default: 20, with --follow 0]
+    #[arg(long, value_name = "N")]
+    recent: Option<u64>,
+    /// Only of this service
+    #[arg(long, short)]
+    service: Option<String>,
+}
+
+pub fn run(args: &EventsArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    let recent = args.recent.unwrap_or_else(|| if args.follow { 0 } else { args.count.unwrap_or(20) });
+    let path = query(&[
+        ("follow", Some(args.follow.to_string())),
+        ("recent", Some(recent.to_string())),
+        ("service", args.service.clone()),
+    ]);
+    let mut lines = ctx.wait(ctx.client.lines(&format!("/v1/events{path}")))?;
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(line) = ctx.wait(lines.next())? else {
+            return if args.follow { Err(ended()) } else { Ok(()) };
+        };
+        left -= u64::from(print(&line, ctx)?);
+        // A person or a pipe waits for each line.
+        ctx.io.out.flush()?;
+    }
+    Ok(())
+}
+
+fn ended() -> Failure {
+    Failure::new(
+        super::failure::UNREACHABLE,
+        "the agent ended the stream",
+        "is it restarting? `gray status` tells",
+    )
+}
+
+/// True: it was an event.
+fn print(line: &str, ctx: &mut Ctx<'_>) -> Result<bool, Failure> {
+    let parsed: EventLine =
+        serde_json::from_str(line).map_err(|e| Failure::from(crate::api::ClientError::Decode(e)))?;
+    let paint = ctx.paint();
+    match (ctx.format, &parsed) {
+        (Format::Json, _) => writeln!(ctx.io.out, "{line}")?,
+        (Format::Yaml, _) => {
+            writeln!(ctx.io.out, "---")?;
+            ctx.show(&parsed, |_, _| String::new())?;
+        }
+        (Format::Table, EventLine::Event(e)) => writeln!(ctx.io.out, "{}", text(e, paint))?,
+        (Format::Table, EventLine::Lost { lost }) => writeln!(ctx.io.out, "... {lost} events skipped")?,
+    }
+    Ok(matches!(parsed, EventLine::Event(_)))
+}
+
+fn text(e: &Event, paint: Paint) -> String {
+    let style = if e.arm == ArmName::Gray { Style::Warn } else { Style::Good };
+    let arm = paint.text(style, &format!("{:<6}", e.arm.name()));
+    let line =
+        format!("{}  {:<7}  {:<3}  {:<12}  {:<21}  ", e.at, e.path.name(), e.proto, e.service, e.client,);
+    let rest = format!(
+        "  {:<20}  {} ({})",
+        e.instance.as_deref().unwrap_or("-"),
+        e.rule.as_deref().unwrap_or("default"),
+        e.reason
+    );
+    let clean = |text: String| text.replace(char::is_control, "?");
+    format!("{}{arm}{}", clean(line), clean(rest))
+}

@@ -1,0 +1,147 @@
+//! `gray get`: parts of the policy in force.
+
+use clap::{Args, ValueEnum};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Failure,
+    ctx::Ctx,
+    history,
+    table::{Cell, Paint, Style, Table},
+    text::percent,
+};
+use crate::api::types::{CohortView, HistoryEntry, InstanceView, RouteView, ServiceView};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gray get services
+  gray get instances shop            # of one service
+  gray get instances shop/shop-2a
+  gray get routes -o yaml
+  gray get history 12")]
+pub struct GetArgs {
+    /// What to show
+    kind: Kind,
+    /// Only the one of this name
+    name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    #[value(alias = "service")]
+    Services,
+    #[value(alias = "instance")]
+    Instances,
+    #[value(alias = "cohort")]
+    Cohorts,
+    #[value(alias = "route")]
+    Routes,
+    History,
+}
+
+pub fn run(args: GetArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    let name = args.name.as_deref();
+    match args.kind {
+        Kind::Services => list("services", name, |s: &ServiceView, n| s.name == n, services, ctx),
+        Kind::Instances => {
+            let is = |i: &InstanceView, n: &str| i.service == n || n == format!("{}/{}", i.service, i.id);
+            list("instances", name, is, instances, ctx)
+        }
+        Kind::Cohorts => list("cohorts", name, |c: &CohortView, n| c.name == n, cohorts, ctx),
+        Kind::Routes => list("routes", name, |r: &RouteView, n| r.name == n, routes, ctx),
+        Kind::History => list(
+            "history",
+            name,
+            |h: &HistoryEntry, n| h.revision.to_string() == n,
+            |h, p| history::table(h, p),
+            ctx,
+        ),
+    }
+}
+
+fn list<T: Serialize + DeserializeOwned>(
+    what: &str,
+    name: Option<&str>,
+    is: impl Fn(&T, &str) -> bool,
+    human: impl FnOnce(&[T], Paint) -> String,
+    ctx: &mut Ctx<'_>,
+) -> Result<(), Failure> {
+    let mut all: Vec<T> = ctx.wait(ctx.client.get(&format!("/v1/{what}")))?;
+    if let Some(name) = name {
+        all.retain(|item| is(item, name));
+        if all.is_empty() {
+            let error = format!("there is no `{name}` among the {what}");
+            return Err(Failure::failed(error, format!("`gray get {what}` lists them")));
+        }
+    }
+    ctx.show(&all, |all, paint| human(all, paint))
+}
+
+fn services(all: &[ServiceView], paint: Paint) -> String {
+    let mut t =
+        Table::new(&["SERVICE", "LISTEN", "STABLE", "INSTANCES", "IDENTIFY", "MISSING", "NAT", "ROUTES"]);
+    for s in all {
+        t.row([
+            s.name.as_str().into(),
+            s.listen.join(" ").into(),
+            s.stable.as_str().into(),
+            s.instances.into(),
+            s.identify.join(",").into(),
+            s.on_missing_identity.as_str().into(),
+            s.nat.as_str().into(),
+            s.routes.join(" ").into(),
+        ]);
+    }
+    t.render(paint, "services")
+}
+
+fn instances(all: &[InstanceView], paint: Paint) -> String {
+    let mut t = Table::new(&["INSTANCE", "ADDRESS", "META", "WEIGHT", "STATE", "STABLE", "FLOWS"]);
+    for i in all {
+        let meta: Vec<_> = i.meta.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let style = if i.state == "active" { Style::Good } else { Style::Warn };
+        t.row([
+            format!("{}/{}", i.service, i.id).into(),
+            i.address.as_str().into(),
+            meta.join(",").into(),
+            i.weight.into(),
+            Cell::styled(style, &*i.state),
+            if i.stable { "yes" } else { "no" }.into(),
+            i.flows.into(),
+        ]);
+    }
+    t.render(paint, "instances")
+}
+
+fn cohorts(all: &[CohortView], paint: Paint) -> String {
+    let mut t = Table::new(&["COHORT", "KIND", "OF", "SIZE", "EDITED"]);
+    for c in all {
+        let size = c.basis_points.map_or_else(|| c.size.into(), |bp| Cell::from(percent(bp)));
+        t.row([
+            c.name.as_str().into(),
+            c.kind.as_str().into(),
+            c.of.as_deref().unwrap_or("identity").into(),
+            size,
+            if c.edited { "yes" } else { "no" }.into(),
+        ]);
+    }
+    t.render(paint, "cohorts")
+}
+
+fn routes(all: &[RouteView], paint: Paint) -> String {
+    let mut t = Table::new(&["ROUTE", "SERVICE", "WHEN", "TO", "PRECEDENCE", "DECISIONS"]);
+    for r in all {
+        let whole = |bp| if bp == 10_000 { String::new() } else { format!(" {}", percent(bp)) };
+        let arms: Vec<_> = r.to.iter().map(|a| format!("{}{}", a.subset, whole(a.basis_points))).collect();
+        t.row([
+            r.name.as_str().into(),
+            r.service.as_deref().unwrap_or("(all)").into(),
+            r.when.as_deref().unwrap_or("(everybody)").into(),
+            arms.join(" | ").into(),
+            r.precedence.as_str().into(),
+            r.decisions.into(),
+        ]);
+    }
+    t.render(paint, "routes")
+}

@@ -1,0 +1,111 @@
+//! The command line: arguments in, exit code out. Each verb is a file; none of them decides about traffic.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 usage, 3 refused, 4 agent not reachable.
+
+pub mod agent;
+mod agent_file;
+mod apply;
+mod args;
+mod cohort;
+mod ctx;
+mod doctor;
+mod events;
+mod explain;
+pub mod failure;
+mod flows;
+mod generate;
+mod get;
+mod history;
+mod instance;
+mod io;
+mod key;
+mod status;
+mod table;
+mod text;
+mod uninstall;
+mod validate;
+mod workload;
+
+use std::{ffi::OsString, process::ExitCode};
+
+pub use agent::{AgentOptions, Attach, AttachRole, LogFormat};
+pub use args::command;
+pub use failure::Failure;
+pub use io::Io;
+pub use uninstall::UninstallOptions;
+
+use crate::api::types::{CheckReply, SourceText};
+use args::{Cli, Verb};
+use clap::{CommandFactory, FromArgMatches};
+use ctx::Ctx;
+
+/// The verbs that work in this process instead of through a running agent: who does their work.
+#[derive(Clone, Copy)]
+pub struct Local {
+    /// Returns when the agent was told to end. An `ApiError`, `ServerError` or `Failure` in the chain keeps its advice.
+    pub agent: fn(AgentOptions) -> anyhow::Result<()>,
+    /// What was (dry run: would be) removed, one line each.
+    pub uninstall: fn(UninstallOptions) -> anyhow::Result<Vec<String>>,
+    pub validate: fn(&[SourceText]) -> CheckReply,
+    /// The JSON Schema of the policy document.
+    pub schema: fn() -> String,
+}
+
+/// The whole program.
+pub fn main(local: &Local) -> ExitCode {
+    let mut io = Io::real();
+    ExitCode::from(run(std::env::args_os(), local, &mut io))
+}
+
+/// One command. `args` begins with the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>, local: &Local, io: &mut Io) -> u8 {
+    let done = parse(args, io).and_then(|cli| cli.map_or(Ok(()), |cli| dispatch(cli, local, io)));
+    let code = match done {
+        Ok(()) => failure::OK,
+        Err(failure) => failure.report(io),
+    };
+    let _ = io.out.flush();
+    code
+}
+
+/// None: help or version was asked for and is printed.
+fn parse(args: impl IntoIterator<Item = OsString>, io: &mut Io) -> Result<Option<Cli>, Failure> {
+    let parsed = Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m));
+    match parsed {
+        Ok(cli) => Ok(Some(cli)),
+        Err(e) if e.use_stderr() => Err(Failure::from_clap(&e)),
+        Err(e) => {
+            let text = e.render();
+            let text = if io.color { text.ansi().to_string() } else { text.to_string() };
+            io.out.write_all(text.as_bytes())?;
+            Ok(None)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
+    let global = cli.global;
+    let mut ctx = Ctx::new(io, &global)?;
+    match cli.verb {
+        Verb::Agent(a) => (local.agent)(a.options(global.socket)?).map_err(Failure::from_anyhow),
+        Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
+        Verb::Validate(a) => validate::run(&a, local.validate, &mut ctx),
+        Verb::Schema => Ok(ctx.io.out.write_all((local.schema)().as_bytes())?),
+        Verb::Apply(a) => apply::run(a, &mut ctx),
+        Verb::Rollback(a) => apply::rollback(a, &mut ctx),
+        Verb::History(a) => history::run(&a, &mut ctx),
+        Verb::Get(a) => get::run(a, &mut ctx),
+        Verb::Cohort(a) => cohort::run(a, &mut ctx),
+        Verb::Explain(a) => explain::run(a, &mut ctx),
+        Verb::Status => status::run(&mut ctx),
+        Verb::Events(a) => events::run(&a, &mut ctx),
+        Verb::Flows(a) => flows::run(&a, &mut ctx),
+        Verb::Workload(a) => workload::run(a, &mut ctx),
+        Verb::Instance(a) => instance::run(a, &mut ctx),
+        Verb::Doctor => doctor::run(&mut ctx),
+        Verb::Key(a) => key::run(a, &mut ctx),
+        Verb::Completions(a) => generate::completions(&a, &mut ctx),
+        Verb::Man(a) => generate::man(&a),
+        Verb::Openapi => generate::openapi(&mut ctx),
+    }
+}

@@ -1,0 +1,111 @@
+//! `gray status`.
+
+use std::fmt::Write;
+
+use super::{
+    Failure,
+    ctx::Ctx,
+    table::{Cell, Paint, Style, Table},
+    text::{count, duration},
+};
+use crate::api::types::Status;
+
+pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    let status: Status = ctx.wait(ctx.client.get("/v1/status"))?;
+    ctx.show(&status, text)
+}
+
+fn text(s: &Status, paint: Paint) -> String {
+    let mut out = String::new();
+    for (name, value) in head(s) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{} {value}", paint.text(Style::Bold, &format!("{name:<8}")));
+    }
+    out + "\n"
+        + &attachments(s).render(paint, "interfaces attached")
+        + "\n"
+        + &services(s).render(paint, "services")
+        + "\n"
+        + &counters(s).render(paint, "decisions yet")
+}
+
+fn head(s: &Status) -> [(&'static str, String); 5] {
+    let p = &s.policy;
+    let parts = [
+        (p.services, "service"),
+        (p.cohorts, "cohort"),
+        (p.routes, "route"),
+        (p.identities, "identity"),
+        (p.prefixes, "prefix"),
+        (p.rules, "rule"),
+    ];
+    let parts: Vec<_> = parts.into_iter().map(|(n, one)| count(n, one)).collect();
+    let revision = s.revision.map_or_else(|| "no revision".into(), |r| format!("revision {r}"));
+    let connect = match &s.connect {
+        None => "off".into(),
+        Some(c) => {
+            let error = c.error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
+            format!("{} at {} ({}){error}", c.state, c.cgroup.display(), c.programs.join(" "))
+        }
+    };
+    [
+        (
+            "agent",
+            format!(
+                "gray {}, abi {}, pid {}, up {}, kernel {}",
+                s.version,
+                s.abi,
+                s.pid,
+                duration(s.uptime_s),
+                s.kernel
+            ),
+        ),
+        ("policy", format!("{revision}, epoch {}: {}", s.epoch, parts.join(", "))),
+        ("connect", connect),
+        ("flows", format!("{} v4, {} v6, room for {} each", s.flows.v4, s.flows.v6, s.flows.capacity)),
+        ("events", format!("{} lost", s.events_lost)),
+    ]
+}
+
+fn attachments(s: &Status) -> Table {
+    let mut t = Table::new(&["IFACE", "INDEX", "ROLE", "HOOK", "STATE", "SINCE", "ERROR"]);
+    for a in &s.attachments {
+        let style = match a.state.as_str() {
+            "attached" => Style::Good,
+            "failed" => Style::Bad,
+            _ => Style::Warn,
+        };
+        t.row([
+            a.iface.as_str().into(),
+            a.ifindex.into(),
+            a.role.as_str().into(),
+            a.hook.as_deref().into(),
+            Cell::styled(style, &*a.state),
+            a.since.as_str().into(),
+            a.error.as_deref().into(),
+        ]);
+    }
+    t
+}
+
+fn services(s: &Status) -> Table {
+    let mut t = Table::new(&["SERVICE", "GRAY", "STABLE", "FAILOVER", "DENIED"]);
+    for c in &s.services {
+        t.row([
+            c.service.as_str().into(),
+            c.gray.into(),
+            c.stable.into(),
+            c.failover.into(),
+            c.denied.into(),
+        ]);
+    }
+    t
+}
+
+fn counters(s: &Status) -> Table {
+    let mut t = Table::new(&["REASON", "COUNT", "MEANING"]);
+    for c in &s.counters {
+        t.row([c.reason.as_str().into(), c.count.into(), c.doc.as_str().into()]);
+    }
+    t
+}

@@ -1,0 +1,99 @@
+//! `gray workload`: names for the callers of this node.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Failure,
+    ctx::Ctx,
+    table::{Cell, Paint, Style, Table},
+};
+use crate::api::{
+    client::path_segment,
+    types::{Done, Workload, WorkloadSet},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gray workload set cart --unit cart.service
+  gray workload set batch --cgroup /system.slice/batch.slice
+  gray workload set me --pid $$
+  gray workload list
+  gray workload remove me")]
+pub struct WorkloadArgs {
+    #[command(subcommand)]
+    verb: WorkloadVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkloadVerb {
+    /// Name the processes of a cgroup
+    #[command(
+        after_help = "Examples:\n  gray workload set cart --unit cart.service\n  gray workload set me --pid $$"
+    )]
+    Set(SetArgs),
+    /// Show the names
+    #[command(after_help = "Examples:\n  gray workload list -o json")]
+    List,
+    /// Forget a name
+    #[command(after_help = "Examples:\n  gray workload remove cart")]
+    Remove { name: String },
+}
+
+#[derive(Debug, Args)]
+struct SetArgs {
+    /// The workload's name, as policies use it
+    name: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// A cgroup2 directory, below the mount or absolute
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// A systemd unit
+    #[arg(long)]
+    unit: Option<String>,
+    /// The cgroup that this process is in
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    match args.verb {
+        WorkloadVerb::List => {
+            let all: Vec<Workload> = ctx.wait(ctx.client.get("/v1/workloads"))?;
+            ctx.show(&all, |all, paint| table(all, paint))
+        }
+        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, pid } }) => {
+            let set = WorkloadSet { name, cgroup, unit, pid };
+            let made: Workload = ctx.wait(ctx.client.post("/v1/workloads", &set))?;
+            ctx.show(&made, |w, _| format!("workload {} is {}\n", w.name, w.cgroup.display()))
+        }
+        WorkloadVerb::Remove { name } => {
+            let done: Done =
+                ctx.wait(ctx.client.delete(&format!("/v1/workloads/{}", path_segment(&name))))?;
+            ctx.show(&done, |d, _| format!("{}\n", d.text))
+        }
+    }
+}
+
+fn table(all: &[Workload], paint: Paint) -> String {
+    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "SINCE"]);
+    for w in all {
+        let style = if w.state == "active" { Style::Good } else { Style::Warn };
+        t.row([
+            w.name.as_str().into(),
+            w.cgroup.display().to_string().into(),
+            w.cgroup_id.into(),
+            Cell::styled(style, &*w.state),
+            w.since.as_str().into(),
+        ]);
+    }
+    t.render(paint, "workloads")
+}

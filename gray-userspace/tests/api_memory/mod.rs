@@ -1,0 +1,424 @@
+//! A core without a kernel: enough state to see that requests arrive and replies come back. Shared by the api and cli tests.
+#![allow(dead_code, reason = "each test crate uses its part")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use gray_userspace::api::{ApiError, Control, Server, ServerOptions, Who, control::Reply, types::*};
+use tokio::sync::broadcast;
+
+#[derive(Default)]
+pub struct State {
+    pub revision: u64,
+    pub cohorts: BTreeMap<String, BTreeSet<String>>,
+    pub workloads: BTreeMap<String, Workload>,
+    pub history: Vec<HistoryEntry>,
+    pub drained: BTreeSet<String>,
+    pub key: String,
+}
+
+pub struct Memory {
+    pub state: Mutex<State>,
+    pub events: broadcast::Sender<Event>,
+}
+
+impl Memory {
+    pub fn new() -> Arc<Self> {
+        let mut state = State { key: "00".repeat(16), ..State::default() };
+        let _ = state.cohorts.insert("early-apps".into(), ["app7", "app9"].map(String::from).into());
+        Arc::new(Self { state: Mutex::new(state), events: broadcast::Sender::new(64) })
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn commit(&self, who: &Who, kind: &str, why: Option<String>, summary: String) -> u64 {
+        let mut s = self.state();
+        s.revision += 1;
+        let revision = s.revision;
+        if let Some(last) = s.history.first_mut() {
+            last.state = "superseded".into();
+        }
+        let at = format!("2026-01-02T03:04:{revision:02}Z");
+        let state = "active".into();
+        s.history.insert(
+            0,
+            HistoryEntry { revision, at, who: who.to_string(), why, kind: kind.into(), state, summary },
+        );
+        revision
+    }
+}
+
+pub fn event(service: &str, client: &str) -> Event {
+    Event {
+        at: "2026-01-02T03:04:05.000001Z".into(),
+        proto: "tcp".into(),
+        service: service.into(),
+        client: client.into(),
+        arm: ArmName::Gray,
+        rule: Some("shop-early".into()),
+        reason: "explicit".into(),
+        instance: Some("shop-2a".into()),
+        path: DecisionPath::Packet,
+    }
+}
+
+fn done(text: String) -> Done {
+    Done { revision: None, epoch: None, text }
+}
+
+impl Control for Memory {
+    fn status(&self) -> Reply<Status> {
+        let revision = self.state().revision;
+        Ok(Status {
+            version: "0.1.0".into(),
+            abi: 1,
+            kernel: "6.18.0".into(),
+            pid: 4711,
+            uptime_s: 7384,
+            epoch: revision,
+            revision: Some(revision),
+            attachments: vec![AttachmentStatus {
+                iface: "veth-edge".into(),
+                ifindex: Some(7),
+                role: "edge".into(),
+                hook: Some("tcx".into()),
+                state: "attached".into(),
+                since: "2026-01-02T03:04:05Z".into(),
+                error: None,
+            }],
+            connect: None,
+            policy: PolicySize {
+                services: 1,
+                cohorts: 2,
+                routes: 3,
+                identities: 1_000_000,
+                prefixes: 4,
+                rules: 5,
+            },
+            flows: FlowTable { v4: 12, v6: 3, capacity: 262_144 },
+            counters: vec![Counter {
+                reason: "steered".into(),
+                count: 42,
+                doc: "Sent to an instance.".into(),
+            }],
+            events_lost: 0,
+            services: vec![ServiceCounts {
+                service: "shop".into(),
+                gray: 10,
+                stable: 990,
+                ..Default::default()
+            }],
+        })
+    }
+
+    fn apply(&self, who: &Who, request: ApplyRequest) -> Reply<ApplyReply> {
+        let text: String = request.sources.iter().map(|s| s.text.as_str()).collect();
+        if text.contains("panic") {
+            panic!("a defect in the core");
+        }
+        if text.contains("slow") {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        if text.contains("verison") {
+            return Err(ApiError::invalid(vec![Problem {
+                file: Some(request.sources[0].name.clone()),
+                line: Some(3),
+                column: Some(5),
+                message: "unknown key `verison`".into(),
+                help: Some("did you mean `version`?".into()),
+                snippet: Some("    verison: \"2.0\"".into()),
+                rendered: None,
+            }]));
+        }
+        let changes = vec![
+            Change {
+                op: ChangeOp::Add,
+                kind: "route".into(),
+                name: "shop-early".into(),
+                detail: "version=2.0".into(),
+            },
+            Change { op: ChangeOp::Remove, kind: "cohort".into(), name: "old".into(), detail: String::new() },
+            Change {
+                op: ChangeOp::Change,
+                kind: "service".into(),
+                name: "shop".into(),
+                detail: "stable 1.0 -> 1.1".into(),
+            },
+        ];
+        let writes = WriteSummary { rules: 2, identities: 1000, ..Default::default() };
+        let warnings = vec![Problem::note("cohort `tenth` is used by no route")];
+        let mut reply = ApplyReply { changes, writes, warnings, ..Default::default() };
+        if !request.dry_run {
+            let revision = self.commit(who, "apply", request.message, "3 changes".into());
+            (reply.revision, reply.epoch) = (Some(revision), Some(revision));
+        }
+        Ok(reply)
+    }
+
+    fn history(&self) -> Reply<Vec<HistoryEntry>> {
+        Ok(self.state().history.clone())
+    }
+
+    fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply> {
+        if !self.state().history.iter().any(|h| h.revision == request.revision) {
+            return Err(ApiError::not_found(
+                format!("there is no revision {}", request.revision),
+                "`gray history` lists them",
+            ));
+        }
+        let revision =
+            self.commit(who, "rollback", request.message, format!("as revision {}", request.revision));
+        Ok(ApplyReply { revision: Some(revision), epoch: Some(revision), ..Default::default() })
+    }
+
+    fn services(&self) -> Reply<Vec<ServiceView>> {
+        Ok(vec![ServiceView {
+            name: "shop".into(),
+            listen: vec!["198.18.1.100:80".into()],
+            identify: vec!["source".into()],
+            on_missing_identity: "stable".into(),
+            nat: "dnat".into(),
+            stable: "version=1.0".into(),
+            instances: 2,
+            routes: vec!["shop-early".into()],
+        }])
+    }
+
+    fn instances(&self) -> Reply<Vec<InstanceView>> {
+        let drained = &self.state().drained;
+        let one = |id: &str, version: &str, stable| InstanceView {
+            service: "shop".into(),
+            id: id.into(),
+            address: "198.18.2.2:8080".into(),
+            meta: [("version".to_string(), version.to_string()), ("zone".into(), "z1".into())].into(),
+            weight: 100,
+            state: if drained.contains(&format!("shop/{id}")) { "draining" } else { "active" }.into(),
+            stable,
+            flows: Some(3),
+        };
+        Ok(vec![one("shop-1a", "1.0", true), one("shop-2a", "2.0", false)])
+    }
+
+    fn cohorts(&self) -> Reply<Vec<CohortView>> {
+        let s = self.state();
+        let list = |(name, ids): (&String, &BTreeSet<String>)| CohortView {
+            name: name.clone(),
+            kind: "list".into(),
+            of: Some("source".into()),
+            size: ids.len() as u64,
+            ..Default::default()
+        };
+        let mut all: Vec<_> = s.cohorts.iter().map(list).collect();
+        all.push(CohortView {
+            name: "tenth".into(),
+            kind: "percent".into(),
+            basis_points: Some(1000),
+            ..Default::default()
+        });
+        Ok(all)
+    }
+
+    fn routes(&self) -> Reply<Vec<RouteView>> {
+        Ok(vec![RouteView {
+            name: "shop-early".into(),
+            service: Some("shop".into()),
+            when: Some("early-apps".into()),
+            precedence: "explicit".into(),
+            to: vec![ArmView { subset: "version=2.0".into(), basis_points: 10_000 }],
+            decisions: 10,
+        }])
+    }
+
+    fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow> {
+        let s = self.state();
+        let Some(ids) = s.cohorts.get(name) else {
+            return Err(ApiError::not_found(
+                format!("there is no cohort `{name}`"),
+                "`gray get cohorts` lists them",
+            ));
+        };
+        Ok(CohortShow {
+            name: name.into(),
+            kind: "list".into(),
+            of: Some("source".into()),
+            size: ids.len() as u64,
+            ids: ids.iter().skip(page.offset as usize).take(page.limit as usize).cloned().collect(),
+            offset: page.offset,
+            routes: vec!["shop-early".into()],
+            ..Default::default()
+        })
+    }
+
+    fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited> {
+        let (before, given) = (self.cohort(name, Page { offset: 0, limit: 0 })?.size, edit.ids.len() as u64);
+        let ids: BTreeSet<String> = edit.ids.into_iter().collect();
+        let mut s = self.state();
+        let old = s.cohorts.get(name).cloned().unwrap_or_default();
+        let new: BTreeSet<String> = match edit.op {
+            CohortOp::Add => old.union(&ids).cloned().collect(),
+            CohortOp::Remove => old.difference(&ids).cloned().collect(),
+            CohortOp::Replace | CohortOp::Reset => ids,
+        };
+        let (added, removed) = (new.difference(&old).count() as u64, old.difference(&new).count() as u64);
+        let size = new.len() as u64;
+        let _ = s.cohorts.insert(name.into(), new);
+        drop(s);
+        assert_eq!(before + added - removed, size);
+        let revision = self.commit(who, "cohort", edit.message, format!("{name}: +{added} -{removed}"));
+        let unchanged = given.saturating_sub(added + removed);
+        Ok(CohortEdited { revision: Some(revision), epoch: Some(revision), added, removed, unchanged, size })
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Reply<ExplainReply> {
+        let step = |rule: &str, precedence: &str, matched, why: &str| TrailStep {
+            rule: rule.into(),
+            precedence: precedence.into(),
+            matched,
+            why: why.into(),
+        };
+        let value = match request.live {
+            Some(t) => t.src.to_string(),
+            None => request.src.map(|s| s.to_string()).unwrap_or_default(),
+        };
+        Ok(ExplainReply {
+            service: request.service.unwrap_or_else(|| "shop".into()),
+            listener: "198.18.1.100:80".into(),
+            identity: Some(format!("source {value}")),
+            claims: vec![ClaimShown { kind: "source".into(), value, hash: "00000000deadbeef".into() }],
+            trail: vec![
+                step("shop-early", "explicit", false, "not on the list early-apps"),
+                step("shop-tenth", "condition", true, "bucket 512 lies below 1000"),
+            ],
+            bucket: Some(512),
+            threshold: Some(1000),
+            route: Some("shop-tenth".into()),
+            arm: ArmName::Gray,
+            subset: "version=2.0".into(),
+            instance: Some("shop-2a (198.18.2.3:8080)".into()),
+            reason: "in_percentage".into(),
+            text: "gray: route shop-tenth sends it to shop-2a".into(),
+            epoch: 7,
+        })
+    }
+
+    fn flows(&self, query: FlowQuery) -> Reply<Flows> {
+        let flow = Flow {
+            proto: "tcp".into(),
+            service: query.service.unwrap_or_else(|| "shop".into()),
+            client: "198.18.1.3:40000".into(),
+            service_addr: "198.18.1.100:80".into(),
+            instance: "shop-2a".into(),
+            instance_addr: "198.18.2.3:8080".into(),
+            arm: query.arm.unwrap_or(ArmName::Gray),
+            rule: None,
+            state: "established".into(),
+            age_s: 61,
+            idle_s: 1,
+            next_hop: Some("eth1 02:00:00:00:00:01".into()),
+        };
+        Ok(Flows { flows: vec![flow], matched: 5 })
+    }
+
+    fn workloads(&self) -> Reply<Vec<Workload>> {
+        Ok(self.state().workloads.values().cloned().collect())
+    }
+
+    fn set_workload(&self, _: &Who, set: WorkloadSet) -> Reply<Workload> {
+        let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
+        let since = "2026-01-02T03:04:05Z".into();
+        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state: "active".into(), since };
+        let _ = self.state().workloads.insert(w.name.clone(), w.clone());
+        Ok(w)
+    }
+
+    fn remove_workload(&self, _: &Who, name: &str) -> Reply<Done> {
+        match self.state().workloads.remove(name) {
+            Some(_) => Ok(done(format!("workload {name} removed"))),
+            None => Err(ApiError::not_found(
+                format!("there is no workload `{name}`"),
+                "`gray workload list` shows them",
+            )),
+        }
+    }
+
+    fn drain(&self, _: &Who, instance: InstanceRef) -> Reply<Done> {
+        let text = format!("{} takes no new connections", instance.id);
+        if !self.state().drained.insert(instance.id.clone()) {
+            return Err(ApiError::conflict(
+                format!("{} drains already", instance.id),
+                "`gray get instances` shows it",
+            ));
+        }
+        Ok(done(text))
+    }
+
+    fn restore(&self, _: &Who, instance: InstanceRef) -> Reply<Done> {
+        let _ = self.state().drained.remove(&instance.id);
+        Ok(done(format!("{} takes new connections", instance.id)))
+    }
+
+    fn doctor(&self) -> Reply<DoctorReport> {
+        let check = |name: &str, status, detail: &str, fix: Option<&str>| DoctorCheck {
+            name: name.into(),
+            status,
+            detail: detail.into(),
+            fix: fix.map(String::from),
+        };
+        Ok(DoctorReport {
+            checks: vec![
+                check("kernel", CheckStatus::Ok, "6.18.0", None),
+                check(
+                    "rp_filter",
+                    CheckStatus::Fail,
+                    "strict on eth1",
+                    Some("sysctl -w net.ipv4.conf.eth1.rp_filter=2"),
+                ),
+            ],
+        })
+    }
+
+    fn export_key(&self, _: &Who) -> Reply<HashKey> {
+        Ok(HashKey { key: self.state().key.clone() })
+    }
+
+    fn import_key(&self, _: &Who, key: HashKey) -> Reply<Done> {
+        self.state().key = key.key;
+        Ok(done("key imported".into()))
+    }
+
+    fn metrics(&self) -> String {
+        "# TYPE gray_up gauge\ngray_up 1\n# EOF\n".into()
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// A served core in a directory of its own.
+pub struct Served {
+    pub core: Arc<Memory>,
+    pub socket: PathBuf,
+    pub server: Server,
+    pub dir: tempfile::TempDir,
+}
+
+pub async fn serve() -> Served {
+    serve_with(|_| {}).await
+}
+
+pub async fn serve_with(change: impl FnOnce(&mut ServerOptions)) -> Served {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("run/gray.sock");
+    let mut options = ServerOptions { socket: socket.clone(), ..Default::default() };
+    change(&mut options);
+    let core = Memory::new();
+    let server = Server::start(core.clone(), options).await.unwrap();
+    Served { core, socket, server, dir }
+}

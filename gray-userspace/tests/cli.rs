@@ -1,0 +1,228 @@
+//! The command line against a served core: what it prints, how it ends.
+
+mod api_memory;
+mod cli_run;
+
+use api_memory::{event, serve, serve_with};
+use cli_run::{Done, at, local, run, run_io};
+use gray_userspace::api::{Role, types::Status};
+use insta::assert_snapshot;
+
+/// Runs a command line against the served core, off the runtime.
+async fn on(socket: &std::path::Path, line: &str) -> Done {
+    on_input(socket, line, "").await
+}
+
+async fn on_input(socket: &std::path::Path, line: &str, input: &str) -> Done {
+    let (socket, line, input) = (socket.to_path_buf(), line.to_string(), input.to_string());
+    tokio::task::spawn_blocking(move || at(&socket, &line, &input)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_sees() {
+    let s = serve().await;
+    for (name, line) in [
+        ("status", "status"),
+        ("services", "get services"),
+        ("instances", "get instances shop"),
+        ("cohorts", "get cohorts"),
+        ("routes", "get routes"),
+        ("cohort-show", "cohort show early-apps --limit 1"),
+        ("explain", "explain --service shop --src 198.18.1.3"),
+        ("explain-live", "explain --live tcp 198.18.1.3 40000 198.18.1.100 80"),
+        ("flows", "flows --arm gray"),
+        ("no-workloads", "workload list"),
+    ] {
+        let done = on(&s.socket, line).await;
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
+        assert_snapshot!(name, done.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_sees_of_changes_d5() {
+    let s = serve().await;
+    let policy = s.dir.path().join("policy.yaml");
+    std::fs::write(&policy, "services: {}").unwrap();
+    let dry = on(&s.socket, &format!("apply -f {} --dry-run", policy.display())).await;
+    assert_snapshot!("apply-dry-run", dry.out);
+    let made = on(&s.socket, &format!("apply -f {} -m because", policy.display())).await;
+    assert!(made.out.ends_with("revision 1, epoch 1\n"), "{}", made.out);
+    assert_eq!(made.err, "warning: cohort `tenth` is used by no route\n");
+    let piped = on_input(&s.socket, "apply -f -", "services: {}").await;
+    assert!(piped.out.ends_with("revision 2, epoch 2\n"), "{}", piped.out);
+
+    let back = on(&s.socket, "rollback 1").await;
+    assert_eq!(back.out, "revision 3, epoch 3\n");
+    assert_eq!(on(&s.socket, "rollback 99").await.code, 1);
+    let history = on(&s.socket, "history").await.out;
+    let words = |l: &str| l.split_whitespace().map(String::from).collect::<Vec<_>>();
+    assert_eq!(words(history.lines().nth(3).unwrap())[3..], ["apply", "superseded", "3", "changes", "because"]);
+    assert_eq!(on(&s.socket, "history -n 1").await.out.lines().count(), 2);
+    assert_eq!(on(&s.socket, "get history 2").await.out.lines().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_edited_and_loaded_b1() {
+    let s = serve().await;
+    let add = on(&s.socket, "cohort add early-apps app1 app7").await;
+    assert_eq!(add.out, "1 added, 0 removed, 1 unchanged; 3 entries\nrevision 1, epoch 1\n");
+    let file = s.dir.path().join("ids");
+    std::fs::write(&file, "# early\napp1\r\n\n").unwrap();
+    let remove = on(&s.socket, &format!("cohort remove early-apps app9 --file {}", file.display())).await;
+    assert_eq!(remove.out, "0 added, 2 removed, 0 unchanged; 1 entry\nrevision 2, epoch 2\n");
+    let ids: String = (0..1_000_000).map(|i| format!("10.{}.{}.{}\n", i >> 16, (i >> 8) & 255, i & 255)).collect();
+    std::fs::write(&file, ids).unwrap();
+    let load = on(&s.socket, &format!("cohort load early-apps --file {}", file.display())).await;
+    assert_eq!(load.out, "1000000 added, 1 removed, 0 unchanged; 1000000 entries\nrevision 3, epoch 3\n");
+    let piped = on_input(&s.socket, "cohort load early-apps --file -", "x\ny\n").await;
+    assert!(piped.out.contains("2 entries"), "{}", piped.out);
+    assert_eq!(on(&s.socket, "cohort add early-apps").await.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reading_verb_speaks_json_and_yaml() {
+    let s = serve().await;
+    for line in ["status", "get services", "get instances", "get cohorts", "get routes", "get history", "history",
+        "cohort show early-apps", "explain --service shop", "flows", "workload list", "key export"] {
+        let json = on(&s.socket, &format!("{line} -o json")).await;
+        assert_eq!(json.code, 0, "{line}: {}", json.err);
+        let parsed: serde_json::Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let yaml = on(&s.socket, &format!("{line} -o yaml")).await.out;
+        let again: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{line}: {e}\n{yaml}"));
+        assert_eq!(parsed, again, "{line}");
+    }
+    let status: Status = serde_json::from_str(&on(&s.socket, "-o json status").await.out).unwrap();
+    assert_eq!(status.pid, 4711);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_instances_and_the_key() {
+    let s = serve().await;
+    assert_eq!(on(&s.socket, "workload set cart --unit cart.service").await.out, "workload cart is /system.slice/cart.service\n");
+    assert!(on(&s.socket, "workload list").await.out.contains("cart"));
+    assert_eq!(on(&s.socket, "workload remove cart").await.out, "workload cart removed\n");
+    assert_eq!(on(&s.socket, "workload remove cart").await.code, 1);
+    assert_eq!(on(&s.socket, "workload set cart --pid 1 --unit a").await.code, 2);
+    assert_eq!(on(&s.socket, "instance drain shop/shop-2a").await.out, "shop/shop-2a takes no new connections\n");
+    assert!(on(&s.socket, "get instances shop/shop-2a").await.out.contains("draining"));
+    assert_eq!(on(&s.socket, "instance drain shop/shop-2a").await.code, 1);
+    assert_eq!(on(&s.socket, "instance restore shop/shop-2a").await.code, 0);
+    assert_eq!(on(&s.socket, "instance drain shop").await.code, 2);
+
+    let key = "0123456789abcdef0123456789abcdef";
+    assert_eq!(on_input(&s.socket, "key import -", &format!("{key}\n")).await.code, 0);
+    let file = s.dir.path().join("key");
+    assert_eq!(on(&s.socket, &format!("key export --file {}", file.display())).await.code, 0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!((std::fs::read_to_string(&file).unwrap(), mode & 0o777), (format!("{key}\n"), 0o600));
+    assert_eq!(on(&s.socket, &format!("key export --file {}", file.display())).await.code, 1, "never overwrites");
+    assert_eq!(on_input(&s.socket, "key import -", "no key").await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_fails_when_a_check_failed() {
+    let s = serve().await;
+    let done = on(&s.socket, "doctor").await;
+    assert_eq!(done.code, 1);
+    assert_snapshot!("doctor", done.out);
+    assert_eq!(done.err, "error: 1 check failed\nhelp: follow the advice under each\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_followed_and_counted_h4() {
+    let s = serve().await;
+    let (socket, core) = (s.socket.clone(), s.core.clone());
+    let reader = tokio::task::spawn_blocking(move || at(&socket, "events --follow --count 2 --service shop", ""));
+    // The reader may not have begun: send until it has seen enough.
+    let mut n = 0;
+    while !reader.is_finished() {
+        let _ = core.events.send(event(if n % 2 == 0 { "shop" } else { "cart" }, "198.18.1.3:40000"));
+        n += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let done = reader.await.unwrap();
+    assert_eq!((done.code, done.out.lines().count()), (0, 2), "{}", done.err);
+    assert_snapshot!("event", done.out.lines().next().unwrap());
+
+    let json = on(&s.socket, "events --count 1 -o json").await.out;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["arm"], "gray");
+    assert_eq!(json.lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_and_two_lines() {
+    let s = serve().await;
+    let bad = s.dir.path().join("bad.yaml");
+    std::fs::write(&bad, "verison").unwrap();
+    let dead = s.dir.path().join("dead.sock");
+    let missing = s.dir.path().join("none.yaml");
+    for (code, socket, line) in [
+        (0, &s.socket, "status".to_string()),
+        (1, &s.socket, "get services none".into()),
+        (1, &s.socket, "cohort show none".into()),
+        (1, &s.socket, format!("apply -f {}", missing.display())),
+        (2, &s.socket, "".into()),
+        (2, &s.socket, "nonsense".into()),
+        (2, &s.socket, "apply".into()),
+        (2, &s.socket, "apply -f - -f -".into()),
+        (2, &s.socket, "explain --live tcp 1".into()),
+        (2, &s.socket, "explain --service a --live tcp".into()),
+        (2, &s.socket, "status -o xml".into()),
+        (4, &dead, "status".into()),
+        (4, &dead, "events".into()),
+        (4, &dead, format!("apply -f {}", bad.display())),
+    ] {
+        let done = on(socket, &line).await;
+        assert_eq!(done.code, code, "{line}: {}", done.err);
+        if code > 0 {
+            let lines: Vec<_> = done.err.lines().collect();
+            assert_eq!(lines.len(), 2, "{line}: {}", done.err);
+            assert!(lines[0].starts_with("error: ") && lines[1].starts_with("help: "), "{line}: {}", done.err);
+            assert!(lines[1].len() > "help: ".len() + 5, "{line}: {}", done.err);
+        }
+    }
+    let invalid = on(&s.socket, &format!("apply -f {}", bad.display())).await;
+    assert_eq!((invalid.code, invalid.out.as_str()), (1, ""));
+    assert_snapshot!("apply-invalid", invalid.err.replace(&bad.display().to_string(), "bad.yaml"));
+    let dead = on(&dead, "status").await.err;
+    assert!(dead.contains("gray agent") && dead.contains("GRAY_SOCKET"), "{dead}");
+}
+
+/// Codes that need a core that refuses: an unknown peer cannot be made here, so the reply is made by a role.
+#[test]
+fn a_refusal_is_code_3() {
+    use gray_userspace::{api::ApiError, cli::Failure};
+    let refused = ApiError::refused("no", "ask");
+    let reply = gray_userspace::api::ClientError::Reply { status: refused.kind.status(), reply: refused.reply() };
+    assert_eq!(Failure::from(reply).code, 3);
+    assert!(Role::Viewer < Role::Operator);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let s = serve().await;
+    for line in ["status", "get instances", "completions bash", "openapi", "--help", "history -o json", "cohort show early-apps"] {
+        let (socket, line) = (s.socket.clone(), line.to_string());
+        let code = tokio::task::spawn_blocking(move || run_io(&socket, &line, "", Box::new(cli_run::Closed)).code).await;
+        assert_eq!(code.unwrap(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_refused_before_it_is_sent() {
+    let s = serve_with(|_| {}).await;
+    let file = s.dir.path().join("large");
+    std::fs::File::create(&file).unwrap().set_len((64 << 20) + 1).unwrap();
+    let done = on(&s.socket, &format!("cohort load early-apps --file {}", file.display())).await;
+    assert_eq!(done.code, 1);
+    assert!(done.err.contains("larger than 64 MiB"), "{}", done.err);
+}
+
+#[test]
+fn colour_only_on_a_terminal() {
+    let colored = cli_run::run_terminal("gray --help");
+    assert!(colored.out.contains("\x1b["));
+    assert!(!run("gray --help", "").out.contains("\x1b["));
+    let _ = local();
+}
