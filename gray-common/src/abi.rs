@@ -38,7 +38,7 @@ pub fn text() -> String {
     one::<PrefixKey>(&mut out);
     one::<Class>(&mut out);
     one::<Service>(&mut out);
-    one::<Term>(&mut out);
+    one::<Fact>(&mut out);
     one::<Rule>(&mut out);
     one::<Weighted>(&mut out);
     one::<Table>(&mut out);

@@ -9,8 +9,8 @@ pub struct HashKey {
     pub k1: u64,
 }
 
-/// Longest value that a claim carries raw (and that takes part in its hash), bytes.
-pub const CLAIM_RAW: usize = 32;
+/// Longest value that takes part in a claim's hash, bytes.
+pub const CLAIM_MAX: usize = 32;
 
 /// The keyed hash of a claim: SipHash-1-3 (Aumasson & Bernstein, 2012) over an 8-byte header
 /// `[kind, len, 0 * 6]` and the value padded with zeros to a multiple of 8. `WORDS` is that multiple; at most 4.
@@ -90,13 +90,13 @@ impl Sip {
     }
 }
 
-/// The hash of a claim given as bytes: what the host uses. Values over [`CLAIM_RAW`] bytes are cut.
+/// The hash of a claim given as bytes: what the host uses. Values over [`CLAIM_MAX`] bytes are cut.
 #[cfg(any(test, feature = "user"))]
 pub fn claim_hash_bytes(key: HashKey, kind: u8, value: &[u8]) -> u64 {
-    let mut raw = [0u8; CLAIM_RAW];
-    let len = value.len().min(CLAIM_RAW);
+    let mut raw = [0u8; CLAIM_MAX];
+    let len = value.len().min(CLAIM_MAX);
     raw[..len].copy_from_slice(&value[..len]);
-    let mut words = [0u64; CLAIM_RAW / 8];
+    let mut words = [0u64; CLAIM_MAX / 8];
     for (w, chunk) in words.iter_mut().zip(raw.chunks_exact(8)) {
         *w = u64::from_le_bytes(core::array::from_fn(|i| chunk[i]));
     }

@@ -10,8 +10,10 @@ pub const LISTENERS: u32 = 8192;
 pub const RULES: u32 = 16_384;
 /// Rules that one service may have: the bound of the kernel's scan.
 pub const RULES_PER_SERVICE: u32 = 64;
-/// Terms of one rule's conjunction.
-pub const TERMS: usize = 4;
+/// Facts (list memberships and percentages) over all services, per bank.
+pub const FACTS: u32 = 16_384;
+/// Different facts that one service's rules may ask for: the bits of a word.
+pub const FACTS_PER_SERVICE: u32 = 64;
 /// Explicit lists: the bits of a class.
 pub const LISTS: u32 = 256;
 /// Distinct sets of lists that clients can be on.
@@ -30,8 +32,8 @@ pub const SUBSETS: u32 = 8192;
 pub const INSTANCES: u32 = 65_536;
 /// Slots of the Maglev arena (4 bytes each), shared by both banks.
 pub const ARENA: u32 = 1 << 20;
-/// Claims that one decision looks at.
-pub const CLAIMS: usize = 4;
+/// Kinds of claims, 0 included, which is none.
+pub const CLAIMS: usize = 8;
 /// Claims that make an identity, per service.
 pub const IDENTIFY: usize = 4;
 /// Workloads on one node (labelled cgroups).

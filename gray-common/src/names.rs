@@ -38,8 +38,9 @@ macro_rules! maps {
 maps! {
     CONTROL: Array, 4 => 80, 1;
     LISTENERS: Hash, 20 => 16, limits::LISTENERS;
-    SERVICES: Array, 4 => 32, 2 * limits::SERVICES;
-    RULES: Array, 4 => 80, 2 * limits::RULES;
+    SERVICES: Array, 4 => 40, 2 * limits::SERVICES;
+    FACTS: Array, 4 => 16, 2 * limits::FACTS;
+    RULES: Array, 4 => 32, 2 * limits::RULES;
     WEIGHTED: Array, 4 => 10032, 2 * limits::WEIGHTED;
     SUBSETS: Array, 4 => 24, 2 * limits::SUBSETS;
     ARENA: Array, 4 => 4, limits::ARENA;
@@ -47,7 +48,7 @@ maps! {
     IDENTITIES: Hash, 8 => 16, limits::IDENTITIES;
     PREFIXES: LpmTrie, 20 => 16, limits::PREFIXES;
     CLASSES: Array, 4 => 32, limits::CLASSES;
-    WORKLOADS: Hash, 8 => 56, limits::WORKLOADS;
+    WORKLOADS: Hash, 8 => 16, limits::WORKLOADS;
     FILTER: Array, 4 => 8, limits::FILTER_BITS / 64;
     FLOWS4: LruHash, 16 => 48, limits::FLOWS;
     FLOWS6: LruHash, 40 => 72, limits::FLOWS;

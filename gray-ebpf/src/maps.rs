@@ -6,11 +6,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use gray_common::{
-    decide::Claims,
+    decide::{Claims, Decision},
     limits,
     reason::REASON_SLOTS,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, EventBudget, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
+        Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
         Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
     },
 };
@@ -28,6 +28,8 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
 pub static LISTENERS: HashMap<ListenerKey, Versioned> = HashMap::with_max_entries(limits::LISTENERS, NO_PREALLOC);
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(2 * limits::SERVICES, 0);
+#[map]
+pub static FACTS: Array<Fact> = Array::with_max_entries(2 * limits::FACTS, 0);
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(2 * limits::RULES, 0);
 #[map]
@@ -76,6 +78,7 @@ pub struct Scratch {
     pub back4: FlowKey4,
     pub back6: FlowKey6,
     pub claims: Claims,
+    pub decision: Decision,
     pub flow4: Flow4,
     pub flow6: Flow6,
 }

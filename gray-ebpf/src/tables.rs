@@ -5,7 +5,7 @@ use gray_common::{
     decide::Tables,
     hash::HashKey,
     limits,
-    wire::{Addr, Class, Control, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
+    wire::{Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
 };
 
 use crate::{ctx::opaque, maps};
@@ -24,10 +24,13 @@ impl Kernel {
         let control: &'static Control = maps::CONTROL.get(0)?;
         // SAFETY: a plain aligned load; volatile so that the epoch is read exactly once per run.
         let epoch = unsafe { core::ptr::read_volatile(&control.epoch) };
-        if epoch == 0 {
-            return None;
-        }
-        Some(Self { control, epoch, bank: (epoch & 1) as u32 })
+        if epoch == 0 { None } else { Self::at(epoch) }
+    }
+
+    /// In a function of its own, at the epoch that the run began with.
+    #[inline(always)]
+    pub fn at(epoch: u64) -> Option<Self> {
+        Some(Self { control: maps::CONTROL.get(0)?, epoch, bank: (epoch & 1) as u32 })
     }
 
     #[inline(always)]
@@ -57,6 +60,14 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn fact(&self, index: u32) -> Option<&Fact> {
+        if index >= limits::FACTS {
+            return None;
+        }
+        maps::FACTS.get(self.bank * limits::FACTS + index)
+    }
+
+    #[inline(always)]
     fn rule(&self, index: u32) -> Option<&Rule> {
         if index >= limits::RULES {
             return None;
@@ -72,7 +83,14 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn prefix(&self, addr: &Addr) -> Option<Versioned> {
-        maps::PREFIXES.get(&Key::new(128, *addr)).copied()
+        // The verifier wants aligned stack writes: the address, behind the length, at a multiple of 8.
+        #[repr(C, align(8))]
+        struct Aligned {
+            _pad: u32,
+            key: Key<Addr>,
+        }
+        let k = Aligned { _pad: 0, key: Key::new(128, *addr) };
+        maps::PREFIXES.get(&k.key).copied()
     }
 
     #[inline(always)]

@@ -92,6 +92,7 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Prefixes(v) => t.prefixes.extend(v.iter().copied()),
         Write::Filter(_) => {}
         Write::Services { bank: b, items } => bank(&mut t.services, b * limits::SERVICES, items),
+        Write::Facts { bank: b, items } => bank(&mut t.facts, b * limits::FACTS, items),
         Write::Rules { bank: b, items } => bank(&mut t.rules, b * limits::RULES, items),
         Write::Weighted { bank: b, items } => bank(&mut t.weighted, b * limits::WEIGHTED, items),
         Write::Subsets { bank: b, items } => bank(&mut t.subsets, b * limits::SUBSETS, items),
@@ -101,10 +102,10 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         }
         Write::Flip { epoch } => t.control.epoch = *epoch,
         Write::Forget { listeners, identities, prefixes, instances } => {
-            listeners.iter().for_each(|k| drop(t.listeners.remove(k)));
-            identities.iter().for_each(|k| drop(t.identities.remove(k)));
-            prefixes.iter().for_each(|k| drop(t.prefixes.remove(k)));
-            instances.iter().for_each(|k| drop(t.instances.remove(k)));
+            t.listeners.retain(|k, _| !listeners.contains(k));
+            t.identities.retain(|k, _| !identities.contains(k));
+            t.prefixes.retain(|k, _| !prefixes.contains(k));
+            t.instances.retain(|k, _| !instances.contains(k));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Tables;
 use crate::{
     limits,
     wire::{
-        Addr, Class, Control, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset, Versioned,
+        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset, Versioned,
         Weighted,
     },
 };
@@ -20,6 +20,7 @@ pub struct MemTables {
     pub identities: BTreeMap<u64, Versioned>,
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
     pub services: BTreeMap<u32, Service>,
+    pub facts: BTreeMap<u32, Fact>,
     pub rules: BTreeMap<u32, Rule>,
     pub weighted: BTreeMap<u32, Box<Weighted>>,
     pub subsets: BTreeMap<u32, Subset>,
@@ -33,8 +34,8 @@ pub struct MemTables {
 pub struct View<'a> {
     tables: &'a MemTables,
     epoch: u64,
-    /// (position in the service's scan, rule id, matched).
-    pub trail: RefCell<Vec<(u32, u16, bool)>>,
+    /// (rule, facts, matched), in the order of the scan.
+    pub trail: RefCell<Vec<(Rule, u64, bool)>>,
 }
 
 impl MemTables {
@@ -65,6 +66,10 @@ impl Tables for View<'_> {
 
     fn service(&self, index: u32) -> Option<&Service> {
         self.tables.services.get(&self.banked(index, limits::SERVICES))
+    }
+
+    fn fact(&self, index: u32) -> Option<&Fact> {
+        self.tables.facts.get(&self.banked(index, limits::FACTS))
     }
 
     fn rule(&self, index: u32) -> Option<&Rule> {
@@ -107,7 +112,7 @@ impl Tables for View<'_> {
         self.tables.instances.get(&index)
     }
 
-    fn looked_at(&self, index: u32, rule: &Rule, matched: bool) {
-        self.trail.borrow_mut().push((index, rule.id, matched));
+    fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {
+        self.trail.borrow_mut().push((*rule, facts, matched));
     }
 }

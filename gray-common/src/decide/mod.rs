@@ -13,20 +13,21 @@ pub mod rules;
 mod tests;
 
 pub use bucket::bucket;
-pub use claims::{Claim, Claims};
+pub use claims::Claims;
 pub use rules::{Members, Precedence};
 
 use crate::{
     Reason,
     hash::mix,
     limits,
-    wire::{ARM_STABLE, Addr, Class, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset, Table, Versioned},
+    wire::{ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset, Table, Versioned},
 };
 
 /// The lookups that a decision needs, over the tables of one epoch.
 pub trait Tables {
     fn epoch(&self) -> u64;
     fn service(&self, index: u32) -> Option<&Service>;
+    fn fact(&self, index: u32) -> Option<&Fact>;
     fn rule(&self, index: u32) -> Option<&Rule>;
     fn identity(&self, hash: u64) -> Option<Versioned>;
     fn prefix(&self, addr: &Addr) -> Option<Versioned>;
@@ -37,9 +38,9 @@ pub trait Tables {
     /// Instance number in a slot of the arena.
     fn slot(&self, index: u32) -> Option<u32>;
     fn instance(&self, index: u32) -> Option<&Instance>;
-    /// Called for every rule that is looked at: the trail of `explain`. Free where not implemented.
+    /// Called for every rule that is looked at, with the facts: the trail of `explain`. Free where not implemented.
     #[inline(always)]
-    fn looked_at(&self, _index: u32, _rule: &Rule, _matched: bool) {}
+    fn looked_at(&self, _rule: &Rule, _facts: u64, _matched: bool) {}
 }
 
 /// What is asked.
@@ -86,10 +87,10 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
     let Some(index) = r.listener.service() else { return Verdict::Pass(Reason::NotManaged) };
     let Some(service) = t.service(index) else { return Verdict::Pass(Reason::TableHole) };
     let identity = r.claims.identity(&service.identify);
-    let Some(members) = members(t, service, r) else { return Verdict::Pass(Reason::TableHole) };
+    let Some(facts) = facts(t, service, r, identity) else { return Verdict::Pass(Reason::TableHole) };
 
     let mut out = Decision {
-        identity: identity.unwrap_or(0),
+        identity,
         service: service.id,
         bucket: NO_BUCKET,
         reason: Reason::Default as u8,
@@ -102,13 +103,13 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
             break;
         }
         let Some(rule) = t.rule(service.first_rule + i) else { return Verdict::Pass(Reason::TableHole) };
-        let matched = rules::matches(rule, &members, r.claims, identity);
-        t.looked_at(i, rule, matched);
+        let matched = rules::matches(rule, facts);
+        t.looked_at(rule, facts, matched);
         if matched {
             out.rule = rule.id;
             out.reason = Precedence::reason(rule.precedence) as u8;
             if rule.weighted != 0 {
-                out.bucket = bucket(identity.unwrap_or(r.seed), rule.salt);
+                out.bucket = bucket(if identity == 0 { r.seed } else { identity }, rule.salt);
                 let Some(s) = t.owner(rule.target, out.bucket) else { return Verdict::Pass(Reason::TableHole) };
                 subset = s;
             } else {
@@ -155,24 +156,40 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<(u32, Table)> {
     t.subset(subset).map(|s| (s.arm, if is_v4 { s.v4 } else { s.v6 }))
 }
 
+/// The service's facts about this client, one bit each; `None`: a table hole.
+#[inline(always)]
+fn facts<T: Tables>(t: &T, service: &Service, r: &Request<'_>, identity: u64) -> Option<u64> {
+    let members = members(t, service, r)?;
+    let mut facts = 0;
+    let mut i = 0;
+    while i < limits::FACTS_PER_SERVICE {
+        if i >= u32::from(service.facts) {
+            break;
+        }
+        let fact = t.fact(service.first_fact + i)?;
+        if rules::holds(fact, &members, r.claims, identity) {
+            facts |= 1 << i;
+        }
+        i += 1;
+    }
+    Some(facts)
+}
+
 /// Every explicit list that some claim of this client is on; `None`: a table hole.
 #[inline(always)]
 fn members<T: Tables>(t: &T, service: &Service, r: &Request<'_>) -> Option<Members> {
     let mut m = Members::default();
-    if service.list_kinds == 0 {
-        return Some(m);
-    }
     let epoch = t.epoch();
-    let mut i = 0;
-    while i < limits::CLAIMS {
-        let c = &r.claims.items[i];
-        if c.kind != 0
-            && service.list_kinds & 1 << (c.kind & 31) != 0
-            && let Some(v) = t.identity(c.hash)
+    let mut kind = 1;
+    while kind < limits::CLAIMS {
+        let hash = r.claims.hash[kind];
+        if service.list_kinds & 1 << kind != 0
+            && hash != 0
+            && let Some(v) = t.identity(hash)
         {
             m.add(t.class(v.at(epoch))?);
         }
-        i += 1;
+        kind += 1;
     }
     if service.flags & SERVICE_PREFIXES != 0
         && let Some(a) = r.source

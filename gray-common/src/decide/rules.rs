@@ -1,9 +1,9 @@
-//! Rules: a conjunction of terms over list membership and percentages, in the order of [`Precedence`].
+//! Rules over facts: what is true of a client becomes the bits of a word, and a rule is two masks.
 
 use super::{bucket::in_percent, claims::Claims};
 use crate::{
-    Reason, limits,
-    wire::{Class, Rule, TERM_LIST, TERM_PERCENT, Term},
+    Reason,
+    wire::{Class, FACT_LIST, Fact, Rule},
 };
 
 /// The order of the decision, the only one there is. The compiler sorts rules by it; ties go to the rule for one
@@ -26,9 +26,14 @@ impl Precedence {
             _ => Reason::Weight,
         }
     }
+
+    pub fn name(code: u8) -> &'static str {
+        Self::reason(code).label()
+    }
 }
 
 /// The explicit lists that a client is on, one bit each.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     lists: [u64; 4],
@@ -44,46 +49,24 @@ impl Members {
         }
     }
 
-    /// Branch-free: the verifier follows one path, whatever the bit.
     #[inline(always)]
     pub fn has(&self, bit: u32) -> bool {
-        let word = bit >> 6;
-        let mut w = 0;
-        let mut i = 0;
-        while i < 4 {
-            w |= self.lists[i as usize] & 0u64.wrapping_sub(u64::from(word == i));
-            i += 1;
-        }
-        w >> (bit & 63) & 1 != 0
+        self.lists[(bit >> 6) as usize & 3] >> (bit & 63) & 1 != 0
     }
 }
 
+/// Whether a fact is true of a client. Of nobody without the identity or claim that it is about.
 #[inline(always)]
-pub fn matches(rule: &Rule, members: &Members, claims: &Claims, identity: Option<u64>) -> bool {
-    let mut i = 0;
-    while i < limits::TERMS {
-        if !holds(&rule.terms[i], members, claims, identity) {
-            return false;
-        }
-        i += 1;
+pub fn holds(fact: &Fact, members: &Members, claims: &Claims, identity: u64) -> bool {
+    if fact.kind == FACT_LIST {
+        return members.has(fact.value);
     }
-    true
+    let who = if fact.claim == 0 { identity } else { claims.of(fact.claim) };
+    who != 0 && in_percent(who, fact.salt, fact.value)
 }
 
 #[inline(always)]
-fn holds(term: &Term, members: &Members, claims: &Claims, identity: Option<u64>) -> bool {
-    let plain = match term.kind {
-        TERM_LIST => members.has(term.value),
-        TERM_PERCENT => {
-            let who = if term.claim == 0 { identity } else { claims.hash(term.claim) };
-            match who {
-                Some(id) => in_percent(id, term.salt, term.value),
-                None => false,
-            }
-        }
-        _ => true,
-    };
-    plain != (term.negate != 0)
+pub fn matches(rule: &Rule, facts: u64) -> bool {
+    // One comparison: no needed fact is missing, no forbidden one is there.
+    (!facts & rule.need) | (facts & rule.forbid) == 0
 }
-
-const _: () = assert!(limits::LISTS == 4 * 64);

@@ -23,21 +23,35 @@ fn instance(last: u8) -> Instance {
 }
 
 /// One service with a stable instance 1, a gray instance 2 and an empty subset; epoch 2, bank 0.
-fn world(rules: &[Rule]) -> MemTables {
+fn world(cases: &[Case]) -> MemTables {
     let mut t = MemTables::default();
     t.control.epoch = 2;
     let service = Service {
         stable_subset: STABLE,
         id: 7,
-        rules: rules.len() as u16,
+        rules: cases.len() as u16,
         identify: [WORKLOAD, SOURCE, 0, 0],
         list_kinds: 1 << SOURCE | 1 << WORKLOAD | 1 << MARK,
         flags: SERVICE_PREFIXES,
         ..Service::default()
     };
-    let _ = t.services.insert(0, service);
-    for (i, r) in rules.iter().enumerate() {
-        let _ = t.rules.insert(i as u32, *r);
+    let mut facts: Vec<Fact> = Vec::new();
+    let mut mask = |wanted: &[Fact]| {
+        wanted.iter().fold(0u64, |m, f| {
+            let at = facts.iter().position(|o| o == f).unwrap_or_else(|| {
+                facts.push(*f);
+                facts.len() - 1
+            });
+            m | 1 << at
+        })
+    };
+    for (i, c) in cases.iter().enumerate() {
+        let (need, forbid) = (mask(&c.need), mask(&c.forbid));
+        let _ = t.rules.insert(i as u32, Rule { need, forbid, ..c.rule });
+    }
+    let _ = t.services.insert(0, Service { facts: facts.len() as u16, ..service });
+    for (i, f) in facts.into_iter().enumerate() {
+        let _ = t.facts.insert(i as u32, f);
     }
     let one = |offset| Table { offset, len: 1 };
     let _ = t.subsets.insert(STABLE, Subset { v4: one(0), arm: ARM_STABLE, ..Subset::default() });
@@ -50,22 +64,28 @@ fn world(rules: &[Rule]) -> MemTables {
     t
 }
 
-fn to(target: u32, id: u16, terms: &[Term]) -> Rule {
-    let mut r = Rule { target, id, precedence: Precedence::Condition as u8, ..Rule::default() };
-    r.terms[..terms.len()].copy_from_slice(terms);
-    r
+/// A rule and the facts it is about: (need, forbid) as facts.
+struct Case {
+    rule: Rule,
+    need: Vec<Fact>,
+    forbid: Vec<Fact>,
 }
 
-fn list(bit: u32) -> Term {
-    Term { kind: TERM_LIST, value: bit, ..Term::default() }
+fn to(target: u32, id: u16, need: &[Fact]) -> Case {
+    but_not(target, id, need, &[])
 }
 
-fn percent(bp: u32) -> Term {
-    Term { kind: TERM_PERCENT, value: bp, salt: 99, ..Term::default() }
+fn but_not(target: u32, id: u16, need: &[Fact], forbid: &[Fact]) -> Case {
+    let rule = Rule { target, id, precedence: Precedence::Condition as u8, ..Rule::default() };
+    Case { rule, need: need.to_vec(), forbid: forbid.to_vec() }
 }
 
-fn not(t: Term) -> Term {
-    Term { negate: 1, ..t }
+fn list(bit: u32) -> Fact {
+    Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
+}
+
+fn percent(bp: u32) -> Fact {
+    Fact { kind: FACT_PERCENT, value: bp, salt: 99, ..Fact::default() }
 }
 
 fn on_list(t: &mut MemTables, hash: u64, class: u32, bit: u32) {
@@ -76,7 +96,7 @@ fn on_list(t: &mut MemTables, hash: u64, class: u32, bit: u32) {
 }
 
 fn ask(t: &MemTables, last: u8, is_self: bool) -> Verdict {
-    let mut claims = Claims::default();
+    let mut claims = Claims::none(0);
     let source = addr(last);
     claims.set_source(KEY, &source);
     let listener = ListenerValue::new(0, is_self);
@@ -84,9 +104,9 @@ fn ask(t: &MemTables, last: u8, is_self: bool) -> Verdict {
 }
 
 fn source_hash(last: u8) -> u64 {
-    let mut c = Claims::default();
+    let mut c = Claims::none(0);
     c.set_source(KEY, &addr(last));
-    c.items[0].hash
+    c.of(SOURCE)
 }
 
 fn steered(v: Verdict) -> Decision {
@@ -120,7 +140,7 @@ fn a5_a_prefix_makes_a_member_and_the_longest_wins() {
 
 #[test]
 fn the_first_matching_rule_wins_and_a_negated_term_excludes() {
-    let mut t = world(&[to(EMPTY, 1, &[not(list(0)), list(1)]), to(GRAY, 2, &[list(0)]), to(STABLE, 3, &[])]);
+    let mut t = world(&[but_not(EMPTY, 1, &[list(1)], &[list(0)]), to(GRAY, 2, &[list(0)]), to(STABLE, 3, &[])]);
     on_list(&mut t, source_hash(3), 1, 0);
     on_list(&mut t, source_hash(4), 2, 1);
     assert_eq!(steered(ask(&t, 3, false)).rule, 2);
@@ -155,8 +175,9 @@ fn every_missing_table_entry_leaves_the_traffic_alone() {
         on_list(&mut t, source_hash(3), 1, 0);
         t
     };
-    let holes: [(&str, fn(&mut MemTables)); 6] = [
+    let holes: [(&str, fn(&mut MemTables)); 7] = [
         ("service", |t| t.services.clear()),
+        ("fact", |t| t.facts.clear()),
         ("rule", |t| t.rules.clear()),
         ("class", |t| t.classes.clear()),
         ("subset", |t| t.subsets.clear()),
@@ -179,12 +200,12 @@ fn d1_a_change_of_lists_turns_with_the_epoch() {
     let _ = t.identities.insert(source_hash(3), now.then(3, 9));
     let _ = t.classes.insert(9, Class::default());
     assert_eq!(steered(ask(&t, 3, false)).arm, 1);
-    for (from, to) in [(0, limits::SERVICES)] {
-        let s = t.services[&from];
-        let _ = t.services.insert(to, s);
-    }
+    let s = t.services[&0];
+    let _ = t.services.insert(limits::SERVICES, s);
     let r = t.rules[&0];
     let _ = t.rules.insert(limits::RULES, r);
+    let f = t.facts[&0];
+    let _ = t.facts.insert(limits::FACTS, f);
     for i in 0..3 {
         let s = t.subsets[&i];
         let _ = t.subsets.insert(limits::SUBSETS + i, s);
@@ -215,7 +236,7 @@ fn weight_zero_gets_nobody_of_ten_million() {
 #[test]
 fn one_identity_a_hundred_thousand_connections_one_arm() {
     let t = world(&[to(GRAY, 3, &[percent(5000)])]);
-    let mut claims = Claims::default();
+    let mut claims = Claims::none(0);
     let source = addr(3);
     claims.set_source(KEY, &source);
     let arms: std::collections::BTreeSet<u8> = (0..100_000)
@@ -246,9 +267,11 @@ proptest! {
         rules in prop::collection::vec((0u32..6, any::<u8>(), any::<u8>(), 0u32..300, any::<bool>()), 0..8),
         stable in 0u32..5, len in 0u32..4, offset in 0u32..6, last: u8,
     ) {
-        let rules: Vec<Rule> = rules.iter().map(|(target, kind, claim, value, weighted)| {
-            let term = Term { kind: kind % 4, claim: *claim, value: *value, ..Term::default() };
-            Rule { weighted: u8::from(*weighted), ..to(*target, 1, &[term]) }
+        let rules: Vec<Case> = rules.iter().map(|(target, kind, claim, value, weighted)| {
+            let fact = Fact { kind: kind % 4, claim: *claim, value: *value, ..Fact::default() };
+            let mut c = to(*target, 1, &[fact]);
+            c.rule.weighted = u8::from(*weighted);
+            c
         }).collect();
         let mut t = world(&rules);
         t.services.get_mut(&0).unwrap().stable_subset = stable;

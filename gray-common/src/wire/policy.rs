@@ -109,50 +109,52 @@ pub struct Class {
 pub struct Service {
     /// `CLOCK_MONOTONIC` ns until which unknown TCP connections in mid-stream are taken as stable's own.
     pub adopt_until_ns: u64,
-    /// First rule, index in the bank.
+    /// First rule and first fact, indexes in the bank.
     pub first_rule: u32,
+    pub first_fact: u32,
     /// Index in the bank.
     pub stable_subset: u32,
     /// Stable over revisions: indexes the counters.
     pub id: u16,
     pub rules: u16,
+    pub facts: u16,
+    /// Bit `kind` is set when some rule has a list of that kind of claim.
+    pub list_kinds: u16,
     /// Claim kinds in order; 0 ends.
     pub identify: [u8; limits::IDENTIFY],
-    /// Bit `kind` is set when some rule has a list of that kind of claim.
-    pub list_kinds: u32,
     /// `SERVICE_*` bits.
     pub flags: u32,
+    pub _pad: u32,
 }
 
 /// Some rule's list has prefixes: ask the trie for the source.
 pub const SERVICE_PREFIXES: u32 = 1;
 
-/// One term of a rule's conjunction.
+/// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
+/// of a word, which rules test.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Term {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fact {
+    /// `Percent`: the salt.
     pub salt: u64,
-    /// `List`: the bit. `Percent`: buckets below this are in.
+    /// `List`: the bit of the class. `Percent`: buckets below this are in.
     pub value: u32,
-    /// `TERM_*`.
+    /// `FACT_*`.
     pub kind: u8,
     /// Claim kind of a percentage; 0: the identity.
     pub claim: u8,
-    /// 1: the term must not hold.
-    pub negate: u8,
-    pub _pad: u8,
+    pub _pad: u16,
 }
 
-/// Always holds (an unused slot).
-pub const TERM_TRUE: u8 = 0;
-pub const TERM_LIST: u8 = 1;
-pub const TERM_PERCENT: u8 = 2;
+pub const FACT_LIST: u8 = 1;
+pub const FACT_PERCENT: u8 = 2;
 
-/// One rule: all terms hold -> target. Scanned in order, first match wins.
+/// One rule: every needed fact and no forbidden one -> target. Scanned in order, first match wins.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    pub terms: [Term; limits::TERMS],
+    pub need: u64,
+    pub forbid: u64,
     /// Salt of a weighted target's buckets.
     pub salt: u64,
     /// Subset (index in the bank) or weighted table (index in the bank).
@@ -207,15 +209,11 @@ pub struct Instance {
     pub live: u8,
 }
 
-/// A labelled cgroup: the claim of the workload's name.
+/// A labelled cgroup: the claim of the workload's name, hashed under each bank's key.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// Claim hash under each bank's key.
     pub hash: [u64; 2],
-    /// The name, cut to the claim's raw size.
-    pub name: [u8; 32],
-    pub len: u64,
 }
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
@@ -227,19 +225,20 @@ wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });
 wire!(PrefixKey, size 20, { bits @ 0: u32, addr @ 4: Addr });
 wire!(Class, size 32, { lists @ 0: [u64; 4] });
-wire!(Service, size 32, {
-    adopt_until_ns @ 0: u64, first_rule @ 8: u32, stable_subset @ 12: u32, id @ 16: u16, rules @ 18: u16,
-    identify @ 20: [u8; 4], list_kinds @ 24: u32, flags @ 28: u32,
+wire!(Service, size 40, {
+    adopt_until_ns @ 0: u64, first_rule @ 8: u32, first_fact @ 12: u32, stable_subset @ 16: u32, id @ 20: u16,
+    rules @ 22: u16, facts @ 24: u16, list_kinds @ 26: u16, identify @ 28: [u8; 4], flags @ 32: u32, _pad @ 36: u32,
 });
-wire!(Term, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, negate @ 14: u8, _pad @ 15: u8 });
-wire!(Rule, size 80, {
-    terms @ 0: [Term; 4], salt @ 64: u64, target @ 72: u32, id @ 76: u16, precedence @ 78: u8, weighted @ 79: u8,
+wire!(Fact, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, _pad @ 14: u16 });
+wire!(Rule, size 32, {
+    need @ 0: u64, forbid @ 8: u64, salt @ 16: u64, target @ 24: u32, id @ 28: u16, precedence @ 30: u8,
+    weighted @ 31: u8,
 });
 wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
 wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
 wire!(Subset, size 24, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, _pad @ 20: u32 });
 wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
-wire!(Workload, size 56, { hash @ 0: [u64; 2], name @ 16: [u8; 32], len @ 48: u64 });
+wire!(Workload, size 16, { hash @ 0: [u64; 2] });
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use gray_common::{
     wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET},
 };
 
-use crate::{ctx::ktime_ns, emit, tables::Kernel};
+use crate::{ctx::ktime_ns, emit, maps, tables::Kernel};
 
 /// What a new flow's first packet says. Addresses mapped, ports in network order.
 pub struct Arrival {
@@ -20,46 +20,70 @@ pub struct Arrival {
     pub tcp_flags: u8,
     pub dscp: u8,
     pub mark: u32,
-    pub is_v4: bool,
+    pub is_v4: u8,
 }
 
 /// What becomes of the flow.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Admit {
     /// Not for us, or in doubt: the packet goes on unchanged and nothing is remembered.
-    Leave,
+    Leave = 0,
     /// Stable on its own address: remembered, not rewritten.
-    Stay(Decision),
-    Steer(Decision),
+    Stay = 1,
+    Steer = 2,
 }
 
-/// Decides and counts. The caller records the flow.
+/// Decides on `SCRATCH.arrival` into `SCRATCH.decision`, and counts. The caller records the flow.
 #[inline(always)]
-pub fn admit(k: &Kernel, a: &Arrival, claims: &mut Claims) -> Admit {
+pub fn admit(k: &Kernel) -> Admit {
+    match admit_at(k.epoch()) {
+        1 => Admit::Stay,
+        2 => Admit::Steer,
+        _ => Admit::Leave,
+    }
+}
+
+/// A function of its own: a stack frame of its own.
+#[inline(never)]
+fn admit_at(epoch: u64) -> u32 {
+    let Some(k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *scratch };
+    judge(&k, &scratch.arrival, &mut scratch.claims, &mut scratch.decision) as u32
+}
+
+#[inline(always)]
+fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Admit {
     let key = ListenerKey { addr: a.daddr, port: a.dport, proto: a.proto, _pad: 0 };
     let listener = k.listener(&key);
     let Some(index) = listener.service() else { return Admit::Leave };
     if a.proto == TCP && !opens(a.tcp_flags) {
         if let Some(adopted) = adopted(k, listener, index) {
             emit::count(Reason::Adopted);
-            return Admit::Stay(adopted);
+            *out = adopted;
+            return Admit::Stay;
         }
         emit::count(Reason::Rebuilt);
     }
-    *claims = Claims::default();
+    *claims = Claims::none(0);
     let hash_key = k.key();
     claims.set_source(hash_key, &a.saddr);
     claims.set_mark(hash_key, a.mark);
     claims.set_dscp(hash_key, a.dscp);
     let request =
-        Request { listener, claims, source: Some(&a.saddr), is_v4: a.is_v4, seed: seed(hash_key.k0, a) };
+        Request { listener, claims, source: Some(&a.saddr), is_v4: a.is_v4 != 0, seed: seed(hash_key.k0, a) };
     match decide(k, &request) {
         Verdict::Steer(d) => {
             report(k, a, &d);
-            Admit::Steer(d)
+            *out = d;
+            Admit::Steer
         }
         Verdict::Stay(d) => {
             report(k, a, &d);
-            Admit::Stay(d)
+            *out = d;
+            Admit::Stay
         }
         Verdict::Pass(reason) => {
             emit::count(reason);

@@ -12,7 +12,7 @@ use gray_common::{
 
 use crate::{
     ctx::{
-        jiffies,
+        jiffies, unknown_zero,
         sock::{Sock, workload},
     },
     emit, maps,
@@ -82,7 +82,7 @@ pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Op
         return None;
     }
     let key = k.key();
-    let mut claims = Claims::default();
+    let mut claims = Claims::none(unknown_zero());
     if let Some(a) = &source {
         claims.set_source(key, a);
     }

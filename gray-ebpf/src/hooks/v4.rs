@@ -226,20 +226,20 @@ fn new_flow(k: &Kernel, skb: &Skb, seen: &Seen) -> bool {
         tcp_flags: seen.tcp_flags,
         dscp: seen.tos >> 2,
         mark: skb.mark(),
-        is_v4: true,
+        is_v4: 1,
     };
-    let (d, stay) = match admit(k, &scratch.arrival, &mut scratch.claims) {
-        Admit::Leave => return false,
-        Admit::Stay(d) => (d, true),
-        Admit::Steer(d) => (d, false),
-    };
+    let fate = admit(k);
+    if fate == Admit::Leave {
+        return false;
+    }
+    let d = &scratch.decision;
     let f = &mut scratch.flow4;
-    if stay {
-        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(&d) };
+    if fate == Admit::Stay {
+        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
         return record(key, f);
     }
-        let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
+    let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
     let back = &mut scratch.back4;
     *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
     if let Some(other) = maps::FLOWS4.get_ptr_mut(&*back) {
@@ -251,11 +251,11 @@ fn new_flow(k: &Kernel, skb: &Skb, seen: &Seen) -> bool {
             return false;
         }
     }
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, &d);
+    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
     if !record(back, f) {
         return false;
     }
-    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, &d);
+    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
     record(key, f)
 }
 

@@ -1,11 +1,11 @@
-//! Conditions to conjunctions: `all` / `any` / `not` over cohorts become a list of rules with at most four terms each
-//! (disjunctive normal form).
+//! Conditions to rules: `all` / `any` / `not` over cohorts become alternatives (disjunctive normal form), each a pair of
+//! masks over the service's facts.
 
 use gray_common::{
     decide::{Precedence, claims},
     hash::salt,
     limits,
-    wire::{TERM_LIST, TERM_PERCENT, Term},
+    wire::{FACT_LIST, FACT_PERCENT, Fact},
 };
 
 use super::{CompileError, assigned::Numbers};
@@ -21,8 +21,36 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
     }
 }
 
-/// A conjunction: every term holds.
-pub type Conjunction = Vec<Term>;
+/// One way to meet a condition: facts that must be true and facts that must not, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alternative {
+    pub need: u64,
+    pub forbid: u64,
+}
+
+impl Alternative {
+    fn and(self, other: Self) -> Self {
+        Self { need: self.need | other.need, forbid: self.forbid | other.forbid }
+    }
+
+    fn can_hold(&self) -> bool {
+        self.need & self.forbid == 0
+    }
+}
+
+/// The facts of one service, each once, in the order in which rules first ask for them.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(pub Vec<Fact>);
+
+impl Facts {
+    fn bit(&mut self, fact: Fact) -> Option<u64> {
+        let at = self.0.iter().position(|f| *f == fact).unwrap_or_else(|| {
+            self.0.push(fact);
+            self.0.len() - 1
+        });
+        (at < limits::FACTS_PER_SERVICE as usize).then(|| 1 << at)
+    }
+}
 
 /// The step of the decision's order that a condition belongs to: plain lists are explicit identities.
 pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
@@ -42,73 +70,85 @@ pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
     }
 }
 
-/// The alternatives under which a route applies; no condition: one empty conjunction.
+/// The alternatives under which a route applies; no condition: one that always holds.
 pub fn alternatives(
     policy: &Policy,
     lists: &Numbers,
+    facts: &mut Facts,
     route: &str,
     when: Option<&Condition>,
-) -> Result<Vec<Conjunction>, CompileError> {
-    let out = match when {
-        None => vec![Vec::new()],
-        Some(c) => normal_form(policy, lists, route, c, false)?,
-    };
-    if out.iter().any(|c| c.len() > limits::TERMS) || out.len() > limits::RULES_PER_SERVICE as usize {
-        return Err(CompileError::TooComplex { route: route.to_string() });
+) -> Result<Vec<Alternative>, CompileError> {
+    match when {
+        None => Ok(vec![Alternative::default()]),
+        Some(c) => Spread { policy, lists, facts, route }.spread(c, false),
     }
-    Ok(out)
 }
 
-fn normal_form(
-    policy: &Policy,
-    lists: &Numbers,
-    route: &str,
-    condition: &Condition,
-    negated: bool,
-) -> Result<Vec<Conjunction>, CompileError> {
-    let each = |parts: &[Condition]| {
-        parts.iter().map(|p| normal_form(policy, lists, route, p, negated)).collect::<Result<Vec<_>, _>>()
-    };
-    match (condition, negated) {
-        (Condition::Cohort(name), _) => {
-            let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
-            Ok(vec![vec![term(cohort, lists, negated)?]])
-        }
-        (Condition::Not(inner), _) => normal_form(policy, lists, route, inner, !negated),
-        (Condition::Any(parts), false) | (Condition::All(parts), true) => Ok(each(parts)?.concat()),
-        (Condition::All(parts), false) | (Condition::Any(parts), true) => {
-            let mut out = vec![Vec::new()];
-            for alternatives in each(parts)? {
-                out = out
-                    .iter()
-                    .flat_map(|left: &Conjunction| {
-                        alternatives.iter().map(|right| left.iter().chain(right).copied().collect())
-                    })
-                    .collect();
-                // Bounded while it grows, not after.
-                if out.len() > limits::RULES_PER_SERVICE as usize {
-                    return Err(CompileError::TooComplex { route: route.to_string() });
-                }
+struct Spread<'a> {
+    policy: &'a Policy,
+    lists: &'a Numbers,
+    facts: &'a mut Facts,
+    route: &'a str,
+}
+
+impl Spread<'_> {
+    fn spread(&mut self, condition: &Condition, negated: bool) -> Result<Vec<Alternative>, CompileError> {
+        match (condition, negated) {
+            (Condition::Cohort(name), _) => {
+                let policy = self.policy;
+                let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
+                let fact = fact(cohort, self.lists)?;
+                let bit = self.facts.bit(fact).ok_or_else(|| self.too_complex())?;
+                let (need, forbid) = if negated { (0, bit) } else { (bit, 0) };
+                Ok(vec![Alternative { need, forbid }])
             }
-            Ok(out)
+            (Condition::Not(inner), _) => self.spread(inner, !negated),
+            (Condition::Any(parts), false) | (Condition::All(parts), true) => {
+                let mut out = Vec::new();
+                for p in parts {
+                    out.extend(self.spread(p, negated)?);
+                    self.bound(&out)?;
+                }
+                Ok(out)
+            }
+            (Condition::All(parts), false) | (Condition::Any(parts), true) => {
+                let mut out = vec![Alternative::default()];
+                for p in parts {
+                    let right = self.spread(p, negated)?;
+                    out = out
+                        .iter()
+                        .flat_map(|l| right.iter().map(|r| l.and(*r)))
+                        .filter(Alternative::can_hold)
+                        .collect();
+                    self.bound(&out)?;
+                }
+                Ok(out)
+            }
         }
+    }
+
+    /// Bounded while it grows, not after.
+    fn bound(&self, out: &[Alternative]) -> Result<(), CompileError> {
+        if out.len() > limits::RULES_PER_SERVICE as usize { Err(self.too_complex()) } else { Ok(()) }
+    }
+
+    fn too_complex(&self) -> CompileError {
+        CompileError::TooComplex { route: self.route.to_string() }
     }
 }
 
-fn term(cohort: &Cohort, lists: &Numbers, negated: bool) -> Result<Term, CompileError> {
-    let negate = u8::from(negated);
+fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
     Ok(match &cohort.body {
         CohortBody::List { .. } => {
             let bit = lists.get(&cohort.name).ok_or_else(|| CompileError::NoCohort(cohort.name.clone()))?;
-            Term { kind: TERM_LIST, value: bit, negate, ..Term::default() }
+            Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
         }
-        CohortBody::Percent { of, basis_points, salt: s } => Term {
-            kind: TERM_PERCENT,
+        CohortBody::Percent { of, basis_points, salt: s } => Fact {
+            kind: FACT_PERCENT,
             value: u32::from(*basis_points),
             salt: salt(s),
             claim: of.map_or(0, claim_code),
-            negate,
-            ..Term::default()
+            ..Fact::default()
         },
     })
 }

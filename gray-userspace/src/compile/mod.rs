@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use gray_common::{
     hash::salt,
     limits,
-    wire::{Addr, Instance, ListenerKey, ListenerValue, Rule, SERVICE_PREFIXES, Service, Weighted},
+    wire::{Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_PREFIXES, Service, Weighted},
 };
 
 pub use assigned::Assigned;
 pub use subsets::SubsetPlan;
 
-use self::{conditions::claim_code, subsets::Subsets, weights::Ownership};
+use self::{conditions::{Facts, claim_code}, subsets::Subsets, weights::Ownership};
 use crate::model::{self, CohortBody, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum CompileError {
     Limit { what: &'static str, limit: u32 },
     #[error("service {service}: more than {limit} rules after its conditions are spread out", limit = limits::RULES_PER_SERVICE)]
     TooManyRules { service: String },
-    #[error("route {route}: its condition needs more than {terms} cohorts at once or too many alternatives; split the route", terms = limits::TERMS)]
+    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts; split the route", n = limits::FACTS_PER_SERVICE)]
     TooComplex { route: String },
     #[error("cohort {0} does not exist")]
     NoCohort(String),
@@ -53,6 +53,7 @@ pub struct Circumstances {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
     pub services: Vec<Service>,
+    pub facts: Vec<Fact>,
     pub rules: Vec<Rule>,
     pub weighted: Vec<Box<Weighted>>,
     pub subsets: Vec<SubsetPlan>,
@@ -117,6 +118,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let mut subsets = Subsets::new(service, &assigned.instances, &around.drained, &mut out);
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
+        let mut facts = Facts::default();
         let mut routes: Vec<&Route> = policy.routes.iter().filter(|r| applies(r, service)).collect();
         // The decision's order; the sort is stable, so the document's order decides ties.
         routes.sort_by_key(|r| (conditions::precedence(policy, r.when.as_ref()), r.service.is_none()));
@@ -139,17 +141,17 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
                     let _ = assigned.weights.insert(name.clone(), owner);
                 }
             }
-            for terms in conditions::alternatives(policy, &assigned.lists, &route.name, route.when.as_ref())? {
-                let mut r = rule;
-                r.terms[..terms.len()].copy_from_slice(&terms);
-                subsets.out().rules.push(r);
+            let when = route.when.as_ref();
+            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, &route.name, when)? {
+                subsets.out().rules.push(Rule { need: a.need, forbid: a.forbid, ..rule });
             }
         }
         let rules = subsets.out().rules.len() as u32 - first_rule;
         if rules > limits::RULES_PER_SERVICE {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
         }
-        let (list_kinds, flags) = lists_used(policy, &out.rules[first_rule as usize..], &assigned);
+        let (list_kinds, flags) = lists_used(policy, &facts, &assigned);
+        let first_fact = out.facts.len() as u32;
         let mut identify = [0; limits::IDENTIFY];
         for (slot, kind) in identify.iter_mut().zip(&service.identify) {
             *slot = claim_code(*kind);
@@ -157,13 +159,17 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         out.services.push(Service {
             adopt_until_ns: around.adopt_until_ns.get(&service.name).copied().unwrap_or(0),
             first_rule,
+            first_fact,
             stable_subset,
             id: assigned.services.get(&service.name).unwrap_or(0) as u16,
             rules: rules as u16,
+            facts: facts.0.len() as u16,
             identify,
             list_kinds,
             flags,
+            _pad: 0,
         });
+        out.facts.extend(facts.0);
         for l in &service.listen {
             let own = service.instances.iter().any(|i| i.address == l.addr && service.stable.matches(i));
             let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
@@ -189,14 +195,10 @@ fn weigh<'a>(subsets: &mut Subsets<'a>, arms: &'a [model::Arm], owner: &Ownershi
     Ok(out.weighted.len() as u32 - 1)
 }
 
-/// Which kinds of claims the lists of these rules are about, and whether prefixes may be among them.
-fn lists_used(policy: &Policy, rules: &[Rule], assigned: &Assigned) -> (u32, u32) {
-    let bits: BTreeSet<u32> = rules
-        .iter()
-        .flat_map(|r| r.terms)
-        .filter(|t| t.kind == gray_common::wire::TERM_LIST)
-        .map(|t| t.value)
-        .collect();
+/// Which kinds of claims the lists among these facts are about, and whether prefixes may be among them.
+fn lists_used(policy: &Policy, facts: &Facts, assigned: &Assigned) -> (u16, u32) {
+    let bits: BTreeSet<u32> =
+        facts.0.iter().filter(|f| f.kind == gray_common::wire::FACT_LIST).map(|f| f.value).collect();
     let (mut kinds, mut flags) = (0, 0);
     for c in &policy.cohorts {
         if let CohortBody::List { of, .. } = &c.body
@@ -214,6 +216,7 @@ fn lists_used(policy: &Policy, rules: &[Rule], assigned: &Assigned) -> (u32, u32
 fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
     let sizes = [
         ("listeners", out.listeners.len(), limits::LISTENERS),
+        ("facts", out.facts.len(), limits::FACTS),
         ("rules", out.rules.len(), limits::RULES),
         ("weighted routes", out.weighted.len(), limits::WEIGHTED),
         ("subsets", out.subsets.len(), limits::SUBSETS),

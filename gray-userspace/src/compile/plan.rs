@@ -8,7 +8,7 @@ use gray_common::{
     limits,
     packet::filter_bit,
     wire::{
-        Addr, Class, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned, Weighted,
+        Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned, Weighted,
     },
 };
 
@@ -25,6 +25,7 @@ pub enum Write {
     Prefixes(Vec<(PrefixKey, Versioned)>),
     Filter(Vec<(u32, u64)>),
     Services { bank: u32, items: Vec<Service> },
+    Facts { bank: u32, items: Vec<Fact> },
     Rules { bank: u32, items: Vec<Rule> },
     Weighted { bank: u32, items: Vec<Box<Weighted>> },
     Subsets { bank: u32, items: Vec<Subset> },
@@ -49,6 +50,7 @@ impl fmt::Display for Write {
             Self::Prefixes(v) => write!(f, "{} prefixes", v.len()),
             Self::Filter(v) => write!(f, "{} filter words", v.len()),
             Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
+            Self::Facts { bank, items } => write!(f, "{} facts into bank {bank}", items.len()),
             Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
             Self::Weighted { bank, items } => write!(f, "{} weighted routes into bank {bank}", items.len()),
             Self::Subsets { bank, items } => write!(f, "{} subsets into bank {bank}", items.len()),
@@ -98,6 +100,7 @@ pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError
     let filter = plan_filter(have, c);
     push(&mut out, filter, Write::Filter);
     push(&mut out, c.services.clone(), |items| Write::Services { bank, items });
+    push(&mut out, c.facts.clone(), |items| Write::Facts { bank, items });
     push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
     push(&mut out, c.weighted.clone(), |items| Write::Weighted { bank, items });
     push(&mut out, subsets, |items| Write::Subsets { bank, items });

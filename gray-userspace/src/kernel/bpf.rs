@@ -93,7 +93,7 @@ fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {
     let mut a = Attr::default();
     a[0] = raw(fd) | (size_of::<[u64; WORDS]>() as u64) << 32;
     a[1] = out.as_mut_ptr() as u64;
-    call(cmd::INFO, &mut a)?;
+    let _ = call(cmd::INFO, &mut a)?;
     Ok(out)
 }
 
@@ -184,7 +184,7 @@ impl<K: Wire, V: Wire> Map<K, V> {
         let mut buffer = vec![0u64; stride / 8 * cpus];
         let mut a = self.element(key, std::ptr::null());
         a[2] = buffer.as_mut_ptr() as u64;
-        call(cmd::LOOKUP, &mut a)?;
+        let _ = call(cmd::LOOKUP, &mut a)?;
         Ok((0..cpus)
             .map(|c| {
                 let at = buffer.as_ptr().wrapping_byte_add(c * stride).cast::<V>();

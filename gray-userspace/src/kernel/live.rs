@@ -6,7 +6,7 @@ use gray_common::{
     decide::mem::MemTables,
     limits, names,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey, PrefixKey,
+        Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey, PrefixKey,
         Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
     },
 };
@@ -37,6 +37,7 @@ pub struct Live {
 struct Maps {
     listeners: Map<ListenerKey, Versioned>,
     services: Map<u32, Service>,
+    facts: Map<u32, Fact>,
     rules: Map<u32, Rule>,
     weighted: Map<u32, Weighted>,
     subsets: Map<u32, Subset>,
@@ -75,6 +76,7 @@ impl Live {
         let maps = Maps {
             listeners: open(&pins, names::LISTENERS)?,
             services: open(&pins, names::SERVICES)?,
+            facts: open(&pins, names::FACTS)?,
             rules: open(&pins, names::RULES)?,
             weighted: open(&pins, names::WEIGHTED)?,
             subsets: open(&pins, names::SUBSETS)?,
@@ -218,8 +220,9 @@ impl Live {
         let why = failed("explain");
         (|| {
             match miss {
-                Miss::Listener(k) => drop(t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default())),
+                Miss::Listener(k) => { let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default()); }
                 Miss::Service(i) => array(&m.services, &mut t.services, i)?,
+                Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
                 Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
                 Miss::Subset(i) => array(&m.subsets, &mut t.subsets, i)?,
                 Miss::Slot(i) => array(&m.arena, &mut t.arena, i)?,
@@ -230,7 +233,7 @@ impl Live {
                         let _ = t.weighted.insert(i, Box::new(v));
                     }
                 }
-                Miss::Identity(h) => drop(t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default())),
+                Miss::Identity(h) => { let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default()); }
                 Miss::Prefix(addr) => {
                     let key = PrefixKey { bits: 128, addr };
                     let _ = t.prefixes.insert(key, m.prefixes.lookup(&key)?.unwrap_or_default());
@@ -247,6 +250,7 @@ impl Live {
 pub enum Miss {
     Listener(ListenerKey),
     Service(u32),
+    Fact(u32),
     Rule(u32),
     Weighted(u32),
     Subset(u32),
@@ -287,9 +291,9 @@ impl Datapath for Live {
         let why = failed("what the tables hold");
         let m = &self.maps;
         (|| {
-            m.listeners.for_each(|k, v| drop(have.listeners.insert(k, v)))?;
-            m.identities.for_each(|k, v| drop(have.identities.insert(k, v)))?;
-            m.prefixes.for_each(|k, v| drop(have.prefixes.insert(k, v)))?;
+            m.listeners.for_each(|k, v| { let _ = have.listeners.insert(k, v); })?;
+            m.identities.for_each(|k, v| { let _ = have.identities.insert(k, v); })?;
+            m.prefixes.for_each(|k, v| { let _ = have.prefixes.insert(k, v); })?;
             m.instances.for_each(|k, v| {
                 if v.live != 0 {
                     let _ = have.instances.insert(k, v);
@@ -333,6 +337,7 @@ impl Datapath for Live {
             Write::Prefixes(v) => write_entries(&m.prefixes, v),
             Write::Filter(v) => write_entries(&m.filter, v),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
+            Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
             Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
             Write::Weighted { bank, items } => items
                 .iter()
