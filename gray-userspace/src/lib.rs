@@ -4,4 +4,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod model;
+pub mod store;
+pub mod sys;

@@ -1,0 +1,236 @@
+//! The embedded store: one SQLite file, WAL, a revision is on disk when `begin` returns. Only this folder speaks SQL.
+
+mod audit;
+mod lists;
+mod read;
+mod revisions;
+mod schema;
+mod verify;
+mod workloads;
+
+use std::{
+    fs::OpenOptions,
+    io,
+    ops::ControlFlow,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::PathBuf,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use super::{
+    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
+    Verified, Workload,
+};
+
+const FILE: &str = "gray.db";
+/// Up to this size the whole file is checked at open (about 3 ms per MB); larger ones by [`Sqlite::check`].
+const CHECK_AT_OPEN: u64 = 32 << 20;
+
+/// An edit of more ids leaves megabytes of page cache behind that nothing needs afterwards.
+const MANY_IDS: usize = 10_000;
+
+/// The store of one node. Use it from one thread at a time; a call blocks while it writes.
+#[derive(Debug)]
+pub struct Sqlite {
+    db: Connection,
+    path: PathBuf,
+}
+
+/// An error of this folder before it knows the file's path.
+#[derive(Debug)]
+enum Fail {
+    Sql(rusqlite::Error),
+    Damaged(String),
+    Own(Error),
+}
+
+type Inner<T> = std::result::Result<T, Fail>;
+
+impl From<rusqlite::Error> for Fail {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sql(e)
+    }
+}
+
+impl From<Error> for Fail {
+    fn from(e: Error) -> Self {
+        Self::Own(e)
+    }
+}
+
+impl Sqlite {
+    /// Opens or makes `gray.db` (0600) and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Newer`], [`Error::Foreign`], [`Error::Corrupt`], [`Error::Dir`].
+    pub fn open(dir: &StateDir) -> Result<Self> {
+        let path = dir.path().join(FILE);
+        let size = private_file(&path).map_err(|source| Error::Dir { path: path.clone(), source })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
+        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path };
+        let ready = schema::prepare(&mut store.db, &store.path);
+        store.located(ready)?;
+        if size <= CHECK_AT_OPEN {
+            store.check()?;
+        }
+        Ok(store)
+    }
+
+    /// Checks every page and index of the file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn check(&self) -> Result<()> {
+        let verdict: Inner<String> =
+            self.db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(Fail::from);
+        match self.located(verdict)?.as_str() {
+            "ok" => Ok(()),
+            detail => Err(Error::Corrupt { path: self.path.clone(), detail: detail.to_owned() }),
+        }
+    }
+
+    /// Labels processes of this node; audited. Replaces a workload of the same name.
+    pub fn set_workload(&mut self, workload: &Workload, at: u64, who: &str) -> Result<()> {
+        self.write(|tx| workloads::set(tx, workload, at, who))
+    }
+
+    /// `false`: there was none of that name (nothing is recorded then).
+    pub fn remove_workload(&mut self, name: &str, at: u64, who: &str) -> Result<bool> {
+        self.write(|tx| workloads::remove(tx, name, at, who))
+    }
+
+    /// By name.
+    pub fn workloads(&self) -> Result<Vec<Workload>> {
+        self.located(workloads::all(&self.db))
+    }
+
+    /// One durable transaction: all of `f` or nothing.
+    fn write<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Inner<T>) -> Result<T> {
+        let done = (|| {
+            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = f(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        })();
+        self.located(done)
+    }
+
+    fn located<T>(&self, done: Inner<T>) -> Result<T> {
+        done.map_err(|f| locate(&self.path, f))
+    }
+}
+
+fn locate(path: &std::path::Path, fail: Fail) -> Error {
+    let path = path.to_owned();
+    match fail {
+        Fail::Own(e) => e,
+        Fail::Damaged(detail) => Error::Corrupt { path, detail },
+        Fail::Sql(e) => match e.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Error::Corrupt { path, detail: e.to_string() }
+            }
+            _ => Error::Sqlite { path, source: e },
+        },
+    }
+}
+
+/// Makes the file with its mode before SQLite does (its side files follow that mode); returns its size.
+fn private_file(path: &std::path::Path) -> io::Result<u64> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let meta = file.metadata()?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(meta.len())
+}
+
+impl Store for Sqlite {
+    fn begin(&mut self, draft: &Draft) -> Result<u64> {
+        let id = self.write(|tx| revisions::begin(tx, draft))?;
+        if draft.lists.iter().map(|e| e.ids.len()).sum::<usize>() > MANY_IDS {
+            // The revision is written: a cache that stays large is no reason to fail.
+            let _ = self.db.execute_batch("PRAGMA shrink_memory");
+        }
+        Ok(id)
+    }
+
+    fn activate(&mut self, rev: u64, at: u64) -> Result<()> {
+        self.write(|tx| revisions::activate(tx, rev, at))
+    }
+
+    fn fail(&mut self, rev: u64, at: u64, reason: &str) -> Result<()> {
+        self.write(|tx| revisions::undo(tx, rev, at, &State::Failed { reason: reason.to_owned() }))
+    }
+
+    fn interrupt(&mut self, rev: u64, at: u64, reason: &str) -> Result<()> {
+        self.write(|tx| revisions::undo(tx, rev, at, &State::Interrupted { reason: reason.to_owned() }))
+    }
+
+    fn active(&self) -> Result<Option<Revision>> {
+        self.located(read::in_state(&self.db, "active"))
+    }
+
+    fn pending(&self) -> Result<Option<Revision>> {
+        self.located(read::in_state(&self.db, "pending"))
+    }
+
+    fn revision(&self, rev: u64) -> Result<Revision> {
+        self.located(read::revision(&self.db, rev))
+    }
+
+    fn history(&self, limit: usize, before: Option<u64>) -> Result<Vec<Revision>> {
+        self.located(read::history(&self.db, limit, before))
+    }
+
+    fn sources(&self, rev: u64) -> Result<Vec<Source>> {
+        self.located(read::sources(&self.db, rev))
+    }
+
+    fn assignments(&self, rev: u64) -> Result<Option<String>> {
+        self.located(read::assignments(&self.db, rev))
+    }
+
+    fn overlays(&self, rev: u64) -> Result<Vec<(String, OverlayInfo)>> {
+        self.located(lists::overlays(&self.db, rev))
+    }
+
+    fn overlay_info(&self, rev: u64, cohort: &str) -> Result<OverlayInfo> {
+        self.located(lists::info(&self.db, rev, cohort))
+    }
+
+    fn overlay(
+        &self,
+        rev: u64,
+        cohort: &str,
+        visit: &mut dyn FnMut(Mark, &str) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.located(lists::visit(&self.db, rev, cohort, visit))
+    }
+
+    fn record(&mut self, note: &Note<'_>) -> Result<u64> {
+        self.write(|tx| audit::note(tx, note))
+    }
+
+    fn audit(&self, limit: usize, before: Option<u64>) -> Result<Vec<AuditRecord>> {
+        self.located(audit::page(&self.db, limit, before))
+    }
+
+    fn verify(&self) -> Result<Verified> {
+        self.check()?;
+        self.located(verify::run(&self.db))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Proves that nobody edited the audit log, nor the revisions that it tells of. Repairs nothing.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    AuditRecord, Error, Inner, Verified,
+    audit::{self, Entry, Hash},
+    read,
+};
+
+/// What the log says about a revision.
+struct Told {
+    digest: String,
+    state: &'static str,
+    reason: String,
+}
+
+pub(super) fn run(db: &Connection) -> Inner<Verified> {
+    let mut told = BTreeMap::new();
+    let (mut previous, mut records): (Hash, u64) = ([0; 32], 0);
+    let mut stmt = db.prepare("SELECT seq, at, who, action, rev, detail, hash FROM audit ORDER BY seq")?;
+    let mut rows = stmt.query([])?;
+    while let Some(row) = rows.next()? {
+        let (record, hash) = audit::row(row)?;
+        records += 1;
+        let entry = Entry {
+            at: record.at,
+            who: &record.who,
+            action: &record.action,
+            rev: record.revision,
+            detail: &record.detail,
+        };
+        if record.seq != records || audit::chain(&previous, record.seq, entry) != hash {
+            return Err(tampered(format!("record {} was changed, or one before it is missing", record.seq)));
+        }
+        previous = hash;
+        follow(&mut told, &record)?;
+    }
+    let revisions = compare(db, &told)?;
+    texts(db)?;
+    Ok(Verified { records, revisions, head: audit::hex(&previous) })
+}
+
+fn tampered(what: String) -> super::Fail {
+    Error::Tampered { what }.into()
+}
+
+/// Replays one record. Records that the chain covers can be odd only if the writer was: then they say so too.
+fn follow(told: &mut BTreeMap<u64, Told>, record: &AuditRecord) -> Inner<()> {
+    let Some(rev) = record.revision else { return Ok(()) };
+    let detail: Value = serde_json::from_str(&record.detail).unwrap_or_default();
+    let text = |key: &str| detail[key].as_str().unwrap_or_default().to_owned();
+    let state = match record.action.as_str() {
+        "begin" => {
+            let fresh = Told { digest: text("digest"), state: "pending", reason: String::new() };
+            return match told.insert(rev, fresh) {
+                None => Ok(()),
+                Some(_) => Err(tampered(format!("revision {rev} begins twice"))),
+            };
+        }
+        "activate" => "active",
+        "fail" => "failed",
+        "interrupt" => "interrupted",
+        _ => return Ok(()),
+    };
+    if state == "active" {
+        told.values_mut().filter(|t| t.state == "active").for_each(|t| t.state = "superseded");
+    }
+    let known =
+        told.get_mut(&rev).ok_or_else(|| tampered(format!("revision {rev} is settled but never began")))?;
+    (known.state, known.reason) = (state, text("reason"));
+    Ok(())
+}
+
+fn compare(db: &Connection, told: &BTreeMap<u64, Told>) -> Inner<u64> {
+    let mut stmt = db.prepare("SELECT id, state, reason FROM revision ORDER BY id")?;
+    let mut rows = stmt.query([])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        count += 1;
+        let (id, state, reason): (u64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let Some(t) = told.get(&id) else {
+            return Err(tampered(format!(
+                "revision {id} has no record; the log was cut off or it was slipped in"
+            )));
+        };
+        if state != t.state || reason != t.reason {
+            return Err(tampered(format!("revision {id} is {state}, its record says {}", t.state)));
+        }
+        if audit::hex(&revision_digest(db, id)?) != t.digest {
+            return Err(tampered(format!("revision {id} differs from what its record was made of")));
+        }
+    }
+    if count != told.len() as u64 {
+        return Err(tampered(format!("{} revisions are recorded, {count} are there", told.len())));
+    }
+    Ok(count)
+}
+
+fn texts(db: &Connection) -> Inner<()> {
+    let mut stmt = db.prepare("SELECT sha256, text FROM blob")?;
+    let mut rows = stmt.query([])?;
+    while let Some(row) = rows.next()? {
+        let _ = read::intact(row.get(0)?, row.get(1)?)?;
+    }
+    Ok(())
+}
+
+/// Over all that a revision was begun with; texts and ids by their own digests.
+pub(super) fn revision_digest(db: &Connection, rev: u64) -> Inner<Hash> {
+    let mut h = Sha256::new();
+    h.update(b"gray revision 1");
+    for sql in [
+        "SELECT r.base, r.at, r.who, r.why, r.kind, r.summary, r.drained, r.restored, b.sha256
+           FROM revision r LEFT JOIN blob b ON b.id = r.assignments WHERE r.id = ?1",
+        "SELECT s.pos, s.name, b.sha256 FROM revision r JOIN source s ON s.set_id = r.source_set
+           JOIN blob b ON b.id = s.blob WHERE r.id = ?1 ORDER BY s.pos",
+        "SELECT pos, cohort, op, ids, sha256 FROM list_edit WHERE rev = ?1 ORDER BY pos",
+    ] {
+        let mut stmt = db.prepare_cached(sql)?;
+        let columns = stmt.column_count();
+        let mut rows = stmt.query([rev])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                feed(&mut h, row.get_ref(column)?);
+            }
+        }
+        h.update([0xff]); // no value tag: the end of a table's part
+    }
+    Ok(h.finalize().into())
+}
+
+fn feed(h: &mut Sha256, value: rusqlite::types::ValueRef<'_>) {
+    use rusqlite::types::ValueRef as V;
+    let (tag, number, bytes): (u8, i64, &[u8]) = match value {
+        V::Null => (0, 0, &[]),
+        V::Integer(n) => (1, n, &[]),
+        V::Text(t) => (2, t.len() as i64, t),
+        V::Blob(b) => (3, b.len() as i64, b),
+        V::Real(r) => (4, r.to_bits() as i64, &[]),
+    };
+    h.update([tag]);
+    h.update(number.to_le_bytes());
+    h.update(bytes);
+}

@@ -1,0 +1,11 @@
+//! What gray asks of the operating system besides bpf(2): kernel version, mounts, cgroups, links, locks.
+//! Reads only, except the locks. No policy.
+
+pub mod command;
+pub mod kernel;
+pub mod lock;
+pub mod mounts;
+pub mod netlink;
+pub mod netns;
+pub mod watch;
+pub mod workload;
