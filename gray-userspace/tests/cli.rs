@@ -57,7 +57,10 @@ async fn what_a_person_sees_of_changes_d5() {
     assert_eq!(on(&s.socket, "rollback 99").await.code, 1);
     let history = on(&s.socket, "history").await.out;
     let words = |l: &str| l.split_whitespace().map(String::from).collect::<Vec<_>>();
-    assert_eq!(words(history.lines().nth(3).unwrap())[3..], ["apply", "superseded", "3", "changes", "because"]);
+    assert_eq!(
+        words(history.lines().nth(3).unwrap())[3..],
+        ["apply", "superseded", "3", "changes", "because"]
+    );
     assert_eq!(on(&s.socket, "history -n 1").await.out.lines().count(), 2);
     assert_eq!(on(&s.socket, "get history 2").await.out.lines().count(), 2);
 }
@@ -71,7 +74,8 @@ async fn lists_are_edited_and_loaded_b1() {
     std::fs::write(&file, "# early\napp1\r\n\n").unwrap();
     let remove = on(&s.socket, &format!("cohort remove early-apps app9 --file {}", file.display())).await;
     assert_eq!(remove.out, "0 added, 2 removed, 0 unchanged; 1 entry\nrevision 2, epoch 2\n");
-    let ids: String = (0..1_000_000).map(|i| format!("10.{}.{}.{}\n", i >> 16, (i >> 8) & 255, i & 255)).collect();
+    let ids: String =
+        (0..1_000_000).map(|i| format!("10.{}.{}.{}\n", i >> 16, (i >> 8) & 255, i & 255)).collect();
     std::fs::write(&file, ids).unwrap();
     let load = on(&s.socket, &format!("cohort load early-apps --file {}", file.display())).await;
     assert_eq!(load.out, "1000000 added, 1 removed, 0 unchanged; 1000000 entries\nrevision 3, epoch 3\n");
@@ -83,13 +87,27 @@ async fn lists_are_edited_and_loaded_b1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_reading_verb_speaks_json_and_yaml() {
     let s = serve().await;
-    for line in ["status", "get services", "get instances", "get cohorts", "get routes", "get history", "history",
-        "cohort show early-apps", "explain --service shop", "flows", "workload list", "key export"] {
+    for line in [
+        "status",
+        "get services",
+        "get instances",
+        "get cohorts",
+        "get routes",
+        "get history",
+        "history",
+        "cohort show early-apps",
+        "explain --service shop",
+        "flows",
+        "workload list",
+        "key export",
+    ] {
         let json = on(&s.socket, &format!("{line} -o json")).await;
         assert_eq!(json.code, 0, "{line}: {}", json.err);
-        let parsed: serde_json::Value = serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let parsed: serde_json::Value =
+            serde_json::from_str(&json.out).unwrap_or_else(|e| panic!("{line}: {e}"));
         let yaml = on(&s.socket, &format!("{line} -o yaml")).await.out;
-        let again: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{line}: {e}\n{yaml}"));
+        let again: serde_json::Value =
+            serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{line}: {e}\n{yaml}"));
         assert_eq!(parsed, again, "{line}");
     }
     let status: Status = serde_json::from_str(&on(&s.socket, "-o json status").await.out).unwrap();
@@ -99,12 +117,18 @@ async fn every_reading_verb_speaks_json_and_yaml() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workloads_instances_and_the_key() {
     let s = serve().await;
-    assert_eq!(on(&s.socket, "workload set cart --unit cart.service").await.out, "workload cart is /system.slice/cart.service\n");
+    assert_eq!(
+        on(&s.socket, "workload set cart --unit cart.service").await.out,
+        "workload cart is /system.slice/cart.service\n"
+    );
     assert!(on(&s.socket, "workload list").await.out.contains("cart"));
     assert_eq!(on(&s.socket, "workload remove cart").await.out, "workload cart removed\n");
     assert_eq!(on(&s.socket, "workload remove cart").await.code, 1);
     assert_eq!(on(&s.socket, "workload set cart --pid 1 --unit a").await.code, 2);
-    assert_eq!(on(&s.socket, "instance drain shop/shop-2a").await.out, "shop/shop-2a takes no new connections\n");
+    assert_eq!(
+        on(&s.socket, "instance drain shop/shop-2a").await.out,
+        "shop/shop-2a takes no new connections\n"
+    );
     assert!(on(&s.socket, "get instances shop/shop-2a").await.out.contains("draining"));
     assert_eq!(on(&s.socket, "instance drain shop/shop-2a").await.code, 1);
     assert_eq!(on(&s.socket, "instance restore shop/shop-2a").await.code, 0);
@@ -116,7 +140,11 @@ async fn workloads_instances_and_the_key() {
     assert_eq!(on(&s.socket, &format!("key export --file {}", file.display())).await.code, 0);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!((std::fs::read_to_string(&file).unwrap(), mode & 0o777), (format!("{key}\n"), 0o600));
-    assert_eq!(on(&s.socket, &format!("key export --file {}", file.display())).await.code, 1, "never overwrites");
+    assert_eq!(
+        on(&s.socket, &format!("key export --file {}", file.display())).await.code,
+        1,
+        "never overwrites"
+    );
     assert_eq!(on_input(&s.socket, "key import -", "no key").await.code, 1);
 }
 
@@ -133,7 +161,8 @@ async fn doctor_fails_when_a_check_failed() {
 async fn events_are_followed_and_counted_h4() {
     let s = serve().await;
     let (socket, core) = (s.socket.clone(), s.core.clone());
-    let reader = tokio::task::spawn_blocking(move || at(&socket, "events --follow --count 2 --service shop", ""));
+    let reader =
+        tokio::task::spawn_blocking(move || at(&socket, "events --follow --count 2 --service shop", ""));
     // The reader may not have begun: send until it has seen enough.
     let mut n = 0;
     while !reader.is_finished() {
@@ -178,7 +207,11 @@ async fn exit_codes_and_two_lines() {
         if code > 0 {
             let lines: Vec<_> = done.err.lines().collect();
             assert_eq!(lines.len(), 2, "{line}: {}", done.err);
-            assert!(lines[0].starts_with("error: ") && lines[1].starts_with("help: "), "{line}: {}", done.err);
+            assert!(
+                lines[0].starts_with("error: ") && lines[1].starts_with("help: "),
+                "{line}: {}",
+                done.err
+            );
             assert!(lines[1].len() > "help: ".len() + 5, "{line}: {}", done.err);
         }
     }
@@ -194,7 +227,8 @@ async fn exit_codes_and_two_lines() {
 fn a_refusal_is_code_3() {
     use gray_userspace::{api::ApiError, cli::Failure};
     let refused = ApiError::refused("no", "ask");
-    let reply = gray_userspace::api::ClientError::Reply { status: refused.kind.status(), reply: refused.reply() };
+    let reply =
+        gray_userspace::api::ClientError::Reply { status: refused.kind.status(), reply: refused.reply() };
     assert_eq!(Failure::from(reply).code, 3);
     assert!(Role::Viewer < Role::Operator);
 }
@@ -202,9 +236,19 @@ fn a_refusal_is_code_3() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_has_seen_enough_is_no_failure() {
     let s = serve().await;
-    for line in ["status", "get instances", "completions bash", "openapi", "--help", "history -o json", "cohort show early-apps"] {
+    for line in [
+        "status",
+        "get instances",
+        "completions bash",
+        "openapi",
+        "--help",
+        "history -o json",
+        "cohort show early-apps",
+    ] {
         let (socket, line) = (s.socket.clone(), line.to_string());
-        let code = tokio::task::spawn_blocking(move || run_io(&socket, &line, "", Box::new(cli_run::Closed)).code).await;
+        let code =
+            tokio::task::spawn_blocking(move || run_io(&socket, &line, "", Box::new(cli_run::Closed)).code)
+                .await;
         assert_eq!(code.unwrap(), 0);
     }
 }

@@ -48,7 +48,7 @@ fn every_verb_and_option_has_help_and_every_verb_examples() {
 fn help_of_each_verb() {
     for (path, c) in verbs() {
         let name = path.replace(' ', "-");
-        let text = c.term_width(100).render_long_help().to_string();
+        let text = c.term_width(100).render_help().to_string();
         insta::assert_snapshot!(format!("help-{name}"), text);
     }
 }
@@ -57,8 +57,25 @@ fn help_of_each_verb() {
 fn help_and_version_go_to_stdout() {
     let help = run("gray --help", "");
     assert!(help.code == 0 && help.err.is_empty());
-    for verb in ["agent", "apply", "validate", "get", "cohort", "explain", "status", "events", "history", "rollback",
-        "workload", "flows", "instance", "doctor", "key", "uninstall", "completions"] {
+    for verb in [
+        "agent",
+        "apply",
+        "validate",
+        "get",
+        "cohort",
+        "explain",
+        "status",
+        "events",
+        "history",
+        "rollback",
+        "workload",
+        "flows",
+        "instance",
+        "doctor",
+        "key",
+        "uninstall",
+        "completions",
+    ] {
         assert!(help.out.contains(&format!("\n  {verb} ")), "{verb} is not in --help");
     }
     for hidden in ["man", "openapi", "schema"] {
@@ -71,11 +88,27 @@ fn help_and_version_go_to_stdout() {
 #[test]
 fn options_of_the_agent() {
     let d = run("gray agent", "");
-    for want in ["/var/lib/gray", "/sys/fs/bpf/gray", "attach: []", "flows: 262144", "log_format: Auto", "no_connect: false"] {
+    for want in [
+        "/var/lib/gray",
+        "/sys/fs/bpf/gray",
+        "attach: []",
+        "flows: 262144",
+        "log_format: Auto",
+        "no_connect: false",
+    ] {
         assert!(d.err.contains(want), "{want}: {}", d.err);
     }
-    let d = run("gray --socket /s agent --attach eth0=edge --attach eth1=backend --metrics 127.0.0.1:9464 --flows 4096", "");
-    for want in ["socket: \"/s\"", "iface: \"eth0\", role: Edge", "iface: \"eth1\", role: Backend", "127.0.0.1:9464", "flows: 4096"] {
+    let d = run(
+        "gray --socket /s agent --attach eth0=edge --attach eth1=backend --metrics 127.0.0.1:9464 --flows 4096",
+        "",
+    );
+    for want in [
+        "socket: \"/s\"",
+        "iface: \"eth0\", role: Edge",
+        "iface: \"eth1\", role: Backend",
+        "127.0.0.1:9464",
+        "flows: 4096",
+    ] {
         assert!(d.err.contains(want), "{want}: {}", d.err);
     }
 }
@@ -84,7 +117,8 @@ fn options_of_the_agent() {
 fn flags_win_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("agent.yaml");
-    std::fs::write(&file, "state-dir: /file\nbpffs: /file-bpf\nattach: [eth0=edge]\nno-connect: true\n").unwrap();
+    std::fs::write(&file, "state-dir: /file\nbpffs: /file-bpf\nattach: [eth0=edge]\nno-connect: true\n")
+        .unwrap();
     let d = run(&format!("gray agent --config {} --state-dir /flag", file.display()), "");
     for want in ["state_dir: \"/flag\"", "bpffs: \"/file-bpf\"", "iface: \"eth0\"", "no_connect: true"] {
         assert!(d.err.contains(want), "{want}: {}", d.err);
@@ -131,11 +165,57 @@ fn bad_options_of_the_agent_say_what_is_wrong() {
 fn generated_files() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let d = run(&format!("gray completions {shell}"), "");
-        assert!(d.code == 0 && d.out.contains("cohort") && d.out.contains("--dry-run"), "{shell}");
+        assert!(d.code == 0 && d.out.contains("cohort") && d.out.contains("dry-run"), "{shell}");
     }
     let dir = tempfile::tempdir().unwrap();
     let d = run(&format!("gray man {}/man1", dir.path().display()), "");
     assert_eq!(d.code, 0, "{}", d.err);
     assert!(std::fs::read_to_string(dir.path().join("man1/gray-apply.1")).unwrap().contains("dry"));
     assert_eq!(run("gray openapi", "").out, gray_userspace::api::openapi::json());
+}
+
+#[test]
+fn validate_needs_no_agent_d4() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let good = file("good.yaml", GOOD);
+    let d = run(&format!("gray --socket /nowhere validate {good}"), "");
+    assert_eq!((d.code, d.out.as_str()), (0, "valid\n"), "{}", d.err);
+    assert_eq!(run("gray validate -", GOOD).code, 0);
+
+    let bad = file("bad.yaml", &GOOD.replace("stable:", "stabel:"));
+    let d = run(&format!("gray validate {bad}"), "");
+    assert_eq!((d.code, d.out.as_str()), (1, ""));
+    assert!(
+        d.err.contains("stabel") && d.err.contains("bad.yaml:5:5") && d.err.contains("`stable`"),
+        "{}",
+        d.err
+    );
+    let lines: Vec<_> = d.err.lines().collect();
+    assert!(lines[lines.len() - 2].starts_with("error: the policy has "), "{}", d.err);
+    let json = run(&format!("gray validate {bad} -o json"), "");
+    let reply: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &reply["valid"], &reply["problems"][0]["line"]), (1, &false.into(), &5.into()));
+    assert_eq!(json.err.lines().count(), 2, "{}", json.err);
+    assert_eq!(run("gray validate /nowhere.yaml", "").code, 1);
+    assert_eq!(run("gray schema", "").out, gray_userspace::config::schema_json());
+}
+
+const GOOD: &str = r#"services:
+  shop:
+    listen: ["198.18.1.100:80"]
+    instances: [{ address: "198.18.2.2:8080", version: "1.0" }]
+    stable: { version: "1.0" }
+"#;
+
+#[test]
+fn doctor_looks_at_the_host_where_no_agent_runs() {
+    let d = run("gray --socket /nowhere/gray.sock doctor", "");
+    assert!(d.code < 2, "{}", d.err);
+    assert!(d.err.starts_with("no agent runs: "), "{}", d.err);
+    assert!(d.out.contains("kernel"), "{}", d.out);
 }

@@ -119,7 +119,7 @@ impl Client {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.lost(e))?;
-        let _ = tokio::spawn(connection);
+        drop(tokio::spawn(connection)); // runs on; errors reach the sender
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "gray");
         if !kind.is_empty() {
             request = request.header(header::CONTENT_TYPE, kind);

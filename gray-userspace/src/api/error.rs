@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::types::{ErrorReply, Problem};
+use super::{
+    from,
+    types::{ErrorReply, Problem},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -90,18 +93,7 @@ impl ApiError {
 
     /// A fault of ours or of the kernel: the whole chain of causes in one line.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            // Some errors print their source themselves.
-            if !text.ends_with(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            next = cause.source();
-        }
-        Self::new(ErrorKind::Internal, text, "see the agent's log and `gray doctor`")
+        Self::new(ErrorKind::Internal, from::chain(error), "see the agent's log and `gray doctor`")
     }
 
     pub fn reply(&self) -> ErrorReply {

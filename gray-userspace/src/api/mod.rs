@@ -4,6 +4,7 @@ pub mod client;
 pub mod control;
 pub mod error;
 mod extract;
+mod from;
 mod handlers;
 mod metrics_port;
 pub mod openapi;

@@ -72,7 +72,7 @@ Roles: edge (clients are there), backend (instances are there), host (both).
 Examples:
   gray agent --attach eth0=edge --attach eth1=backend
   gray agent --config /etc/gray/agent.yaml
-  gray agent --bpffs /sys/fs/bpf/lab --state-dir /tmp/lab --socket /tmp/lab/gray.sock --no-connect --attach veth0=host
+  gray agent --bpffs /sys/fs/bpf/lab --state-dir /tmp/lab --socket /tmp/lab.sock --attach veth0=host
 
 The file of --config has the same keys; flags win:
   state-dir: /var/lib/gray

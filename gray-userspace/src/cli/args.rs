@@ -17,16 +17,18 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+const GLOBAL: &str = "Global options";
+
 #[derive(Debug, Args)]
 pub struct Global {
     /// The agent's socket [default: /run/gray/gray.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "GRAY_SOCKET", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "GRAY_SOCKET", hide_env_values = true)]
     pub socket: Option<PathBuf>,
     /// How to print
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
     /// No colour, on a terminal too (also: NO_COLOR)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub no_color: bool,
 }
 
@@ -74,7 +76,7 @@ pub enum Verb {
     Instance(instance::InstanceArgs),
     /// Check this host for what may stand in the way
     #[command(
-        after_help = "Exit code 1 when a check failed.\n\nExamples:\n  gray doctor\n  gray doctor -o json"
+        after_help = "Asks the agent; where none runs, checks the host for one. Exit code 1 when a check failed.\n\nExamples:\n  gray doctor\n  gray doctor -o json"
     )]
     Doctor,
     /// Handle the fleet's hash key

@@ -1,20 +1,44 @@
-//! `gray doctor`.
+//! `gray doctor`: the agent looks at its host; without an agent, this process does, as an agent with defaults would.
+
+use std::io::Write;
 
 use super::{
-    Failure,
+    Failure, agent,
     ctx::Ctx,
+    failure::UNREACHABLE,
     table::{Paint, Style},
     text::count,
 };
-use crate::api::types::{CheckStatus, DoctorReport};
+use crate::{
+    api::types::{CheckStatus, DoctorReport},
+    doctor::{self, DoctorInput},
+};
 
 pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
-    let report: DoctorReport = ctx.wait(ctx.client.get("/v1/doctor"))?;
+    let report = match ctx.wait(ctx.client.get::<DoctorReport>("/v1/doctor")) {
+        Err(f) if f.code == UNREACHABLE && !ctx.client.socket().exists() => {
+            writeln!(ctx.io.err, "no agent runs: this host is checked for one with default options")?;
+            doctor::run(&defaults()).into()
+        }
+        answer => answer?,
+    };
     ctx.show(&report, text)?;
     let failed = report.checks.iter().filter(|c| c.status == CheckStatus::Fail).count() as u64;
     match failed {
         0 => Ok(()),
         n => Err(Failure::failed(format!("{} failed", count(n, "check")), "follow the advice under each")),
+    }
+}
+
+fn defaults() -> DoctorInput {
+    // Two flow tables of 152 bytes an entry, as the kernel accounts LRU entries of this size; the other tables are small.
+    let map_bytes = 2 * 152 * u64::from(agent::DEFAULT_FLOWS);
+    DoctorInput {
+        bpffs: agent::DEFAULT_BPFFS.into(),
+        cgroup: None,
+        interfaces: Vec::new(),
+        map_bytes,
+        agent: None,
     }
 }
 

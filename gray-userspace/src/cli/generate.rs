@@ -1,4 +1,4 @@
-//! Files made from the command line's own tree: completions, man pages, API description.
+//! Files made from the command line's own tree: completions, man pages; and the descriptions of API and document.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Args;
 use clap_complete::Shell;
 
 use super::{Failure, args::command, ctx::Ctx};
-use crate::api::openapi as description;
+use crate::{api::openapi as description, config};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -15,6 +15,7 @@ Examples:
   gray completions zsh > ~/.zfunc/_gray
   gray completions fish > ~/.config/fish/completions/gray.fish")]
 pub struct CompletionsArgs {
+    /// The shell that reads them
     shell: Shell,
 }
 
@@ -40,4 +41,8 @@ pub fn man(args: &ManArgs) -> Result<(), Failure> {
 
 pub fn openapi(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     Ok(ctx.io.out.write_all(description::json().as_bytes())?)
+}
+
+pub fn schema(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    Ok(ctx.io.out.write_all(config::schema_json().as_bytes())?)
 }

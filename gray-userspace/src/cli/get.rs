@@ -50,13 +50,9 @@ pub fn run(args: GetArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         }
         Kind::Cohorts => list("cohorts", name, |c: &CohortView, n| c.name == n, cohorts, ctx),
         Kind::Routes => list("routes", name, |r: &RouteView, n| r.name == n, routes, ctx),
-        Kind::History => list(
-            "history",
-            name,
-            |h: &HistoryEntry, n| h.revision.to_string() == n,
-            |h, p| history::table(h, p),
-            ctx,
-        ),
+        Kind::History => {
+            list("history", name, |h: &HistoryEntry, n| h.revision.to_string() == n, history::table, ctx)
+        }
     }
 }
 

@@ -34,21 +34,17 @@ pub use failure::Failure;
 pub use io::Io;
 pub use uninstall::UninstallOptions;
 
-use crate::api::types::{CheckReply, SourceText};
 use args::{Cli, Verb};
 use clap::{CommandFactory, FromArgMatches};
 use ctx::Ctx;
 
-/// The verbs that work in this process instead of through a running agent: who does their work.
+/// The verbs whose work the agent's half does in this process: handed in, so that the command line can be tested without a kernel.
 #[derive(Clone, Copy)]
 pub struct Local {
     /// Returns when the agent was told to end. An `ApiError`, `ServerError` or `Failure` in the chain keeps its advice.
     pub agent: fn(AgentOptions) -> anyhow::Result<()>,
     /// What was (dry run: would be) removed, one line each.
     pub uninstall: fn(UninstallOptions) -> anyhow::Result<Vec<String>>,
-    pub validate: fn(&[SourceText]) -> CheckReply,
-    /// The JSON Schema of the policy document.
-    pub schema: fn() -> String,
 }
 
 /// The whole program.
@@ -89,8 +85,8 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
     match cli.verb {
         Verb::Agent(a) => (local.agent)(a.options(global.socket)?).map_err(Failure::from_anyhow),
         Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
-        Verb::Validate(a) => validate::run(&a, local.validate, &mut ctx),
-        Verb::Schema => Ok(ctx.io.out.write_all((local.schema)().as_bytes())?),
+        Verb::Validate(a) => validate::run(&a, &mut ctx),
+        Verb::Schema => generate::schema(&mut ctx),
         Verb::Apply(a) => apply::run(a, &mut ctx),
         Verb::Rollback(a) => apply::rollback(a, &mut ctx),
         Verb::History(a) => history::run(&a, &mut ctx),

@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf};
 use clap::Args;
 
 use super::{Failure, apply::sources, args::Format, ctx::Ctx, text::count};
-use crate::api::types::{CheckReply, SourceText};
+use crate::{api::types::CheckReply, config};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,12 +22,9 @@ pub struct ValidateArgs {
     files: Vec<PathBuf>,
 }
 
-pub fn run(
-    args: &ValidateArgs,
-    check: fn(&[SourceText]) -> CheckReply,
-    ctx: &mut Ctx<'_>,
-) -> Result<(), Failure> {
-    let checked = check(&sources(&args.files, ctx)?);
+pub fn run(args: &ValidateArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    let documents: Vec<_> = sources(&args.files, ctx)?.into_iter().map(config::Source::from).collect();
+    let checked = CheckReply::from(config::load(&documents));
     if ctx.format != Format::Table {
         ctx.show(&checked, |_, _| String::new())?;
         return if checked.valid { Ok(()) } else { Err(invalid(&checked)) };

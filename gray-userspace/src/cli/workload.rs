@@ -39,7 +39,10 @@ enum WorkloadVerb {
     List,
     /// Forget a name
     #[command(after_help = "Examples:\n  gray workload remove cart")]
-    Remove { name: String },
+    Remove {
+        /// The workload's name
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

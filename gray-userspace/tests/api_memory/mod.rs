@@ -1,6 +1,8 @@
 //! A core without a kernel: enough state to see that requests arrive and replies come back. Shared by the api and cli tests.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+mod served;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -8,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use gray_userspace::api::{ApiError, Control, Server, ServerOptions, Who, control::Reply, types::*};
+use gray_userspace::api::{ApiError, Control, Who, control::Reply, types::*};
+pub use served::*;
 use tokio::sync::broadcast;
 
 #[derive(Default)]
@@ -399,26 +402,4 @@ impl Control for Memory {
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
-}
-
-/// A served core in a directory of its own.
-pub struct Served {
-    pub core: Arc<Memory>,
-    pub socket: PathBuf,
-    pub server: Server,
-    pub dir: tempfile::TempDir,
-}
-
-pub async fn serve() -> Served {
-    serve_with(|_| {}).await
-}
-
-pub async fn serve_with(change: impl FnOnce(&mut ServerOptions)) -> Served {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("run/gray.sock");
-    let mut options = ServerOptions { socket: socket.clone(), ..Default::default() };
-    change(&mut options);
-    let core = Memory::new();
-    let server = Server::start(core.clone(), options).await.unwrap();
-    Served { core, socket, server, dir }
 }

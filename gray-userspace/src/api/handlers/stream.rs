@@ -28,7 +28,7 @@ pub async fn events(State(app): State<App>, Args(query): Args<EventsQuery>) -> i
     let (out, body) = mpsc::channel::<Bytes>(64);
     let wanted = query.recent.unwrap_or(DEFAULT_RECENT).min(KEPT);
     let (last, live) = app.recent.tail(wanted, |line| wants(&query, line));
-    let _ = tokio::spawn(async move {
+    drop(tokio::spawn(async move {
         for line in &last {
             if out.send(encode(line)).await.is_err() {
                 return;
@@ -37,7 +37,7 @@ pub async fn events(State(app): State<App>, Args(query): Args<EventsQuery>) -> i
         if query.follow {
             follow(&query, live, &out, app.ending).await;
         }
-    });
+    }));
     let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<_, std::convert::Infallible>));
     ([(CONTENT_TYPE, "application/x-ndjson")], body)
 }
