@@ -50,7 +50,8 @@ fn revision(krate: &Path) -> Option<String> {
         return None;
     }
     let git = |args: &[&str]| {
-        let out = Command::new("git").args(args).current_dir(krate).output().ok().filter(|o| o.status.success())?;
+        let out =
+            Command::new("git").args(args).current_dir(krate).output().ok().filter(|o| o.status.success())?;
         Some(String::from_utf8(out.stdout).ok()?.trim().to_string())
     };
     // The log of HEAD grows with each commit and checkout.

@@ -1,6 +1,6 @@
 //! `abi`: the layout that two gray versions share through pinned maps, compared with the file that was blessed.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use gray_common::abi;
@@ -77,22 +77,38 @@ fn judge(blessed: &str, text: &str) -> Verdict {
     }
 }
 
-/// The lines between the common start and the common end, old ones first.
+/// The lines that differ, in order: a diff without context, by the longest common subsequence.
 fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let shorter = old.len().min(new.len());
-    let head = (0..shorter).take_while(|i| old[*i] == new[*i]).count();
-    let tail = (1..=shorter - head).take_while(|i| old[old.len() - i] == new[new.len() - i]).count();
-    let lines = old[head..old.len() - tail].iter().map(|l| ('-', l));
-    let lines: Vec<_> = lines.chain(new[head..new.len() - tail].iter().map(|l| ('+', l))).collect();
-    let mut out = String::new();
-    for (sign, line) in lines.iter().take(SHOWN) {
-        let _ = writeln!(out, "{sign} {line}");
+    // common[i][j]: length of the longest common subsequence of old[i..] and new[j..]. A few hundred lines a side.
+    let mut common = vec![vec![0u32; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            common[i][j] = if old[i] == new[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
     }
-    if lines.len() > SHOWN {
-        let _ = writeln!(out, "... {} more lines", lines.len() - SHOWN);
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if i < old.len() && (j == new.len() || common[i + 1][j] >= common[i][j + 1]) {
+            lines.push(format!("- {}", old[i]));
+            i += 1;
+        } else {
+            lines.push(format!("+ {}", new[j]));
+            j += 1;
+        }
     }
-    out
+    let more = lines.len().saturating_sub(SHOWN);
+    lines.truncate(SHOWN);
+    if more > 0 {
+        lines.push(format!("... {more} more lines"));
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -111,9 +127,9 @@ mod tests {
 
     #[test]
     fn the_difference_shows_changed_lines_only() {
-        assert_eq!(difference(OLD, &OLD.replace("u64", "i64")), "-   0 x: u64\n+   0 x: i64\n");
-        assert_eq!(difference(OLD, &format!("{OLD}more\n")), "+ more\n");
-        assert_eq!(difference("a\na\n", "a\n"), "- a\n");
+        assert_eq!(difference(OLD, &OLD.replace("u64", "i64")), "-   0 x: u64\n+   0 x: i64");
+        assert_eq!(difference(OLD, &format!("{OLD}more\n")), "+ more");
+        assert_eq!(difference("a\nb\na\n", "b\na\nc\n"), "- a\n+ c");
         assert_eq!(difference(OLD, OLD), "");
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -57,20 +58,20 @@ fn fmt(ws: &Workspace) -> Result<()> {
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
-    let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run::show(run::cargo(&ws.root).args(args))
 }
 
 /// Licences, bans and sources of both workspaces; advisories where their database can be fetched.
 fn deny(ws: &Workspace) -> Result<()> {
     setup::need(ws, &[Part::CargoDeny])?;
-    let config = ws.root.join("deny.toml");
     let bin = ws.tools().join("bin/cargo-deny");
     let deny = |dir: &Path| {
-        let mut cmd = std::process::Command::new(&bin);
+        let mut cmd = Command::new(&bin);
         let _ = cmd
             .current_dir(dir)
-            .args(["--log-level", "warn"])
+            .arg("--config")
+            .arg(ws.root.join("deny.toml"))
             // git, which fetches the database, gives up a connection that moves nothing.
             .envs([
                 ("GIT_HTTP_LOW_SPEED_LIMIT", "1000"),
@@ -79,15 +80,14 @@ fn deny(ws: &Workspace) -> Result<()> {
             ]);
         cmd
     };
-    let fetched =
-        run::capture_within(deny(&ws.root).args(["fetch", "--config"]).arg(&config).arg("db"), FETCH_LIMIT);
+    let fetched = run::capture_within(deny(&ws.root).args(["fetch", "db"]), FETCH_LIMIT);
     let mut what = vec!["bans", "licenses", "sources"];
     match fetched {
         Ok(()) => what.push("advisories"),
         Err(e) => println!("lint: deny: advisories skipped, their database cannot be fetched: {e:#}"),
     }
     for dir in [ws.root.clone(), ws.ebpf_crate()] {
-        run::show(deny(&dir).args(["check", "--hide-inclusion-graph", "--config"]).arg(&config).args(&what))
+        run::show(deny(&dir).args(["check", "--hide-inclusion-graph"]).args(&what))
             .with_context(|| ws.show(&dir.join("Cargo.toml")))?;
     }
     Ok(())

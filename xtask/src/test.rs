@@ -1,7 +1,7 @@
 //! `test`: the host tier (no root, no eBPF toolchain), then the kernel tier. Knows how to run them, nothing of what they test.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write},
     process::{Command, Stdio},
     time::Instant,
 };
@@ -55,6 +55,11 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     let mut failed = false;
     for (name, result, seconds) in tiers {
         match result {
+            Ok(n) if n.passed == 0 && args.filter.is_none() => {
+                // A tier that silently ran nothing must not look like one that passed.
+                println!("{name} tier: FAILED, no test ran, {seconds:.1} s");
+                failed = true;
+            }
             Ok(n) => {
                 println!("{name} tier: ok, {} passed, {} ignored, {seconds:.1} s", n.passed, n.ignored);
                 passed += n.passed;
@@ -80,7 +85,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "--workspace", "--exclude", "gray-tests", "--no-fail-fast"]).args(filter);
-    counted(&mut cmd)
+    counted(&mut cmd, &mut io::stdout().lock())
 }
 
 fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
@@ -93,21 +98,20 @@ fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
         // One machine, one kernel: labs would measure and disturb each other.
         .args(["--", "--test-threads=1"])
         .env("GRAY_BIN", ws.release_bin("gray"));
-    counted(&mut cmd)
+    counted(&mut cmd, &mut io::stdout().lock())
 }
 
-/// Runs cargo test with its output shown as it comes, and counts.
-fn counted(cmd: &mut Command) -> Result<Count> {
+/// Runs cargo test with its output copied to `out` as it comes, and counts.
+fn counted(cmd: &mut Command, out: &mut impl Write) -> Result<Count> {
     let mut child = cmd.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut count = Count::default();
     // Always there: piped above.
     if let Some(stdout) = child.stdout.take() {
-        let mut ours = std::io::stdout().lock();
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.context("reading cargo's output")?;
             count.add(&String::from_utf8_lossy(&line));
             // A closed stdout (`| head`) must not end the tests half-way.
-            let _ = ours.write_all(&line).and_then(|()| ours.write_all(b"\n"));
+            let _ = out.write_all(&line).and_then(|()| out.write_all(b"\n"));
         }
     }
     let status = child.wait()?;
@@ -156,7 +160,9 @@ mod tests {
     #[test]
     fn a_failing_run_is_an_error_with_its_numbers() {
         let script = "echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
-        let e = counted(Command::new("sh").args(["-c", script])).unwrap_err().to_string();
+        let mut shown = Vec::new();
+        let e = counted(Command::new("sh").args(["-c", script]), &mut shown).unwrap_err().to_string();
+        assert!(shown.starts_with(b"test result: FAILED"));
         assert!(e.starts_with("4 passed, 1 failed"), "{e}");
     }
 }
