@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    clock,
+    time,
     core::{Inner, wire_key},
 };
 
@@ -55,7 +55,7 @@ impl Inner {
     /// A draft on the active revision.
     pub fn draft(&self, kind: Kind, who: &Who, why: Option<String>, summary: String) -> Draft {
         let base = (self.revision != 0).then_some(self.revision);
-        let mut draft = Draft::new(kind, base, clock::unix_ms(), who.to_string(), summary);
+        let mut draft = Draft::new(kind, base, time::now_ms(), who.to_string(), summary);
         draft.why = why.unwrap_or_default();
         draft
     }
@@ -74,7 +74,7 @@ impl Inner {
     /// Compiles without changing anything.
     pub fn compile(&self, policy: &Policy, drained: &BTreeSet<String>) -> Result<Compiled, ApiError> {
         let mut around = Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
-        let until = clock::monotonic_ns() + ADOPT_NS;
+        let until = time::monotonic_ns() + ADOPT_NS;
         for s in &policy.services {
             let known = s.listen.iter().any(|l| {
                 let key = compile::listener_key(l);
@@ -113,7 +113,7 @@ impl Inner {
                     self.key = key;
                 }
                 self.untidy = true;
-                let settled = self.store.activate(revision, clock::unix_ms());
+                let settled = self.store.activate(revision, time::now_ms());
                 settled.map_err(|e| ApiError::internal(&e))?;
                 Ok(Changed { revision, epoch: self.have.epoch, writes })
             }
@@ -124,7 +124,7 @@ impl Inner {
                 {
                     tracing::error!(error = %e, "cannot put the former hash key back");
                 }
-                if let Err(e) = self.store.fail(revision, clock::unix_ms(), &e.error) {
+                if let Err(e) = self.store.fail(revision, time::now_ms(), &e.error) {
                     tracing::error!(revision, error = %e, "cannot record the failure");
                 }
                 match self.live.read() {
@@ -208,9 +208,9 @@ impl Inner {
         let internal = |e: crate::store::Error| ApiError::internal(&e);
         if let Some(p) = self.store.pending().map_err(internal)? {
             if p.id == self.revision {
-                self.store.activate(p.id, clock::unix_ms()).map_err(internal)?;
+                self.store.activate(p.id, time::now_ms()).map_err(internal)?;
             } else {
-                self.store.interrupt(p.id, clock::unix_ms(), "it never took effect").map_err(internal)?;
+                self.store.interrupt(p.id, time::now_ms(), "it never took effect").map_err(internal)?;
             }
         }
         Ok(())

@@ -2,7 +2,6 @@
 
 pub mod attach;
 pub mod change;
-mod clock;
 pub mod core;
 mod doctor;
 mod events;
@@ -10,6 +9,7 @@ mod explain;
 mod flows;
 mod logging;
 mod metrics;
+mod names;
 mod policy;
 mod service;
 mod start;

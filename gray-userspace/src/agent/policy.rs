@@ -96,7 +96,7 @@ impl Inner {
     }
 
     pub fn edit_cohort(&mut self, who: &Who, name: &str, edit: CohortEdit) -> Result<CohortEdited, ApiError> {
-        let (of, bit) = self.list(name)?;
+        let (of, bit) = self.list_cohort(name)?;
         let ids = canonical(of, &edit.ids)?;
         let key = self.hash_key();
         let as_entry = |id: &String| parse_member(of, id).ok().map(|m| entry(key, of, &m));
@@ -146,7 +146,7 @@ impl Inner {
     }
 
     /// The claim and bit of a list cohort.
-    pub fn list(&self, name: &str) -> Result<(ClaimKind, u32), ApiError> {
+    pub fn list_cohort(&self, name: &str) -> Result<(ClaimKind, u32), ApiError> {
         let cohort = self.policy.cohort(name).ok_or_else(|| self.no_cohort(name))?;
         match (&cohort.body, self.compiled.assigned.lists.get(name)) {
             (CohortBody::List { of, .. }, Some(bit)) => Ok((*of, bit)),

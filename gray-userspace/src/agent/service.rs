@@ -54,7 +54,7 @@ impl Control for Core {
     }
 
     fn flows(&self, query: FlowQuery) -> Reply<Flows> {
-        flows::flows(&mut self.lock(), query)
+        flows::flows(&mut self.lock(), &query)
     }
 
     fn workloads(&self) -> Reply<Vec<Workload>> {
@@ -78,16 +78,16 @@ impl Control for Core {
     }
 
     fn doctor(&self) -> Reply<DoctorReport> {
-        Ok(super::doctor::doctor(self))
+        Ok(super::doctor::report(self))
     }
 
     fn export_key(&self, who: &Who) -> Reply<HashKey> {
         let mut inner = self.lock();
         let note = Note {
-            at: super::clock::unix_ms(),
-            who: who.to_string(),
-            action: "key export".into(),
-            detail: String::new(),
+            at: super::time::now_ms(),
+            who: &who.to_string(),
+            action: "key export",
+            detail: "",
         };
         let _ = inner.store.record(&note).map_err(|e| ApiError::internal(&e))?;
         Ok(HashKey { key: inner.key.to_hex() })

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use super::{
     attach::directions,
     change::build_lists,
-    clock,
+    time,
     core::{AttachState, Attachment, Connect, Inner},
 };
 use crate::{
@@ -113,10 +113,10 @@ fn settle_pending(inner: &mut Inner) -> anyhow::Result<()> {
     if let Some(p) = inner.store.pending()? {
         if inner.have.epoch != 0 && inner.have.revision == p.id {
             tracing::info!(revision = p.id, "the last agent died after this revision took effect");
-            inner.store.activate(p.id, clock::unix_ms())?;
+            inner.store.activate(p.id, time::now_ms())?;
         } else {
             tracing::warn!(revision = p.id, "the last agent died before this revision took effect");
-            inner.store.interrupt(p.id, clock::unix_ms(), "the agent died before it took effect")?;
+            inner.store.interrupt(p.id, time::now_ms(), "the agent died before it took effect")?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use gray_common::{decide::claims::WORKLOAD, hash::HashKey, wire};
 
-use super::{clock, core::Inner};
+use super::{core::Inner, time};
 use crate::{
     api::{ApiError, Who, types::*},
     compile::lists::text_hash,
@@ -26,7 +26,7 @@ impl Inner {
             WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),
             _ => (kind, target),
         };
-        let at = clock::unix_ms();
+        let at = time::now_ms();
         let kept = Kept { name: name.clone(), kind, target };
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
         self.label(&name, Some(cgroup.id))?;
@@ -35,14 +35,13 @@ impl Inner {
             cgroup: cgroup.dir,
             cgroup_id: cgroup.id,
             state: "active".into(),
-            since: super::time::rfc3339(at),
         })
     }
 
     pub fn remove_workload(&mut self, who: &Who, name: &str) -> Result<Done, ApiError> {
         let there = self
             .store
-            .remove_workload(name, clock::unix_ms(), &who.to_string())
+            .remove_workload(name, time::now_ms(), &who.to_string())
             .map_err(|e| ApiError::internal(&e))?;
         if !there {
             return Err(ApiError::not_found(format!("there is no workload {name}"), "see `gray workload list`"));
@@ -61,7 +60,6 @@ impl Inner {
                     cgroup: found.as_ref().map_or_else(|| w.target.clone().into(), |c| c.dir.clone()),
                     cgroup_id: found.as_ref().map_or(0, |c| c.id),
                     state: if found.is_some() { "active" } else { "gone" }.into(),
-                    since: super::time::rfc3339(w.since),
                     name: w.name,
                 }
             })
