@@ -59,8 +59,7 @@ pub fn run(args: &FlowsArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 
 fn text(all: &Flows, paint: Paint) -> String {
     let mut t = Table::new(&[
-        "PROTO", "CLIENT", "SERVICE", "ADDRESS", "ARM", "INSTANCE", "RULE", "STATE", "AGE", "IDLE",
-        "NEXT HOP",
+        "PROTO", "CLIENT", "SERVICE", "ADDRESS", "ARM", "INSTANCE", "RULE", "STATE", "IDLE", "NEXT HOP",
     ]);
     for f in &all.flows {
         let style = if f.arm == ArmName::Gray { Style::Warn } else { Style::Good };
@@ -73,7 +72,6 @@ fn text(all: &Flows, paint: Paint) -> String {
             format!("{} ({})", f.instance, f.instance_addr).into(),
             f.rule.as_deref().unwrap_or("default").into(),
             f.state.as_str().into(),
-            duration(f.age_s).into(),
             duration(f.idle_s).into(),
             f.next_hop.as_deref().unwrap_or("stack").into(),
         ]);

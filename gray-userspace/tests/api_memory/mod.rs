@@ -307,6 +307,7 @@ impl Control for Memory {
             reason: "in_percentage".into(),
             text: "gray: route shop-tenth sends it to shop-2a".into(),
             epoch: 7,
+            held: None,
         })
     }
 
@@ -321,7 +322,6 @@ impl Control for Memory {
             arm: query.arm.unwrap_or(ArmName::Gray),
             rule: None,
             state: "established".into(),
-            age_s: 61,
             idle_s: 1,
             next_hop: Some("eth1 02:00:00:00:00:01".into()),
         };

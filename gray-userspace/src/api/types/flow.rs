@@ -23,11 +23,11 @@ pub struct Flow {
     pub arm: ArmName,
     /// The route that decided; none: the default.
     pub rule: Option<String>,
-    /// `new`, `established`, `closing`, ...
+    /// `new`, `established`, `closing`; of UDP `active`.
     pub state: String,
-    pub age_s: u64,
+    /// Since the last packet.
     pub idle_s: u64,
-    /// `eth1 02:00:00:00:00:01`; none: goes through the routing stack.
+    /// `eth1 02:00:00:00:00:01`, `eth1 (unresolved)`; none: goes through the routing stack.
     pub next_hop: Option<String>,
 }
 

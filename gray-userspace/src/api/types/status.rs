@@ -86,14 +86,11 @@ pub struct Counter {
     pub doc: String,
 }
 
-/// Decisions of one service since the counters began.
+/// Decisions of one service since the counters began. Failovers count where they went; how many there were is in
+/// `Status::counters`, for all services together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceCounts {
     pub service: String,
     pub gray: u64,
     pub stable: u64,
-    /// Decisions that ended elsewhere than the rule wanted: failover to stable.
-    pub failover: u64,
-    /// Connections refused by policy (`on-missing-identity: deny`).
-    pub denied: u64,
 }

@@ -1,0 +1,189 @@
+//! `/metrics`: counters of the data path as OpenMetrics text. Reads only; what cannot be read is left out.
+
+use std::fmt;
+
+use gray_common::{
+    abi,
+    wire::{ARM_GRAY, ARM_STABLE},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::Registry,
+};
+
+use super::core::{AttachState, Core, Inner};
+use crate::kernel::KernelError;
+
+/// One label set and its value.
+type Sample = (Vec<(&'static str, String)>, u64);
+
+/// A family: name without prefix and suffix, help, samples.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    /// Else a gauge.
+    counter: bool,
+    samples: Vec<Sample>,
+}
+
+/// What one scrape read.
+#[derive(Debug)]
+struct Scrape(Vec<Family>);
+
+pub fn metrics(core: &Core) -> String {
+    let families = {
+        let inner = core.lock();
+        match inner.families() {
+            Ok(families) => families,
+            Err(error) => {
+                tracing::warn!(%error, "metrics: the kernel's counters cannot be read");
+                Vec::new()
+            }
+        }
+    };
+    render(families)
+}
+
+fn render(families: Vec<Family>) -> String {
+    let mut registry = Registry::with_prefix("gray");
+    let version = [("version", env!("CARGO_PKG_VERSION").to_string()), ("abi", abi::ABI.to_string())];
+    registry.register("build", "Version of the agent and number of the kernel contract", Info::new(version));
+    registry.register_collector(Box::new(Scrape(families)));
+    let mut out = String::new();
+    // Writing to a String does not fail; a half-written text would lack its end mark, which readers notice.
+    if let Err(error) = text::encode(&mut out, &registry) {
+        tracing::error!(%error, "metrics: encoding failed");
+    }
+    out
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for f in &self.0 {
+            let kind = if f.counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut metric = encoder.encode_descriptor(f.name, f.help, None, kind)?;
+            match f.samples.as_slice() {
+                [(none, value)] if none.is_empty() => f.value(metric, *value)?,
+                samples => {
+                    for (labels, value) in samples {
+                        let labels: Vec<_> = labels.iter().map(|(k, v)| (*k, escaped(v))).collect();
+                        f.value(metric.encode_family(&labels)?, *value)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The encoder writes label values as they are; names of interfaces and routes may hold quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+impl Family {
+    fn value(&self, metric: MetricEncoder<'_>, value: u64) -> Result<(), fmt::Error> {
+        match self.counter {
+            true => ConstCounter::new(value).encode(metric),
+            false => ConstGauge::new(value as i64).encode(metric),
+        }
+    }
+}
+
+fn counter(name: &'static str, help: &'static str, samples: Vec<Sample>) -> Family {
+    Family { name, help, counter: true, samples }
+}
+
+fn gauge(name: &'static str, help: &'static str, samples: Vec<Sample>) -> Family {
+    Family { name, help, counter: false, samples }
+}
+
+fn plain(value: u64) -> Vec<Sample> {
+    vec![(Vec::new(), value)]
+}
+
+impl Inner {
+    fn families(&self) -> Result<Vec<Family>, KernelError> {
+        let reasons = self.live.reasons()?.into_iter().map(|(r, n)| (vec![("reason", r.label().into())], n)).collect();
+        let control = self.live.control();
+        let flows = self.flow_table()?;
+        let family = |name: &str, n| (vec![("family", name.to_string())], n);
+        let attached = self.attachments.iter().map(|a| {
+            let labels = vec![("iface", a.iface.clone()), ("role", a.role.name().to_string())];
+            (labels, u64::from(a.state == AttachState::Attached))
+        });
+        let mut out = vec![
+            counter("decisions", "Decisions and other outcomes of packets and calls, by reason.", reasons),
+            counter("rule_hits", "Decisions by rule; `default` is no rule.", self.rule_samples()?),
+        ];
+        out.extend(self.arm_families()?);
+        out.extend([
+            gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
+            gauge("revision", "Revision in force; 0 is none.", plain(self.revision)),
+            gauge("flows", "Entries of the flow tables.", vec![family("v4", flows.v4), family("v6", flows.v6)]),
+            gauge("flow_capacity", "Entries that each flow table can hold.", plain(flows.capacity)),
+            gauge("identities", "Exact list entries in force.", plain(self.lists.identities.len() as u64)),
+            gauge("prefixes", "Address prefixes in force.", plain(self.lists.prefix_count() as u64)),
+            gauge("attached", "1 while the interface is attached.", attached.collect()),
+        ]);
+        Ok(out)
+    }
+
+    fn rule_samples(&self) -> Result<Vec<Sample>, KernelError> {
+        let rules = self.compiled.assigned.rules.iter();
+        std::iter::once(("default", 0))
+            .chain(rules)
+            .map(|(name, n)| Ok((vec![("rule", name.to_string())], self.live.rule_hits(n)?)))
+            .collect()
+    }
+
+    fn arm_families(&self) -> Result<[Family; 3], KernelError> {
+        let (mut connections, mut packets, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for (service, id) in self.compiled.assigned.services.iter() {
+            for (arm, number) in [("gray", ARM_GRAY), ("stable", ARM_STABLE)] {
+                let c = self.live.arm(id, number)?;
+                let labels = |key, value: &str| {
+                    vec![("service", service.to_string()), ("arm", arm.to_string()), (key, value.to_string())]
+                };
+                connections.push((labels("path", "packet"), c.packet_flows));
+                connections.push((labels("path", "connect"), c.connects));
+                packets.push((labels("direction", "request"), c.packets));
+                packets.push((labels("direction", "reply"), c.reply_packets));
+                bytes.push((labels("direction", "request"), c.bytes));
+                bytes.push((labels("direction", "reply"), c.reply_bytes));
+            }
+        }
+        Ok([
+            counter("connections", "Decided connections and UDP flows, by the path that decided.", connections),
+            counter("packets", "Packets of steered connections on the packet path.", packets),
+            counter("bytes", "Bytes of these packets, link headers included.", bytes),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_become_openmetrics_text() {
+        let hits = vec![(vec![("rule", "a\"b".to_string())], 3), (vec![("rule", "default".into())], 0)];
+        let text = render(vec![counter("rule_hits", "Hits.", hits), gauge("epoch", "Epoch.", plain(7))]);
+        let want = [
+            "# TYPE gray_rule_hits counter",
+            "gray_rule_hits_total{rule=\"a\\\"b\"} 3",
+            "gray_rule_hits_total{rule=\"default\"} 0",
+            "# TYPE gray_epoch gauge",
+            "gray_epoch 7",
+        ];
+        let lines: Vec<&str> = text.lines().collect();
+        for line in want {
+            assert!(lines.contains(&line), "{line} is missing in:\n{text}");
+        }
+        assert!(text.contains(concat!("gray_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",abi=\"")), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

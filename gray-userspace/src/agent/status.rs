@@ -1,0 +1,131 @@
+//! `gray status`: the agent at a glance. Reads only.
+
+use gray_common::{
+    Reason, abi,
+    names::CONNECT_PROGRAMS,
+    wire::{ARM_GRAY, ARM_STABLE},
+};
+
+use super::{
+    core::{AttachState, Attachment, Connect, Core, Inner},
+    time,
+};
+use crate::{
+    api::{
+        ApiError,
+        types::{AttachmentStatus, ConnectStatus, Counter, FlowTable, PolicySize, ServiceCounts, Status},
+    },
+    kernel::{Hook, KernelError},
+};
+
+pub fn status(core: &Core) -> Result<Status, ApiError> {
+    let inner = core.lock();
+    inner.status(core.started.elapsed().as_secs()).map_err(|e| ApiError::internal(&e))
+}
+
+impl Inner {
+    fn status(&self, uptime_s: u64) -> Result<Status, KernelError> {
+        let reasons = self.live.reasons()?;
+        let lost = reasons.iter().find(|(r, _)| *r == Reason::EventLost).map_or(0, |(_, n)| *n);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            abi: abi::ABI,
+            kernel: kernel_release(),
+            pid: std::process::id(),
+            uptime_s,
+            epoch: self.live.control().epoch,
+            revision: (self.revision != 0).then_some(self.revision),
+            attachments: self.attachments.iter().map(|a| attachment(a, self.live.hook())).collect(),
+            connect: self.connect.as_ref().map(connect),
+            policy: PolicySize {
+                services: self.policy.services.len() as u64,
+                cohorts: self.policy.cohorts.len() as u64,
+                routes: self.policy.routes.len() as u64,
+                identities: self.lists.identities.len() as u64,
+                prefixes: self.lists.prefix_count() as u64,
+                rules: self.compiled.rules.len() as u64,
+            },
+            flows: self.flow_table()?,
+            counters: counters(reasons),
+            events_lost: lost,
+            services: self.service_counts()?,
+        })
+    }
+
+    /// Walks both tables: the kernel keeps no count of them.
+    pub(super) fn flow_table(&self) -> Result<FlowTable, KernelError> {
+        let (mut v4, mut v6) = (0, 0);
+        self.live.flows4(|_, _| v4 += 1)?;
+        self.live.flows6(|_, _| v6 += 1)?;
+        Ok(FlowTable { v4, v6, capacity: u64::from(self.live.flow_capacity()) })
+    }
+
+    fn service_counts(&self) -> Result<Vec<ServiceCounts>, KernelError> {
+        let mut out = Vec::new();
+        for s in &self.policy.services {
+            let Some(id) = self.compiled.assigned.services.get(&s.name) else { continue };
+            let decisions = |arm| self.live.arm(id, arm).map(|c| c.packet_flows + c.connects);
+            out.push(ServiceCounts {
+                service: s.name.clone(),
+                gray: decisions(ARM_GRAY)?,
+                stable: decisions(ARM_STABLE)?,
+            });
+        }
+        Ok(out)
+    }
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().into()
+}
+
+fn counters(reasons: Vec<(Reason, u64)>) -> Vec<Counter> {
+    let mut seen: Vec<_> = reasons.into_iter().filter(|(_, n)| *n != 0).collect();
+    seen.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    seen.into_iter()
+        .map(|(r, count)| Counter { reason: r.label().into(), count, doc: r.doc().into() })
+        .collect()
+}
+
+fn attachment(a: &Attachment, hook: Hook) -> AttachmentStatus {
+    let hook = match hook {
+        Hook::Tcx => "tcx",
+        Hook::Clsact => "clsact",
+    };
+    AttachmentStatus {
+        iface: a.iface.clone(),
+        ifindex: a.ifindex,
+        role: a.role.name().into(),
+        hook: (a.state == AttachState::Attached).then(|| hook.into()),
+        state: match a.state {
+            AttachState::Attached => "attached",
+            AttachState::Waiting => "waiting",
+            AttachState::Failed => "failed",
+        }
+        .into(),
+        since: time::rfc3339_of(a.since),
+        error: a.error.clone(),
+    }
+}
+
+fn connect(c: &Connect) -> ConnectStatus {
+    let programs = CONNECT_PROGRAMS.iter().map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
+    ConnectStatus {
+        cgroup: c.cgroup.clone(),
+        state: if c.error.is_none() { "attached" } else { "failed" }.into(),
+        programs: if c.error.is_none() { programs.collect() } else { Vec::new() },
+        error: c.error.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_show_what_happened_largest_first() {
+        let shown = counters(vec![(Reason::Explicit, 2), (Reason::Weight, 0), (Reason::Default, 9)]);
+        let labels: Vec<_> = shown.iter().map(|c| (c.reason.as_str(), c.count)).collect();
+        assert_eq!(labels, [("default", 9), ("explicit", 2)]);
+    }
+}

@@ -1,0 +1,308 @@
+//! What `gray get` shows: services, instances, cohorts, routes. Reads only.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    ops::ControlFlow,
+};
+
+use gray_common::{
+    decide::Precedence,
+    wire::{Addr, FLOW_FORWARD},
+};
+
+use super::{
+    core::Inner,
+    names::{canonical, socket_addr},
+    time,
+};
+use crate::{
+    api::{
+        ApiError,
+        types::{
+            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView,
+        },
+    },
+    compile::{conditions::precedence, rule_name},
+    config::condition_text,
+    model::{ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
+    store::{Mark, OverlayInfo, Revision, State, Store as _},
+};
+
+/// Revisions that `gray history` shows.
+const HISTORY: usize = 1000;
+
+impl Inner {
+    pub fn services(&self) -> Vec<ServiceView> {
+        let routes = by_precedence(&self.policy);
+        let view = |s: &crate::model::Service| ServiceView {
+            name: s.name.clone(),
+            listen: s.listen.iter().map(ToString::to_string).collect(),
+            identify: s.identify.iter().map(|k| k.name().to_string()).collect(),
+            on_missing_identity: match s.on_missing {
+                OnMissing::Stable => "stable",
+                OnMissing::Deny => "deny",
+            }
+            .into(),
+            nat: match s.nat {
+                Nat::Dnat => "dnat",
+            }
+            .into(),
+            stable: s.stable.to_string(),
+            instances: s.instances.len() as u64,
+            routes: routes
+                .iter()
+                .filter(|r| r.service.as_ref().is_none_or(|n| *n == s.name))
+                .map(|r| r.name.clone())
+                .collect(),
+        };
+        self.policy.services.iter().map(view).collect()
+    }
+
+    /// Reads the flow tables once.
+    pub fn instances(&self) -> Result<Vec<InstanceView>, ApiError> {
+        let flows = self.flows_by_instance()?;
+        let mut out = Vec::new();
+        for s in &self.policy.services {
+            let number = self.compiled.assigned.services.get(&s.name);
+            for i in &s.instances {
+                let drained = self.drained.contains(&format!("{}/{}", s.name, i.id));
+                let count = number.and_then(|n| flows.get(&(n, canonical(i.address)))).copied();
+                out.push(InstanceView {
+                    service: s.name.clone(),
+                    id: i.id.clone(),
+                    address: i.address.to_string(),
+                    meta: i.meta.iter().map(|(k, v)| (k.name().to_string(), v.clone())).collect(),
+                    weight: i.weight,
+                    state: if drained { "draining" } else { "active" }.into(),
+                    stable: s.stable.matches(i),
+                    flows: Some(count.unwrap_or(0)),
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Connections (forward entries) by service number and the server's address.
+    fn flows_by_instance(&self) -> Result<HashMap<(u32, SocketAddr), u64>, ApiError> {
+        let mut out = HashMap::new();
+        let mut count = |addr: Addr, port: u16, flags: u16, counter: u16| {
+            if flags & FLOW_FORWARD != 0 {
+                *out.entry((u32::from(counter >> 1), socket_addr(addr, port))).or_default() += 1;
+            }
+        };
+        self.live
+            .flows4(|_, f| count(Addr::v4(f.daddr), f.dport, f.state.flags, f.state.counter))
+            .and_then(|()| self.live.flows6(|_, f| count(f.daddr, f.dport, f.state.flags, f.state.counter)))
+            .map_err(|e| ApiError::internal(&e))?;
+        Ok(out)
+    }
+
+    pub fn cohorts(&self) -> Result<Vec<CohortView>, ApiError> {
+        self.policy.cohorts.iter().map(|c| self.cohort_view(c)).collect()
+    }
+
+    fn cohort_view(&self, c: &Cohort) -> Result<CohortView, ApiError> {
+        let (kind, of, basis_points, _) = body(c);
+        let mut view = CohortView { name: c.name.clone(), kind, of, basis_points, ..CohortView::default() };
+        if let CohortBody::List { ids, .. } = &c.body {
+            let info = self.overlay_info(&c.name)?;
+            view.edited = info != OverlayInfo::default();
+            view.size = match info {
+                OverlayInfo { replaces_document: true, added, .. } => added,
+                OverlayInfo { added: 0, removed: 0, .. } => ids.len() as u64,
+                OverlayInfo { added, .. } if ids.is_empty() => added,
+                _ => self.list(&c.name, ids, Page { offset: 0, limit: 0 })?.0,
+            };
+        }
+        Ok(view)
+    }
+
+    /// A cohort and the asked part of its list, in byte order.
+    pub fn cohort(&self, name: &str, page: Page) -> Result<CohortShow, ApiError> {
+        let c = self.policy.cohort(name).ok_or_else(|| {
+            ApiError::not_found(format!("there is no cohort `{name}`"), "`gray get cohorts` shows them")
+        })?;
+        let (kind, of, basis_points, salt) = body(c);
+        let routes = self.policy.routes.iter().filter(|r| r.when.as_ref().is_some_and(|w| names(w, name)));
+        let mut show = CohortShow {
+            name: c.name.clone(),
+            kind,
+            of,
+            basis_points,
+            salt,
+            offset: page.offset,
+            routes: routes.map(|r| r.name.clone()).collect(),
+            ..CohortShow::default()
+        };
+        if let CohortBody::List { ids, .. } = &c.body {
+            (show.size, show.ids) = self.list(name, ids, page)?;
+        }
+        Ok(show)
+    }
+
+    fn overlay_info(&self, cohort: &str) -> Result<OverlayInfo, ApiError> {
+        if self.revision == 0 {
+            return Ok(OverlayInfo::default());
+        }
+        self.store.overlay_info(self.revision, cohort).map_err(|e| ApiError::internal(&e))
+    }
+
+    /// Size and one page of a list as it is in effect: the document's ids with the live edits over them.
+    fn list(&self, cohort: &str, ids: &BTreeSet<String>, page: Page) -> Result<(u64, Vec<String>), ApiError> {
+        let masked = self.overlay_info(cohort)?.replaces_document;
+        let mut merge = Merge::new((!masked).then_some(ids), page);
+        if self.revision != 0 {
+            let visit = &mut |mark, id: &str| {
+                merge.edit(mark, id);
+                ControlFlow::Continue(())
+            };
+            self.store.overlay(self.revision, cohort, visit).map_err(|e| ApiError::internal(&e))?;
+        }
+        Ok(merge.finish())
+    }
+
+    /// In the order of precedence.
+    pub fn routes(&self) -> Result<Vec<RouteView>, ApiError> {
+        by_precedence(&self.policy).into_iter().map(|r| self.route_view(r)).collect()
+    }
+
+    fn route_view(&self, r: &Route) -> Result<RouteView, ApiError> {
+        let mut decisions = 0;
+        let services = self.policy.services.iter().filter(|s| r.service.as_ref().is_none_or(|n| *n == s.name));
+        for s in services {
+            if let Some(n) = self.compiled.assigned.rules.get(&rule_name(r, &s.name)) {
+                decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
+            }
+        }
+        Ok(RouteView {
+            name: r.name.clone(),
+            service: r.service.clone(),
+            when: r.when.as_ref().map(condition_text),
+            precedence: Precedence::name(precedence(&self.policy, r.when.as_ref()) as u8).into(),
+            to: r
+                .to
+                .iter()
+                .map(|a| ArmView { subset: a.subset.to_string(), basis_points: a.basis_points })
+                .collect(),
+            decisions,
+        })
+    }
+
+    /// The latest thousand, newest first.
+    pub fn history(&self) -> Result<Vec<HistoryEntry>, ApiError> {
+        let revisions = self.store.history(HISTORY, None).map_err(|e| ApiError::internal(&e))?;
+        Ok(revisions.into_iter().map(entry).collect())
+    }
+}
+
+fn entry(r: Revision) -> HistoryEntry {
+    let state = r.state.name().to_string();
+    let summary = match r.state {
+        State::Failed { reason } | State::Interrupted { reason } if !reason.is_empty() => {
+            format!("{}: {reason}", r.summary)
+        }
+        _ => r.summary,
+    };
+    HistoryEntry {
+        revision: r.id,
+        at: time::rfc3339(r.at),
+        who: r.who,
+        why: Some(r.why).filter(|w| !w.is_empty()),
+        kind: r.kind.name().into(),
+        state,
+        summary,
+    }
+}
+
+/// The decision's order, as the compiler sorts: stable, so the document's order decides ties.
+fn by_precedence(policy: &Policy) -> Vec<&Route> {
+    let mut routes: Vec<&Route> = policy.routes.iter().collect();
+    routes.sort_by_key(|r| (precedence(policy, r.when.as_ref()), r.service.is_none()));
+    routes
+}
+
+/// Kind, claim, and of a percentage its basis points and salt.
+fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
+    let claim = |k: ClaimKind| k.name().to_string();
+    match &c.body {
+        CohortBody::List { of, .. } => ("list".into(), Some(claim(*of)), None, None),
+        CohortBody::Percent { of, basis_points, salt } => {
+            ("percent".into(), of.map(claim), Some(*basis_points), Some(salt.clone()))
+        }
+    }
+}
+
+/// Whether a condition names a cohort.
+fn names(when: &Condition, cohort: &str) -> bool {
+    match when {
+        Condition::Cohort(n) => n == cohort,
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| names(p, cohort)),
+        Condition::Not(inner) => names(inner, cohort),
+    }
+}
+
+/// Merges the document's ids with live edits, both in byte order, keeping one page and the count.
+struct Merge<'a> {
+    document: std::iter::Peekable<std::iter::Flatten<std::option::IntoIter<&'a BTreeSet<String>>>>,
+    page: Page,
+    size: u64,
+    ids: Vec<String>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(document: Option<&'a BTreeSet<String>>, page: Page) -> Self {
+        Self { document: document.into_iter().flatten().peekable(), page, size: 0, ids: Vec::new() }
+    }
+
+    fn take(&mut self, id: &str) {
+        if self.size >= self.page.offset && (self.ids.len() as u64) < self.page.limit {
+            self.ids.push(id.to_string());
+        }
+        self.size += 1;
+    }
+
+    fn edit(&mut self, mark: Mark, id: &str) {
+        while let Some(own) = self.document.next_if(|d| d.as_str() < id) {
+            self.take(own);
+        }
+        let _ = self.document.next_if(|d| d.as_str() == id);
+        if mark == Mark::Added {
+            self.take(id);
+        }
+    }
+
+    fn finish(mut self) -> (u64, Vec<String>) {
+        while let Some(own) = self.document.next() {
+            self.take(own);
+        }
+        (self.size, self.ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(document: Option<&[&str]>, edits: &[(Mark, &str)], offset: u64, limit: u64) -> (u64, Vec<String>) {
+        let ids: Option<BTreeSet<String>> = document.map(|d| d.iter().map(ToString::to_string).collect());
+        let mut m = Merge::new(ids.as_ref(), Page { offset, limit });
+        for (mark, id) in edits {
+            m.edit(*mark, id);
+        }
+        m.finish()
+    }
+
+    /// What is shown is what is in effect, page by page, each id once.
+    #[test]
+    fn live_edits_lie_over_the_document() {
+        use Mark::{Added, Removed};
+        let edits = [(Added, "a"), (Removed, "c"), (Added, "d"), (Removed, "x"), (Added, "z")];
+        let document: &[&str] = &["b", "c", "d", "e"];
+        assert_eq!(merged(Some(document), &edits, 0, 9), (5, ["a", "b", "d", "e", "z"].map(String::from).into()));
+        assert_eq!(merged(Some(document), &edits, 2, 2), (5, ["d", "e"].map(String::from).into()));
+        assert_eq!(merged(Some(document), &edits, 7, 2), (5, vec![]));
+        assert_eq!(merged(Some(document), &[], 0, 0), (4, vec![]));
+        assert_eq!(merged(None, &edits, 0, 9), (3, ["a", "d", "z"].map(String::from).into()));
+    }
+}
