@@ -1,6 +1,7 @@
 //! Every map of the data path, declared once with the shapes of `gray_common::names`. No logic.
 
 use aya_ebpf::{
+    bindings::bpf_fib_lookup,
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
@@ -75,7 +76,9 @@ pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
 /// interrupt each other. Not shared with user space, not pinned.
 pub struct Scratch {
     pub arrival: Arrival,
+    pub key4: FlowKey4,
     pub back4: FlowKey4,
+    pub key6: FlowKey6,
     pub back6: FlowKey6,
     pub claims: Claims,
     pub decision: Decision,
@@ -84,3 +87,7 @@ pub struct Scratch {
 }
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Parameters of route lookups, for the same reason.
+#[map]
+pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);

@@ -9,6 +9,8 @@ use aya_ebpf::{
 };
 use gray_common::wire::Addr;
 
+use crate::maps;
+
 /// The packet of one run.
 pub struct Skb {
     raw: *mut __sk_buff,
@@ -119,30 +121,27 @@ impl Skb {
     /// The next hop of an IPv4 packet with these addresses.
     #[inline(always)]
     pub fn next_hop4(&self, saddr: u32, daddr: u32, tos: u8) -> Hop {
-        // SAFETY: all-zero is a valid value of this C struct.
-        let mut p: FibParams = unsafe { core::mem::zeroed() };
+        let Some(p) = fib() else { return Hop::Stack };
         p.family = 2;
-        p.ifindex = self.ifindex();
         p.__bindgen_anon_2.tos = tos;
         p.__bindgen_anon_3.ipv4_src = saddr;
         p.__bindgen_anon_4.ipv4_dst = daddr;
-        self.next_hop(&mut p)
+        self.next_hop(p)
     }
 
     /// The next hop of an IPv6 packet with these addresses.
     #[inline(always)]
     pub fn next_hop6(&self, saddr: &Addr, daddr: &Addr) -> Hop {
-        // SAFETY: all-zero is a valid value of this C struct.
-        let mut p: FibParams = unsafe { core::mem::zeroed() };
+        let Some(p) = fib() else { return Hop::Stack };
         p.family = 10;
-        p.ifindex = self.ifindex();
         p.__bindgen_anon_3.ipv6_src = words(saddr);
         p.__bindgen_anon_4.ipv6_dst = words(daddr);
-        self.next_hop(&mut p)
+        self.next_hop(p)
     }
 
     #[inline(always)]
     fn next_hop(&self, p: &mut FibParams) -> Hop {
+        p.ifindex = self.ifindex();
         // SAFETY: the helper reads and writes `p`, whose size is given.
         let rc = unsafe {
             bpf_fib_lookup(self.raw.cast(), core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0)
@@ -170,6 +169,18 @@ impl Skb {
     pub fn redirect_neigh(&mut self, ifindex: u32) -> i32 {
         // SAFETY: no parameters are given, with length 0.
         unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+    }
+}
+
+/// This CPU's lookup parameters, all zero. Not on the stack, where the verifier wants every access aligned.
+#[inline(always)]
+fn fib() -> Option<&'static mut FibParams> {
+    let p = maps::FIB.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own slot, tc programs of one CPU do not interrupt each other; the struct is eight words, for
+    // which zero is a value.
+    unsafe {
+        *p.cast::<[u64; size_of::<FibParams>() / 8]>() = [0; size_of::<FibParams>() / 8];
+        Some(&mut *p)
     }
 }
 

@@ -35,8 +35,8 @@ pub enum Admit {
 
 /// Decides on `SCRATCH.arrival` into `SCRATCH.decision`, and counts. The caller records the flow.
 #[inline(always)]
-pub fn admit(k: &Kernel) -> Admit {
-    match admit_at(k.epoch()) {
+pub fn admit(epoch: u64) -> Admit {
+    match admit_at(epoch) {
         1 => Admit::Stay,
         2 => Admit::Steer,
         _ => Admit::Leave,

@@ -2,14 +2,19 @@
 
 use aya_ebpf::programs::TcContext;
 use gray_common::{
-    Reason, limits,
+    Reason,
+    decide::Tables as _,
+    limits,
     packet::{
         ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, TCP_FIN, TCP_RST, UDP, filter_bit, opens,
     },
     wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_UNRESOLVED, FlowState},
 };
 
-use super::{v4, v6};
+use super::{
+    admit::{Admit, admit},
+    v4, v6,
+};
 use crate::{
     ctx::{
         jiffies,
@@ -38,8 +43,12 @@ pub fn egress(ctx: &TcContext) -> i32 {
     steer(ctx, Side::Egress)
 }
 
-/// The families are functions of their own: each gets its own stack frame, of which the verifier grants 512 bytes in
-/// all.
+/// What the family's functions answer beside a verdict: no flow knows this packet; it is described in
+/// `SCRATCH.arrival`.
+pub const NEW: i32 = 1000;
+
+/// Three steps, each a function of its own with a stack frame of its own (the verifier grants 512 bytes in all): find
+/// the flow and forward; else decide; record, and forward as a known flow.
 #[inline(always)]
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
@@ -47,17 +56,36 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
         emit::count(Reason::Malformed);
         return NEXT;
     };
-    match (head.get::<u16, ETH_TYPE>(), side) {
-        (ETH_IPV4, Side::Ingress) => v4::ingress(skb.raw()),
-        (ETH_IPV4, Side::Egress) => v4::egress(skb.raw()),
-        (ETH_IPV6, Side::Ingress) => v6::ingress(skb.raw()),
-        (ETH_IPV6, Side::Egress) => v6::egress(skb.raw()),
-        (ETH_8021Q | ETH_8021AD, _) => {
+    let v4 = match head.get::<u16, ETH_TYPE>() {
+        ETH_IPV4 => true,
+        ETH_IPV6 => false,
+        ETH_8021Q | ETH_8021AD => {
             emit::count(Reason::HeaderUnsupported);
-            NEXT
+            return NEXT;
         }
-        _ => NEXT,
+        _ => return NEXT,
+    };
+    let Some(k) = Kernel::now() else { return NEXT };
+    let epoch = k.epoch();
+    let raw = skb.raw();
+    let egress = u32::from(side == Side::Egress);
+    let found = if v4 { v4::known(raw, epoch, egress) } else { v6::known(raw, epoch, egress) };
+    if found != NEW || side == Side::Egress {
+        return if found == NEW { NEXT } else { found };
     }
+    let stay = match admit(epoch) {
+        Admit::Leave => return NEXT,
+        Admit::Stay => 1,
+        Admit::Steer => 0,
+    };
+    let again = if v4 {
+        if v4::record(stay) == 0 { NEW } else { v4::known(raw, epoch, 0) }
+    } else if v6::record(stay) == 0 {
+        NEW
+    } else {
+        v6::known(raw, epoch, 0)
+    };
+    if again == NEW { NEXT } else { again }
 }
 
 /// Whether a bit of the filter in front is set: no set bit, not ours, whatever the tables hold.

@@ -9,15 +9,16 @@ use gray_common::{
 };
 
 use super::{
-    admit::{Admit, Arrival, admit},
-    packet::{Exit, Known, NEXT, Side, account, exit, follow, hop_is_old, leave, maybe_ours, set_hop},
+    admit::Arrival,
+    packet::{Exit, Known, NEW, NEXT, Side, account, exit, follow, hop_is_old, leave, maybe_ours, set_hop},
 };
 use crate::{
     ctx::{
         jiffies,
         skb::{Head, Skb},
     },
-    emit, maps,
+    emit,
+    maps::{self, Scratch},
     tables::Kernel,
 };
 
@@ -55,22 +56,12 @@ struct Seen {
     no_check: bool,
 }
 
-macro_rules! entry {
-    ($name:ident, $side:expr) => {
-        #[inline(never)]
-        pub fn $name(raw: *mut __sk_buff) -> i32 {
-            match Kernel::now() {
-                Some(k) => steer(&k, &mut Skb::from_raw(raw), $side),
-                None => NEXT,
-            }
-        }
-    };
-}
-entry!(ingress, Side::Ingress);
-entry!(egress, Side::Egress);
-
-#[inline(always)]
-fn steer(k: &Kernel, skb: &mut Skb, side: Side) -> i32 {
+/// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
+#[inline(never)]
+pub fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
+    let Some(k) = Kernel::at(epoch) else { return NEXT };
+    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+    let skb = &mut Skb::from_raw(raw);
     let len = skb.len();
     let seen = match parse(skb, len) {
         Ok(s) => s,
@@ -87,25 +78,29 @@ fn steer(k: &Kernel, skb: &mut Skb, side: Side) -> i32 {
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            return forward(k, skb, f, &seen, side);
+        if follow(&k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+            return forward(&k, skb, f, &seen, side);
         }
         if f.state.flags & FLOW_FORWARD == 0 {
             let _ = maps::FLOWS4.remove(key);
             return NEXT;
         }
     }
-    if side == Side::Egress {
-        return NEXT;
-    }
-    if !new_flow(k, skb, &seen) {
-        return NEXT;
-    }
-    match maps::FLOWS4.get_ptr_mut(key) {
-        // SAFETY: as above.
-        Some(f) => forward(k, skb, unsafe { &mut *f }, &seen, side),
-        None => NEXT,
-    }
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let a = unsafe { &mut (*scratch).arrival };
+    *a = Arrival {
+        saddr: Addr::v4(key.saddr),
+        daddr: Addr::v4(key.daddr),
+        sport: key.sport,
+        dport: key.dport,
+        proto: key.proto as u8,
+        tcp_flags: seen.tcp_flags,
+        dscp: seen.tos >> 2,
+        is_v4: 1,
+        mark: skb.mark(),
+    };
+    NEW
 }
 
 /// `Err(None)`: another protocol, not ours to look at. `Err(Some)`: what cannot be steered, counted.
@@ -210,40 +205,33 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Exit, side: Side) {
     }
 }
 
-/// Decides a new flow and records both directions.
-#[inline(always)]
-fn new_flow(k: &Kernel, skb: &Skb, seen: &Seen) -> bool {
-    let key = &seen.key;
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+/// Records both directions of a decided flow. 1: done.
+#[inline(never)]
+pub fn record(stay: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `known`.
     let scratch = unsafe { &mut *scratch };
-    scratch.arrival = Arrival {
-        saddr: Addr::v4(key.saddr),
-        daddr: Addr::v4(key.daddr),
-        sport: key.sport,
-        dport: key.dport,
-        proto: key.proto as u8,
-        tcp_flags: seen.tcp_flags,
-        dscp: seen.tos >> 2,
-        mark: skb.mark(),
-        is_v4: 1,
-    };
-    let fate = admit(k);
-    if fate == Admit::Leave {
-        return false;
-    }
+    u32::from(both_ways(scratch, stay != 0))
+}
+
+#[inline(always)]
+fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
+    let a = &scratch.arrival;
+    let key = &mut scratch.key4;
+    *key = FlowKey4 { saddr: a.saddr.as_v4(), daddr: a.daddr.as_v4(), sport: a.sport, dport: a.dport, proto: u32::from(a.proto) };
+    let key = &*key;
     let d = &scratch.decision;
     let f = &mut scratch.flow4;
-    if fate == Admit::Stay {
+    if stay {
         let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return record(key, f);
+        return insert(key, f);
     }
     let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
     let back = &mut scratch.back4;
     *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
     if let Some(other) = maps::FLOWS4.get_ptr_mut(&*back) {
-        // SAFETY: as in `steer`.
+        // SAFETY: as in `known`.
         let other = unsafe { &*other };
         let same = other.saddr == key.daddr && other.sport == key.dport;
         if !same && other.state.flags & FLOW_CLOSING == 0 {
@@ -252,15 +240,15 @@ fn new_flow(k: &Kernel, skb: &Skb, seen: &Seen) -> bool {
         }
     }
     fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    if !record(back, f) {
+    if !insert(back, f) {
         return false;
     }
     fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
-    record(key, f)
+    insert(key, f)
 }
 
 #[inline(always)]
-fn record(key: &FlowKey4, f: &Flow4) -> bool {
+fn insert(key: &FlowKey4, f: &Flow4) -> bool {
     if maps::FLOWS4.insert(key, f, 0).is_err() {
         emit::count(Reason::FlowInsert);
         return false;

@@ -1,14 +1,87 @@
 //! The agent: starts, holds the state, runs the loops, serves the API. Killing it changes nothing for traffic.
 
+pub mod attach;
+pub mod change;
 pub mod core;
-pub mod doctor;
-pub mod events;
-pub mod explain;
-pub mod flows;
-pub mod metrics;
+mod doctor;
+mod events;
+mod explain;
+mod flows;
+mod logging;
+mod metrics;
 mod names;
-pub mod status;
+mod policy;
+mod service;
+mod start;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod time;
-pub mod views;
+mod time;
+mod uninstall;
+mod views;
+mod workloads;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::core::Core;
+use crate::{
+    api::{Server, ServerOptions},
+    cli::AgentOptions,
+    sys::watch::LinkEvents,
+};
+
+pub use uninstall::uninstall;
+
+/// What is left over of a flip is removed, and labels are looked at again, this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// Runs the agent until it is told to stop. Nothing is detached then.
+pub fn run(o: AgentOptions) -> anyhow::Result<()> {
+    logging::start(o.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(serve(o));
+    // A blocking call that still runs (a large load) must not hold the exit up.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done
+}
+
+async fn serve(o: AgentOptions) -> anyhow::Result<()> {
+    // Before the interfaces are listed: none can slip through in between.
+    let links = LinkEvents::open()?;
+    let (inner, _lock) = start::start(&o)?;
+    let core = Arc::new(Core::new(inner));
+    let tasks = [
+        tokio::spawn(attach::follow(core.clone(), links)),
+        tokio::spawn(events::pump(core.clone())),
+        tokio::spawn(keep_house(core.clone())),
+    ];
+    let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };
+    let server = Server::start(core, options).await?;
+    tracing::info!(socket = %o.socket.display(), pid = std::process::id(), "ready");
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let _ = tokio::select! {
+        s = term.recv() => s,
+        s = int.recv() => s,
+    };
+    tracing::info!("stopping; steering goes on without us");
+    server.stop().await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+async fn keep_house(core: Arc<Core>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        let _ = tick.tick().await;
+        let core = core.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut inner = core.lock();
+            inner.tidy().and_then(|()| inner.refresh_workloads())
+        });
+        if let Ok(Err(e)) = done.await {
+            tracing::warn!(error = e.error, "housekeeping");
+        }
+    }
+}

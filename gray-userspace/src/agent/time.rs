@@ -9,6 +9,12 @@ pub fn now_ms() -> u64 {
     since_epoch(SystemTime::now()).as_millis() as u64
 }
 
+/// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` counts.
+pub fn monotonic_ns() -> u64 {
+    let t = clock_gettime(ClockId::Monotonic);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
 /// `2026-01-02T03:04:05Z` from unix milliseconds.
 pub fn rfc3339(unix_ms: u64) -> String {
     format!("{}Z", seconds(unix_ms / 1000))
@@ -27,9 +33,7 @@ pub fn rfc3339_of(t: SystemTime) -> String {
 /// What to add to a `CLOCK_MONOTONIC` time to get unix nanoseconds, at present. The wall clock may be set at any time:
 /// not to be kept for long.
 pub fn monotonic_to_unix_ns() -> u64 {
-    let m = clock_gettime(ClockId::Monotonic);
-    let monotonic = m.tv_sec as u64 * 1_000_000_000 + m.tv_nsec as u64;
-    (since_epoch(SystemTime::now()).as_nanos() as u64).wrapping_sub(monotonic)
+    (since_epoch(SystemTime::now()).as_nanos() as u64).wrapping_sub(monotonic_ns())
 }
 
 fn since_epoch(t: SystemTime) -> Duration {

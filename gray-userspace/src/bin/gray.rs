@@ -2,11 +2,8 @@
 
 use std::process::ExitCode;
 
-use gray_userspace::cli::{self, Local};
+use gray_userspace::{agent, cli};
 
 fn main() -> ExitCode {
-    cli::main(&Local {
-        agent: |_| anyhow::bail!("this build has no agent"),
-        uninstall: |_| anyhow::bail!("this build has no agent"),
-    })
+    cli::main(&cli::Local { agent: agent::run, uninstall: agent::uninstall })
 }

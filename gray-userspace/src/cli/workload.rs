@@ -87,7 +87,7 @@ pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 }
 
 fn table(all: &[Workload], paint: Paint) -> String {
-    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "SINCE"]);
+    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE"]);
     for w in all {
         let style = if w.state == "active" { Style::Good } else { Style::Warn };
         t.row([
@@ -95,7 +95,6 @@ fn table(all: &[Workload], paint: Paint) -> String {
             w.cgroup.display().to_string().into(),
             w.cgroup_id.into(),
             Cell::styled(style, &*w.state),
-            w.since.as_str().into(),
         ]);
     }
     t.render(paint, "workloads")

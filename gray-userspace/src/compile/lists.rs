@@ -63,6 +63,10 @@ fn set(class: &mut Class, bit: u32, on: bool) {
     if on { *word |= 1 << (bit % 64) } else { *word &= !(1 << (bit % 64)) }
 }
 
+fn has(class: &Class, bit: u32) -> bool {
+    class.lists[(bit / 64) as usize & 3] >> (bit % 64) & 1 != 0
+}
+
 impl Lists {
     /// Puts an entry on a list or takes it off. True when that changed anything.
     pub fn set(&mut self, bit: u32, entry: Entry, on: bool) -> bool {
@@ -80,6 +84,21 @@ impl Lists {
             }
         }
         changed
+    }
+
+    /// Whether an entry itself (not a wider prefix) is on a list.
+    pub fn is_on(&self, bit: u32, entry: &Entry) -> bool {
+        let class = match entry {
+            Entry::Identity(h) => self.identities.get(h),
+            Entry::Prefix(p) => self.prefixes.get(p),
+        };
+        class.is_some_and(|c| has(c, bit))
+    }
+
+    /// Every entry of a list.
+    pub fn on(&self, bit: u32) -> impl Iterator<Item = Entry> {
+        let identities = self.identities.iter().filter(move |(_, c)| has(c, bit)).map(|(h, _)| Entry::Identity(*h));
+        identities.chain(self.prefixes.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| Entry::Prefix(*p)))
     }
 
     pub fn prefix_count(&self) -> usize {

@@ -80,7 +80,7 @@ pub fn listener_key(l: &model::Listener) -> ListenerKey {
 }
 
 /// The name under which a rule is counted: the route, and the service when the route is for all.
-pub(crate) fn rule_name(route: &Route, service: &str) -> String {
+pub fn rule_name(route: &Route, service: &str) -> String {
     match route.service {
         Some(_) => route.name.clone(),
         None => format!("{}@{service}", route.name),

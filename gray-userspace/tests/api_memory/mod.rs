@@ -334,8 +334,7 @@ impl Control for Memory {
 
     fn set_workload(&self, _: &Who, set: WorkloadSet) -> Reply<Workload> {
         let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
-        let since = "2026-01-02T03:04:05Z".into();
-        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state: "active".into(), since };
+        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state: "active".into() };
         let _ = self.state().workloads.insert(w.name.clone(), w.clone());
         Ok(w)
     }

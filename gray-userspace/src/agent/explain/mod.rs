@@ -34,8 +34,8 @@ use reply::Explained;
 
 /// # Errors
 /// No such service, listener or live connection; a request that contradicts itself; the kernel's.
-pub fn explain(inner: &mut Inner, request: &ExplainRequest) -> Result<ExplainReply, ApiError> {
-    let asked = Asked::read(&inner.policy, request)?;
+pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainReply, ApiError> {
+    let asked = Asked::read(&inner.policy, &request)?;
     let names = Names::new(&inner.policy, &inner.compiled.assigned);
     let held = match request.live {
         Some(_) => Some(live(inner, &asked, &names)?),

@@ -30,6 +30,4 @@ pub struct Workload {
     pub cgroup_id: u64,
     /// `active`; `gone`: the cgroup exists no more.
     pub state: String,
-    /// RFC 3339, UTC.
-    pub since: String,
 }

@@ -1,0 +1,107 @@
+//! Interfaces that come and go: whatever shall be attached is, within a second of its appearance.
+
+use std::{sync::Arc, time::{Duration, SystemTime}};
+
+use super::core::{AttachState, Core, Inner};
+use crate::{
+    cli::AttachRole,
+    kernel::Direction,
+    sys::{netlink::{Link, links}, watch::{LinkEvent, LinkEvents}},
+};
+
+/// The full comparison happens on its own interval, not on the feed's silence.
+const RESYNC: Duration = Duration::from_secs(10);
+
+pub fn directions(role: AttachRole) -> &'static [Direction] {
+    match role {
+        AttachRole::Edge | AttachRole::Backend => &[Direction::Ingress],
+        AttachRole::Host => &[Direction::Ingress, Direction::Egress],
+    }
+}
+
+/// Follows the links of this network namespace for ever.
+pub async fn follow(core: Arc<Core>, mut events: LinkEvents) {
+    let mut resync = tokio::time::interval(RESYNC);
+    loop {
+        let all = tokio::select! {
+            _ = resync.tick() => true,
+            event = events.next() => match event {
+                Ok(LinkEvent::New(link)) => {
+                    core.lock().link_is(&link);
+                    false
+                }
+                Ok(LinkEvent::Del { ifindex, name }) => {
+                    core.lock().link_is_gone(ifindex, &name);
+                    false
+                }
+                Ok(LinkEvent::Overrun) => true,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot follow the interfaces");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    true
+                }
+            },
+        };
+        if all {
+            core.lock().sync_links();
+        }
+    }
+}
+
+impl Inner {
+    /// Compares every wanted attachment with the links there are.
+    pub fn sync_links(&mut self) {
+        let links = match links() {
+            Ok(l) => l,
+            Err(e) => return tracing::warn!(error = %e, "cannot list the interfaces"),
+        };
+        for i in 0..self.attachments.len() {
+            let name = self.attachments[i].iface.clone();
+            match links.iter().find(|l| l.name == name) {
+                Some(link) => self.link_is(link),
+                None => self.set_attachment(i, None, AttachState::Waiting, None),
+            }
+        }
+    }
+
+    fn link_is(&mut self, link: &Link) {
+        let Some(i) = self.attachments.iter().position(|a| a.iface == link.name) else {
+            // Renamed away from a name that shall be attached.
+            if let Some(i) = self.attachments.iter().position(|a| a.ifindex == Some(link.ifindex)) {
+                self.set_attachment(i, None, AttachState::Waiting, None);
+            }
+            return;
+        };
+        let a = self.attachments[i].clone();
+        let directions = directions(a.role);
+        let there = |d: &Direction| self.live.is_attached(&a.iface, link.ifindex, *d);
+        if a.state == AttachState::Attached && a.ifindex == Some(link.ifindex) && directions.iter().all(there) {
+            return;
+        }
+        let done = directions.iter().try_for_each(|d| self.live.attach(&a.iface, link.ifindex, *d));
+        match done {
+            Ok(()) => self.set_attachment(i, Some(link.ifindex), AttachState::Attached, None),
+            Err(e) => self.set_attachment(i, Some(link.ifindex), AttachState::Failed, Some(e.to_string())),
+        }
+    }
+
+    fn link_is_gone(&mut self, ifindex: u32, name: &str) {
+        if let Some(i) = self.attachments.iter().position(|a| a.iface == name && a.ifindex == Some(ifindex)) {
+            self.set_attachment(i, None, AttachState::Waiting, None);
+        }
+    }
+
+    fn set_attachment(&mut self, i: usize, ifindex: Option<u32>, state: AttachState, error: Option<String>) {
+        let a = &mut self.attachments[i];
+        if a.state == state && a.ifindex == ifindex && a.error == error {
+            return;
+        }
+        let role = a.role.name();
+        match (&error, state) {
+            (Some(e), _) => tracing::error!(iface = a.iface, role, error = e, "cannot attach"),
+            (None, AttachState::Waiting) => tracing::warn!(iface = a.iface, role, "no such interface; waiting for it"),
+            (None, _) => tracing::info!(iface = a.iface, role, ifindex, "attached"),
+        }
+        (a.ifindex, a.state, a.since, a.error) = (ifindex, state, SystemTime::now(), error);
+    }
+}

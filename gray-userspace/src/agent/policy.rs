@@ -1,0 +1,263 @@
+//! Operations on the policy: apply, roll back, edit a list, drain an instance, import a key.
+
+use std::collections::HashSet;
+
+use super::{
+    change::{ListsChange, rehearse},
+    core::Inner,
+};
+use crate::{
+    api::{ApiError, ErrorKind, Who, types::*},
+    compile::lists::{Entry, entry},
+    config,
+    model::{ClaimKind, CohortBody, Policy, canonical_member, parse_member},
+    store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
+};
+
+/// So many bad ids are named in one error.
+const SHOWN: usize = 20;
+
+fn internal(e: crate::store::Error) -> ApiError {
+    ApiError::internal(&e)
+}
+
+impl Inner {
+    pub fn apply(&mut self, who: &Who, r: ApplyRequest) -> Result<ApplyReply, ApiError> {
+        let sources: Vec<config::Source> = r.sources.into_iter().map(Into::into).collect();
+        let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
+        let warnings = loaded.warnings.iter().map(Problem::from).collect();
+        self.replace(who, loaded.policy, &sources, r.message, r.dry_run, warnings)
+    }
+
+    fn replace(
+        &mut self,
+        who: &Who,
+        policy: Policy,
+        sources: &[config::Source],
+        message: Option<String>,
+        dry_run: bool,
+        warnings: Vec<Problem>,
+    ) -> Result<ApplyReply, ApiError> {
+        let changes: Vec<config::Change> = config::diff(&self.policy, &policy);
+        let mut reply = ApplyReply { warnings, ..ApplyReply::default() };
+        if policy == self.policy && self.revision != 0 {
+            return Ok(ApplyReply { unchanged: true, epoch: (!dry_run).then_some(self.have.epoch), ..reply });
+        }
+        let summary = summarise(&changes);
+        reply.changes = changes.into_iter().map(Into::into).collect();
+        // Instances that are gone need no draining.
+        let drained = self.drained.iter().filter(|d| names_instance(&policy, d)).cloned().collect();
+        if dry_run {
+            let compiled = self.compile(&policy, &drained)?;
+            reply.writes = rehearse(self, &policy, &compiled)?;
+            return Ok(reply);
+        }
+        let mut draft = self.draft(Kind::Apply, who, message, summary);
+        let kept = sources.iter().map(|s| crate::store::Source { name: s.name.clone(), text: s.text.clone() });
+        draft.sources = Some(kept.collect());
+        let mut change = self.keep(draft);
+        change.policy = policy;
+        change.drained = drained;
+        change.lists = ListsChange::Rebuild;
+        let done = self.change(change)?;
+        Ok(ApplyReply { revision: Some(done.revision), epoch: Some(done.epoch), writes: done.writes, ..reply })
+    }
+
+    pub fn rollback(&mut self, who: &Who, r: RollbackRequest) -> Result<ApplyReply, ApiError> {
+        let target = self.store.revision(r.revision).map_err(|_| {
+            ApiError::not_found(format!("there is no revision {}", r.revision), "see `gray history` for those there are")
+        })?;
+        if !matches!(target.state, crate::store::State::Active | crate::store::State::Superseded) {
+            return Err(ApiError::conflict(
+                format!("revision {} never took effect", r.revision),
+                "roll back to one that `gray history` shows as active or superseded",
+            ));
+        }
+        let sources = self.store.sources(r.revision).map_err(internal)?;
+        let documents: Vec<_> = sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
+        let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
+        let changes = config::diff(&self.policy, &loaded.policy);
+        let mut draft =
+            self.draft(Kind::Rollback, who, r.message, format!("back to revision {}: {}", r.revision, summarise(&changes)));
+        draft.sources = Some(sources);
+        draft.restore_lists_of = Some(r.revision);
+        let mut change = self.keep(draft);
+        change.policy = loaded.policy;
+        change.drained = target.drained;
+        change.lists = ListsChange::Rebuild;
+        let done = self.change(change)?;
+        Ok(ApplyReply {
+            revision: Some(done.revision),
+            epoch: Some(done.epoch),
+            changes: changes.into_iter().map(Into::into).collect(),
+            writes: done.writes,
+            ..ApplyReply::default()
+        })
+    }
+
+    pub fn edit_cohort(&mut self, who: &Who, name: &str, edit: CohortEdit) -> Result<CohortEdited, ApiError> {
+        let (of, bit) = self.list_cohort(name)?;
+        let ids = canonical(of, &edit.ids)?;
+        let key = self.hash_key();
+        let as_entry = |id: &String| parse_member(of, id).ok().map(|m| entry(key, of, &m));
+        let mut edits: Vec<(u32, Entry, bool)> = Vec::new();
+        let listed = |e: &Entry| self.lists.is_on(bit, e);
+        match edit.op {
+            CohortOp::Add => edits.extend(ids.iter().filter_map(as_entry).filter(|e| !listed(e)).map(|e| (bit, e, true))),
+            CohortOp::Remove => {
+                edits.extend(ids.iter().filter_map(as_entry).filter(listed).map(|e| (bit, e, false)));
+            }
+            CohortOp::Replace => {
+                let want: HashSet<Entry> = ids.iter().filter_map(as_entry).collect();
+                edits.extend(self.lists.on(bit).filter(|e| !want.contains(e)).map(|e| (bit, e, false)));
+                edits.extend(want.iter().filter(|e| !listed(e)).map(|e| (bit, *e, true)));
+            }
+            CohortOp::Reset => {}
+        }
+        let (added, removed) = edits.iter().fold((0, 0), |(a, r), (_, _, on)| if *on { (a + 1, r) } else { (a, r + 1) });
+        let mut done = CohortEdited { added, removed, ..CohortEdited::default() };
+        let before = self.lists.on(bit).count() as u64;
+        done.unchanged = (ids.len() as u64).saturating_sub(if edit.op == CohortOp::Remove { removed } else { added });
+        if edits.is_empty() && edit.op != CohortOp::Reset {
+            return Ok(CohortEdited { size: before, ..done });
+        }
+        let what = match edit.op {
+            CohortOp::Add => format!("{name}: +{added}"),
+            CohortOp::Remove => format!("{name}: -{removed}"),
+            CohortOp::Replace => format!("{name}: loaded, +{added} -{removed}"),
+            CohortOp::Reset => format!("{name}: live edits forgotten"),
+        };
+        let mut draft = self.draft(Kind::Cohort, who, edit.message, what);
+        let op = match edit.op {
+            CohortOp::Add => Op::Add,
+            CohortOp::Remove => Op::Remove,
+            CohortOp::Replace => Op::Replace,
+            CohortOp::Reset => Op::Reset,
+        };
+        draft.lists = vec![ListEdit { cohort: name.to_string(), op, ids }];
+        let mut change = self.keep(draft);
+        change.lists = if edit.op == CohortOp::Reset { ListsChange::Rebuild } else { ListsChange::Edit(edits) };
+        let made = self.change(change)?;
+        let size = self.lists.on(bit).count() as u64;
+        if edit.op == CohortOp::Reset {
+            (done.added, done.removed) = (size.saturating_sub(before), before.saturating_sub(size));
+        }
+        Ok(CohortEdited { revision: Some(made.revision), epoch: Some(made.epoch), size, ..done })
+    }
+
+    /// The claim and bit of a list cohort.
+    pub fn list_cohort(&self, name: &str) -> Result<(ClaimKind, u32), ApiError> {
+        let cohort = self.policy.cohort(name).ok_or_else(|| self.no_cohort(name))?;
+        match (&cohort.body, self.compiled.assigned.lists.get(name)) {
+            (CohortBody::List { of, .. }, Some(bit)) => Ok((*of, bit)),
+            _ => Err(ApiError::conflict(
+                format!("cohort {name} is a percentage, it has no list"),
+                "change its percentage in the document and apply it",
+            )),
+        }
+    }
+
+    pub fn no_cohort(&self, name: &str) -> ApiError {
+        let names: Vec<&str> = self.policy.cohorts.iter().map(|c| c.name.as_str()).collect();
+        let near = names.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+        let help = match near {
+            Some(n) if strsim::jaro(n, name) > 0.7 => format!("did you mean {n}?"),
+            _ => "`gray get cohorts` lists those there are".to_string(),
+        };
+        ApiError::not_found(format!("there is no cohort {name}"), help)
+    }
+
+    pub fn set_drained(&mut self, who: &Who, instance: &InstanceRef, drain: bool) -> Result<Done, ApiError> {
+        let unknown = || {
+            ApiError::not_found(
+                format!("there is no instance {}", instance.id),
+                "name it SERVICE/INSTANCE as `gray get instances` shows it",
+            )
+        };
+        if !names_instance(&self.policy, &instance.id) {
+            return Err(unknown());
+        }
+        if self.drained.contains(&instance.id) == drain {
+            let text = format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
+            return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
+        }
+        let verb = if drain { "drain" } else { "restore" };
+        let draft = self.draft(Kind::Instance, who, None, format!("{verb} {}", instance.id));
+        let mut change = self.keep(draft);
+        if drain {
+            let _ = change.drained.insert(instance.id.clone());
+        } else {
+            let _ = change.drained.remove(&instance.id);
+        }
+        let made = self.change(change)?;
+        let text = match drain {
+            true => format!("{} gets no new connections; established ones stay", instance.id),
+            false => format!("{} gets new connections again", instance.id),
+        };
+        Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
+    }
+
+    pub fn import_key(&mut self, who: &Who, key: &HashKey) -> Result<Done, ApiError> {
+        let key = StoredKey::from_hex(&key.key).map_err(|e| {
+            ApiError::new(ErrorKind::Invalid, e.to_string(), "give the 32 hex digits that `gray key export` printed")
+        })?;
+        if key.bytes() == self.key.bytes() {
+            let text = "this is the key in use already".to_string();
+            return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
+        }
+        if self.revision == 0 {
+            key.import(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+            self.key = key;
+            return Ok(Done { revision: None, epoch: None, text: "the key is in use from the first policy on".into() });
+        }
+        let draft = self.draft(Kind::Import, who, None, "another hash key".to_string());
+        let mut change = self.keep(draft);
+        change.lists = ListsChange::Rebuild;
+        change.key = Some(key);
+        let made = self.change(change)?;
+        let text = "the key is in use; every percentage was dealt anew".to_string();
+        Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
+    }
+}
+
+/// Canonical forms, each once; every id that cannot be read is named.
+fn canonical(of: ClaimKind, ids: &[String]) -> Result<Vec<String>, ApiError> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    let (mut out, mut bad) = (Vec::with_capacity(ids.len()), Vec::new());
+    for id in ids {
+        match canonical_member(of, id) {
+            Ok(c) => {
+                if seen.insert(c.clone()) {
+                    out.push(c);
+                }
+            }
+            Err(e) => bad.push(e),
+        }
+    }
+    if bad.is_empty() {
+        return Ok(out);
+    }
+    let mut problems: Vec<Problem> = bad.iter().take(SHOWN).map(|e| Problem::note(e.to_string())).collect();
+    if bad.len() > SHOWN {
+        problems.push(Problem::note(format!("{} more are not shown", bad.len() - SHOWN)));
+    }
+    let mut e = ApiError::invalid(problems);
+    e.error = format!("{} of {} ids cannot be read", bad.len(), ids.len());
+    e.help = "nothing was changed; correct the ids and try again".to_string();
+    Err(e)
+}
+
+fn names_instance(policy: &Policy, id: &str) -> bool {
+    id.split_once('/').is_some_and(|(service, instance)| {
+        policy.service(service).is_some_and(|s| s.instances.iter().any(|i| i.id == instance))
+    })
+}
+
+/// One line for the history.
+fn summarise(changes: &[config::Change]) -> String {
+    match changes {
+        [] => "no visible change".to_string(),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}

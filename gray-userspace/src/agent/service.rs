@@ -1,0 +1,107 @@
+//! The API's operations: each takes the lock once and hands over.
+
+use tokio::sync::broadcast;
+
+use super::{core::Core, explain, flows, metrics, status};
+use crate::{
+    api::{ApiError, Control, Who, control::Reply, types::*},
+    store::{Note, Store as _},
+};
+
+impl Control for Core {
+    fn status(&self) -> Reply<Status> {
+        status::status(self)
+    }
+
+    fn apply(&self, who: &Who, request: ApplyRequest) -> Reply<ApplyReply> {
+        self.lock().apply(who, request)
+    }
+
+    fn history(&self) -> Reply<Vec<HistoryEntry>> {
+        self.lock().history()
+    }
+
+    fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply> {
+        self.lock().rollback(who, request)
+    }
+
+    fn services(&self) -> Reply<Vec<ServiceView>> {
+        Ok(self.lock().services())
+    }
+
+    fn instances(&self) -> Reply<Vec<InstanceView>> {
+        self.lock().instances()
+    }
+
+    fn cohorts(&self) -> Reply<Vec<CohortView>> {
+        self.lock().cohorts()
+    }
+
+    fn routes(&self) -> Reply<Vec<RouteView>> {
+        self.lock().routes()
+    }
+
+    fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow> {
+        self.lock().cohort(name, page)
+    }
+
+    fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited> {
+        self.lock().edit_cohort(who, name, edit)
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Reply<ExplainReply> {
+        explain::explain(&mut self.lock(), request)
+    }
+
+    fn flows(&self, query: FlowQuery) -> Reply<Flows> {
+        flows::flows(&mut self.lock(), &query)
+    }
+
+    fn workloads(&self) -> Reply<Vec<Workload>> {
+        self.lock().workloads()
+    }
+
+    fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload> {
+        self.lock().set_workload(who, set)
+    }
+
+    fn remove_workload(&self, who: &Who, name: &str) -> Reply<Done> {
+        self.lock().remove_workload(who, name)
+    }
+
+    fn drain(&self, who: &Who, instance: InstanceRef) -> Reply<Done> {
+        self.lock().set_drained(who, &instance, true)
+    }
+
+    fn restore(&self, who: &Who, instance: InstanceRef) -> Reply<Done> {
+        self.lock().set_drained(who, &instance, false)
+    }
+
+    fn doctor(&self) -> Reply<DoctorReport> {
+        Ok(super::doctor::report(self))
+    }
+
+    fn export_key(&self, who: &Who) -> Reply<HashKey> {
+        let mut inner = self.lock();
+        let note = Note {
+            at: super::time::now_ms(),
+            who: &who.to_string(),
+            action: "key export",
+            detail: "",
+        };
+        let _ = inner.store.record(&note).map_err(|e| ApiError::internal(&e))?;
+        Ok(HashKey { key: inner.key.to_hex() })
+    }
+
+    fn import_key(&self, who: &Who, key: HashKey) -> Reply<Done> {
+        self.lock().import_key(who, &key)
+    }
+
+    fn metrics(&self) -> String {
+        metrics::metrics(self)
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}

@@ -1,0 +1,182 @@
+//! Starting: lock, open, load or adopt, bring the kernel to the active revision, attach.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use super::{
+    attach::directions,
+    change::build_lists,
+    time,
+    core::{AttachState, Attachment, Connect, Inner},
+};
+use crate::{
+    api::ApiError,
+    cli::AgentOptions,
+    compile::{
+        self, Assigned, Circumstances, Compiled,
+        lists::Lists,
+        plan::{self, Want},
+    },
+    config,
+    datapath::Datapath as _,
+    kernel::{Hook, Live},
+    model::Policy,
+    store::{Sqlite, StateDir, Store as _, key::HashKey},
+    sys::{self, kernel::KernelVersion, lock::DirLock, workload::CgroupMount},
+};
+
+/// Events for people: one in so many decisions, and at most so many a second and CPU.
+const EVENT_EVERY: u32 = 1;
+const EVENT_LIMIT: u32 = 200;
+
+/// Everything up to the first attached interface. Keep the lock as long as the agent runs.
+pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
+    let version = KernelVersion::running()?;
+    if let Some(why) = version.needs(sys::kernel::OLDEST, "the data path") {
+        anyhow::bail!(why);
+    }
+    let state_dir = StateDir::open(&o.state_dir)?;
+    let hook = match version.needs(sys::kernel::TCX, "tcx") {
+        None => Hook::Tcx,
+        Some(_) => Hook::Clsact,
+    };
+    let mut live = Live::open(&o.bpffs, o.flows, hook)?;
+    let lock = DirLock::take(&o.bpffs)?;
+    let hz = live.measure_ticks()?;
+    let cookie = sys::netns::cookie()?;
+    live.configure(|c| {
+        c.hz = hz;
+        c.netns_cookie = cookie;
+        c.event_every = EVENT_EVERY;
+        c.event_limit = EVENT_LIMIT;
+    });
+    let store = Sqlite::open(&state_dir)?;
+    let key = HashKey::load_or_create(&state_dir)?;
+    let have = live.read()?;
+    let mount = CgroupMount::find().ok();
+    let mut inner = Inner {
+        live,
+        store,
+        state_dir,
+        key,
+        revision: 0,
+        policy: Policy::default(),
+        compiled: Compiled::default(),
+        lists: Lists::default(),
+        drained: Default::default(),
+        adopt_until_ns: BTreeMap::new(),
+        have,
+        untidy: true,
+        attachments: wanted(o),
+        connect: None,
+        mount,
+        workload_ids: BTreeMap::new(),
+        bpffs: o.bpffs.clone(),
+    };
+    adopt_labels(&mut inner)?;
+    settle_pending(&mut inner)?;
+    reconcile(&mut inner)?;
+    attach(&mut inner, o)?;
+    Ok((inner, lock))
+}
+
+fn wanted(o: &AgentOptions) -> Vec<Attachment> {
+    o.attach
+        .iter()
+        .map(|a| Attachment {
+            iface: a.iface.clone(),
+            role: a.role,
+            ifindex: None,
+            state: AttachState::Waiting,
+            since: SystemTime::now(),
+            error: None,
+        })
+        .collect()
+}
+
+/// Labels in the kernel that the store does not know go; the others come.
+fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
+    inner.refresh_workloads().map_err(plain)?;
+    for (id, _) in inner.live.workloads()? {
+        if !inner.workload_ids.values().any(|v| *v == id) {
+            inner.live.remove_workload(id)?;
+        }
+    }
+    Ok(())
+}
+
+fn plain(e: ApiError) -> anyhow::Error {
+    anyhow::Error::new(e)
+}
+
+/// A revision that the last agent did not live to settle: the kernel knows whether it took effect.
+fn settle_pending(inner: &mut Inner) -> anyhow::Result<()> {
+    if let Some(p) = inner.store.pending()? {
+        if inner.have.epoch != 0 && inner.have.revision == p.id {
+            tracing::info!(revision = p.id, "the last agent died after this revision took effect");
+            inner.store.activate(p.id, time::now_ms())?;
+        } else {
+            tracing::warn!(revision = p.id, "the last agent died before this revision took effect");
+            inner.store.interrupt(p.id, time::now_ms(), "the agent died before it took effect")?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the tables to the active revision, whatever they hold: the same code as a change.
+fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
+    let Some(active) = inner.store.active()? else {
+        if inner.have.epoch != 0 {
+            tracing::warn!(
+                revision = inner.have.revision,
+                "the kernel steers by a policy that this store does not know; apply one to take over"
+            );
+        }
+        return Ok(());
+    };
+    let sources: Vec<config::Source> =
+        inner.store.sources(active.id)?.into_iter().map(|s| config::Source::new(s.name, s.text)).collect();
+    let policy = config::load(&sources)?.policy;
+    let before: Assigned = match inner.store.assignments(active.id)? {
+        Some(text) => serde_json::from_str(&text)?,
+        None => Assigned::default(),
+    };
+    let around = Circumstances { drained: active.drained.clone(), ..Circumstances::default() };
+    let compiled = compile::compile(&policy, &before, &around)?;
+    let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
+    (inner.revision, inner.policy, inner.compiled) = (active.id, policy, compiled);
+    (inner.lists, inner.drained) = (lists, active.drained);
+    inner.live.settle()?;
+    let key = inner.hash_key();
+    let want =
+        Want { revision: inner.revision, key, compiled: &inner.compiled, lists: &inner.lists, touched: None };
+    let steps = plan::plan(&mut inner.have, &want)?;
+    for step in &steps {
+        inner.live.write(step)?;
+    }
+    tracing::info!(revision = inner.revision, epoch = inner.have.epoch, "the policy is in force");
+    Ok(())
+}
+
+fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
+    let wanted: Vec<_> = inner
+        .attachments
+        .iter()
+        .flat_map(|a| directions(a.role).iter().map(|d| (a.iface.clone(), *d)))
+        .collect();
+    for gone in inner.live.prune_links(&wanted, !o.no_connect)? {
+        tracing::info!(link = gone, "detached: no longer wanted");
+    }
+    inner.sync_links();
+    if o.no_connect {
+        return Ok(());
+    }
+    let cgroup = match (&o.cgroup, &inner.mount) {
+        (Some(path), Some(m)) => m.cgroup(&path.display().to_string())?.dir,
+        (None, Some(m)) => m.root()?.dir,
+        (_, None) => anyhow::bail!("no cgroup2 file system is mounted; mount one or give --no-connect"),
+    };
+    inner.live.attach_cgroup(&cgroup)?;
+    tracing::info!(cgroup = %cgroup.display(), "connect path attached");
+    inner.connect = Some(Connect { cgroup, error: None });
+    Ok(())
+}

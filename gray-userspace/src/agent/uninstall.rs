@@ -1,0 +1,57 @@
+//! Leaving nothing behind: links, maps, filters, state, socket.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    cli::UninstallOptions,
+    kernel::{self, Pins},
+    sys::{lock, netlink},
+};
+
+/// Removes what an agent with these directories left. Returns what was (or would be) removed.
+pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
+    if let Some(pid) = lock::holder(&o.bpffs)
+        && !o.dry_run
+    {
+        bail!("an agent (pid {pid}) uses {}; stop it first", o.bpffs.display());
+    }
+    let mut done = Vec::new();
+    // Links before maps: what still runs keeps its maps until it is detached.
+    let mut pins = Pins::everything(&o.bpffs);
+    pins.sort_by_key(|p| !p.components().any(|c| c.as_os_str() == "links"));
+    for path in &pins {
+        remove(path, o.dry_run, &mut done)?;
+    }
+    if o.bpffs.is_dir() {
+        if !kernel::on_bpffs(&o.bpffs) {
+            bail!("{} is not on a bpf file system; nothing in it was touched", o.bpffs.display());
+        }
+        remove(&o.bpffs, o.dry_run, &mut done)?;
+    }
+    for link in netlink::links().unwrap_or_default() {
+        if !o.dry_run {
+            done.extend(kernel::clear_clsact(&link.name));
+        }
+    }
+    for name in ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", "lock"] {
+        remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
+    }
+    // Only when nothing of others is in it.
+    if !o.dry_run && fs::remove_dir(&o.state_dir).is_ok() {
+        done.push(o.state_dir.display().to_string());
+    }
+    remove(&o.socket, o.dry_run, &mut done)?;
+    Ok(done)
+}
+
+fn remove(path: &Path, dry_run: bool, done: &mut Vec<String>) -> anyhow::Result<()> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !dry_run {
+        let removed = if meta.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    done.push(path.display().to_string());
+    Ok(())
+}

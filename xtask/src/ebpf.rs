@@ -1,0 +1,69 @@
+//! The eBPF crate: the one place that knows its flags. Builds and links it, checks it; embeds nothing.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    run, setup,
+    workspace::{Rustc, Workspace},
+};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Compiles and links the data path into `target/bpf/gray.o`. The file is written only when it changed, so that its
+/// time stamp says so to host builds.
+pub fn build(ws: &Workspace) -> Result<PathBuf> {
+    setup::need(ws, setup::EBPF)?;
+    // Always optimised: what a debug build makes of these programs, no verifier accepts.
+    run::show(&mut cargo(ws, "build")?).context("the eBPF object")?;
+    let made = ws.ebpf_target().join(TARGET).join("release/gray");
+    let object = fs::read(&made).with_context(|| ws.show(&made))?;
+    let kept = ws.bpf_object();
+    if fs::read(&kept).ok().as_ref() != Some(&object) {
+        fs::create_dir_all(ws.root.join("target/bpf"))?;
+        // Renamed into place: a host build beside us never embeds half an object.
+        let new = kept.with_extension("o.new");
+        fs::write(&new, &object).with_context(|| ws.show(&new))?;
+        fs::rename(&new, &kept).with_context(|| ws.show(&kept))?;
+    }
+    Ok(kept)
+}
+
+/// Clippy with denied warnings, for the target the programs run on.
+pub fn clippy(ws: &Workspace) -> Result<()> {
+    setup::need(ws, setup::EBPF)?;
+    run::show(cargo(ws, "clippy")?.args(["--", "-D", "warnings"]))
+}
+
+/// cargo in the eBPF crate: this rustc with its `core` built from source, our flags and none of the caller's.
+fn cargo(ws: &Workspace, verb: &str) -> Result<Command> {
+    let rustc = Rustc::active()?;
+    let library = setup::rust_src_library(ws, &rustc).context("no rust-src")?;
+    let linker = ws.tools().join("bin/bpf-linker");
+    let flags = [
+        format!("-Clinker={}", linker.display()),
+        "-Clink-arg=--btf".into(),
+        // 32-bit registers and jumps; v4's instructions want Linux 6.6.
+        "-Ctarget-cpu=v3".into(),
+        // Else packed wire fields are moved byte by byte, at the price of instructions and of the 512-byte stack. The
+        // verifier takes such accesses on machines with efficient unaligned loads, x86-64 and arm64 among them.
+        // rustc warns that it does not know the feature; given to bpf-linker instead, each function's own list overrides it.
+        "-Ctarget-feature=+allows-misaligned-mem-access".into(),
+        // What bindings of kernel structures (pt_regs and the like) are for: the machine that builds.
+        format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
+    ];
+    let mut cmd = run::cargo(&ws.ebpf_crate());
+    let _ = run::without_build_settings(&mut cmd)
+        .args([verb, "--release", "--quiet", "-Zbuild-std=core", "--target", TARGET])
+        .env("RUSTC_BOOTSTRAP", "1")
+        // Beats RUSTFLAGS and every configuration file; the separator allows spaces in paths.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_TARGET_DIR", ws.ebpf_target())
+        // bpf-linker searches it for rustc's own libLLVM.
+        .env("LD_LIBRARY_PATH", rustc.sysroot.join("lib"));
+    if !library.in_sysroot {
+        let _ = cmd.env("__CARGO_TESTS_ONLY_SRC_ROOT", &library.path);
+    }
+    Ok(cmd)
+}

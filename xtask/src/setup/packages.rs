@@ -1,0 +1,128 @@
+//! The Debian packages that demo and tests use, found by their programs. Installs what is missing and starts no service.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{State, announce, fresh_dir};
+use crate::{
+    run,
+    workspace::{Workspace, is_root},
+};
+
+/// Programs and the packages that hold them.
+const PROGRAMS: [(&str, &str); 14] = [
+    ("nginx", "nginx"),
+    ("curl", "curl"),
+    ("iperf3", "iperf3"),
+    ("wrk", "wrk"),
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ss", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
+    ("ps", "procps"),
+    ("sysctl", "procps"),
+    ("nsenter", "util-linux"),
+    ("unshare", "util-linux"),
+];
+
+pub fn check() -> State {
+    let missing = missing(|program| run::find(program).is_some());
+    if missing.is_empty() {
+        let mut all: Vec<&str> = PROGRAMS.iter().map(|(_, package)| *package).collect();
+        all.dedup();
+        State::Ready(format!("have {}", all.join(" ")))
+    } else {
+        State::Missing(missing.join(" "))
+    }
+}
+
+/// Packages of which a program is not there, each once.
+fn missing(have: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut out: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| !have(program)).map(|(_, p)| *p).collect();
+    out.dedup();
+    out
+}
+
+pub fn make(ws: &Workspace) -> Result<()> {
+    let packages = missing(|program| run::find(program).is_some());
+    let by_hand = format!("as root: apt-get install {}", packages.join(" "));
+    if run::find("apt-get").is_none() {
+        bail!("this machine has no apt-get: install what holds {} by its own means", packages.join(", "));
+    }
+    if !is_root() {
+        bail!("needs root; {by_hand}");
+    }
+    let stubs = ws.tools().join("no-services");
+    no_services(&stubs)?;
+    if !packages.iter().all(|p| has_candidate(p)) {
+        announce("apt-get update", Command::new("apt-get").args(["-qq", "update"]))?;
+    }
+    // A list that is older than the mirror names files that are gone: once more with fresh lists.
+    let done = install(&packages, &stubs).or_else(|_| {
+        announce("apt-get update", Command::new("apt-get").args(["-qq", "update"]))?;
+        install(&packages, &stubs)
+    });
+    fs::remove_dir_all(&stubs)?;
+    done.context(by_hand)?;
+    if packages.contains(&"nginx") && Path::new("/run/systemd/system").is_dir() {
+        // Debian enables a service that it installs; nobody asked for a web server at the next boot.
+        announce("systemctl disable nginx", Command::new("systemctl").args(["--quiet", "disable", "nginx"]))?;
+    }
+    Ok(())
+}
+
+fn install(packages: &[&str], stubs: &Path) -> Result<()> {
+    let path = format!(
+        "DPkg::Path={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        stubs.display()
+    );
+    announce(
+        &format!("apt-get install {} (starting no service)", packages.join(" ")),
+        Command::new("apt-get")
+            .args(["-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "-o", &path, "install"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+/// Maintainer scripts start services by these two programs; for the time of one installation they find ours first,
+/// which do nothing. A policy-rc.d would be a file of the system's.
+fn no_services(dir: &Path) -> Result<()> {
+    fresh_dir(dir)?;
+    for name in ["invoke-rc.d", "deb-systemd-invoke"] {
+        let file = dir.join(name);
+        fs::write(&file, "#!/bin/sh\nexit 0\n")?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// apt's lists know a version to install.
+fn has_candidate(package: &str) -> bool {
+    let policy = run::capture(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"));
+    policy.is_ok_and(|p| p.lines().any(|l| l.trim().starts_with("Candidate:") && !l.contains("(none)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_missing_package_is_named_once() {
+        assert_eq!(missing(|_| true), Vec::<&str>::new());
+        assert_eq!(missing(|p| p != "ip" && p != "ss" && p != "curl"), ["curl", "iproute2"]);
+    }
+
+    #[test]
+    fn programs_of_one_package_stand_together() {
+        let mut packages: Vec<_> = PROGRAMS.iter().map(|(_, p)| *p).collect();
+        packages.dedup();
+        let mut unique = packages.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(packages.len(), unique.len(), "`dedup` in this file needs neighbours");
+    }
+}

@@ -1,0 +1,168 @@
+//! `test`: the host tier (no root, no eBPF toolchain), then the kernel tier. Knows how to run them, nothing of what they test.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build, run, setup,
+    workspace::{Workspace, is_root},
+};
+
+#[derive(Default, clap::Args)]
+pub struct Args {
+    /// Only the host tier
+    #[arg(long, conflicts_with = "kernel")]
+    host: bool,
+    /// Only the kernel tier
+    #[arg(long)]
+    kernel: bool,
+    /// Only tests whose path contains this
+    filter: Option<String>,
+}
+
+/// What the test binaries said of themselves, summed up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
+    let (host, kernel) = (!args.kernel, !args.host);
+    if kernel && !is_root() {
+        bail!(
+            "the kernel tier loads programs and makes network namespaces: run as root, or `cargo xtask test --host`"
+        );
+    }
+    let mut tiers: Vec<(&str, Result<Count>, f32)> = Vec::new();
+    let mut tier = |name, run: &dyn Fn() -> Result<Count>| {
+        let start = Instant::now();
+        tiers.push((name, run(), start.elapsed().as_secs_f32()));
+    };
+    if host {
+        tier("host", &|| self::host(ws, args.filter.as_deref()));
+    }
+    if kernel {
+        tier("kernel", &|| self::kernel(ws, args.filter.as_deref()));
+    }
+    let mut passed = 0;
+    let mut failed = false;
+    for (name, result, seconds) in tiers {
+        match result {
+            Ok(n) if n.passed == 0 && args.filter.is_none() => {
+                // A tier that silently ran nothing must not look like one that passed.
+                println!("{name} tier: FAILED, no test ran, {seconds:.1} s");
+                failed = true;
+            }
+            Ok(n) => {
+                println!("{name} tier: ok, {} passed, {} ignored, {seconds:.1} s", n.passed, n.ignored);
+                passed += n.passed;
+            }
+            Err(e) => {
+                println!("{name} tier: FAILED, {e:#}, {seconds:.1} s");
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        bail!("tests failed");
+    }
+    if passed == 0 {
+        bail!(
+            "no test ran{}",
+            args.filter.as_ref().map(|f| format!(": none has `{f}` in its path")).unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
+    let mut cmd = run::cargo(&ws.root);
+    let _ = cmd.args(["test", "--workspace", "--exclude", "gray-tests", "--no-fail-fast"]).args(filter);
+    counted(&mut cmd, &mut io::stdout().lock())
+}
+
+fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
+    setup::need(ws, setup::LAB)?;
+    build::release(ws)?;
+    let mut cmd = run::cargo(&ws.root);
+    let _ = build::embedding(&mut cmd, &ws.bpf_object())
+        .args(["test", "--release", "-p", "gray-tests", "--no-fail-fast"])
+        .args(filter)
+        // One machine, one kernel: labs would measure and disturb each other.
+        .args(["--", "--test-threads=1"])
+        .env("GRAY_BIN", ws.release_bin("gray"));
+    counted(&mut cmd, &mut io::stdout().lock())
+}
+
+/// Runs cargo test with its output copied to `out` as it comes, and counts.
+fn counted(cmd: &mut Command, out: &mut impl Write) -> Result<Count> {
+    let mut child = cmd.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut count = Count::default();
+    // Always there: piped above.
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.context("reading cargo's output")?;
+            count.add(&String::from_utf8_lossy(&line));
+            // A closed stdout (`| head`) must not end the tests half-way.
+            let _ = out.write_all(&line).and_then(|()| out.write_all(b"\n"));
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{} passed, {} failed ({status})", count.passed, count.failed);
+    }
+    Ok(count)
+}
+
+impl Count {
+    /// Adds libtest's line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; other lines change nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|r| r.split_once(". ")) else {
+            return;
+        };
+        for part in numbers.split(';') {
+            let Some((n, what)) = part.trim().split_once(' ') else { continue };
+            let Ok(n) = n.parse::<u32>() else { continue };
+            match what {
+                "passed" => self.passed += n,
+                "failed" => self.failed += n,
+                "ignored" => self.ignored += n,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed_and_others_ignored() {
+        let mut c = Count::default();
+        for line in [
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.01s",
+            "test a::b ... ok",
+            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            c.add(line);
+        }
+        assert_eq!(c, Count { passed: 13, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn a_failing_run_is_an_error_with_its_numbers() {
+        let script = "echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
+        let mut shown = Vec::new();
+        let e = counted(Command::new("sh").args(["-c", script]), &mut shown).unwrap_err().to_string();
+        assert!(shown.starts_with(b"test result: FAILED"));
+        assert!(e.starts_with("4 passed, 1 failed"), "{e}");
+    }
+}
