@@ -2,8 +2,7 @@
 
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Request, Tables as _, Verdict, decide},
-    hash::mix,
+    decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     packet::{TCP, opens},
     wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET},
 };
@@ -103,13 +102,9 @@ fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> 
     Some(Decision { service: service.id, reason: Reason::Adopted as u8, ..Decision::default() })
 }
 
-/// The same for every packet of a connection: a lost flow entry is decided to the same instance.
 #[inline(always)]
 fn seed(secret: u64, a: &Arrival) -> u64 {
-    let s = a.saddr.words();
-    let d = a.daddr.words();
-    let ports = u64::from(a.sport) | u64::from(a.dport) << 16 | u64::from(a.proto) << 32;
-    mix(mix(secret ^ s[0] ^ s[1].rotate_left(21)) ^ d[0].rotate_left(7) ^ d[1] ^ ports)
+    flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto)
 }
 
 #[inline(always)]

@@ -21,10 +21,7 @@ const BATCH: usize = 256;
 /// Runs until the ring cannot be read any more, which does not happen while the agent lives. Needs a runtime.
 pub async fn pump(core: Arc<Core>) {
     let ring = core.lock().live.events();
-    let opened = ring.map_err(|e| e.to_string()).and_then(|r| {
-        AsyncFd::try_with_interest(r, Interest::READABLE).map_err(|e| e.to_string())
-    });
-    let mut ring = match opened {
+    let mut ring = match ring.map_err(|e| e.to_string()).and_then(watched) {
         Ok(ring) => ring,
         Err(error) => return tracing::error!(error, "no decision events: the ring cannot be read"),
     };
@@ -54,6 +51,13 @@ pub async fn pump(core: Arc<Core>) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+type Ring = aya::maps::RingBuf<aya::maps::MapData>;
+
+#[expect(deprecated, reason = "its successor is unsafe for types that could change descriptors; the ring keeps its own")]
+fn watched(ring: Ring) -> Result<AsyncFd<Ring>, String> {
+    AsyncFd::with_interest(ring, Interest::READABLE).map_err(|e| e.to_string())
 }
 
 /// `names`: those of the epoch that they were made for.

@@ -136,6 +136,12 @@ pub fn flows(inner: &mut Inner, query: &FlowQuery) -> Result<Flows, ApiError> {
     Ok(Flows { flows: rows.iter().map(|r| show(r, &names, &links, now, hz)).collect(), matched })
 }
 
+/// One entry as a row.
+pub(super) fn one(inner: &mut Inner, row: &Row, names: &Names) -> Result<Flow, ApiError> {
+    let now = inner.live.clock().map_err(|e| ApiError::internal(&e))?.jiffies as u32;
+    Ok(show(row, names, &links(), now, inner.live.control().hz.max(1)))
+}
+
 /// Without names the indexes still tell interfaces apart.
 fn links() -> HashMap<u32, String> {
     netlink::links().unwrap_or_default().into_iter().map(|l| (l.ifindex, l.name)).collect()

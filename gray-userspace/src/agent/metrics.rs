@@ -69,13 +69,19 @@ impl Collector for Scrape {
                 [(none, value)] if none.is_empty() => f.value(metric, *value)?,
                 samples => {
                     for (labels, value) in samples {
-                        f.value(metric.encode_family(labels)?, *value)?;
+                        let labels: Vec<_> = labels.iter().map(|(k, v)| (*k, escaped(v))).collect();
+                        f.value(metric.encode_family(&labels)?, *value)?;
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The encoder writes label values as they are; names of interfaces and routes may hold quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 impl Family {

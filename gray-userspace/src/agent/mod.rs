@@ -14,6 +14,8 @@ mod policy;
 mod service;
 mod start;
 mod status;
+#[cfg(test)]
+mod testing;
 mod time;
 mod uninstall;
 mod views;

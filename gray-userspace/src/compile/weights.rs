@@ -94,7 +94,7 @@ mod tests {
                 for (i, name) in names.iter().enumerate() {
                     prop_assert_eq!(count(&next, name), usize::from(weights[i]));
                     let had = count(&o, name);
-                    let kept = before.iter().zip(&after).filter(|(b, a)| b == name && a == name).count();
+                    let kept = before.iter().zip(&after).filter(|(b, a)| **b == *name && **a == *name).count();
                     prop_assert_eq!(kept, had.min(usize::from(weights[i])), "{} lost buckets it could keep", name);
                 }
                 o = next;

@@ -307,6 +307,7 @@ impl Control for Memory {
             reason: "in_percentage".into(),
             text: "gray: route shop-tenth sends it to shop-2a".into(),
             epoch: 7,
+            held: None,
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ArmName;
+use super::{ArmName, Flow};
 use crate::model::Proto;
 
 /// The two ends of one connection as the client sees it.
@@ -99,4 +99,6 @@ pub struct ExplainReply {
     pub text: String,
     /// The epoch whose tables answered.
     pub epoch: u64,
+    /// Of a live connection: what the flow table holds. All else is what a new connection would get now.
+    pub held: Option<Flow>,
 }

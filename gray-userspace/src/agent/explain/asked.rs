@@ -1,0 +1,170 @@
+//! From a request to what `decide` is asked: listener, claims, seed. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+
+use gray_common::{
+    decide::{Claims, bucket::flow_seed, claims},
+    hash::HashKey,
+    wire::{Addr, ListenerKey, Workload},
+};
+
+use crate::{
+    agent::names::canonical,
+    api::{
+        ApiError,
+        types::{ClaimShown, ExplainRequest, FlowTuple},
+    },
+    compile::{lists::text_hash, proto_number},
+    model::{ClaimKind, Listener, Policy, Proto},
+};
+
+/// One connection, real or made up.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Empty when no service of the policy listens there.
+    pub service: String,
+    pub listener: Listener,
+    pub source: Option<IpAddr>,
+    pub sport: Option<u16>,
+    mark: u32,
+    dscp: u8,
+    workload: Option<String>,
+}
+
+impl Asked {
+    /// # Errors
+    /// No such service or listener; fields that contradict each other or hold values out of range.
+    pub fn read(policy: &Policy, r: &ExplainRequest) -> Result<Self, ApiError> {
+        if let Some(live) = &r.live {
+            let alone = ExplainRequest { live: r.live, ..ExplainRequest::default() };
+            if *r != alone {
+                return Err(ApiError::unusable("`live` goes with no other field", "ask for one or the other"));
+            }
+            return Ok(Self::live(policy, live));
+        }
+        if r.dscp.is_some_and(|d| d > 63) {
+            return Err(ApiError::unusable("a DSCP value is 0 to 63", "give the six bits, not the whole octet"));
+        }
+        let Some(name) = &r.service else {
+            return Err(ApiError::unusable("neither a service nor a live connection", "name a service"));
+        };
+        let service = policy.service(name).ok_or_else(|| {
+            ApiError::not_found(format!("there is no service `{name}`"), "`gray get services` shows them")
+        })?;
+        let source = r.src.map(|a| a.to_canonical());
+        let family = |l: &Listener| source.is_none_or(|s| l.addr.ip().to_canonical().is_ipv4() == s.is_ipv4());
+        let fits = |l: &&Listener| {
+            r.proto.is_none_or(|p| p == l.proto) && r.port.is_none_or(|p| p == l.addr.port()) && family(l)
+        };
+        let listener = service.listen.iter().find(fits).ok_or_else(|| {
+            let all: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+            let what = format!("no listener of service `{name}` fits the protocol, port and address family asked for");
+            ApiError::unusable(what, format!("it listens at {}", all.join(", ")))
+        })?;
+        Ok(Self {
+            service: name.clone(),
+            listener: *listener,
+            source,
+            sport: r.sport,
+            mark: r.mark.unwrap_or(0),
+            dscp: r.dscp.unwrap_or(0),
+            workload: r.workload.clone().filter(|w| !w.is_empty()),
+        })
+    }
+
+    fn live(policy: &Policy, t: &FlowTuple) -> Self {
+        let listener = Listener { addr: canonical(t.dst), proto: t.proto };
+        let owner = policy.services.iter().find(|s| {
+            s.listen.iter().any(|l| l.proto == listener.proto && canonical(l.addr) == listener.addr)
+        });
+        Self {
+            service: owner.map(|s| s.name.clone()).unwrap_or_default(),
+            listener,
+            source: Some(t.src.ip().to_canonical()),
+            sport: Some(t.src.port()),
+            mark: 0,
+            dscp: 0,
+            workload: None,
+        }
+    }
+
+    pub fn key(&self) -> ListenerKey {
+        let at = canonical(self.listener.addr);
+        ListenerKey {
+            addr: Addr::from(at.ip()),
+            port: at.port().to_be(),
+            proto: proto_number(self.listener.proto),
+            _pad: 0,
+        }
+    }
+
+    pub fn is_v4(&self) -> bool {
+        self.listener.addr.ip().to_canonical().is_ipv4()
+    }
+
+    pub fn source_addr(&self) -> Option<Addr> {
+        self.source.map(Addr::from)
+    }
+
+    /// As the data path makes them.
+    pub fn claims(&self, key: HashKey) -> Claims {
+        let mut c = Claims::none(0);
+        if let Some(a) = self.source_addr() {
+            c.set_source(key, &a);
+        }
+        c.set_mark(key, self.mark);
+        c.set_dscp(key, self.dscp);
+        if let Some(name) = &self.workload {
+            let hash = text_hash(key, claims::WORKLOAD, name);
+            c.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
+        }
+        c
+    }
+
+    /// Kind and value of every claim that is present.
+    fn values(&self) -> Vec<(ClaimKind, u8, String)> {
+        let mut out = Vec::new();
+        if let Some(a) = self.source {
+            out.push((ClaimKind::Source, claims::SOURCE, a.to_string()));
+        }
+        if self.mark != 0 {
+            out.push((ClaimKind::Mark, claims::MARK, format!("{:#x}", self.mark)));
+        }
+        if self.dscp != 0 {
+            out.push((ClaimKind::Dscp, claims::DSCP, self.dscp.to_string()));
+        }
+        if let Some(w) = &self.workload {
+            out.push((ClaimKind::Workload, claims::WORKLOAD, w.clone()));
+        }
+        out
+    }
+
+    pub fn shown(&self, c: &Claims) -> Vec<ClaimShown> {
+        let show = |(kind, code, value): (ClaimKind, u8, String)| ClaimShown {
+            kind: kind.name().into(),
+            value,
+            hash: format!("{:016x}", c.of(code)),
+        };
+        self.values().into_iter().map(show).collect()
+    }
+
+    /// `source 198.18.1.3`: the first of the service's claims that is present.
+    pub fn identity_text(&self, identify: &[u8]) -> Option<String> {
+        let values = self.values();
+        let first = identify.iter().find_map(|code| values.iter().find(|v| v.1 == *code));
+        first.map(|(kind, _, value)| format!("{} {value}", kind.name()))
+    }
+
+    /// What the packet path spreads this connection by. Without a source port: of one connection out of many.
+    pub fn seed(&self, key: HashKey) -> u64 {
+        let l = self.key();
+        let source = self.source_addr().unwrap_or_default();
+        flow_seed(key.k0, &source, &l.addr, self.sport.unwrap_or(0).to_be(), l.port, l.proto)
+    }
+
+    /// The tuple of the flow table.
+    pub fn tuple(&self) -> Option<(SocketAddr, SocketAddr, Proto)> {
+        let client = SocketAddr::new(self.source?, self.sport?);
+        Some((client, canonical(self.listener.addr), self.listener.proto))
+    }
+}

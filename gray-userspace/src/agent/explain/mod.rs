@@ -1,0 +1,114 @@
+//! `gray explain`: asks the tables in force what they would decide, and says why. Sends nothing, changes nothing.
+
+mod asked;
+mod paging;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod trail;
+
+use std::net::{IpAddr, SocketAddr};
+
+use gray_common::{
+    decide::{Request, mem::MemTables},
+    wire::{Addr, Control, FlowKey4, FlowKey6},
+};
+
+use super::{
+    core::Inner,
+    flows::{self, Row},
+    names::Names,
+};
+use crate::{
+    api::{
+        ApiError,
+        types::{ExplainReply, ExplainRequest},
+    },
+    compile::{Compiled, proto_number},
+    kernel::KernelError,
+    model::{Policy, Proto},
+};
+use asked::Asked;
+use paging::Fetch;
+use reply::Explained;
+
+/// # Errors
+/// No such service, listener or live connection; a request that contradicts itself; the kernel's.
+pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainReply, ApiError> {
+    let asked = Asked::read(&inner.policy, &request)?;
+    let names = Names::new(&inner.policy, &inner.compiled.assigned);
+    let held = match request.live {
+        Some(_) => Some(live(inner, &asked, &names)?),
+        None => None,
+    };
+    let tables = Tables { control: inner.live.control(), policy: &inner.policy, compiled: &inner.compiled };
+    let mut reply = answer(&tables, &asked, &names, |t, miss| inner.live.fetch(t, miss))
+        .map_err(|e| ApiError::internal(&e))?;
+    if let Some(held) = held {
+        reply::tell_held(&mut reply, held);
+    }
+    Ok(reply)
+}
+
+/// What an answer is made from beside the kernel's entries.
+struct Tables<'a> {
+    control: Control,
+    policy: &'a Policy,
+    compiled: &'a Compiled,
+}
+
+fn answer<E>(
+    on: &Tables<'_>,
+    asked: &Asked,
+    names: &Names,
+    mut fetch: impl Fetch<E>,
+) -> Result<ExplainReply, E> {
+    let mut t = MemTables { control: on.control, ..MemTables::default() };
+    let key = on.control.key[(on.control.epoch & 1) as usize];
+    let claims = asked.claims(key);
+    let source = asked.source_addr();
+    let listener = paging::listener(&mut t, asked.key(), &mut fetch)?;
+    let request = Request {
+        listener,
+        claims: &claims,
+        source: source.as_ref(),
+        is_v4: asked.is_v4(),
+        seed: asked.seed(key),
+    };
+    let answer = paging::ask(&mut t, &request, &mut fetch)?;
+    Ok(Explained { on, asked, names, claims: &claims, answer: &answer, tables: &t }.reply())
+}
+
+/// The flow table's entry of a live connection.
+fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<crate::api::types::Flow, ApiError> {
+    let unknown = || {
+        ApiError::not_found(
+            "the flow table holds no such connection",
+            "`gray flows --src IP` shows what it holds; connections of the connect path are not in it",
+        )
+    };
+    let (client, service, proto) = asked.tuple().ok_or_else(unknown)?;
+    let row = find(inner, client, service, proto).map_err(|e| ApiError::internal(&e))?.ok_or_else(unknown)?;
+    flows::one(inner, &row, names)
+}
+
+fn find(
+    inner: &Inner,
+    client: SocketAddr,
+    service: SocketAddr,
+    proto: Proto,
+) -> Result<Option<Row>, KernelError> {
+    let (sport, dport) = (client.port().to_be(), service.port().to_be());
+    let proto = u32::from(proto_number(proto));
+    match (client.ip(), service.ip()) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => {
+            let [saddr, daddr] = [s, d].map(|a| u32::from_ne_bytes(a.octets()));
+            let key = FlowKey4 { saddr, daddr, sport, dport, proto };
+            Ok(inner.live.flow4(&key)?.and_then(|f| flows::row4(&key, &f)))
+        }
+        (s, d) => {
+            let key = FlowKey6 { saddr: Addr::from(s), daddr: Addr::from(d), sport, dport, proto };
+            Ok(inner.live.flow6(&key)?.and_then(|f| flows::row6(&key, &f)))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs the one `decide` over tables that are fetched as it asks for them, entry by entry. Knows no kernel and no names.
+
+use std::cell::{Cell, RefCell};
+
+use gray_common::{
+    decide::{
+        Request, Tables, Verdict, decide,
+        mem::{MemTables, View},
+    },
+    limits,
+    wire::{Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
+};
+
+use crate::kernel::Miss;
+
+/// More entries than any decision looks at: every rule and fact of a service, and some ten more.
+const STEPS: u32 = limits::RULES_PER_SERVICE + limits::FACTS_PER_SERVICE + 64;
+
+/// What a decision was and how it came about.
+#[derive(Debug)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub service: Option<Service>,
+    /// (rule, facts, matched), in the order of the scan.
+    pub trail: Vec<(Rule, u64, bool)>,
+    /// The subset that was used in the end, as an index in the bank.
+    pub subset: Option<u32>,
+}
+
+/// Where entries come from: puts what the tables hold for the miss, also nothing, into the tables in memory.
+pub trait Fetch<E>: FnMut(&mut MemTables, Miss) -> Result<(), E> {}
+impl<E, F: FnMut(&mut MemTables, Miss) -> Result<(), E>> Fetch<E> for F {}
+
+/// The listener's value at the active epoch of `tables.control`.
+pub fn listener<E>(t: &mut MemTables, key: ListenerKey, mut fetch: impl Fetch<E>) -> Result<ListenerValue, E> {
+    fetch(t, Miss::Listener(key))?;
+    Ok(t.view().listener(&key))
+}
+
+/// Decides, fetching until nothing is missing; an entry that stays missing is a hole, as it is for the data path.
+pub fn ask<E>(t: &mut MemTables, request: &Request<'_>, mut fetch: impl Fetch<E>) -> Result<Answer, E> {
+    let mut last = None;
+    let mut steps = 0;
+    loop {
+        let paged = Paged::new(t);
+        let verdict = decide(&paged, request);
+        match paged.miss.get() {
+            Some(miss) if last != Some(miss) && steps < STEPS => {
+                last = Some(miss);
+                steps += 1;
+                fetch(t, miss)?;
+            }
+            _ => {
+                return Ok(Answer {
+                    verdict,
+                    service: request.listener.service().and_then(|i| paged.view.service(i)).copied(),
+                    subset: paged.subset.get(),
+                    trail: RefCell::take(&paged.view.trail),
+                });
+            }
+        }
+    }
+}
+
+/// Tables in memory that note the first entry they lack.
+struct Paged<'a> {
+    view: View<'a>,
+    bank: u32,
+    miss: Cell<Option<Miss>>,
+    subset: Cell<Option<u32>>,
+}
+
+impl<'a> Paged<'a> {
+    fn new(t: &'a MemTables) -> Self {
+        let view = t.view();
+        let bank = (view.epoch() & 1) as u32;
+        Self { view, bank, miss: Cell::new(None), subset: Cell::new(None) }
+    }
+
+    fn or<T>(&self, found: Option<T>, miss: Miss) -> Option<T> {
+        if found.is_none() && self.miss.get().is_none() {
+            self.miss.set(Some(miss));
+        }
+        found
+    }
+}
+
+impl Tables for Paged<'_> {
+    fn epoch(&self) -> u64 {
+        self.view.epoch()
+    }
+
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.or(self.view.service(index), Miss::Service(self.bank * limits::SERVICES + index))
+    }
+
+    fn rule(&self, index: u32) -> Option<&Rule> {
+        self.or(self.view.rule(index), Miss::Rule(self.bank * limits::RULES + index))
+    }
+
+    fn fact(&self, index: u32) -> Option<&Fact> {
+        self.or(self.view.fact(index), Miss::Fact(self.bank * limits::FACTS + index))
+    }
+
+    fn identity(&self, hash: u64) -> Option<Versioned> {
+        self.or(self.view.identity(hash), Miss::Identity(hash))
+    }
+
+    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+        self.or(self.view.prefix(addr), Miss::Prefix(*addr))
+    }
+
+    fn class(&self, index: u32) -> Option<&Class> {
+        self.or(self.view.class(index), Miss::Class(index))
+    }
+
+    fn owner(&self, weighted: u32, bucket: u16) -> Option<u32> {
+        self.or(self.view.owner(weighted, bucket), Miss::Weighted(self.bank * limits::WEIGHTED + weighted))
+    }
+
+    fn subset(&self, index: u32) -> Option<&Subset> {
+        self.subset.set(Some(index));
+        self.or(self.view.subset(index), Miss::Subset(self.bank * limits::SUBSETS + index))
+    }
+
+    fn slot(&self, index: u32) -> Option<u32> {
+        self.or(self.view.slot(index), Miss::Slot(index))
+    }
+
+    fn instance(&self, index: u32) -> Option<&Instance> {
+        self.or(self.view.instance(index), Miss::Instance(index))
+    }
+
+    fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {
+        self.view.looked_at(rule, facts, matched);
+    }
+}

@@ -1,0 +1,162 @@
+//! The answer in words. Pure.
+
+use std::collections::BTreeSet;
+
+use gray_common::{
+    Reason,
+    decide::{Claims, Decision, NO_BUCKET, Verdict, mem::MemTables},
+    limits,
+    wire::Fact,
+};
+
+use super::{Tables, asked::Asked, paging::Answer, trail::Telling};
+use crate::{
+    agent::names::{Names, arm_name, canonical, socket_addr},
+    api::types::{ArmName, ExplainReply, Flow},
+};
+
+pub struct Explained<'a> {
+    pub on: &'a Tables<'a>,
+    pub asked: &'a Asked,
+    pub names: &'a Names,
+    pub claims: &'a Claims,
+    pub answer: &'a Answer,
+    /// What was fetched on the way.
+    pub tables: &'a MemTables,
+}
+
+impl Explained<'_> {
+    pub fn reply(&self) -> ExplainReply {
+        let service = self.answer.service.unwrap_or_default();
+        let facts = self.facts(service.first_fact, service.facts);
+        let telling = Telling {
+            policy: self.on.policy,
+            assigned: &self.on.compiled.assigned,
+            names: self.names,
+            facts: &facts,
+            claims: self.claims,
+            identity: self.claims.identity(&service.identify),
+        };
+        let mut reply = ExplainReply {
+            service: self.asked.service.clone(),
+            listener: self.asked.listener.to_string(),
+            claims: self.asked.shown(self.claims),
+            identity: self.asked.identity_text(&service.identify),
+            trail: telling.trail(self.answer),
+            bucket: None,
+            threshold: None,
+            route: None,
+            arm: ArmName::Stable,
+            subset: String::new(),
+            instance: None,
+            reason: String::new(),
+            text: String::new(),
+            epoch: self.on.control.epoch,
+            held: None,
+        };
+        match self.answer.verdict {
+            Verdict::Pass(reason) => {
+                reply.reason = reason.label().into();
+                reply.text = format!("left alone: {}", reason.doc());
+            }
+            Verdict::Steer(d) => self.decided(&mut reply, &d, &telling, false),
+            Verdict::Stay(d) => self.decided(&mut reply, &d, &telling, true),
+        }
+        reply
+    }
+
+    /// The service's facts, as far as the decision asked for them.
+    fn facts(&self, first: u32, count: u16) -> Vec<Fact> {
+        let bank = (self.on.control.epoch & 1) as u32 * limits::FACTS;
+        (first..first + u32::from(count)).filter_map(|i| self.tables.facts.get(&(bank + i)).copied()).collect()
+    }
+
+    fn decided(&self, reply: &mut ExplainReply, d: &Decision, telling: &Telling<'_>, stay: bool) {
+        let reason = Reason::from_code(d.reason).unwrap_or(Reason::TableHole);
+        reply.reason = reason.label().into();
+        reply.arm = arm_name(u32::from(d.arm));
+        reply.route = self.names.route(u32::from(d.rule));
+        reply.subset = self.subset();
+        (reply.bucket, reply.threshold) = match telling.compared(self.answer) {
+            _ if d.bucket != NO_BUCKET => (Some(d.bucket), None),
+            Some((bucket, threshold)) => (Some(bucket), Some(threshold)),
+            None => (None, None),
+        };
+        let at = if stay {
+            canonical(self.asked.listener.addr)
+        } else {
+            socket_addr(d.instance.addr, d.instance.port)
+        };
+        let instance = match self.names.instance(u32::from(d.service), at) {
+            Some(id) if id != at.to_string() => format!("{id} ({at})"),
+            _ => at.to_string(),
+        };
+        reply.text = self.sentence(reply, reason, &instance, d, telling.identity, stay);
+        reply.instance = Some(instance);
+    }
+
+    fn sentence(
+        &self,
+        r: &ExplainReply,
+        reason: Reason,
+        instance: &str,
+        d: &Decision,
+        identity: u64,
+        stay: bool,
+    ) -> String {
+        let arm = r.arm.name();
+        let route = r.route.as_deref().unwrap_or("default");
+        let mut text = match reason {
+            Reason::Default => format!("{arm}: no route applies, so it goes to {instance}"),
+            Reason::Failover => {
+                format!("{arm}: route {route} wants a subset that has no instance, so it goes to {instance}")
+            }
+            _ => format!("{arm}: route {route} sends it to {instance}"),
+        };
+        if stay {
+            text.push_str(", the address that it dials");
+        }
+        if d.bucket != NO_BUCKET && identity == 0 {
+            text.push_str("; without an identity each connection is weighed anew");
+        } else if !stay && self.asked.sport.is_none() && self.choices() > 1 {
+            text.push_str("; another connection may get another instance of the same subset");
+        }
+        text
+    }
+
+    /// `version=2.0`.
+    fn subset(&self) -> String {
+        let plan = self.answer.subset.and_then(|i| self.on.compiled.subsets.get(i as usize));
+        plan.map_or_else(String::new, |p| match p.name.split_once(": ") {
+            Some((_, selector)) => selector.to_string(),
+            None => p.name.clone(),
+        })
+    }
+
+    /// Instances that this connection's subset may choose from.
+    fn choices(&self) -> usize {
+        let plan = self.answer.subset.and_then(|i| self.on.compiled.subsets.get(i as usize));
+        plan.map_or(0, |p| {
+            let slots = if self.asked.is_v4() { &p.v4 } else { &p.v6 };
+            slots.iter().collect::<BTreeSet<_>>().len()
+        })
+    }
+}
+
+/// Puts what the flow table holds before what would be decided now.
+pub fn tell_held(reply: &mut ExplainReply, held: Flow) {
+    let cause = held.rule.as_ref().map_or_else(|| "the default".into(), |r| format!("route {r}"));
+    let instance = if held.instance == held.instance_addr {
+        held.instance.clone()
+    } else {
+        format!("{} ({})", held.instance, held.instance_addr)
+    };
+    let arm = held.arm.name();
+    let now = format!(
+        "the flow table holds it on {instance}, {arm}, by {cause}, {}; a new connection without mark, DSCP and workload \
+         would now be {}",
+        held.state, reply.text
+    );
+    reply.text = now;
+    reply.held = Some(held);
+}

@@ -1,0 +1,285 @@
+//! Explain over tables that are fetched entry by entry from a compiled policy, against `decide` over all of them (C15).
+
+use std::{convert::Infallible, net::IpAddr};
+
+use gray_common::{
+    decide::{Request, Verdict, decide, mem::MemTables},
+    hash::HashKey,
+    wire::{Addr, PrefixKey},
+};
+use proptest::prelude::*;
+
+use super::{Asked, Tables, answer, paging};
+use crate::{
+    agent::{names::Names, testing},
+    api::{
+        error::ErrorKind,
+        types::{ArmName, ExplainReply, ExplainRequest},
+    },
+    compile::{
+        Compiled,
+        have::Have,
+        lists::{Lists, entry},
+        plan::{Want, plan},
+    },
+    datapath::{Datapath as _, Fake},
+    kernel::Miss,
+    model::{CohortBody, Policy, Proto, parse_member},
+};
+
+const KEY: HashKey = HashKey { k0: 3, k1: 9 };
+
+const DOCUMENT: &str = "services:
+  shop:
+    listen: ['198.18.1.100:80', '198.18.1.100:80/udp', '[fd00:18::100]:80']
+    identify: [workload, source]
+    instances:
+      - { address: '198.18.2.2:8080', id: one-a, version: '1.0' }
+      - { address: '198.18.2.4:8080', id: one-b, version: '1.0' }
+      - { address: '198.18.2.3:8080', id: two, version: '2.0' }
+      - { address: '[fd00:18::2]:8080', id: one-v6, version: '1.0' }
+    stable: { version: '1.0' }
+  own:
+    listen: ['198.18.2.9:53/udp']
+    instances:
+      - { address: '198.18.2.9:53', id: mine, version: '1.0' }
+      - { address: '198.18.2.8:53', id: other, version: '2.0' }
+    stable: { version: '1.0' }
+cohorts:
+  early: { sources: ['198.18.1.3', '198.18.7.0/24', 'fd00:18::7'] }
+  jobs: { workloads: [nightly] }
+  tenth: { percent: 10 }
+routes:
+  - { name: listed, service: shop, when: early, to: { version: '2.0' } }
+  - { name: few, service: shop, when: { all: [tenth, { not: jobs }] }, to: { version: '2.0' } }
+  - name: share
+    service: shop
+    to: [{ version: '1.0', weight: 70 }, { version: '2.0', weight: 30 }]
+";
+
+struct World {
+    policy: Policy,
+    compiled: Compiled,
+    tables: MemTables,
+    names: Names,
+}
+
+/// The policy in force at epoch 1, as the agent would bring it there.
+fn world() -> World {
+    let (policy, compiled) = testing::compiled(DOCUMENT);
+    let mut lists = Lists::default();
+    for c in &policy.cohorts {
+        if let CohortBody::List { of, ids } = &c.body {
+            let bit = compiled.assigned.lists.get(&c.name).unwrap();
+            for id in ids {
+                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
+            }
+        }
+    }
+    let mut fake = Fake::default();
+    let want = Want { revision: 1, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+    for step in plan(&mut Have::default(), &want).unwrap() {
+        fake.write(&step).unwrap();
+    }
+    let names = Names::new(&policy, &compiled.assigned);
+    World { policy, compiled, tables: fake.tables, names }
+}
+
+/// What `Live::fetch` does, from tables in memory.
+fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallible> {
+    fn copy<V: Clone>(
+        from: &std::collections::BTreeMap<u32, V>,
+        to: &mut std::collections::BTreeMap<u32, V>,
+        i: u32,
+    ) {
+        if let Some(v) = from.get(&i) {
+            let _ = to.insert(i, v.clone());
+        }
+    }
+    use gray_common::decide::Tables as _;
+    match miss {
+        Miss::Listener(k) => drop(t.listeners.insert(k, all.listeners.get(&k).copied().unwrap_or_default())),
+        Miss::Service(i) => copy(&all.services, &mut t.services, i),
+        Miss::Rule(i) => copy(&all.rules, &mut t.rules, i),
+        Miss::Fact(i) => copy(&all.facts, &mut t.facts, i),
+        Miss::Weighted(i) => copy(&all.weighted, &mut t.weighted, i),
+        Miss::Subset(i) => copy(&all.subsets, &mut t.subsets, i),
+        Miss::Slot(i) => copy(&all.arena, &mut t.arena, i),
+        Miss::Instance(i) => copy(&all.instances, &mut t.instances, i),
+        Miss::Class(i) => copy(&all.classes, &mut t.classes, i),
+        Miss::Identity(h) => drop(t.identities.insert(h, all.identities.get(&h).copied().unwrap_or_default())),
+        Miss::Prefix(addr) => {
+            let found = all.view().prefix(&addr).unwrap_or_default();
+            let _ = t.prefixes.insert(PrefixKey { bits: 128, addr }, found);
+        }
+    }
+    Ok(())
+}
+
+impl World {
+    fn asked(&self, request: &ExplainRequest) -> Asked {
+        Asked::read(&self.policy, request).unwrap()
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> ExplainReply {
+        let on = Tables { control: self.tables.control, policy: &self.policy, compiled: &self.compiled };
+        let Ok(reply) =
+            answer(&on, &self.asked(request), &self.names, |t, miss| fetch(&self.tables, t, miss));
+        reply
+    }
+
+    /// `decide` over the whole tables, and over tables that begin empty.
+    fn both(&self, request: &ExplainRequest) -> (Verdict, Verdict) {
+        let asked = self.asked(request);
+        let claims = asked.claims(KEY);
+        let source = asked.source_addr();
+        let listener = self.tables.view().listener(&asked.key());
+        let seed = asked.seed(KEY);
+        let r = Request { listener, claims: &claims, source: source.as_ref(), is_v4: asked.is_v4(), seed };
+        let mut t = MemTables { control: self.tables.control, ..MemTables::default() };
+        let Ok(paged) = paging::ask(&mut t, &r, |t, miss| fetch(&self.tables, t, miss));
+        (decide(&self.tables.view(), &r), paged.verdict)
+    }
+}
+
+fn from(src: &str) -> ExplainRequest {
+    let src: IpAddr = src.parse().unwrap();
+    ExplainRequest { service: Some("shop".into()), src: Some(src), ..ExplainRequest::default() }
+}
+
+/// The first source whose trail passes `wanted`.
+fn some_source(w: &World, wanted: impl Fn(&ExplainReply) -> bool) -> ExplainReply {
+    (0..2000u32).map(|i| w.explain(&from(&format!("198.19.{}.{}", i / 250, i % 250)))).find(wanted).unwrap()
+}
+
+#[test]
+fn c15_a_listed_client_is_told_its_list() {
+    let w = world();
+    for src in ["198.18.1.3", "198.18.7.99"] {
+        let r = w.explain(&from(src));
+        assert_eq!((r.arm, r.route.as_deref(), r.reason.as_str()), (ArmName::Gray, Some("listed"), "explicit"));
+        assert_eq!(r.identity, Some(format!("source {src}")));
+        assert_eq!((r.subset.as_str(), r.instance.as_deref()), ("version=2.0", Some("two (198.18.2.3:8080)")));
+        assert_eq!(r.trail.len(), 1);
+        assert_eq!((r.trail[0].matched, r.trail[0].why.as_str()), (true, "on list early"));
+        assert_eq!(r.text, "gray: route listed sends it to two (198.18.2.3:8080)");
+        assert_eq!((r.epoch, r.bucket, r.listener.as_str()), (1, None, "198.18.1.100:80"));
+        assert_eq!((r.claims.len(), r.claims[0].hash.len()), (1, 16));
+    }
+}
+
+#[test]
+fn c15_the_trail_names_buckets_and_thresholds() {
+    let w = world();
+    let below = some_source(&w, |r| r.route.as_deref() == Some("few"));
+    let b = below.bucket.unwrap();
+    assert!(b < 1000 && below.threshold == Some(1000));
+    assert_eq!(below.trail[0].why, "not on list early");
+    assert_eq!(below.trail[1].why, format!("bucket {b} of tenth is below 1000; not on list jobs"));
+    let above = some_source(&w, |r| r.route.as_deref() == Some("share") && r.arm == ArmName::Stable);
+    assert!(above.trail[1].why.starts_with("bucket ") && above.trail[1].why.ends_with(" of tenth is not below 1000"));
+    assert_eq!(
+        above.trail.iter().map(|s| (s.rule.as_str(), s.matched)).collect::<Vec<_>>(),
+        [("listed", false), ("few", false), ("share", true)]
+    );
+    assert!(above.bucket.is_some() && above.threshold.is_none());
+    assert!(above.text.ends_with("another connection may get another instance of the same subset"), "{}", above.text);
+}
+
+/// A workload is the identity before the source, and the list that excludes it is named.
+#[test]
+fn c15_an_excluding_list_is_named() {
+    let w = world();
+    let named = |src: &str| ExplainRequest { workload: Some("nightly".into()), ..from(src) };
+    let r = w.explain(&named("198.19.0.1"));
+    assert_eq!(r.identity.as_deref(), Some("workload nightly"));
+    assert_eq!(r.claims.iter().map(|c| c.kind.as_str()).collect::<Vec<_>>(), ["source", "workload"]);
+    assert!(r.trail[1].why.contains("on list jobs, which it excludes"), "{}", r.trail[1].why);
+}
+
+#[test]
+fn c15_without_any_claim_a_weight_goes_by_connection() {
+    let w = world();
+    let r = w.explain(&ExplainRequest { service: Some("shop".into()), ..ExplainRequest::default() });
+    assert_eq!((r.identity, r.route.as_deref()), (None, Some("share")));
+    assert!(r.trail[1].why.starts_with("nothing known about this client"), "{}", r.trail[1].why);
+    assert!(r.text.ends_with("without an identity each connection is weighed anew"), "{}", r.text);
+}
+
+/// fd00:18::7 is listed, but 2.0 has no IPv6 instance.
+#[test]
+fn c15_a_failover_says_so() {
+    let r = world().explain(&from("fd00:18::7"));
+    assert_eq!((r.arm, r.reason.as_str(), r.subset.as_str()), (ArmName::Stable, "failover", "version=1.0"));
+    assert_eq!(
+        r.text,
+        "stable: route listed wants a subset that has no instance, so it goes to one-v6 ([fd00:18::2]:8080)"
+    );
+}
+
+#[test]
+fn c15_stable_on_its_own_address_stays_there() {
+    let w = world();
+    let r = w.explain(&ExplainRequest { service: Some("own".into()), ..from("198.18.1.3") });
+    assert_eq!((r.reason.as_str(), r.instance.as_deref()), ("default", Some("mine (198.18.2.9:53)")));
+    assert_eq!(r.trail[0].rule, "default");
+    assert_eq!(r.text, "stable: no route applies, so it goes to mine (198.18.2.9:53), the address that it dials");
+}
+
+#[test]
+fn c15_a_hole_in_the_tables_ends_the_asking() {
+    let mut w = world();
+    w.tables.instances.clear();
+    let r = w.explain(&from("198.18.1.3"));
+    assert_eq!((r.reason.as_str(), r.instance), ("table_hole", None));
+    assert!(r.text.starts_with("left alone: "));
+}
+
+#[test]
+fn questions_without_an_answer_are_refused() {
+    let w = world();
+    let refused = |r: &ExplainRequest| Asked::read(&w.policy, r).unwrap_err();
+    let live = crate::api::types::FlowTuple {
+        proto: Proto::Tcp,
+        src: "198.18.1.3:1".parse().unwrap(),
+        dst: "198.18.1.100:80".parse().unwrap(),
+    };
+    let shop = from("198.18.1.3");
+    assert_eq!(refused(&ExplainRequest::default()).kind, ErrorKind::Invalid);
+    assert_eq!(refused(&ExplainRequest { dscp: Some(64), ..shop.clone() }).kind, ErrorKind::Invalid);
+    assert_eq!(refused(&ExplainRequest { port: Some(81), ..shop.clone() }).kind, ErrorKind::Invalid);
+    assert_eq!(refused(&ExplainRequest { live: Some(live), ..shop.clone() }).kind, ErrorKind::Invalid);
+    assert_eq!(refused(&ExplainRequest { service: Some("no".into()), ..shop.clone() }).kind, ErrorKind::NotFound);
+    let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }).unwrap();
+    assert_eq!(udp.listener.to_string(), "198.18.1.100:80/udp");
+    let only = ExplainRequest { live: Some(live), ..ExplainRequest::default() };
+    assert_eq!(Asked::read(&w.policy, &only).unwrap().service, "shop");
+}
+
+proptest! {
+    /// C15: what explain says is what the data path does, whoever asks.
+    #[test]
+    fn c15_paged_tables_decide_as_the_whole_ones(
+        v6: bool, near in 0u32..2048, sport: u16, mark in 0u32..3, dscp in 0u8..3,
+        workload in prop::option::of("nightly|daily"),
+    ) {
+        let w = world();
+        let src: IpAddr = if v6 {
+            Addr::from(IpAddr::from([0xfd00, 0x18, 0, 0, 0, 0, 0, near as u16 & 15])).into()
+        } else {
+            IpAddr::from([198, 18, (near >> 8) as u8, near as u8])
+        };
+        let request = ExplainRequest {
+            src: Some(src), sport: Some(sport), mark: Some(mark), dscp: Some(dscp), workload,
+            ..from("198.18.1.3")
+        };
+        let (whole, paged) = w.both(&request);
+        prop_assert_eq!(whole, paged);
+        let said = w.explain(&request);
+        if let Verdict::Steer(d) = whole {
+            let at = crate::agent::names::socket_addr(d.instance.addr, d.instance.port).to_string();
+            prop_assert!(said.instance.unwrap().contains(&at));
+            prop_assert_eq!(u8::from(said.arm == ArmName::Gray), d.arm);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Every rule that was looked at, in words, and the bucket that mattered. Pure.
+
+use gray_common::{
+    decide::{Claims, Precedence, bucket},
+    hash::salt,
+    wire::{FACT_LIST, Fact, Rule},
+};
+
+use super::paging::Answer;
+use crate::{
+    agent::names::Names,
+    api::types::TrailStep,
+    compile::{Assigned, conditions::claim_code},
+    model::{CohortBody, Policy},
+};
+
+/// What the words are made from.
+pub struct Telling<'a> {
+    pub policy: &'a Policy,
+    pub assigned: &'a Assigned,
+    pub names: &'a Names,
+    /// The service's facts, by bit.
+    pub facts: &'a [Fact],
+    pub claims: &'a Claims,
+    /// 0: none.
+    pub identity: u64,
+}
+
+/// A bucket that a percentage compared, and what it had to lie below.
+pub type Compared = (u16, u16);
+
+impl Telling<'_> {
+    pub fn trail(&self, answer: &Answer) -> Vec<TrailStep> {
+        let mut steps: Vec<TrailStep> = answer.trail.iter().map(|(r, f, m)| self.step(r, *f, *m)).collect();
+        if answer.service.is_some() && !answer.trail.iter().any(|(.., matched)| *matched) {
+            let why = if steps.is_empty() { "no route is about this service" } else { "no route applied" };
+            steps.push(TrailStep {
+                rule: "default".into(),
+                precedence: "default".into(),
+                matched: true,
+                why: format!("{why}: stable"),
+            });
+        }
+        steps
+    }
+
+    fn step(&self, rule: &Rule, facts: u64, matched: bool) -> TrailStep {
+        let mut parts = Vec::new();
+        for (bit, fact) in self.facts.iter().enumerate() {
+            let mask = 1u64.checked_shl(bit as u32).unwrap_or(0);
+            let holds = facts & mask != 0;
+            // Of a rule that did not match, only what was in its way.
+            if rule.need & mask != 0 && (matched || !holds) {
+                parts.push(self.fact(fact, holds));
+            }
+            if rule.forbid & mask != 0 && (matched || holds) {
+                let excluded = if holds { ", which it excludes" } else { "" };
+                parts.push(format!("{}{excluded}", self.fact(fact, holds)));
+            }
+        }
+        if parts.is_empty() {
+            parts.push("it is for everybody".into());
+        }
+        TrailStep {
+            rule: self.names.route(u32::from(rule.id)).unwrap_or_else(|| "default".into()),
+            precedence: Precedence::name(rule.precedence).into(),
+            matched,
+            why: parts.join("; "),
+        }
+    }
+
+    fn fact(&self, f: &Fact, holds: bool) -> String {
+        if f.kind == FACT_LIST {
+            let list = self.assigned.lists.name(f.value).unwrap_or("that is gone");
+            return format!("{} list {list}", if holds { "on" } else { "not on" });
+        }
+        let cohort = self.percentage(f);
+        match self.who(f) {
+            0 => format!("nothing known about this client that {cohort} could be a percentage of"),
+            who => {
+                let side = if holds { "is below" } else { "is not below" };
+                format!("bucket {} of {cohort} {side} {}", bucket(who, f.salt), f.value)
+            }
+        }
+    }
+
+    /// Whom a percentage is about: the hash of the identity or of one claim; 0: absent.
+    fn who(&self, f: &Fact) -> u64 {
+        if f.claim == 0 { self.identity } else { self.claims.of(f.claim) }
+    }
+
+    /// The cohort's name. Facts carry none: two cohorts that ask the same are one fact.
+    fn percentage(&self, f: &Fact) -> &str {
+        let same = |body: &CohortBody| match body {
+            CohortBody::Percent { of, basis_points, salt: s } => {
+                u32::from(*basis_points) == f.value && of.map_or(0, claim_code) == f.claim && salt(s) == f.salt
+            }
+            CohortBody::List { .. } => false,
+        };
+        self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a percentage", |c| &c.name)
+    }
+
+    /// The percentage that decided: of the rule that matched, else of the last rule that has one.
+    pub fn compared(&self, answer: &Answer) -> Option<Compared> {
+        answer.trail.iter().rev().find_map(|(rule, ..)| {
+            let of_rule = |bit: usize| (rule.need | rule.forbid).checked_shr(bit as u32).unwrap_or(0) & 1 != 0;
+            let mut percentages =
+                self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind != FACT_LIST);
+            let (_, f) = percentages.find(|(_, f)| self.who(f) != 0)?;
+            Some((bucket(self.who(f), f.salt), f.value as u16))
+        })
+    }
+}
