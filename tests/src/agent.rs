@@ -179,12 +179,12 @@ impl Agent {
 
     fn remove(&mut self) -> Result<()> {
         self.installed = false;
-        let mut command = self.command(&["uninstall"]);
-        let removed = crate::command::run(command.args(self.where_it_lives()));
+        // `gray uninstall` refuses while an agent runs.
         if let Some(daemon) = &mut self.daemon {
             daemon.kill9()?;
         }
-        removed.map(drop)
+        let mut command = self.command(&["uninstall"]);
+        crate::command::run(command.args(self.where_it_lives())).map(drop)
     }
 
     pub fn binary(&self) -> &Path {

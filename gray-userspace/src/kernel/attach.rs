@@ -53,7 +53,7 @@ impl Direction {
         }
     }
 
-    fn program(self) -> &'static str {
+    pub(super) fn program(self) -> &'static str {
         match self {
             Self::Ingress => names::TC_INGRESS,
             Self::Egress => names::TC_EGRESS,
@@ -135,7 +135,7 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelEr
             .map_err(failed)?,
     };
     // The filter stays when the agent goes: what lives in the kernel needs no owner.
-    std::mem::forget(program.take_link(id).map_err(failed)?);
+    let _ = std::mem::ManuallyDrop::new(program.take_link(id).map_err(failed)?);
     Ok(())
 }
 

@@ -214,6 +214,12 @@ impl Live {
         aya::maps::RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(failed)
     }
 
+    /// Runs a packet program once on a frame (BPF_PROG_TEST_RUN), as if it came in on the loopback interface. Returns
+    /// the verdict and the frame after it. For tests and benchmarks.
+    pub fn run_packet(&mut self, d: Direction, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+        self.loaded.run_packet(d.program(), frame)
+    }
+
     /// Fetches what a decision missed into tables in memory; see `agent::explain`.
     pub fn fetch(&self, t: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
         let m = &self.maps;

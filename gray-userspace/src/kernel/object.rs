@@ -90,6 +90,17 @@ impl Loaded {
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
     }
 
+    pub fn run_packet(&mut self, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+        let mut out = vec![0u8; frame.len() + 256];
+        let program = self.classifier(name)?;
+        let options = aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        let done = aya::TestRun::test_run(program, options)
+            .map_err(|e| KernelError::Load { what: format!("a run of {name}"), source: e.into() })?;
+        let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
+        out.truncate(len);
+        Ok((verdict, out))
+    }
+
     /// Instructions that the verifier looked at, per program.
     pub fn verified(&self) -> Vec<(String, u32)> {
         self.ebpf
