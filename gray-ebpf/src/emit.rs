@@ -2,7 +2,7 @@
 
 use gray_common::{
     Reason,
-    decide::Decision,
+    decide::{Decision, Tables as _},
     wire::{Event, PATH_PACKET},
 };
 
@@ -15,6 +15,26 @@ use crate::{
 #[inline(always)]
 pub fn count(reason: Reason) {
     bump(reason as u32);
+}
+
+/// Counts why traffic was left alone. What must never happen is also said in the agent's log, once a second and CPU at
+/// most.
+#[inline(always)]
+pub fn passed(k: &Kernel, reason: Reason) {
+    count(reason);
+    if reason != Reason::TableHole && reason != Reason::RewriteFailed && reason != Reason::StorageFull {
+        return;
+    }
+    let Some(last) = maps::LAST_LOG.get_ptr_mut(0) else { return };
+    let second = jiffies() / u64::from(k.control.hz.max(1));
+    // SAFETY: as in `bump`.
+    unsafe {
+        if *last == second {
+            return;
+        }
+        *last = second;
+    }
+    aya_log_ebpf::warn!((), "reason {} at epoch {}: see its counter", reason as u8, k.epoch());
 }
 
 #[inline(always)]
@@ -84,7 +104,6 @@ fn sampled(k: &Kernel) -> bool {
 
 #[inline(always)]
 fn event(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
-    use gray_common::decide::Tables as _;
     let Some(mut slot) = maps::EVENTS.reserve::<Event>(0) else {
         count(Reason::EventLost);
         return;

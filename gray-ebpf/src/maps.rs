@@ -91,3 +91,7 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Parameters of route lookups, for the same reason.
 #[map]
 pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// Second of the last log line. Not shared, not pinned.
+#[map]
+pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

@@ -26,6 +26,13 @@ pub struct Fake {
     steps: usize,
 }
 
+impl Fake {
+    /// Steps taken so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
 impl Datapath for Fake {
     fn read(&mut self) -> Result<Have, KernelError> {
         Ok(have_of(&self.tables))

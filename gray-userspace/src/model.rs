@@ -174,11 +174,13 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
     match of {
         ClaimKind::Source => text
             .parse::<IpNet>()
-            .map(|n| Member::Net(n.trunc()))
-            .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.into())))
+            .map(|n| Member::Net(unmapped(n.trunc())))
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.to_canonical().into())))
             .map_err(|_| bad("an address or a prefix like 198.18.7.0/24")),
         ClaimKind::Mark => {
-            number(text).map(Member::Number).ok_or_else(|| bad("a mark, 0 to 4294967295 or 0x.."))
+            number(text)
+            .map(Member::Number)
+            .ok_or_else(|| bad("a mark, 1 to 4294967295 or 0x..; 0 is no mark"))
         }
         ClaimKind::Dscp => {
             number(text).filter(|n| *n < 64).map(Member::Number).ok_or_else(|| bad("a DSCP value, 0 to 63"))
@@ -194,10 +196,22 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
     }
 }
 
+/// 0 is "not set" in packets and sockets: a list cannot name it.
 fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
+    let n = match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
+    };
+    n.filter(|n| *n != 0)
+}
+
+/// IPv4 written as mapped IPv6 is IPv4: that is how the data path sees it.
+fn unmapped(n: IpNet) -> IpNet {
+    match (n.addr().to_canonical(), n.prefix_len().checked_sub(96)) {
+        (std::net::IpAddr::V4(a), Some(bits)) if n.addr().is_ipv6() => {
+            ipnet::Ipv4Net::new(a, bits).map_or(n, IpNet::V4)
+        }
+        _ => n,
     }
 }
 

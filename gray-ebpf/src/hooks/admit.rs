@@ -85,7 +85,7 @@ fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Ad
             Admit::Stay
         }
         Verdict::Pass(reason) => {
-            emit::count(reason);
+            emit::passed(k, reason);
             Admit::Leave
         }
     }

@@ -4,7 +4,7 @@
 use aya_ebpf::programs::SockAddrContext;
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Request, Verdict, decide},
+    decide::{Claims, Decision, Request, Tables as _, Verdict, decide},
     hash::mix,
     packet::{MPTCP, TCP, UDP},
     wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer},
@@ -90,7 +90,6 @@ pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Op
     if k.control.flags & CONTROL_WORKLOADS != 0
         && let Some(w) = workload()
     {
-        use gray_common::decide::Tables as _;
         claims.set_workload(k.epoch(), w);
     }
     let request = Request {
@@ -104,7 +103,7 @@ pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Op
         Verdict::Steer(x) => (x, true),
         Verdict::Stay(x) => (x, false),
         Verdict::Pass(reason) => {
-            emit::count(reason);
+            emit::passed(k, reason);
             return None;
         }
     };
@@ -133,7 +132,7 @@ fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
     let instance = decision.instance;
     // Without the record the application would see the instance as its peer: rather not steered at all.
     let Some(record) = s.store(&maps::PEERS) else {
-        emit::count(Reason::StorageFull);
+        emit::passed(&k, Reason::StorageFull);
         return None;
     };
     *record = Peer {

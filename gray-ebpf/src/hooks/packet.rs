@@ -222,9 +222,9 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32) -> Exit {
 
 /// Sends the packet off. `ok`: whether the checksum helpers took the rewrite.
 #[inline(always)]
-pub fn leave(skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
+pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
     if !ok {
-        emit::count(Reason::RewriteFailed);
+        emit::passed(k, Reason::RewriteFailed);
         return DROP;
     }
     match exit {

@@ -72,7 +72,7 @@ fn send(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
         seen: now,
     };
     if !remember(s, p) {
-        emit::count(Reason::StorageFull);
+        emit::passed(&k, Reason::StorageFull);
         return None;
     }
     Some(Target { addr: instance.addr, port: instance.port })

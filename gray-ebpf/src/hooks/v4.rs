@@ -182,7 +182,7 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
     } else {
         seen.no_check || skb.l4_csum(UDP_CHECK as u32, addr, port, true)
     };
-    leave(skb, way, ok)
+    leave(k, skb, way, ok)
 }
 
 #[inline(always)]

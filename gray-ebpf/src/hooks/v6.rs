@@ -184,7 +184,7 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
     };
     let step = if side == Side::Ingress { HOP_STEP } else { 0 };
     skb.complete_csum(csum::add(addr, step));
-    leave(skb, way, ok)
+    leave(k, skb, way, ok)
 }
 
 #[inline(always)]

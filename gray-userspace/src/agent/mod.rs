@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod explain;
 mod flows;
+mod kernel_log;
 mod logging;
 mod metrics;
 mod names;
@@ -52,7 +53,9 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     let links = LinkEvents::open()?;
     let (inner, _lock) = start::start(&o)?;
     let core = Arc::new(Core::new(inner));
+    let lines = core.lock().live.log_lines();
     let tasks = [
+        tokio::spawn(kernel_log::pump(lines)),
         tokio::spawn(attach::follow(core.clone(), links)),
         tokio::spawn(events::pump(core.clone())),
         tokio::spawn(keep_house(core.clone())),

@@ -18,7 +18,7 @@ use crate::{
     },
     config,
     datapath::Datapath as _,
-    kernel::{Hook, Live},
+    kernel::{Hook, Live, Pins},
     model::Policy,
     store::{Sqlite, StateDir, Store as _, key::HashKey},
     sys::{self, kernel::KernelVersion, lock::DirLock, workload::CgroupMount},
@@ -39,8 +39,10 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         None => Hook::Tcx,
         Some(_) => Hook::Clsact,
     };
-    let mut live = Live::open(&o.bpffs, o.flows, hook)?;
+    // The lock first: what another agent runs here is not touched.
+    let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
+    let mut live = Live::open(pins, o.flows, hook)?;
     let hz = live.measure_ticks()?;
     let cookie = sys::netns::cookie()?;
     live.configure(|c| {

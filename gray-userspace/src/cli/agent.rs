@@ -11,7 +11,7 @@ use crate::api::DEFAULT_SOCKET;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/gray";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/gray";
 /// Entries per address family.
-pub const DEFAULT_FLOWS: u32 = 262_144;
+pub const DEFAULT_FLOWS: u32 = gray_common::limits::FLOWS;
 const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 
 /// Everything the agent needs to know to start.
@@ -100,7 +100,7 @@ pub struct AgentArgs {
     /// How to log [default: auto]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// Entries of each flow table [default: 262144]
+    /// Entries of each flow table [default: 131072]
     #[arg(long, value_name = "N")]
     flows: Option<u32>,
     /// Do not steer local callers

@@ -1,0 +1,348 @@
+//! From a document to decisions: the compiled tables steer as the document says, a change is atomic, a failed one
+//! changes nothing. On the fake data path, whose tables decide as the kernel's do.
+
+use std::collections::BTreeSet;
+
+use gray_common::{
+    Reason,
+    decide::{Claims, Request, Verdict, decide},
+    hash::HashKey,
+    wire::{Addr, ListenerKey},
+};
+use proptest::prelude::*;
+
+use super::{
+    Circumstances, Compiled,
+    have::Have,
+    lists::{Lists, entry},
+    plan::{Want, Write, forget, plan},
+    *,
+};
+use crate::{
+    config::{self, Source},
+    datapath::{Datapath as _, Fake, have_of},
+    model::{CohortBody, parse_member},
+};
+
+const KEY: HashKey = HashKey { k0: 3, k1: 4 };
+
+fn policy(text: &str) -> Policy {
+    config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}")).policy
+}
+
+fn lists_of(policy: &Policy, c: &Compiled) -> Lists {
+    let mut lists = Lists::default();
+    for cohort in &policy.cohorts {
+        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name)) {
+            for id in ids {
+                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
+            }
+        }
+    }
+    lists
+}
+
+/// A data path with its control half's view, as the agent holds them.
+#[derive(Default)]
+struct World {
+    path: Fake,
+    have: Have,
+    compiled: Compiled,
+}
+
+impl World {
+    fn with(text: &str) -> Self {
+        let mut w = Self::default();
+        w.apply(text).unwrap();
+        w
+    }
+
+    /// As the agent does: plan, write, on failure read again.
+    fn apply(&mut self, text: &str) -> Result<(), String> {
+        let p = policy(text);
+        let c = compile(&p, &self.compiled.assigned, &Circumstances::default()).map_err(|e| e.to_string())?;
+        let lists = lists_of(&p, &c);
+        let want = Want { revision: self.have.revision + 1, key: KEY, compiled: &c, lists: &lists, touched: None };
+        let steps = plan(&mut self.have, &want).map_err(|e| e.to_string())?;
+        for s in &steps {
+            if let Err(e) = self.path.write(s) {
+                self.have = self.path.read().unwrap();
+                return Err(e.to_string());
+            }
+        }
+        self.compiled = c;
+        Ok(())
+    }
+
+    fn tidy(&mut self) {
+        if let Some(step) = forget(&mut self.have, &self.compiled) {
+            self.path.write(&step).unwrap();
+        }
+    }
+
+    fn ask(&self, source: &str, service: &str) -> Verdict {
+        self.ask_at(self.path.tables.control.epoch, source, service, 1)
+    }
+
+    fn ask_at(&self, epoch: u64, source: &str, service: &str, seed: u64) -> Verdict {
+        let dst: std::net::SocketAddr = service.parse().unwrap();
+        let key = ListenerKey { addr: Addr::from(dst.ip()), port: dst.port().to_be(), proto: 6, _pad: 0 };
+        let view = self.path.tables.view_at(epoch);
+        let source = Addr::from(source.parse::<std::net::IpAddr>().unwrap());
+        let mut claims = Claims::none(0);
+        claims.set_source(KEY, &source);
+        let listener = view.listener(&key);
+        decide(&view, &Request { listener, claims: &claims, source: Some(&source), is_v4: dst.is_ipv4(), seed })
+    }
+
+    /// `instance-address reason` of a decision.
+    fn answer(&self, source: &str) -> String {
+        show(self.ask(source, "198.18.100.1:80"))
+    }
+}
+
+fn show(v: Verdict) -> String {
+    match v {
+        Verdict::Steer(d) => {
+            format!("{} {}", std::net::IpAddr::from(d.instance.addr), Reason::from_code(d.reason).unwrap().label())
+        }
+        Verdict::Stay(d) => format!("stays {}", Reason::from_code(d.reason).unwrap().label()),
+        Verdict::Pass(r) => format!("passes {}", r.label()),
+    }
+}
+
+/// One service: 1.0 at .1, 2.0 at .2, 3.0 at .3.
+fn document(cohorts: &str, routes: &str) -> String {
+    format!(
+        "services:\n  shop:\n    listen: [\"198.18.100.1:80\"]\n    identify: [source]\n    instances:\n      \
+         - {{ address: \"198.18.2.1:80\", version: \"1.0\" }}\n      - {{ address: \"198.18.2.2:80\", version: \"2.0\" }}\n      \
+         - {{ address: \"198.18.2.3:80\", version: \"3.0\" }}\n    stable: {{ version: \"1.0\" }}\n{cohorts}\n{routes}\n"
+    )
+}
+
+fn early(ids: &str) -> String {
+    document(
+        &format!("cohorts:\n  early: {{ sources: [{ids}] }}"),
+        "routes:\n  - { service: shop, when: early, to: { version: \"2.0\" } }",
+    )
+}
+
+#[test]
+fn b1_a5_lists_and_prefixes_choose_the_subset() {
+    let w = World::with(&early("\"198.18.1.3\", \"198.18.7.0/24\""));
+    assert_eq!(w.answer("198.18.1.3"), "198.18.2.2 explicit");
+    assert_eq!(w.answer("198.18.7.200"), "198.18.2.2 explicit");
+    assert_eq!(w.answer("198.18.8.1"), "198.18.2.1 default");
+    assert_eq!(show(w.ask("198.18.1.3", "198.18.100.1:81")), "passes not_managed");
+}
+
+#[test]
+fn c7_explicit_before_condition_before_weight_before_default() {
+    let cohorts = "cohorts:\n  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }\n  none: { percent: 0 }";
+    let routes = [
+        "  - { service: shop, to: [ { version: \"3.0\", weight: 100 }, { version: \"1.0\", weight: 0 } ] }",
+        "  - { service: shop, when: all, to: { version: \"2.0\" } }",
+        "  - { service: shop, when: early, to: { version: \"3.0\" } }",
+    ];
+    let with = |list: &[&str]| World::with(&document(cohorts, &format!("routes:\n{}", list.join("\n"))));
+    assert_eq!(with(&routes).answer("198.18.1.3"), "198.18.2.3 explicit");
+    assert_eq!(with(&routes).answer("198.18.1.4"), "198.18.2.2 condition");
+    assert_eq!(with(&routes[..1]).answer("198.18.1.4"), "198.18.2.3 weight");
+    assert_eq!(World::with(&document("", "")).answer("198.18.1.4"), "198.18.2.1 default");
+}
+
+#[test]
+fn c7_a_rule_for_one_service_goes_before_one_for_all() {
+    let cohorts = "cohorts:\n  early: { sources: [\"198.18.1.3\"] }";
+    let routes = "routes:\n  - { when: early, to: { version: \"2.0\" } }\n  - { service: shop, when: early, to: { version: \"3.0\" } }";
+    assert_eq!(World::with(&document(cohorts, routes)).answer("198.18.1.3"), "198.18.2.3 explicit");
+}
+
+#[test]
+fn b6_all_any_and_not_combine() {
+    let cohorts = "cohorts:\n  a: { sources: [\"198.18.1.1\", \"198.18.1.2\"] }\n  b: { sources: [\"198.18.1.2\", \"198.18.1.3\"] }";
+    let to = |when: &str| {
+        World::with(&document(cohorts, &format!("routes:\n  - {{ service: shop, when: {when}, to: {{ version: \"2.0\" }} }}")))
+    };
+    for (when, gray) in [
+        ("{ all: [a, b] }", &[2][..]),
+        ("{ any: [a, b] }", &[1, 2, 3]),
+        ("{ all: [a, { not: b }] }", &[1]),
+        ("{ not: { any: [a, b] } }", &[4]),
+        ("{ not: { all: [a, b] } }", &[1, 3, 4]),
+        ("{ any: [{ all: [a, { not: b }] }, { all: [b, { not: a }] }] }", &[1, 3]),
+    ] {
+        let w = to(when);
+        for i in 1..=4 {
+            let is_gray = w.answer(&format!("198.18.1.{i}")).starts_with("198.18.2.2");
+            assert_eq!(is_gray, gray.contains(&i), "{when} for .{i}");
+        }
+    }
+}
+
+#[test]
+fn a_drained_instance_gets_nothing_new() {
+    let p = policy(&early("\"198.18.1.3\""));
+    let around = Circumstances { drained: BTreeSet::from(["shop/198.18.2.2:80".into()]), ..Circumstances::default() };
+    let c = compile(&p, &Assigned::default(), &around).unwrap();
+    let mut w = World::default();
+    let lists = lists_of(&p, &c);
+    let want = Want { revision: 1, key: KEY, compiled: &c, lists: &lists, touched: None };
+    for s in plan(&mut w.have, &want).unwrap() {
+        w.path.write(&s).unwrap();
+    }
+    assert_eq!(w.answer("198.18.1.3"), "198.18.2.1 failover");
+}
+
+#[test]
+fn d1_the_flip_is_the_last_step_and_the_only_one_that_changes_an_answer() {
+    let mut w = World::with(&early("\"198.18.1.3\""));
+    let p = policy(&early("\"198.18.1.4\""));
+    let c = compile(&p, &w.compiled.assigned, &Circumstances::default()).unwrap();
+    let lists = lists_of(&p, &c);
+    let want = Want { revision: 2, key: KEY, compiled: &c, lists: &lists, touched: None };
+    let steps = plan(&mut w.have, &want).unwrap();
+    assert!(matches!(steps.last(), Some(Write::Flip { epoch: 2 })));
+    let both = |w: &World| (w.answer("198.18.1.3"), w.answer("198.18.1.4"));
+    let old = both(&w);
+    for s in &steps[..steps.len() - 1] {
+        w.path.write(s).unwrap();
+        assert_eq!(both(&w), old, "after {s}");
+    }
+    w.path.write(&steps[steps.len() - 1]).unwrap();
+    assert_eq!(both(&w), (old.1, old.0.clone()));
+    // A run that began before the flip still sees the old policy, whole.
+    assert_eq!(show(w.ask_at(1, "198.18.1.3", "198.18.100.1:80", 1)), old.0);
+}
+
+#[test]
+fn the_kth_write_failing_leaves_the_old_policy_for_every_k() {
+    let old = early("\"198.18.1.3\", \"198.18.7.0/24\"");
+    let new = document(
+        "cohorts:\n  late: { sources: [\"198.18.1.4\", \"198.18.0.0/16\"] }\n  half: { percent: 50 }",
+        "routes:\n  - { service: shop, when: late, to: { version: \"3.0\" } }\n  - { service: shop, when: half, to: [ { version: \"2.0\", weight: 50 }, { version: \"3.0\", weight: 50 } ] }",
+    );
+    let sources: Vec<String> = (0..40).map(|i| format!("198.18.{}.{}", i % 9, i)).collect();
+    let mut k = 0;
+    loop {
+        let mut w = World::with(&old);
+        let before: Vec<String> = sources.iter().map(|s| w.answer(s)).collect();
+        w.path.fail_at = Some(w.path.steps() + k);
+        let failed = w.apply(&new);
+        if failed.is_ok() {
+            assert!(k > 8, "only {k} steps");
+            break;
+        }
+        assert!(failed.unwrap_err().contains("cannot write"));
+        assert_eq!(sources.iter().map(|s| w.answer(s)).collect::<Vec<_>>(), before, "step {k} failed");
+        // The next attempt goes through, and equals one that never failed.
+        w.apply(&new).unwrap();
+        let mut fresh = World::with(&old);
+        fresh.apply(&new).unwrap();
+        for s in &sources {
+            assert_eq!(w.answer(s), fresh.answer(s), "after step {k} failed");
+        }
+        k += 1;
+    }
+}
+
+#[test]
+fn what_is_gone_is_forgotten_and_nothing_else() {
+    let mut w = World::with(&early("\"198.18.1.3\", \"198.18.1.4\", \"198.18.7.0/24\""));
+    w.apply(&early("\"198.18.1.4\"")).unwrap();
+    assert_eq!(w.path.tables.identities.len(), 2);
+    w.tidy();
+    assert_eq!((w.path.tables.identities.len(), w.path.tables.prefixes.len()), (1, 0));
+    assert_eq!(w.answer("198.18.1.4"), "198.18.2.2 explicit");
+}
+
+#[test]
+fn nothing_to_change_writes_only_the_bank_and_the_flip() {
+    let text = early("\"198.18.1.3\"");
+    let mut w = World::with(&text);
+    w.apply(&text).unwrap();
+    let p = policy(&text);
+    let c = compile(&p, &w.compiled.assigned, &Circumstances::default()).unwrap();
+    let want = Want { revision: 9, key: KEY, compiled: &c, lists: &lists_of(&p, &c), touched: None };
+    for s in plan(&mut w.have, &want).unwrap() {
+        assert!(
+            matches!(
+                s,
+                Write::Services { .. }
+                    | Write::Facts { .. }
+                    | Write::Rules { .. }
+                    | Write::Subsets { .. }
+                    | Write::Control { .. }
+                    | Write::Flip { .. }
+            ),
+            "{s}"
+        );
+    }
+}
+
+#[test]
+fn what_was_written_is_what_is_read_back() {
+    let mut w = World::with(&early("\"198.18.1.3\", \"198.18.7.0/24\""));
+    w.apply(&early("\"198.18.1.4\", \"198.18.6.0/24\"")).unwrap();
+    let read = have_of(&w.path.tables);
+    assert_eq!((read.epoch, read.revision, read.key), (w.have.epoch, w.have.revision, w.have.key));
+    assert_eq!((read.identities, read.prefixes), (w.have.identities, w.have.prefixes));
+    assert_eq!((read.listeners, read.instances), (w.have.listeners, w.have.instances));
+    let sorted = |mut t: Vec<(u32, Vec<u32>)>| {
+        t.sort();
+        t
+    };
+    assert_eq!(sorted(read.tables), sorted(w.have.tables));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// B2: the share of a percentage cohort is what its threshold says, and growth moves nobody out, through the whole
+    /// compiler.
+    #[test]
+    fn b2_growth_moves_nobody_out(steps in prop::collection::vec(0u32..=10_000, 2..5)) {
+        let mut steps = steps;
+        steps.sort_unstable();
+        let text = |bp: u32| document(
+            &format!("cohorts:\n  ramp: {{ percent: {}.{:02}, salt: s }}", bp / 100, bp % 100),
+            "routes:\n  - { service: shop, when: ramp, to: { version: \"2.0\" } }",
+        );
+        let mut w = World::default();
+        let mut gray: BTreeSet<u32> = BTreeSet::new();
+        for bp in steps {
+            w.apply(&text(bp)).unwrap();
+            let now: BTreeSet<u32> =
+                (0..256u32).filter(|i| w.answer(&format!("198.18.9.{i}")).starts_with("198.18.2.2")).collect();
+            prop_assert!(now.is_superset(&gray), "somebody left at {bp}");
+            gray = now;
+        }
+    }
+
+    /// Any sequence of lists ends where a fresh start with the last one would.
+    #[test]
+    fn any_path_leads_to_the_same_answers(paths in prop::collection::vec(prop::collection::btree_set(0u8..12, 0..6), 1..6)) {
+        let text = |ids: &BTreeSet<u8>| {
+            let ids: Vec<String> = ids.iter().map(|i| match i % 3 {
+                0 => format!("\"198.18.1.{i}\""),
+                1 => format!("\"198.18.{i}.0/24\""),
+                _ => format!("\"198.18.{i}.7\""),
+            }).collect();
+            early(&ids.join(", "))
+        };
+        let mut w = World::default();
+        for (n, p) in paths.iter().enumerate() {
+            w.apply(&text(p)).unwrap();
+            if n % 2 == 0 {
+                w.tidy();
+            }
+        }
+        let fresh = World::with(&text(&paths[paths.len() - 1]));
+        for a in 0..13 {
+            for b in [0u8, 3, 6, 7, 9] {
+                let source = format!("198.18.{a}.{b}");
+                prop_assert_eq!(w.answer(&source), fresh.answer(&source), "{}", source);
+            }
+        }
+    }
+}

@@ -67,10 +67,9 @@ fn failed(what: impl ToString) -> impl FnOnce(io::Error) -> KernelError {
 }
 
 impl Live {
-    /// Loads the programs over the pins in `bpffs`, adopting what is there. `flows`: entries per family of a new flow
-    /// table. Nothing is attached yet.
-    pub fn open(bpffs: &Path, flows: u32, hook: Hook) -> Result<Self, KernelError> {
-        let pins = Pins::open_dir(bpffs)?;
+    /// Loads the programs over the pins, adopting what is there. `flows`: entries per family of a new flow table.
+    /// Nothing is attached yet.
+    pub fn open(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
         let loaded = object::load(&pins, flows)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
         let maps = Maps {
@@ -204,6 +203,11 @@ impl Live {
 
     pub fn flow6(&self, key: &FlowKey6) -> Result<Option<Flow6>, KernelError> {
         self.maps.flows6.lookup(key).map_err(failed("a flow"))
+    }
+
+    /// The data path's log lines, once.
+    pub fn log_lines(&mut self) -> Option<object::LogLines> {
+        self.loaded.log_lines()
     }
 
     /// The event ring, opened from its pin.

@@ -12,7 +12,7 @@ use std::{io, path::{Path, PathBuf}};
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss};
-pub use object::{has_object, load};
+pub use object::{LogLines, has_object};
 pub use pins::{Pins, on_bpffs};
 
 /// What can go wrong between us and the kernel.

@@ -64,7 +64,15 @@ pub fn load(pins: &Pins, flows: u32) -> Result<Loaded, KernelError> {
     Ok(Loaded { ebpf })
 }
 
+/// The data path's log lines: `flush` hands them to `log`.
+pub type LogLines = aya_log::EbpfLogger<&'static dyn log::Log>;
+
 impl Loaded {
+    /// The log ring of these programs; `None`: they log nothing, or it was taken before.
+    pub fn log_lines(&mut self) -> Option<LogLines> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).ok()
+    }
+
     /// A descriptor of a program of its own.
     pub fn program(&self, name: &str) -> Result<OwnedFd, KernelError> {
         let missing = || KernelError::MissingProgram(name.to_string());
