@@ -1,0 +1,114 @@
+//! The connect path with a real agent: callers on the edge host, decided before a packet exists.
+
+use gray_tests::{
+    Place, WorldSpec,
+    client::{LoadSpec, Mode, Report},
+    policy::PolicyText,
+    scene::{MODES, Scene, vip},
+};
+
+const ONE: Mode = Mode::Http { per_connection: 1 };
+
+/// A few requests of every protocol and family from a place. The application's view of its peer is checked by
+/// the generator (`WrongPeer`), so no failure means that `getpeername` and datagram sources name the service.
+fn every_protocol(place: &Place, version: &str) {
+    for v6 in [false, true] {
+        for (port, mode) in MODES {
+            let report = LoadSpec::new(vip(v6, port), mode).count(16).workers(2).run(place).unwrap();
+            report.assert_all_ok();
+            assert_eq!(report.of_version(version), report.ok, "v6 {v6}, {mode:?}: {:?}", report.by_server);
+        }
+    }
+}
+
+fn web_is_gray(scene: &Scene, base: PolicyText) {
+    let policy = base.identify("workload, source").cohort("jobs", "workloads: [web]");
+    scene.apply(&policy.gray_when("jobs"));
+    let cgroup = scene.world.callers.path().to_string_lossy().into_owned();
+    let _ = scene.agent.gray_ok(&["workload", "set", "web", "--cgroup", &cgroup]).unwrap();
+}
+
+#[test]
+fn a7_a_named_workload_reaches_gray_and_sees_the_service_as_its_peer() {
+    let scene = Scene::start(WorldSpec::default());
+    every_protocol(&scene.world.caller(), "1.0");
+    web_is_gray(&scene, PolicyText::own(&scene.world));
+    every_protocol(&scene.world.caller(), "2.0");
+    let listed = scene.agent.gray_json(&["workload", "list"]).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&"web".into(), &"active".into()));
+    let _ = scene.agent.gray_ok(&["workload", "remove", "web"]).unwrap();
+    every_protocol(&scene.world.caller(), "1.0");
+    scene.finish();
+}
+
+#[test]
+fn a7_with_an_address_that_nobody_has_both_arms_are_rewritten() {
+    let scene = Scene::start(WorldSpec { vips: vec![None], ..WorldSpec::default() });
+    // Reachable from nowhere but by the connect path.
+    scene.apply(&PolicyText::moved(&scene.world).weights(0));
+    every_protocol(&scene.world.caller(), "1.0");
+    web_is_gray(&scene, PolicyText::moved(&scene.world));
+    every_protocol(&scene.world.caller(), "2.0");
+    scene.finish();
+}
+
+#[test]
+fn h3_ipv4_dialled_through_ipv6_sockets() {
+    let scene = Scene::start(WorldSpec::default());
+    web_is_gray(&scene, PolicyText::own(&scene.world));
+    for (port, mode) in MODES {
+        let mut spec = LoadSpec::new(vip(false, port), mode).count(16);
+        spec.v4_mapped = true;
+        let report = spec.run(&scene.world.caller()).unwrap();
+        report.assert_all_ok();
+        assert_eq!(report.of_version("2.0"), report.ok, "{mode:?}: {:?}", report.by_server);
+    }
+    scene.finish();
+}
+
+#[test]
+fn c3_weights_without_an_identity_are_drawn_per_connection() {
+    let scene = Scene::start(WorldSpec::default());
+    // An unbound caller without a workload has no claim at all.
+    let run = |mode, count| -> Report {
+        let report = LoadSpec::new(vip(false, 8080), mode).count(count).run(&scene.world.caller()).unwrap();
+        report.assert_all_ok();
+        report
+    };
+    let weigh = |gray| scene.apply(&PolicyText::own(&scene.world).identify("workload").weights(gray));
+    weigh(50);
+    let half = run(ONE, 400).of_version("2.0");
+    // 400 draws of 0.5: 200, deviation 10.
+    assert!((140..=260).contains(&half), "{half} of 400");
+    weigh(0);
+    assert_eq!(run(ONE, 200).of_version("2.0"), 0, "weight 0 is nobody");
+    weigh(100);
+    assert_eq!(run(ONE, 200).of_version("2.0"), 200, "weight 100 is everybody");
+    scene.finish();
+}
+
+#[test]
+fn h1_callers_elsewhere_are_left_alone() {
+    let scene = Scene::start(WorldSpec::default());
+    let w = &scene.world;
+    scene.apply(&PolicyText::own(w).identify("workload, source").weights(100));
+    every_protocol(&w.caller(), "2.0");
+    // Outside the agent's cgroup.
+    every_protocol(&w.edge_place(), "1.0");
+    // In its cgroup, in another network namespace: the service address here is stable's own, on this very host.
+    every_protocol(&w.backends[0].place().in_cgroup(&w.callers), "1.0");
+    scene.finish();
+}
+
+#[test]
+fn a13_a_bound_caller_is_who_the_packet_path_says_it_is() {
+    let scene = Scene::start(WorldSpec::default());
+    let w = &scene.world;
+    // The edge's own addresses towards backend 0 and 1.
+    let ours: Vec<std::net::IpAddr> = vec!["198.18.200.1".parse().unwrap(), "198.18.201.1".parse().unwrap()];
+    scene.apply(&PolicyText::own(w).sources("early", &ours[1..]).gray_when("early"));
+    let report = scene.load_from(&w.caller(), false, 8080, ONE, ours.clone(), 16);
+    report.assert_all_ok();
+    gray_tests::scene::expect_split(&report, &ours, &ours[1..]);
+    scene.finish();
+}
