@@ -26,7 +26,11 @@ fn one<T: Layout>(out: &mut String) {
 pub fn text() -> String {
     let mut out = format!("abi {ABI}\n");
     for m in names::MAPS {
-        let _ = writeln!(out, "map {} {:?} key {} value {} entries {}", m.name, m.kind, m.key, m.value, m.entries);
+        let _ = writeln!(
+            out,
+            "map {} {:?} key {} value {} entries {}",
+            m.name, m.kind, m.key, m.value, m.entries
+        );
     }
     for r in crate::Reason::ALL {
         let _ = writeln!(out, "reason {} {}", *r as u8, r.label());

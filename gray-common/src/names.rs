@@ -68,6 +68,12 @@ pub const TC_EGRESS: &str = "gray_tc_egress";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
 /// The connect path: function names equal the attach points.
 pub const CONNECT_PROGRAMS: &[&str] = &[
-    "gray_connect4", "gray_connect6", "gray_sendmsg4", "gray_sendmsg6", "gray_recvmsg4", "gray_recvmsg6",
-    "gray_getpeername4", "gray_getpeername6",
+    "gray_connect4",
+    "gray_connect6",
+    "gray_sendmsg4",
+    "gray_sendmsg6",
+    "gray_recvmsg4",
+    "gray_recvmsg6",
+    "gray_getpeername4",
+    "gray_getpeername6",
 ];

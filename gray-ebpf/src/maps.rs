@@ -11,8 +11,8 @@ use gray_common::{
     limits,
     reason::REASON_SLOTS,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
-        Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+        Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
+        ListenerKey, Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -26,7 +26,8 @@ const NO_PREALLOC: u32 = 1;
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
 #[map]
-pub static LISTENERS: HashMap<ListenerKey, Versioned> = HashMap::with_max_entries(limits::LISTENERS, NO_PREALLOC);
+pub static LISTENERS: HashMap<ListenerKey, Versioned> =
+    HashMap::with_max_entries(limits::LISTENERS, NO_PREALLOC);
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(2 * limits::SERVICES, 0);
 #[map]

@@ -5,7 +5,9 @@ use gray_common::{
     decide::Tables,
     hash::HashKey,
     limits,
-    wire::{Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
+    wire::{
+        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned,
+    },
 };
 
 use crate::{ctx::opaque, maps};

@@ -75,7 +75,8 @@ pub fn have_of(t: &MemTables) -> Have {
     let subsets = t.subsets.range(bank * limits::SUBSETS..(bank + 1) * limits::SUBSETS);
     for table in subsets.flat_map(|(_, s)| [s.v4, s.v6]) {
         if table.len > 0 && have.tables.iter().all(|(o, _)| *o != table.offset) {
-            let slots = (table.offset..table.offset + table.len).map(|i| t.arena.get(&i).copied().unwrap_or(0));
+            let slots =
+                (table.offset..table.offset + table.len).map(|i| t.arena.get(&i).copied().unwrap_or(0));
             have.tables.push((table.offset, slots.collect()));
         }
     }

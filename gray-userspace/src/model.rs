@@ -177,11 +177,9 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .map(|n| Member::Net(unmapped(n.trunc())))
             .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.to_canonical().into())))
             .map_err(|_| bad("an address or a prefix like 198.18.7.0/24")),
-        ClaimKind::Mark => {
-            number(text)
+        ClaimKind::Mark => number(text)
             .map(Member::Number)
-            .ok_or_else(|| bad("a mark, 1 to 4294967295 or 0x..; 0 is no mark"))
-        }
+            .ok_or_else(|| bad("a mark, 1 to 4294967295 or 0x..; 0 is no mark")),
         ClaimKind::Dscp => {
             number(text).filter(|n| *n < 64).map(Member::Number).ok_or_else(|| bad("a DSCP value, 0 to 63"))
         }

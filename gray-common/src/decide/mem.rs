@@ -7,8 +7,8 @@ use super::Tables;
 use crate::{
     limits,
     wire::{
-        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset, Versioned,
-        Weighted,
+        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset,
+        Versioned, Weighted,
     },
 };
 

@@ -20,7 +20,10 @@ use crate::{
     Reason,
     hash::mix,
     limits,
-    wire::{ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset, Table, Versioned},
+    wire::{
+        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset,
+        Table, Versioned,
+    },
 };
 
 /// The lookups that a decision needs, over the tables of one epoch.
@@ -110,7 +113,9 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
             out.reason = Precedence::reason(rule.precedence) as u8;
             if rule.weighted != 0 {
                 out.bucket = bucket(if identity == 0 { r.seed } else { identity }, rule.salt);
-                let Some(s) = t.owner(rule.target, out.bucket) else { return Verdict::Pass(Reason::TableHole) };
+                let Some(s) = t.owner(rule.target, out.bucket) else {
+                    return Verdict::Pass(Reason::TableHole);
+                };
                 subset = s;
             } else {
                 subset = rule.target;

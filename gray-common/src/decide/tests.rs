@@ -19,7 +19,12 @@ fn addr(last: u8) -> Addr {
 }
 
 fn instance(last: u8) -> Instance {
-    Instance { addr: Addr::v4(u32::from_ne_bytes([198, 18, 2, last])), port: 80u16.to_be(), proto: 6, live: 1 }
+    Instance {
+        addr: Addr::v4(u32::from_ne_bytes([198, 18, 2, last])),
+        port: 80u16.to_be(),
+        proto: 6,
+        live: 1,
+    }
 }
 
 /// One service with a stable instance 1, a gray instance 2 and an empty subset; epoch 2, bank 0.
@@ -133,14 +138,17 @@ fn a5_a_prefix_makes_a_member_and_the_longest_wins() {
     let _ = t.classes.insert(2, Class { lists: [2, 0, 0, 0] });
     let wide = PrefixKey { bits: 96 + 24, addr: addr(0) };
     let _ = t.prefixes.insert(wide, Versioned { new: 1, ..Versioned::default() });
-    let _ = t.prefixes.insert(PrefixKey { bits: 96 + 30, addr: addr(8) }, Versioned { new: 2, ..Versioned::default() });
+    let _ = t
+        .prefixes
+        .insert(PrefixKey { bits: 96 + 30, addr: addr(8) }, Versioned { new: 2, ..Versioned::default() });
     assert_eq!(steered(ask(&t, 1, false)).arm, 1);
     assert_eq!(steered(ask(&t, 9, false)).arm, 0);
 }
 
 #[test]
 fn the_first_matching_rule_wins_and_a_negated_term_excludes() {
-    let mut t = world(&[but_not(EMPTY, 1, &[list(1)], &[list(0)]), to(GRAY, 2, &[list(0)]), to(STABLE, 3, &[])]);
+    let mut t =
+        world(&[but_not(EMPTY, 1, &[list(1)], &[list(0)]), to(GRAY, 2, &[list(0)]), to(STABLE, 3, &[])]);
     on_list(&mut t, source_hash(3), 1, 0);
     on_list(&mut t, source_hash(4), 2, 1);
     assert_eq!(steered(ask(&t, 3, false)).rule, 2);
@@ -175,7 +183,8 @@ fn every_missing_table_entry_leaves_the_traffic_alone() {
         on_list(&mut t, source_hash(3), 1, 0);
         t
     };
-    let holes: [(&str, fn(&mut MemTables)); 7] = [
+    type Hole = (&'static str, fn(&mut MemTables));
+    let holes: [Hole; 7] = [
         ("service", |t| t.services.clear()),
         ("fact", |t| t.facts.clear()),
         ("rule", |t| t.rules.clear()),
@@ -218,7 +227,7 @@ fn d1_a_change_of_lists_turns_with_the_epoch() {
 fn b2_exact_shares_of_a_million_identities() {
     const N: u64 = 1_000_000;
     for bp in [0u32, 1, 100, 500, 5000, 9999, 10_000] {
-        let n = (0..N).filter(|i| in_percent(crate::hash::mix(i * 2 + 1), 42, bp)).count() as f64;
+        let n = (0..N).filter(|i| in_percent(mix(i * 2 + 1), 42, bp)).count() as f64;
         let want = f64::from(bp) / 10_000.0;
         let off = (n / N as f64 - want).abs();
         assert!(off < 0.001, "{bp} basis points gave {n} of {N}");

@@ -3,7 +3,8 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibParams},
     helpers::generated::{
-        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+        bpf_skb_pull_data,
     },
     programs::TcContext,
 };
@@ -98,7 +99,9 @@ impl Skb {
         let udp = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
         // SAFETY: helpers on the run's own context; they check the offset.
         unsafe {
-            if bpf_l4_csum_replace(self.raw, offset, 0, u64::from(addr), u64::from(BPF_F_PSEUDO_HDR) | udp) != 0 {
+            if bpf_l4_csum_replace(self.raw, offset, 0, u64::from(addr), u64::from(BPF_F_PSEUDO_HDR) | udp)
+                != 0
+            {
                 return false;
             }
             // 0xffff is the difference of equal words (-0).
@@ -189,9 +192,16 @@ const FIB_NO_NEIGH: i64 = 7;
 
 /// Where a packet goes next.
 pub enum Hop {
-    Direct { ifindex: u32, mtu: u16, dmac: [u8; 6], smac: [u8; 6] },
+    Direct {
+        ifindex: u32,
+        mtu: u16,
+        dmac: [u8; 6],
+        smac: [u8; 6],
+    },
     /// The link address is unknown.
-    Resolve { ifindex: u32 },
+    Resolve {
+        ifindex: u32,
+    },
     /// Local, unreachable, filtered or forwarding is off: the stack knows better.
     Stack,
 }

@@ -5,11 +5,15 @@ use aya_ebpf::{
     bindings::bpf_sock_addr,
     btf_maps::SkStorage,
     helpers::generated::{
-        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie,
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie,
+        bpf_get_socket_cookie,
     },
     programs::SockAddrContext,
 };
-use gray_common::{limits, wire::{Addr, Workload}};
+use gray_common::{
+    limits,
+    wire::{Addr, Workload},
+};
 
 use crate::maps;
 
@@ -109,7 +113,8 @@ impl<'a> Sock<'a> {
         if sk.is_null() {
             return None;
         }
-        let w = [field!(sk, src_ip6[0]), field!(sk, src_ip6[1]), field!(sk, src_ip6[2]), field!(sk, src_ip6[3])];
+        let w =
+            [field!(sk, src_ip6[0]), field!(sk, src_ip6[1]), field!(sk, src_ip6[2]), field!(sk, src_ip6[3])];
         if w[0] | w[1] | w[2] | w[3] == 0 || (w[2] == MAPPED && w[0] | w[1] | w[3] == 0) {
             return None;
         }
@@ -141,6 +146,7 @@ impl<'a> Sock<'a> {
     }
 
     /// This socket's record, if it has one.
+    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     #[inline(always)]
     pub fn stored<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         // SAFETY: the storage lives as long as the socket, which outlives the run.
@@ -148,6 +154,7 @@ impl<'a> Sock<'a> {
     }
 
     /// This socket's record, made of zeros when it has none. `None`: no memory.
+    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     #[inline(always)]
     pub fn store<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         // SAFETY: as in `stored`; the records are wire types, for which zeros are a value.

@@ -12,8 +12,9 @@ use gray_common::{
 
 use crate::{
     ctx::{
-        jiffies, unknown_zero,
+        jiffies,
         sock::{Sock, workload},
+        unknown_zero,
     },
     emit, maps,
     tables::Kernel,

@@ -6,7 +6,8 @@ use gray_common::{
     decide::Tables as _,
     limits,
     packet::{
-        ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, TCP_FIN, TCP_RST, UDP, filter_bit, opens,
+        ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, TCP_FIN, TCP_RST, UDP, filter_bit,
+        opens,
     },
     wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_UNRESOLVED, FlowState},
 };

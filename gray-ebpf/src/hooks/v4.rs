@@ -72,7 +72,9 @@ pub fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
         }
     };
     let key = &seen.key;
-    if !maybe_ours(Addr::v4(key.daddr).words(), key.dport) && !maybe_ours(Addr::v4(key.saddr).words(), key.sport) {
+    if !maybe_ours(Addr::v4(key.daddr).words(), key.dport)
+        && !maybe_ours(Addr::v4(key.saddr).words(), key.sport)
+    {
         return NEXT;
     }
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
@@ -112,7 +114,11 @@ fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
     };
     let ihl: u8 = h.get::<u8, 14>();
     if ihl != 0x45 {
-        return Err(Some(if ihl >> 4 == 4 && ihl & 15 > 5 { Reason::HeaderUnsupported } else { Reason::Malformed }));
+        return Err(Some(if ihl >> 4 == 4 && ihl & 15 > 5 {
+            Reason::HeaderUnsupported
+        } else {
+            Reason::Malformed
+        }));
     }
     let proto: u8 = h.get::<u8, PROTO>();
     if proto != TCP && proto != UDP {
@@ -218,7 +224,13 @@ pub fn record(stay: u32) -> u32 {
 fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
     let a = &scratch.arrival;
     let key = &mut scratch.key4;
-    *key = FlowKey4 { saddr: a.saddr.as_v4(), daddr: a.daddr.as_v4(), sport: a.sport, dport: a.dport, proto: u32::from(a.proto) };
+    *key = FlowKey4 {
+        saddr: a.saddr.as_v4(),
+        daddr: a.daddr.as_v4(),
+        sport: a.sport,
+        dport: a.dport,
+        proto: u32::from(a.proto),
+    };
     let key = &*key;
     let d = &scratch.decision;
     let f = &mut scratch.flow4;

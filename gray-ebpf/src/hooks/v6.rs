@@ -215,7 +215,13 @@ pub fn record(stay: u32) -> u32 {
 fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
     let a = &scratch.arrival;
     let key = &mut scratch.key6;
-    *key = FlowKey6 { saddr: a.saddr, daddr: a.daddr, sport: a.sport, dport: a.dport, proto: u32::from(a.proto) };
+    *key = FlowKey6 {
+        saddr: a.saddr,
+        daddr: a.daddr,
+        sport: a.sport,
+        dport: a.dport,
+        proto: u32::from(a.proto),
+    };
     let key = &*key;
     let d = &scratch.decision;
     let f = &mut scratch.flow6;
@@ -261,12 +267,7 @@ fn fill(f: &mut Flow6, key: &FlowKey6, addrs: [Addr; 2], ports: [u16; 2], direct
         csum::diff128(key.daddr.words(), addrs[1].words()),
     );
     let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
-    let state = FlowState {
-        l4_addr: addr,
-        l4_port: port,
-        flags: direction | FLOW_UNRESOLVED,
-        ..state(d)
-    };
+    let state = FlowState { l4_addr: addr, l4_port: port, flags: direction | FLOW_UNRESOLVED, ..state(d) };
     *f = Flow6 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
 }
 

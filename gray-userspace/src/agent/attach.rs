@@ -1,12 +1,18 @@
 //! Interfaces that come and go: whatever shall be attached is, within a second of its appearance.
 
-use std::{sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::core::{AttachState, Core, Inner};
 use crate::{
     cli::AttachRole,
     kernel::Direction,
-    sys::{netlink::{Link, links}, watch::{LinkEvent, LinkEvents}},
+    sys::{
+        netlink::{Link, links},
+        watch::{LinkEvent, LinkEvents},
+    },
 };
 
 /// The full comparison happens on its own interval, not on the feed's silence.
@@ -75,7 +81,8 @@ impl Inner {
         let a = self.attachments[i].clone();
         let directions = directions(a.role);
         let there = |d: &Direction| self.live.is_attached(&a.iface, link.ifindex, *d);
-        if a.state == AttachState::Attached && a.ifindex == Some(link.ifindex) && directions.iter().all(there) {
+        if a.state == AttachState::Attached && a.ifindex == Some(link.ifindex) && directions.iter().all(there)
+        {
             return;
         }
         let done = directions.iter().try_for_each(|d| self.live.attach(&a.iface, link.ifindex, *d));
@@ -99,7 +106,9 @@ impl Inner {
         let role = a.role.name();
         match (&error, state) {
             (Some(e), _) => tracing::error!(iface = a.iface, role, error = e, "cannot attach"),
-            (None, AttachState::Waiting) => tracing::warn!(iface = a.iface, role, "no such interface; waiting for it"),
+            (None, AttachState::Waiting) => {
+                tracing::warn!(iface = a.iface, role, "no such interface; waiting for it")
+            }
             (None, _) => tracing::info!(iface = a.iface, role, ifindex, "attached"),
         }
         (a.ifindex, a.state, a.since, a.error) = (ifindex, state, SystemTime::now(), error);

@@ -16,8 +16,8 @@ use crate::{
 };
 
 use super::{
-    time,
     core::{Inner, wire_key},
+    time,
 };
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
@@ -73,7 +73,8 @@ impl Inner {
 
     /// Compiles without changing anything.
     pub fn compile(&self, policy: &Policy, drained: &BTreeSet<String>) -> Result<Compiled, ApiError> {
-        let mut around = Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
+        let mut around =
+            Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
         let until = time::monotonic_ns() + ADOPT_NS;
         for s in &policy.services {
             let known = s.listen.iter().any(|l| {
@@ -136,7 +137,12 @@ impl Inner {
         }
     }
 
-    fn carry_out(&mut self, revision: u64, change: &Change, compiled: &Compiled) -> Result<WriteSummary, ApiError> {
+    fn carry_out(
+        &mut self,
+        revision: u64,
+        change: &Change,
+        compiled: &Compiled,
+    ) -> Result<WriteSummary, ApiError> {
         self.tidy()?;
         let key = wire_key(change.key.as_ref().unwrap_or(&self.key));
         let mut touched = Some(Vec::new());
@@ -249,7 +255,11 @@ pub fn build_lists(
 }
 
 pub fn too_large(e: CompileError) -> ApiError {
-    ApiError::new(ErrorKind::Invalid, e.to_string(), "nothing was changed; make the policy smaller and apply it again")
+    ApiError::new(
+        ErrorKind::Invalid,
+        e.to_string(),
+        "nothing was changed; make the policy smaller and apply it again",
+    )
 }
 
 fn summary(steps: &[Write]) -> WriteSummary {
@@ -266,7 +276,11 @@ fn summary(steps: &[Write]) -> WriteSummary {
             Write::Rules { items, .. } => s.rules += items.len() as u64,
             Write::Subsets { items, .. } => s.targets += items.len() as u64,
             Write::Weighted { items, .. } => s.targets += items.len() as u64,
-            Write::Facts { .. } | Write::Filter(_) | Write::Control { .. } | Write::Flip { .. } | Write::Forget { .. } => {}
+            Write::Facts { .. }
+            | Write::Filter(_)
+            | Write::Control { .. }
+            | Write::Flip { .. }
+            | Write::Forget { .. } => {}
         }
     }
     s

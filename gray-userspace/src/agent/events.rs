@@ -55,7 +55,10 @@ pub async fn pump(core: Arc<Core>) {
 
 type Ring = aya::maps::RingBuf<aya::maps::MapData>;
 
-#[expect(deprecated, reason = "its successor is unsafe for types that could change descriptors; the ring keeps its own")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types that could change descriptors; the ring keeps its own"
+)]
 fn watched(ring: Ring) -> Result<AsyncFd<Ring>, String> {
     AsyncFd::with_interest(ring, Interest::READABLE).map_err(|e| e.to_string())
 }

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use gray_common::{
     packet,
     wire::{
-        Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, Flow6, FlowKey4,
-        FlowKey6, FlowState,
+        Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, Flow6,
+        FlowKey4, FlowKey6, FlowState,
     },
 };
 
@@ -154,7 +154,9 @@ fn show(r: &Row, names: &Names, links: &HashMap<u32, String>, now: u32, hz: u32)
         service: names.service(r.service_number()).into_owned(),
         client: r.client.to_string(),
         service_addr: r.service.to_string(),
-        instance: names.instance(r.service_number(), r.instance).map_or_else(|| instance_addr.clone(), Into::into),
+        instance: names
+            .instance(r.service_number(), r.instance)
+            .map_or_else(|| instance_addr.clone(), Into::into),
         instance_addr,
         arm: arm_name(r.arm()),
         rule: names.route(u32::from(r.state.rule)),
@@ -167,10 +169,7 @@ fn show(r: &Row, names: &Names, links: &HashMap<u32, String>, now: u32, hz: u32)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        agent::testing,
-        api::types::ArmName,
-    };
+    use crate::{agent::testing, api::types::ArmName};
 
     const DOCUMENT: &str = "services:
   shop: { listen: ['198.18.1.100:80'], instances: [{ address: '198.18.2.3:8080', version: '2.0', id: two }], stable: { version: '2.0' } }
@@ -198,7 +197,13 @@ routes:
             seen: u32::MAX - 499,
             ..FlowState::default()
         };
-        let f = Flow4 { saddr: key.saddr, daddr: ip([198, 18, 2, 3]), sport: key.sport, dport: 8080u16.to_be(), state };
+        let f = Flow4 {
+            saddr: key.saddr,
+            daddr: ip([198, 18, 2, 3]),
+            sport: key.sport,
+            dport: 8080u16.to_be(),
+            state,
+        };
         (key, f)
     }
 

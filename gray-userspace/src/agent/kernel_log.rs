@@ -13,7 +13,10 @@ pub async fn pump(lines: Option<LogLines>) {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe for types that could change descriptors; the ring keeps its own")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types that could change descriptors; the ring keeps its own"
+)]
 fn watched(lines: LogLines) -> std::io::Result<AsyncFd<LogLines>> {
     AsyncFd::with_interest(lines, Interest::READABLE)
 }

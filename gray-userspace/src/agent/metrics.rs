@@ -107,7 +107,8 @@ fn plain(value: u64) -> Vec<Sample> {
 
 impl Inner {
     fn families(&self) -> Result<Vec<Family>, KernelError> {
-        let reasons = self.live.reasons()?.into_iter().map(|(r, n)| (vec![("reason", r.label().into())], n)).collect();
+        let reasons =
+            self.live.reasons()?.into_iter().map(|(r, n)| (vec![("reason", r.label().into())], n)).collect();
         let control = self.live.control();
         let flows = self.flow_table()?;
         let family = |name: &str, n| (vec![("family", name.to_string())], n);
@@ -123,7 +124,11 @@ impl Inner {
         out.extend([
             gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
             gauge("revision", "Revision in force; 0 is none.", plain(self.revision)),
-            gauge("flows", "Entries of the flow tables.", vec![family("v4", flows.v4), family("v6", flows.v6)]),
+            gauge(
+                "flows",
+                "Entries of the flow tables.",
+                vec![family("v4", flows.v4), family("v6", flows.v6)],
+            ),
             gauge("flow_capacity", "Entries that each flow table can hold.", plain(flows.capacity)),
             gauge("identities", "Exact list entries in force.", plain(self.lists.identities.len() as u64)),
             gauge("prefixes", "Address prefixes in force.", plain(self.lists.prefix_count() as u64)),
@@ -157,7 +162,11 @@ impl Inner {
             }
         }
         Ok([
-            counter("connections", "Decided connections and UDP flows, by the path that decided.", connections),
+            counter(
+                "connections",
+                "Decided connections and UDP flows, by the path that decided.",
+                connections,
+            ),
             counter("packets", "Packets of steered connections on the packet path.", packets),
             counter("bytes", "Bytes of these packets, link headers included.", bytes),
         ])
@@ -183,7 +192,10 @@ mod tests {
         for line in want {
             assert!(lines.contains(&line), "{line} is missing in:\n{text}");
         }
-        assert!(text.contains(concat!("gray_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",abi=\"")), "{text}");
+        assert!(
+            text.contains(concat!("gray_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",abi=\"")),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -40,7 +40,8 @@ impl Names {
 
     /// A service's name; of one that is long gone, its number.
     pub fn service(&self, number: u32) -> Cow<'_, str> {
-        let known = self.services.get(&number).map(String::as_str).or_else(|| self.resting_services.name(number));
+        let known =
+            self.services.get(&number).map(String::as_str).or_else(|| self.resting_services.name(number));
         known.map_or_else(|| format!("#{number}").into(), Cow::from)
     }
 

@@ -53,19 +53,28 @@ impl Inner {
             return Ok(reply);
         }
         let mut draft = self.draft(Kind::Apply, who, message, summary);
-        let kept = sources.iter().map(|s| crate::store::Source { name: s.name.clone(), text: s.text.clone() });
+        let kept =
+            sources.iter().map(|s| crate::store::Source { name: s.name.clone(), text: s.text.clone() });
         draft.sources = Some(kept.collect());
         let mut change = self.keep(draft);
         change.policy = policy;
         change.drained = drained;
         change.lists = ListsChange::Rebuild;
         let done = self.change(change)?;
-        Ok(ApplyReply { revision: Some(done.revision), epoch: Some(done.epoch), writes: done.writes, ..reply })
+        Ok(ApplyReply {
+            revision: Some(done.revision),
+            epoch: Some(done.epoch),
+            writes: done.writes,
+            ..reply
+        })
     }
 
     pub fn rollback(&mut self, who: &Who, r: RollbackRequest) -> Result<ApplyReply, ApiError> {
         let target = self.store.revision(r.revision).map_err(|_| {
-            ApiError::not_found(format!("there is no revision {}", r.revision), "see `gray history` for those there are")
+            ApiError::not_found(
+                format!("there is no revision {}", r.revision),
+                "see `gray history` for those there are",
+            )
         })?;
         if !matches!(target.state, crate::store::State::Active | crate::store::State::Superseded) {
             return Err(ApiError::conflict(
@@ -74,11 +83,16 @@ impl Inner {
             ));
         }
         let sources = self.store.sources(r.revision).map_err(internal)?;
-        let documents: Vec<_> = sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
+        let documents: Vec<_> =
+            sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         let changes = config::diff(&self.policy, &loaded.policy);
-        let mut draft =
-            self.draft(Kind::Rollback, who, r.message, format!("back to revision {}: {}", r.revision, summarise(&changes)));
+        let mut draft = self.draft(
+            Kind::Rollback,
+            who,
+            r.message,
+            format!("back to revision {}: {}", r.revision, summarise(&changes)),
+        );
         draft.sources = Some(sources);
         draft.restore_lists_of = Some(r.revision);
         let mut change = self.keep(draft);
@@ -103,7 +117,9 @@ impl Inner {
         let mut edits: Vec<(u32, Entry, bool)> = Vec::new();
         let listed = |e: &Entry| self.lists.is_on(bit, e);
         match edit.op {
-            CohortOp::Add => edits.extend(ids.iter().filter_map(as_entry).filter(|e| !listed(e)).map(|e| (bit, e, true))),
+            CohortOp::Add => {
+                edits.extend(ids.iter().filter_map(as_entry).filter(|e| !listed(e)).map(|e| (bit, e, true)))
+            }
             CohortOp::Remove => {
                 edits.extend(ids.iter().filter_map(as_entry).filter(listed).map(|e| (bit, e, false)));
             }
@@ -114,10 +130,12 @@ impl Inner {
             }
             CohortOp::Reset => {}
         }
-        let (added, removed) = edits.iter().fold((0, 0), |(a, r), (_, _, on)| if *on { (a + 1, r) } else { (a, r + 1) });
+        let (added, removed) =
+            edits.iter().fold((0, 0), |(a, r), (_, _, on)| if *on { (a + 1, r) } else { (a, r + 1) });
         let mut done = CohortEdited { added, removed, ..CohortEdited::default() };
         let before = self.lists.on(bit).count() as u64;
-        done.unchanged = (ids.len() as u64).saturating_sub(if edit.op == CohortOp::Remove { removed } else { added });
+        done.unchanged =
+            (ids.len() as u64).saturating_sub(if edit.op == CohortOp::Remove { removed } else { added });
         if edits.is_empty() && edit.op != CohortOp::Reset {
             return Ok(CohortEdited { size: before, ..done });
         }
@@ -136,7 +154,8 @@ impl Inner {
         };
         draft.lists = vec![ListEdit { cohort: name.to_string(), op, ids }];
         let mut change = self.keep(draft);
-        change.lists = if edit.op == CohortOp::Reset { ListsChange::Rebuild } else { ListsChange::Edit(edits) };
+        change.lists =
+            if edit.op == CohortOp::Reset { ListsChange::Rebuild } else { ListsChange::Edit(edits) };
         let made = self.change(change)?;
         let size = self.lists.on(bit).count() as u64;
         if edit.op == CohortOp::Reset {
@@ -178,7 +197,8 @@ impl Inner {
             return Err(unknown());
         }
         if self.drained.contains(&instance.id) == drain {
-            let text = format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
+            let text =
+                format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
             return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
         }
         let verb = if drain { "drain" } else { "restore" };
@@ -199,7 +219,11 @@ impl Inner {
 
     pub fn import_key(&mut self, who: &Who, key: &HashKey) -> Result<Done, ApiError> {
         let key = StoredKey::from_hex(&key.key).map_err(|e| {
-            ApiError::new(ErrorKind::Invalid, e.to_string(), "give the 32 hex digits that `gray key export` printed")
+            ApiError::new(
+                ErrorKind::Invalid,
+                e.to_string(),
+                "give the 32 hex digits that `gray key export` printed",
+            )
         })?;
         if key.bytes() == self.key.bytes() {
             let text = "this is the key in use already".to_string();
@@ -208,7 +232,11 @@ impl Inner {
         if self.revision == 0 {
             key.import(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
             self.key = key;
-            return Ok(Done { revision: None, epoch: None, text: "the key is in use from the first policy on".into() });
+            return Ok(Done {
+                revision: None,
+                epoch: None,
+                text: "the key is in use from the first policy on".into(),
+            });
         }
         let draft = self.draft(Kind::Import, who, None, "another hash key".to_string());
         let mut change = self.keep(draft);

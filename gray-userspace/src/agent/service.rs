@@ -83,12 +83,8 @@ impl Control for Core {
 
     fn export_key(&self, who: &Who) -> Reply<HashKey> {
         let mut inner = self.lock();
-        let note = Note {
-            at: super::time::now_ms(),
-            who: &who.to_string(),
-            action: "key export",
-            detail: "",
-        };
+        let note =
+            Note { at: super::time::now_ms(), who: &who.to_string(), action: "key export", detail: "" };
         let _ = inner.store.record(&note).map_err(|e| ApiError::internal(&e))?;
         Ok(HashKey { key: inner.key.to_hex() })
     }

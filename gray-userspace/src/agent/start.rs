@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::SystemTime};
 use super::{
     attach::directions,
     change::build_lists,
-    time,
     core::{AttachState, Attachment, Connect, Inner},
+    time,
 };
 use crate::{
     api::ApiError,

@@ -19,9 +19,7 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{
-            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView,
-        },
+        types::{ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView},
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
@@ -169,7 +167,8 @@ impl Inner {
 
     fn route_view(&self, r: &Route) -> Result<RouteView, ApiError> {
         let mut decisions = 0;
-        let services = self.policy.services.iter().filter(|s| r.service.as_ref().is_none_or(|n| *n == s.name));
+        let services =
+            self.policy.services.iter().filter(|s| r.service.as_ref().is_none_or(|n| *n == s.name));
         for s in services {
             if let Some(n) = self.compiled.assigned.rules.get(&rule_name(r, &s.name)) {
                 decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
@@ -284,7 +283,12 @@ impl<'a> Merge<'a> {
 mod tests {
     use super::*;
 
-    fn merged(document: Option<&[&str]>, edits: &[(Mark, &str)], offset: u64, limit: u64) -> (u64, Vec<String>) {
+    fn merged(
+        document: Option<&[&str]>,
+        edits: &[(Mark, &str)],
+        offset: u64,
+        limit: u64,
+    ) -> (u64, Vec<String>) {
         let ids: Option<BTreeSet<String>> = document.map(|d| d.iter().map(ToString::to_string).collect());
         let mut m = Merge::new(ids.as_ref(), Page { offset, limit });
         for (mark, id) in edits {
@@ -299,7 +303,10 @@ mod tests {
         use Mark::{Added, Removed};
         let edits = [(Added, "a"), (Removed, "c"), (Added, "d"), (Removed, "x"), (Added, "z")];
         let document: &[&str] = &["b", "c", "d", "e"];
-        assert_eq!(merged(Some(document), &edits, 0, 9), (5, ["a", "b", "d", "e", "z"].map(String::from).into()));
+        assert_eq!(
+            merged(Some(document), &edits, 0, 9),
+            (5, ["a", "b", "d", "e", "z"].map(String::from).into())
+        );
         assert_eq!(merged(Some(document), &edits, 2, 2), (5, ["d", "e"].map(String::from).into()));
         assert_eq!(merged(Some(document), &edits, 7, 2), (5, vec![]));
         assert_eq!(merged(Some(document), &[], 0, 0), (4, vec![]));

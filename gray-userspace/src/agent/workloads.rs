@@ -18,9 +18,17 @@ impl Inner {
             (Some(c), None, None) => (WorkloadKind::Cgroup, c.display().to_string()),
             (None, Some(u), None) => (WorkloadKind::Unit, u),
             (None, None, Some(p)) => (WorkloadKind::Pid, p.to_string()),
-            _ => return Err(ApiError::unusable("exactly one of cgroup, unit and pid says which", "give one of them")),
+            _ => {
+                return Err(ApiError::unusable(
+                    "exactly one of cgroup, unit and pid says which",
+                    "give one of them",
+                ));
+            }
         };
-        let cgroup = self.mount()?.resolve(kind, &target).map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit or pid"))?;
+        let cgroup = self
+            .mount()?
+            .resolve(kind, &target)
+            .map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit or pid"))?;
         // A process' cgroup is looked up once: what is kept is the cgroup, not the process.
         let (kind, target) = match kind {
             WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),
@@ -30,12 +38,7 @@ impl Inner {
         let kept = Kept { name: name.clone(), kind, target };
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
         self.label(&name, Some(cgroup.id))?;
-        Ok(Workload {
-            name,
-            cgroup: cgroup.dir,
-            cgroup_id: cgroup.id,
-            state: "active".into(),
-        })
+        Ok(Workload { name, cgroup: cgroup.dir, cgroup_id: cgroup.id, state: "active".into() })
     }
 
     pub fn remove_workload(&mut self, who: &Who, name: &str) -> Result<Done, ApiError> {
@@ -44,7 +47,10 @@ impl Inner {
             .remove_workload(name, time::now_ms(), &who.to_string())
             .map_err(|e| ApiError::internal(&e))?;
         if !there {
-            return Err(ApiError::not_found(format!("there is no workload {name}"), "see `gray workload list`"));
+            return Err(ApiError::not_found(
+                format!("there is no workload {name}"),
+                "see `gray workload list`",
+            ));
         }
         self.label(name, None)?;
         Ok(Done { revision: None, epoch: None, text: format!("{name} is no workload any more") })
@@ -68,7 +74,10 @@ impl Inner {
 
     fn mount(&self) -> Result<&crate::sys::workload::CgroupMount, ApiError> {
         self.mount.as_ref().ok_or_else(|| {
-            ApiError::conflict("no cgroup2 file system is mounted", "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified")
+            ApiError::conflict(
+                "no cgroup2 file system is mounted",
+                "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified",
+            )
         })
     }
 

@@ -91,11 +91,7 @@ fn attachments(s: &Status) -> Table {
 fn services(s: &Status) -> Table {
     let mut t = Table::new(&["SERVICE", "GRAY", "STABLE"]);
     for c in &s.services {
-        t.row([
-            c.service.as_str().into(),
-            c.gray.into(),
-            c.stable.into(),
-        ]);
+        t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]);
     }
     t
 }

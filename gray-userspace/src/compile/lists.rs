@@ -97,8 +97,10 @@ impl Lists {
 
     /// Every entry of a list.
     pub fn on(&self, bit: u32) -> impl Iterator<Item = Entry> {
-        let identities = self.identities.iter().filter(move |(_, c)| has(c, bit)).map(|(h, _)| Entry::Identity(*h));
-        identities.chain(self.prefixes.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| Entry::Prefix(*p)))
+        let identities =
+            self.identities.iter().filter(move |(_, c)| has(c, bit)).map(|(h, _)| Entry::Identity(*h));
+        identities
+            .chain(self.prefixes.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| Entry::Prefix(*p)))
     }
 
     pub fn prefix_count(&self) -> usize {
@@ -132,7 +134,8 @@ impl Lists {
 
 fn covers(wide: &PrefixKey, narrow: &PrefixKey) -> bool {
     let mask = if wide.bits == 0 { 0 } else { u128::MAX << (128 - wide.bits.min(128)) };
-    wide.bits <= narrow.bits && u128::from_be_bytes(narrow.addr.0) & mask == u128::from_be_bytes(wide.addr.0) & mask
+    wide.bits <= narrow.bits
+        && u128::from_be_bytes(narrow.addr.0) & mask == u128::from_be_bytes(wide.addr.0) & mask
 }
 
 #[cfg(test)]
@@ -150,7 +153,9 @@ mod tests {
     #[test]
     fn a5_a_narrow_prefix_inherits_the_lists_of_the_wide_one() {
         let mut l = Lists::default();
-        for (bit, p) in [(0, "198.18.0.0/16"), (1, "198.18.7.0/24"), (2, "198.19.0.0/16"), (3, "fd00:18::/32")] {
+        for (bit, p) in
+            [(0, "198.18.0.0/16"), (1, "198.18.7.0/24"), (2, "198.19.0.0/16"), (3, "fd00:18::/32")]
+        {
             assert!(l.set(bit, Entry::Prefix(prefix(p)), true));
         }
         let got = l.inherited();

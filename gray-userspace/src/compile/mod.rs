@@ -6,9 +6,9 @@ pub mod have;
 pub mod lists;
 pub mod plan;
 mod subsets;
-pub mod weights;
 #[cfg(test)]
 mod tests;
+pub mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,11 @@ use gray_common::{
 pub use assigned::Assigned;
 pub use subsets::SubsetPlan;
 
-use self::{conditions::{Facts, claim_code}, subsets::Subsets, weights::Ownership};
+use self::{
+    conditions::{Facts, claim_code},
+    subsets::Subsets,
+    weights::Ownership,
+};
 use crate::model::{self, CohortBody, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -180,7 +184,11 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     Ok(out)
 }
 
-fn weigh<'a>(subsets: &mut Subsets<'a>, arms: &'a [model::Arm], owner: &Ownership) -> Result<u32, CompileError> {
+fn weigh<'a>(
+    subsets: &mut Subsets<'a>,
+    arms: &'a [model::Arm],
+    owner: &Ownership,
+) -> Result<u32, CompileError> {
     let mut table = Weighted { arms: [0; limits::ARMS], owner: [0; limits::BUCKETS as usize] };
     let mut names = Vec::new();
     for (slot, arm) in table.arms.iter_mut().zip(arms) {

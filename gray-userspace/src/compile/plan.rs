@@ -8,32 +8,72 @@ use gray_common::{
     limits,
     packet::filter_bit,
     wire::{
-        Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned, Weighted,
+        Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned,
+        Weighted,
     },
 };
 
-use super::{CompileError, Compiled, have::Have, lists::{Entry, Lists}};
+use super::{
+    CompileError, Compiled,
+    have::Have,
+    lists::{Entry, Lists},
+};
 
 /// One step. `bank` is 0 or 1.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    Class { index: u32, class: Class },
-    Instance { index: u32, instance: Instance },
-    Arena { offset: u32, slots: Vec<u32> },
+    Class {
+        index: u32,
+        class: Class,
+    },
+    Instance {
+        index: u32,
+        instance: Instance,
+    },
+    Arena {
+        offset: u32,
+        slots: Vec<u32>,
+    },
     Listeners(Vec<(ListenerKey, Versioned)>),
     Identities(Vec<(u64, Versioned)>),
     Prefixes(Vec<(PrefixKey, Versioned)>),
     Filter(Vec<(u32, u64)>),
-    Services { bank: u32, items: Vec<Service> },
-    Facts { bank: u32, items: Vec<Fact> },
-    Rules { bank: u32, items: Vec<Rule> },
-    Weighted { bank: u32, items: Vec<Box<Weighted>> },
-    Subsets { bank: u32, items: Vec<Subset> },
-    Control { bank: u32, revision: u64, key: HashKey },
+    Services {
+        bank: u32,
+        items: Vec<Service>,
+    },
+    Facts {
+        bank: u32,
+        items: Vec<Fact>,
+    },
+    Rules {
+        bank: u32,
+        items: Vec<Rule>,
+    },
+    Weighted {
+        bank: u32,
+        items: Vec<Box<Weighted>>,
+    },
+    Subsets {
+        bank: u32,
+        items: Vec<Subset>,
+    },
+    Control {
+        bank: u32,
+        revision: u64,
+        key: HashKey,
+    },
     /// The one store that turns the policy.
-    Flip { epoch: u64 },
+    Flip {
+        epoch: u64,
+    },
     /// After the flip and a grace period: what is absent now.
-    Forget { listeners: Vec<ListenerKey>, identities: Vec<u64>, prefixes: Vec<PrefixKey>, instances: Vec<u32> },
+    Forget {
+        listeners: Vec<ListenerKey>,
+        identities: Vec<u64>,
+        prefixes: Vec<PrefixKey>,
+        instances: Vec<u32>,
+    },
 }
 
 impl fmt::Display for Write {
@@ -125,12 +165,14 @@ pub fn forget(have: &mut Have, compiled: &Compiled) -> Option<Write> {
     let listeners: Vec<_> = have.listeners.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
     let identities: Vec<_> = have.identities.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
     let prefixes: Vec<_> = have.prefixes.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
-    let instances: Vec<_> = have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
+    let instances: Vec<_> =
+        have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
     have.listeners.retain(|_, v| !gone(v));
     have.identities.retain(|_, v| !gone(v));
     have.prefixes.retain(|_, v| !gone(v));
     have.instances.retain(|i, _| compiled.instances.contains_key(i));
-    let nothing = listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
+    let nothing =
+        listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
     if nothing { None } else { Some(Write::Forget { listeners, identities, prefixes, instances }) }
 }
 
@@ -153,7 +195,12 @@ fn differences<K: Ord + Copy>(
     out
 }
 
-fn plan_identities(have: &mut Have, want: &Want<'_>, next: u64, out: &mut Vec<Write>) -> Result<(), CompileError> {
+fn plan_identities(
+    have: &mut Have,
+    want: &Want<'_>,
+    next: u64,
+    out: &mut Vec<Write>,
+) -> Result<(), CompileError> {
     let hashes: Vec<u64> = match want.touched {
         Some(entries) => entries
             .iter()
@@ -185,7 +232,12 @@ fn plan_identities(have: &mut Have, want: &Want<'_>, next: u64, out: &mut Vec<Wr
     Ok(())
 }
 
-fn plan_prefixes(have: &mut Have, want: &Want<'_>, next: u64, out: &mut Vec<Write>) -> Result<(), CompileError> {
+fn plan_prefixes(
+    have: &mut Have,
+    want: &Want<'_>,
+    next: u64,
+    out: &mut Vec<Write>,
+) -> Result<(), CompileError> {
     if want.touched.is_some_and(|t| t.iter().all(|e| matches!(e, Entry::Identity(_)))) {
         return Ok(());
     }

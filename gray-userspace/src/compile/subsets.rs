@@ -7,7 +7,7 @@ use gray_common::{
     wire::{ARM_GRAY, ARM_STABLE, Addr, Instance},
 };
 
-use super::{Compiled, CompileError, assigned::Numbers, proto_number};
+use super::{CompileError, Compiled, assigned::Numbers, proto_number};
 use crate::model::{self, Policy, Proto, Selector};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.

@@ -33,7 +33,8 @@ fn policy(text: &str) -> Policy {
 fn lists_of(policy: &Policy, c: &Compiled) -> Lists {
     let mut lists = Lists::default();
     for cohort in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name)) {
+        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))
+        {
             for id in ids {
                 let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
             }
@@ -62,7 +63,8 @@ impl World {
         let p = policy(text);
         let c = compile(&p, &self.compiled.assigned, &Circumstances::default()).map_err(|e| e.to_string())?;
         let lists = lists_of(&p, &c);
-        let want = Want { revision: self.have.revision + 1, key: KEY, compiled: &c, lists: &lists, touched: None };
+        let want =
+            Want { revision: self.have.revision + 1, key: KEY, compiled: &c, lists: &lists, touched: None };
         let steps = plan(&mut self.have, &want).map_err(|e| e.to_string())?;
         for s in &steps {
             if let Err(e) = self.path.write(s) {
@@ -92,7 +94,10 @@ impl World {
         let mut claims = Claims::none(0);
         claims.set_source(KEY, &source);
         let listener = view.listener(&key);
-        decide(&view, &Request { listener, claims: &claims, source: Some(&source), is_v4: dst.is_ipv4(), seed })
+        decide(
+            &view,
+            &Request { listener, claims: &claims, source: Some(&source), is_v4: dst.is_ipv4(), seed },
+        )
     }
 
     /// `instance-address reason` of a decision.
@@ -104,7 +109,11 @@ impl World {
 fn show(v: Verdict) -> String {
     match v {
         Verdict::Steer(d) => {
-            format!("{} {}", std::net::IpAddr::from(d.instance.addr), Reason::from_code(d.reason).unwrap().label())
+            format!(
+                "{} {}",
+                std::net::IpAddr::from(d.instance.addr),
+                Reason::from_code(d.reason).unwrap().label()
+            )
         }
         Verdict::Stay(d) => format!("stays {}", Reason::from_code(d.reason).unwrap().label()),
         Verdict::Pass(r) => format!("passes {}", r.label()),
@@ -138,7 +147,8 @@ fn b1_a5_lists_and_prefixes_choose_the_subset() {
 
 #[test]
 fn c7_explicit_before_condition_before_weight_before_default() {
-    let cohorts = "cohorts:\n  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }\n  none: { percent: 0 }";
+    let cohorts =
+        "cohorts:\n  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }\n  none: { percent: 0 }";
     let routes = [
         "  - { service: shop, to: [ { version: \"3.0\", weight: 100 }, { version: \"1.0\", weight: 0 } ] }",
         "  - { service: shop, when: all, to: { version: \"2.0\" } }",
@@ -162,7 +172,10 @@ fn c7_a_rule_for_one_service_goes_before_one_for_all() {
 fn b6_all_any_and_not_combine() {
     let cohorts = "cohorts:\n  a: { sources: [\"198.18.1.1\", \"198.18.1.2\"] }\n  b: { sources: [\"198.18.1.2\", \"198.18.1.3\"] }";
     let to = |when: &str| {
-        World::with(&document(cohorts, &format!("routes:\n  - {{ service: shop, when: {when}, to: {{ version: \"2.0\" }} }}")))
+        World::with(&document(
+            cohorts,
+            &format!("routes:\n  - {{ service: shop, when: {when}, to: {{ version: \"2.0\" }} }}"),
+        ))
     };
     for (when, gray) in [
         ("{ all: [a, b] }", &[2][..]),
@@ -183,7 +196,8 @@ fn b6_all_any_and_not_combine() {
 #[test]
 fn a_drained_instance_gets_nothing_new() {
     let p = policy(&early("\"198.18.1.3\""));
-    let around = Circumstances { drained: BTreeSet::from(["shop/198.18.2.2:80".into()]), ..Circumstances::default() };
+    let around =
+        Circumstances { drained: BTreeSet::from(["shop/198.18.2.2:80".into()]), ..Circumstances::default() };
     let c = compile(&p, &Assigned::default(), &around).unwrap();
     let mut w = World::default();
     let lists = lists_of(&p, &c);

@@ -15,7 +15,8 @@ impl Ownership {
     pub fn next(&self, weights: &[(String, u16)]) -> Self {
         let mut owner: Vec<Option<&str>> = self.owners().into_iter().map(Some).collect();
         owner.resize(BUCKETS as usize, None);
-        let mut want: BTreeMap<&str, usize> = weights.iter().map(|(n, w)| (n.as_str(), usize::from(*w))).collect();
+        let mut want: BTreeMap<&str, usize> =
+            weights.iter().map(|(n, w)| (n.as_str(), usize::from(*w))).collect();
         // Keep as much as the new weights allow, lowest buckets first, so that shrinking gives up the highest.
         for o in &mut owner {
             match o.and_then(|name| want.get_mut(name)).filter(|left| **left > 0) {

@@ -8,7 +8,9 @@ use std::{
     path::Path,
 };
 
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle, qdisc_add_clsact};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle, qdisc_add_clsact,
+};
 use gray_common::names;
 
 use super::{KernelError, bpf, object::Loaded, pins::Pins};
@@ -118,7 +120,10 @@ pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32, d: Direction) -> bool
 }
 
 fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelError> {
-    let failed = |e: aya::programs::ProgramError| KernelError::Load { what: format!("{iface} {}", d.name()), source: e.into() };
+    let failed = |e: aya::programs::ProgramError| KernelError::Load {
+        what: format!("{iface} {}", d.name()),
+        source: e.into(),
+    };
     // EEXIST: somebody has it already, which serves us too.
     let _ = qdisc_add_clsact(iface);
     let handle = TcHandle::from(HANDLE);
@@ -156,7 +161,10 @@ pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelErr
     let dir = File::open(path).map_err(|e| KernelError::io("cannot open the cgroup", path, e))?;
     let id = dir.metadata().map_err(|e| KernelError::io("cannot read the cgroup", path, e))?.ino();
     for (name, attach_type) in names::CONNECT_PROGRAMS.iter().zip(point::CONNECT) {
-        let failed = |e: std::io::Error| KernelError::Attach { what: format!("{name} at {}", path.display()), source: e };
+        let failed = |e: std::io::Error| KernelError::Attach {
+            what: format!("{name} at {}", path.display()),
+            source: e,
+        };
         let program = loaded.program(name)?;
         let pin = pins.link(&format!("cgroup-{name}"));
         if let Some(link) = pins.open(&pin)? {
@@ -166,7 +174,8 @@ pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelErr
             }
             pins.remove(&pin)?;
         }
-        let link: OwnedFd = bpf::link_create(program.as_fd(), dir.as_raw_fd() as u32, attach_type).map_err(failed)?;
+        let link: OwnedFd =
+            bpf::link_create(program.as_fd(), dir.as_raw_fd() as u32, attach_type).map_err(failed)?;
         bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
     }
     Ok(())

@@ -6,8 +6,8 @@ use gray_common::{
     decide::mem::MemTables,
     limits, names,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey, PrefixKey,
-        Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
+        Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
+        PrefixKey, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -93,8 +93,10 @@ impl Live {
             rule_hits: open(&pins, names::RULE_HITS)?,
             clock: open(&pins, names::CLOCK)?,
         };
-        let page = ControlPage::map(control.fd()).map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
+        let page = ControlPage::map(control.fd())
+            .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
         Ok(Self { pins, loaded, control: page, maps, cpus, hook })
     }
 
@@ -137,7 +139,11 @@ impl Live {
         attach::cgroup(&self.pins, &self.loaded, path)
     }
 
-    pub fn prune_links(&self, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
+    pub fn prune_links(
+        &self,
+        wanted: &[(String, Direction)],
+        connect: bool,
+    ) -> Result<Vec<String>, KernelError> {
         attach::prune(&self.pins, wanted, connect)
     }
 
@@ -160,7 +166,8 @@ impl Live {
         gray_common::Reason::ALL
             .iter()
             .map(|r| {
-                let all = self.maps.reasons.lookup_percpu(&(*r as u32), self.cpus).map_err(failed("a counter"))?;
+                let all =
+                    self.maps.reasons.lookup_percpu(&(*r as u32), self.cpus).map_err(failed("a counter"))?;
                 Ok((*r, all.iter().sum()))
             })
             .collect()
@@ -168,7 +175,8 @@ impl Live {
 
     /// Counters of one arm of a service (by its stable id), summed over CPUs.
     pub fn arm(&self, service: u32, arm: u32) -> Result<ArmCount, KernelError> {
-        let all = self.maps.arms.lookup_percpu(&(service * 2 + arm), self.cpus).map_err(failed("a counter"))?;
+        let all =
+            self.maps.arms.lookup_percpu(&(service * 2 + arm), self.cpus).map_err(failed("a counter"))?;
         Ok(all.iter().fold(ArmCount::default(), |s, a| ArmCount {
             packet_flows: s.packet_flows + a.packet_flows,
             connects: s.connects + a.connects,
@@ -213,7 +221,8 @@ impl Live {
     /// The event ring, opened from its pin.
     pub fn events(&self) -> Result<aya::maps::RingBuf<aya::maps::MapData>, KernelError> {
         let path = self.pins.map(names::EVENTS);
-        let failed = |e: aya::maps::MapError| KernelError::Load { what: path.display().to_string(), source: e.into() };
+        let failed =
+            |e: aya::maps::MapError| KernelError::Load { what: path.display().to_string(), source: e.into() };
         let data = aya::maps::MapData::from_pin(&path).map_err(failed)?;
         aya::maps::RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(failed)
     }
@@ -230,7 +239,9 @@ impl Live {
         let why = failed("explain");
         (|| {
             match miss {
-                Miss::Listener(k) => { let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default()); }
+                Miss::Listener(k) => {
+                    let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default());
+                }
                 Miss::Service(i) => array(&m.services, &mut t.services, i)?,
                 Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
                 Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
@@ -243,7 +254,9 @@ impl Live {
                         let _ = t.weighted.insert(i, Box::new(v));
                     }
                 }
-                Miss::Identity(h) => { let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default()); }
+                Miss::Identity(h) => {
+                    let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default());
+                }
                 Miss::Prefix(addr) => {
                     let key = PrefixKey { bits: 128, addr };
                     let _ = t.prefixes.insert(key, m.prefixes.lookup(&key)?.unwrap_or_default());
@@ -271,7 +284,11 @@ pub enum Miss {
     Prefix(Addr),
 }
 
-fn array<V: Wire>(map: &Map<u32, V>, into: &mut std::collections::BTreeMap<u32, V>, i: u32) -> io::Result<()> {
+fn array<V: Wire>(
+    map: &Map<u32, V>,
+    into: &mut std::collections::BTreeMap<u32, V>,
+    i: u32,
+) -> io::Result<()> {
     if let Some(v) = map.lookup(&i)? {
         let _ = into.insert(i, v);
     }
@@ -301,9 +318,15 @@ impl Datapath for Live {
         let why = failed("what the tables hold");
         let m = &self.maps;
         (|| {
-            m.listeners.for_each(|k, v| { let _ = have.listeners.insert(k, v); })?;
-            m.identities.for_each(|k, v| { let _ = have.identities.insert(k, v); })?;
-            m.prefixes.for_each(|k, v| { let _ = have.prefixes.insert(k, v); })?;
+            m.listeners.for_each(|k, v| {
+                let _ = have.listeners.insert(k, v);
+            })?;
+            m.identities.for_each(|k, v| {
+                let _ = have.identities.insert(k, v);
+            })?;
+            m.prefixes.for_each(|k, v| {
+                let _ = have.prefixes.insert(k, v);
+            })?;
             m.instances.for_each(|k, v| {
                 if v.live != 0 {
                     let _ = have.instances.insert(k, v);
@@ -349,10 +372,9 @@ impl Datapath for Live {
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
             Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
-            Write::Weighted { bank, items } => items
-                .iter()
-                .zip(bank * limits::WEIGHTED..)
-                .try_for_each(|(w, i)| m.weighted.update(&i, w)),
+            Write::Weighted { bank, items } => {
+                items.iter().zip(bank * limits::WEIGHTED..).try_for_each(|(w, i)| m.weighted.update(&i, w))
+            }
             Write::Subsets { bank, items } => write_array(&m.subsets, bank * limits::SUBSETS, items),
             Write::Control { bank, revision, key } => {
                 self.control.edit(|c| {
@@ -370,7 +392,9 @@ impl Datapath for Live {
                 .delete_all(listeners)
                 .and_then(|()| m.identities.delete_all(identities))
                 .and_then(|()| m.prefixes.delete_all(prefixes))
-                .and_then(|()| instances.iter().try_for_each(|i| m.instances.update(i, &Instance::default()))),
+                .and_then(|()| {
+                    instances.iter().try_for_each(|i| m.instances.update(i, &Instance::default()))
+                }),
         };
         done.map_err(failed(step))
     }

@@ -8,7 +8,10 @@ mod live;
 mod object;
 mod pins;
 
-use std::{io, path::{Path, PathBuf}};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss};
@@ -24,7 +27,9 @@ pub enum KernelError {
     NoBpffs { path: PathBuf },
     #[error("{path} is not ours: {why}; choose another --bpffs directory")]
     NotOurs { path: PathBuf, why: &'static str },
-    #[error("{path} holds the pins of ABI {found}, this gray speaks {ours}; run `gray migrate --to {ours}` of the newer gray, or `gray uninstall` of the older")]
+    #[error(
+        "{path} holds the pins of ABI {found}, this gray speaks {ours}; run `gray migrate --to {ours}` of the newer gray, or `gray uninstall` of the older"
+    )]
     OtherAbi { path: PathBuf, found: u32, ours: u32 },
     #[error("the pin {path} is no map of ours; run `gray uninstall` or choose another --bpffs directory")]
     ForeignMap { path: PathBuf },

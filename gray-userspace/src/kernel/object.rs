@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, OwnedFd},
-
 };
 
 use aya::{Ebpf, EbpfLoader, programs::Program};
@@ -52,7 +51,8 @@ pub fn load(pins: &Pins, flows: u32) -> Result<Loaded, KernelError> {
     for (name, entries) in &sizes {
         let _ = loader.map_max_entries(name, *entries);
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
+    let mut ebpf =
+        loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     for (name, program) in ebpf.programs_mut() {
         let done = match program {
             Program::SchedClassifier(p) => p.load(),
@@ -92,7 +92,8 @@ impl Loaded {
         let frame = [0u8; 64];
         let mut out = [0u8; 128];
         let program = self.classifier(names::CLOCK_PROGRAM)?;
-        let options = aya::TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..Default::default() };
+        let options =
+            aya::TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..Default::default() };
         aya::TestRun::test_run(program, options)
             .map(drop)
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
@@ -101,20 +102,13 @@ impl Loaded {
     pub fn run_packet(&mut self, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
         let mut out = vec![0u8; frame.len() + 256];
         let program = self.classifier(name)?;
-        let options = aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        let options =
+            aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
         let done = aya::TestRun::test_run(program, options)
             .map_err(|e| KernelError::Load { what: format!("a run of {name}"), source: e.into() })?;
         let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
         out.truncate(len);
         Ok((verdict, out))
-    }
-
-    /// Instructions that the verifier looked at, per program.
-    pub fn verified(&self) -> Vec<(String, u32)> {
-        self.ebpf
-            .programs()
-            .filter_map(|(n, p)| Some((n.to_string(), p.info().ok()?.verified_instruction_count()?)))
-            .collect()
     }
 }
 
@@ -123,11 +117,13 @@ pub fn ticks_per_second(a: Clock, b: Clock) -> u32 {
     let ticks = b.jiffies.saturating_sub(a.jiffies) as f64;
     let seconds = b.ktime_ns.saturating_sub(a.ktime_ns) as f64 / 1e9;
     let hz = if seconds > 0.0 { ticks / seconds } else { 250.0 };
-    [100u32, 250, 300, 1000].into_iter().min_by_key(|c| (hz.ln() - f64::from(*c).ln()).abs().to_bits()).unwrap_or(250)
+    [100u32, 250, 300, 1000]
+        .into_iter()
+        .min_by_key(|c| (hz.ln() - f64::from(*c).ln()).abs().to_bits())
+        .unwrap_or(250)
 }
 
 /// For the tests of what is embedded.
 pub fn has_object() -> bool {
     !OBJECT.is_empty()
 }
-

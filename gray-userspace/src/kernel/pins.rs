@@ -26,7 +26,9 @@ impl Pins {
     pub fn open_dir(root: &Path) -> Result<Self, KernelError> {
         let pins = Self { root: root.to_path_buf() };
         let exists = match fs::symlink_metadata(root) {
-            Ok(m) if !m.is_dir() => return Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" }),
+            Ok(m) if !m.is_dir() => {
+                return Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" });
+            }
             // SAFETY: geteuid has no arguments and cannot fail.
             Ok(m) if m.uid() != unsafe { libc::geteuid() } => {
                 return Err(KernelError::NotOurs { path: root.into(), why: "it belongs to another user" });
@@ -91,7 +93,9 @@ impl Pins {
         match fs::symlink_metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(KernelError::io("cannot read", path, e)),
-            Ok(m) if m.is_symlink() => Err(KernelError::NotOurs { path: path.into(), why: "it is a symbolic link" }),
+            Ok(m) if m.is_symlink() => {
+                Err(KernelError::NotOurs { path: path.into(), why: "it is a symbolic link" })
+            }
             Ok(_) => bpf::get(path).map(Some).map_err(|e| KernelError::io("cannot open the pin", path, e)),
         }
     }
@@ -118,8 +122,12 @@ impl Pins {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut out: Vec<String> =
-        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let mut out: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
     out.sort();
     out
 }

@@ -115,7 +115,6 @@ impl Control for Memory {
                 service: "shop".into(),
                 gray: 10,
                 stable: 990,
-                ..Default::default()
             }],
         })
     }

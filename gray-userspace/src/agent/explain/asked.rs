@@ -38,12 +38,18 @@ impl Asked {
         if let Some(live) = &r.live {
             let alone = ExplainRequest { live: r.live, ..ExplainRequest::default() };
             if *r != alone {
-                return Err(ApiError::unusable("`live` goes with no other field", "ask for one or the other"));
+                return Err(ApiError::unusable(
+                    "`live` goes with no other field",
+                    "ask for one or the other",
+                ));
             }
             return Ok(Self::live(policy, live));
         }
         if r.dscp.is_some_and(|d| d > 63) {
-            return Err(ApiError::unusable("a DSCP value is 0 to 63", "give the six bits, not the whole octet"));
+            return Err(ApiError::unusable(
+                "a DSCP value is 0 to 63",
+                "give the six bits, not the whole octet",
+            ));
         }
         let Some(name) = &r.service else {
             return Err(ApiError::unusable("neither a service nor a live connection", "name a service"));
@@ -52,13 +58,16 @@ impl Asked {
             ApiError::not_found(format!("there is no service `{name}`"), "`gray get services` shows them")
         })?;
         let source = r.src.map(|a| a.to_canonical());
-        let family = |l: &Listener| source.is_none_or(|s| l.addr.ip().to_canonical().is_ipv4() == s.is_ipv4());
+        let family =
+            |l: &Listener| source.is_none_or(|s| l.addr.ip().to_canonical().is_ipv4() == s.is_ipv4());
         let fits = |l: &&Listener| {
             r.proto.is_none_or(|p| p == l.proto) && r.port.is_none_or(|p| p == l.addr.port()) && family(l)
         };
         let listener = service.listen.iter().find(fits).ok_or_else(|| {
             let all: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
-            let what = format!("no listener of service `{name}` fits the protocol, port and address family asked for");
+            let what = format!(
+                "no listener of service `{name}` fits the protocol, port and address family asked for"
+            );
             ApiError::unusable(what, format!("it listens at {}", all.join(", ")))
         })?;
         Ok(Self {
@@ -116,7 +125,7 @@ impl Asked {
         c.set_dscp(key, self.dscp);
         if let Some(name) = &self.workload {
             let hash = text_hash(key, claims::WORKLOAD, name);
-            c.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
+            c.set_workload(0, &Workload { hash: [hash; 2] });
         }
         c
     }

@@ -32,7 +32,11 @@ pub trait Fetch<E>: FnMut(&mut MemTables, Miss) -> Result<(), E> {}
 impl<E, F: FnMut(&mut MemTables, Miss) -> Result<(), E>> Fetch<E> for F {}
 
 /// The listener's value at the active epoch of `tables.control`.
-pub fn listener<E>(t: &mut MemTables, key: ListenerKey, mut fetch: impl Fetch<E>) -> Result<ListenerValue, E> {
+pub fn listener<E>(
+    t: &mut MemTables,
+    key: ListenerKey,
+    mut fetch: impl Fetch<E>,
+) -> Result<ListenerValue, E> {
     fetch(t, Miss::Listener(key))?;
     Ok(t.view().listener(&key))
 }

@@ -68,7 +68,9 @@ impl Explained<'_> {
     /// The service's facts, as far as the decision asked for them.
     fn facts(&self, first: u32, count: u16) -> Vec<Fact> {
         let bank = (self.on.control.epoch & 1) as u32 * limits::FACTS;
-        (first..first + u32::from(count)).filter_map(|i| self.tables.facts.get(&(bank + i)).copied()).collect()
+        (first..first + u32::from(count))
+            .filter_map(|i| self.tables.facts.get(&(bank + i)).copied())
+            .collect()
     }
 
     fn decided(&self, reply: &mut ExplainReply, d: &Decision, telling: &Telling<'_>, stay: bool) {

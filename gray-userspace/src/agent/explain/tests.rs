@@ -98,7 +98,9 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
     }
     use gray_common::decide::Tables as _;
     match miss {
-        Miss::Listener(k) => drop(t.listeners.insert(k, all.listeners.get(&k).copied().unwrap_or_default())),
+        Miss::Listener(k) => {
+            let _ = t.listeners.insert(k, all.listeners.get(&k).copied().unwrap_or_default());
+        }
         Miss::Service(i) => copy(&all.services, &mut t.services, i),
         Miss::Rule(i) => copy(&all.rules, &mut t.rules, i),
         Miss::Fact(i) => copy(&all.facts, &mut t.facts, i),
@@ -107,7 +109,9 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
         Miss::Slot(i) => copy(&all.arena, &mut t.arena, i),
         Miss::Instance(i) => copy(&all.instances, &mut t.instances, i),
         Miss::Class(i) => copy(&all.classes, &mut t.classes, i),
-        Miss::Identity(h) => drop(t.identities.insert(h, all.identities.get(&h).copied().unwrap_or_default())),
+        Miss::Identity(h) => {
+            let _ = t.identities.insert(h, all.identities.get(&h).copied().unwrap_or_default());
+        }
         Miss::Prefix(addr) => {
             let found = all.view().prefix(&addr).unwrap_or_default();
             let _ = t.prefixes.insert(PrefixKey { bits: 128, addr }, found);
@@ -157,9 +161,15 @@ fn c15_a_listed_client_is_told_its_list() {
     let w = world();
     for src in ["198.18.1.3", "198.18.7.99"] {
         let r = w.explain(&from(src));
-        assert_eq!((r.arm, r.route.as_deref(), r.reason.as_str()), (ArmName::Gray, Some("listed"), "explicit"));
+        assert_eq!(
+            (r.arm, r.route.as_deref(), r.reason.as_str()),
+            (ArmName::Gray, Some("listed"), "explicit")
+        );
         assert_eq!(r.identity, Some(format!("source {src}")));
-        assert_eq!((r.subset.as_str(), r.instance.as_deref()), ("version=2.0", Some("two (198.18.2.3:8080)")));
+        assert_eq!(
+            (r.subset.as_str(), r.instance.as_deref()),
+            ("version=2.0", Some("two (198.18.2.3:8080)"))
+        );
         assert_eq!(r.trail.len(), 1);
         assert_eq!((r.trail[0].matched, r.trail[0].why.as_str()), (true, "on list early"));
         assert_eq!(r.text, "gray: route listed sends it to two (198.18.2.3:8080)");
@@ -177,13 +187,20 @@ fn c15_the_trail_names_buckets_and_thresholds() {
     assert_eq!(below.trail[0].why, "not on list early");
     assert_eq!(below.trail[1].why, format!("bucket {b} of tenth is below 1000; not on list jobs"));
     let above = some_source(&w, |r| r.route.as_deref() == Some("share") && r.arm == ArmName::Stable);
-    assert!(above.trail[1].why.starts_with("bucket ") && above.trail[1].why.ends_with(" of tenth is not below 1000"));
+    assert!(
+        above.trail[1].why.starts_with("bucket ")
+            && above.trail[1].why.ends_with(" of tenth is not below 1000")
+    );
     assert_eq!(
         above.trail.iter().map(|s| (s.rule.as_str(), s.matched)).collect::<Vec<_>>(),
         [("listed", false), ("few", false), ("share", true)]
     );
     assert!(above.bucket.is_some() && above.threshold.is_none());
-    assert!(above.text.ends_with("another connection may get another instance of the same subset"), "{}", above.text);
+    assert!(
+        above.text.ends_with("another connection may get another instance of the same subset"),
+        "{}",
+        above.text
+    );
 }
 
 /// A workload is the identity before the source, and the list that excludes it is named.
@@ -223,7 +240,10 @@ fn c15_stable_on_its_own_address_stays_there() {
     let r = w.explain(&ExplainRequest { service: Some("own".into()), ..from("198.18.1.3") });
     assert_eq!((r.reason.as_str(), r.instance.as_deref()), ("default", Some("mine (198.18.2.9:53)")));
     assert_eq!(r.trail[0].rule, "default");
-    assert_eq!(r.text, "stable: no route applies, so it goes to mine (198.18.2.9:53), the address that it dials");
+    assert_eq!(
+        r.text,
+        "stable: no route applies, so it goes to mine (198.18.2.9:53), the address that it dials"
+    );
 }
 
 #[test]
@@ -249,7 +269,10 @@ fn questions_without_an_answer_are_refused() {
     assert_eq!(refused(&ExplainRequest { dscp: Some(64), ..shop.clone() }).kind, ErrorKind::Invalid);
     assert_eq!(refused(&ExplainRequest { port: Some(81), ..shop.clone() }).kind, ErrorKind::Invalid);
     assert_eq!(refused(&ExplainRequest { live: Some(live), ..shop.clone() }).kind, ErrorKind::Invalid);
-    assert_eq!(refused(&ExplainRequest { service: Some("no".into()), ..shop.clone() }).kind, ErrorKind::NotFound);
+    assert_eq!(
+        refused(&ExplainRequest { service: Some("no".into()), ..shop.clone() }).kind,
+        ErrorKind::NotFound
+    );
     let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }).unwrap();
     assert_eq!(udp.listener.to_string(), "198.18.1.100:80/udp");
     let only = ExplainRequest { live: Some(live), ..ExplainRequest::default() };

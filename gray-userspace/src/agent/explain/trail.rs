@@ -93,7 +93,9 @@ impl Telling<'_> {
     fn percentage(&self, f: &Fact) -> &str {
         let same = |body: &CohortBody| match body {
             CohortBody::Percent { of, basis_points, salt: s } => {
-                u32::from(*basis_points) == f.value && of.map_or(0, claim_code) == f.claim && salt(s) == f.salt
+                u32::from(*basis_points) == f.value
+                    && of.map_or(0, claim_code) == f.claim
+                    && salt(s) == f.salt
             }
             CohortBody::List { .. } => false,
         };
@@ -103,7 +105,8 @@ impl Telling<'_> {
     /// The percentage that decided: of the rule that matched, else of the last rule that has one.
     pub fn compared(&self, answer: &Answer) -> Option<Compared> {
         answer.trail.iter().rev().find_map(|(rule, ..)| {
-            let of_rule = |bit: usize| (rule.need | rule.forbid).checked_shr(bit as u32).unwrap_or(0) & 1 != 0;
+            let of_rule =
+                |bit: usize| (rule.need | rule.forbid).checked_shr(bit as u32).unwrap_or(0) & 1 != 0;
             let mut percentages =
                 self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind != FACT_LIST);
             let (_, f) = percentages.find(|(_, f)| self.who(f) != 0)?;
