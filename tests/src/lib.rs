@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod client;
 pub mod command;
+pub mod demo;
 pub mod helper;
 pub mod lab;
 pub mod link;
