@@ -89,7 +89,8 @@ impl Agent {
         }
         let _ = command.args(&self.spec.args).envs(self.spec.env.iter().cloned());
         let mut daemon = Daemon::spawn("gray agent", &mut command, &self.log)?;
-        let ready = wait_for("the agent's API to answer", Duration::from_secs(10), || {
+        // The verifier needs a second of one core, and tests may share few of them.
+        let ready = wait_for("the agent's API to answer", Duration::from_secs(60), || {
             daemon.check_alive()?;
             Ok(self.gray(&["status", "-o", "json"])?.status.success())
         });
@@ -218,13 +219,13 @@ impl Drop for Agent {
     }
 }
 
-/// `GRAY_BIN`, else `release/gray` of the target directory this executable lies in.
+/// `GRAY_BIN`, else `debug/gray` of the target directory this executable lies in.
 pub fn binary() -> Result<PathBuf> {
     let path = match std::env::var_os("GRAY_BIN") {
         Some(path) => PathBuf::from(path),
         None => {
             let own = std::env::current_exe().context("find this executable")?;
-            let found = own.ancestors().skip(1).map(|dir| dir.join("release/gray")).find(|p| p.is_file());
+            let found = own.ancestors().skip(1).map(|dir| dir.join("debug/gray")).find(|p| p.is_file());
             found.context("gray is not built: cargo xtask build, or set GRAY_BIN")?
         }
     };

@@ -23,11 +23,11 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
         bail!("the demo loads programs and makes network namespaces: run as root");
     }
     setup::need(ws, setup::LAB)?;
-    build::release(ws)?;
-    let demo = ws.release_bin("gray-demo");
+    build::debug(ws)?;
+    let demo = ws.debug_bin("gray-demo");
     let mut cmd = Command::new(&demo);
-    let _ = cmd.args(&args.args).current_dir(&ws.root).env("GRAY_BIN", ws.release_bin("gray"));
+    let _ = cmd.args(&args.args).current_dir(&ws.root).env("GRAY_BIN", ws.debug_bin("gray"));
     // Replaced, not started: signals and the exit code are the demo's own.
-    let e = build::embedding(&mut cmd, &ws.bpf_object()).exec();
+    let e = cmd.exec();
     Err(e).with_context(|| format!("cannot start {}", demo.display()))
 }

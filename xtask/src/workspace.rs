@@ -50,9 +50,9 @@ impl Workspace {
         self.root.join("target/bpf/gray.o")
     }
 
-    /// A release binary of the host workspace.
-    pub fn release_bin(&self, name: &str) -> PathBuf {
-        self.host_target.join("release").join(name)
+    /// A binary of the host workspace as `build` makes it.
+    pub fn debug_bin(&self, name: &str) -> PathBuf {
+        self.host_target.join("debug").join(name)
     }
 
     /// `path` as a person wants to read it: relative to the checkout where it is inside.
