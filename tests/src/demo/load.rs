@@ -40,9 +40,9 @@ impl Traffic {
         judge(stage, expect, &reports.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Until `end`, with a short pause between requests.
+    /// Until `end`, with a pause between requests: a new agent must find time to start.
     pub fn endless(stage: &Stage) -> Result<Self> {
-        Self::begin(stage, false, 3)
+        Self::begin(stage, false, 20)
     }
 
     fn begin(stage: &Stage, counted: bool, pause_ms: u64) -> Result<Self> {

@@ -116,13 +116,13 @@ impl<'a> Story<'a> {
         let revision = |stage: &Stage| anyhow::Ok(stage.agent()?.gray_json(&["status"])?["revision"].clone());
         let before = revision(&self.stage)?;
         let mut traffic = Traffic::endless(&self.stage)?;
-        traffic.more(100)?;
+        traffic.more(40)?;
         self.stage.agent_mut()?.kill9()?;
         self.say.line("the agent was killed with -9 under load");
-        traffic.more(150)?;
+        traffic.more(60)?;
         self.stage.agent_mut()?.restart()?;
         self.say.line("a new agent has adopted what is in the kernel");
-        traffic.more(100)?;
+        traffic.more(40)?;
         let rows = traffic.end(&self.stage, &self.expect)?;
         self.step(&format!("{KILLED_AT} %, agent kill -9"), "kill -9 AGENT; gray agent", rows);
         let after = revision(&self.stage)?;
