@@ -1,10 +1,13 @@
 //! The connect path with a real agent: callers on the edge host, decided before a packet exists.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use gray_tests::{
     Place, WorldSpec,
     client::{LoadSpec, Mode, Report},
+    link,
     policy::PolicyText,
-    scene::{MODES, Scene, vip},
+    scene::{MODES, Scene, expect_split, vip},
 };
 
 const ONE: Mode = Mode::Http { per_connection: 1 };
@@ -87,6 +90,13 @@ fn c3_weights_without_an_identity_are_drawn_per_connection() {
     scene.finish();
 }
 
+/// A reason's count in `gray status`.
+fn counted(scene: &Scene, reason: &str) -> u64 {
+    let status = scene.agent.gray_json(&["status"]).unwrap();
+    let counters = status["counters"].as_array().unwrap();
+    counters.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
+}
+
 #[test]
 fn h1_callers_elsewhere_are_left_alone() {
     let scene = Scene::start(WorldSpec::default());
@@ -96,7 +106,10 @@ fn h1_callers_elsewhere_are_left_alone() {
     // Outside the agent's cgroup.
     every_protocol(&w.edge_place(), "1.0");
     // In its cgroup, in another network namespace: the service address here is stable's own, on this very host.
+    let skipped = || counted(&scene, "other_namespace");
+    assert_eq!(skipped(), 0);
     every_protocol(&w.backends[0].place().in_cgroup(&w.callers), "1.0");
+    assert!(skipped() > 0, "the programs ran there and left it alone");
     scene.finish();
 }
 
@@ -104,11 +117,26 @@ fn h1_callers_elsewhere_are_left_alone() {
 fn a13_a_bound_caller_is_who_the_packet_path_says_it_is() {
     let scene = Scene::start(WorldSpec::default());
     let w = &scene.world;
-    // The edge's own addresses towards backend 0 and 1.
-    let ours: Vec<std::net::IpAddr> = vec!["198.18.200.1".parse().unwrap(), "198.18.201.1".parse().unwrap()];
-    scene.apply(&PolicyText::own(w).sources("early", &ours[1..]).gray_when("early"));
-    let report = scene.load_from(&w.caller(), false, 8080, ONE, ours.clone(), 16);
-    report.assert_all_ok();
-    gray_tests::scene::expect_split(&report, &ours, &ours[1..]);
+    // More addresses of the edge host; backends answer them by their default route.
+    let ours: Vec<IpAddr> = (1..=40).map(|k| IpAddr::V4(Ipv4Addr::new(198, 18, 90, k))).collect();
+    let add: String = ours.iter().map(|a| format!("addr add {a}/32 dev lo\n")).collect();
+    link::ip_batch(&w.edge, &add).unwrap();
+    let check = |policy: PolicyText| {
+        scene.apply(&policy);
+        let gray = |ip: &&IpAddr| {
+            let src = ip.to_string();
+            scene.agent.gray_json(&["explain", "--service", "web", "--src", &src]).unwrap()["arm"] == "gray"
+        };
+        let gray: Vec<IpAddr> = ours.iter().filter(gray).copied().collect();
+        let report = scene.load_from(&w.caller(), false, 8080, ONE, ours.clone(), 80);
+        report.assert_all_ok();
+        expect_split(&report, &ours, &gray);
+        gray
+    };
+    let own = || PolicyText::own(w);
+    assert_eq!(check(own().sources("early", ["198.18.90.2", "198.18.90.8/31"]).gray_when("early")).len(), 3);
+    let half = check(own().cohort("half", "percent: 50").gray_when("half")).len();
+    // 40 draws of 0.5: 20, deviation 3.2.
+    assert!((4..=36).contains(&half), "{half}");
     scene.finish();
 }

@@ -20,7 +20,10 @@ fn two_agents_side_by_side_do_not_disturb_each_other() {
     let (one, two) = (Scene::start(WorldSpec::default()), Scene::start(WorldSpec::default()));
     let sources = one.world.clients[0].sources(false);
     let policy = |s: &Scene, i: usize| {
-        PolicyText::own(&s.world).identify("workload, source").sources("early", &sources[i..=i]).gray_when("early")
+        PolicyText::own(&s.world)
+            .identify("workload, source")
+            .sources("early", &sources[i..=i])
+            .gray_when("early")
     };
     // Same addresses in both worlds, other clients are gray.
     one.apply(&policy(&one, 1));
@@ -65,7 +68,10 @@ fn foreign_programs_stay_attached_and_in_order() {
             let foreign: Vec<u32> = list.iter().copied().filter(|id| [a, b].contains(id)).collect();
             assert_eq!((foreign, list.len()), (vec![b, a], 2 + ours), "{list:?}");
         }
-        ids(w).map(|list| list.iter().position(|id| ![&before, &after].iter().any(|f| f.iter().any(|p| p.id().unwrap() == *id))))
+        ids(w).map(|list| {
+            list.iter()
+                .position(|id| ![&before, &after].iter().any(|f| f.iter().any(|p| p.id().unwrap() == *id)))
+        })
     };
     let ours = places(&scene.world, 1);
     assert!(ours.iter().all(Option::is_some));
@@ -94,7 +100,10 @@ fn connections_from_before_the_agent_stay_with_stable() {
     let mut http = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 }).sources(all.clone());
     (http.workers, http.pause_ms) = (16, 20);
     let mut http = http.start(&place).unwrap();
-    let mut lines = LoadSpec::long_lived(vip(true, 9000), 8, 20).sources(world.clients[0].sources(true)).start(&place).unwrap();
+    let mut lines = LoadSpec::long_lived(vip(true, 9000), 8, 20)
+        .sources(world.clients[0].sources(true))
+        .start(&place)
+        .unwrap();
     let _ = http.wait_requests(50, patience).unwrap();
     let _ = lines.wait_requests(20, patience).unwrap();
     let agent = Agent::start(&world).unwrap();

@@ -27,7 +27,8 @@ fn first_by_address_and_prefix(scene: &Scene, base: PolicyText) {
     let c = &scene.world.clients[0];
     // 198.18.10.4/30 is four of the client's addresses, ::4/127 is two.
     let (v4, v6) = (c.sources(false), c.sources(true));
-    let policy = base.sources("early", ["198.18.10.2", "198.18.10.4/30", "fd00:18:10::2", "fd00:18:10::4/127"]);
+    let policy =
+        base.sources("early", ["198.18.10.2", "198.18.10.4/30", "fd00:18:10::2", "fd00:18:10::4/127"]);
     scene.apply(&policy.gray_when("early"));
     let mut gray = vec![v4[0], v6[0], v6[2], v6[3]];
     gray.extend(&v4[2..6]);
@@ -118,7 +119,10 @@ fn b2_c15_a13_percentages_are_what_explain_says_and_only_grow() {
     apply(60);
     let report = scene.load(false, 8080, ONE, 1);
     let sixty: Vec<IpAddr> = all.iter().copied().filter(|s| report.versions_of(*s) == ["2.0"]).collect();
-    assert!(sixty.len() > thirty.len() && thirty.iter().all(|s| sixty.contains(s)), "growth moves nobody out");
+    assert!(
+        sixty.len() > thirty.len() && thirty.iter().all(|s| sixty.contains(s)),
+        "growth moves nobody out"
+    );
     apply(100);
     scene.expect_gray(false, &all);
     scene.finish();
@@ -139,7 +143,10 @@ fn c3_weights_by_source_are_sticky_and_only_grow() {
     let half = measure(50);
     // 200 draws of 0.5: 100, deviation 7.
     assert!((55..=145).contains(&half.len()), "{}", half.len());
-    assert_eq!(explained(&scene, "web", &all[..40]), all[..40].iter().copied().filter(|s| half.contains(s)).collect::<Vec<_>>());
+    assert_eq!(
+        explained(&scene, "web", &all[..40]),
+        all[..40].iter().copied().filter(|s| half.contains(s)).collect::<Vec<_>>()
+    );
     let most = measure(80);
     assert!(most.len() > half.len() && half.iter().all(|s| most.contains(s)), "growth moves nobody out");
     assert!(measure(0).is_empty(), "weight 0 is nobody");

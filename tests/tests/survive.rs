@@ -193,22 +193,31 @@ fn h2_d1_killed_in_the_middle_of_an_apply_it_is_one_policy_or_the_other() {
     scene.apply(&flip_side(&scene, &all, false));
     let mut second = side(&scene, &all);
     let mut random = monotonic_ns();
+    let (mut turned, mut kept) = (0, 0);
     for _ in 0..20 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let file = scene.world.temp().join("next.yaml");
         std::fs::write(&file, flip_side(&scene, &all, !second).to_string()).unwrap();
         let mut apply = scene.agent.command(&["apply", "-f", &file.to_string_lossy()]);
-        let mut apply = apply.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        // An apply takes 20 to 60 ms from its start: any moment of it.
-        let until = Instant::now() + Duration::from_micros((random >> 33) % 60_000);
+        let mut apply =
+            apply.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        // An apply takes about 30 ms from the start of its process: any moment of it.
+        let until = Instant::now() + Duration::from_micros((random >> 33) % 40_000);
         while Instant::now() < until {
             std::hint::spin_loop();
         }
         scene.agent.kill9().unwrap();
         let _ = apply.wait().unwrap();
         scene.agent.restart().unwrap();
-        second = side(&scene, &all);
+        let now = side(&scene, &all);
+        if now == second {
+            kept += 1
+        } else {
+            turned += 1
+        }
+        second = now;
     }
+    println!("{turned} applies took effect, {kept} did not");
     scene.apply(&flip_side(&scene, &all, !second));
     assert_eq!(side(&scene, &all), !second, "the next apply works");
     scene.finish();

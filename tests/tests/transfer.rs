@@ -32,7 +32,8 @@ fn checksum_errors(w: &World) -> Vec<String> {
                 }
             }
         }
-        let six = v6.lines().filter(|l| l.contains("CsumErrors") && !l.ends_with("\t0") && !l.ends_with(" 0"));
+        let six =
+            v6.lines().filter(|l| l.contains("CsumErrors") && !l.ends_with("\t0") && !l.ends_with(" 0"));
         bad.extend(six.map(|l| format!("{} {l}", ns.name())));
     }
     bad
