@@ -169,6 +169,9 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
         tracing::info!(link = gone, "detached: no longer wanted");
     }
     inner.sync_links();
+    for a in inner.attachments.iter().filter(|a| a.state == AttachState::Waiting) {
+        tracing::warn!(iface = a.iface, role = a.role.name(), "no such interface; waiting for it");
+    }
     if o.no_connect {
         return Ok(());
     }

@@ -230,7 +230,17 @@ impl Live {
     /// Runs a packet program once on a frame (BPF_PROG_TEST_RUN), as if it came in on the loopback interface. Returns
     /// the verdict and the frame after it. For tests and benchmarks.
     pub fn run_packet(&mut self, d: Direction, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
-        self.loaded.run_packet(d.program(), frame)
+        self.run_packet_marked(d, frame, 0)
+    }
+
+    /// The same with an skb mark.
+    pub fn run_packet_marked(
+        &mut self,
+        d: Direction,
+        frame: &[u8],
+        mark: u32,
+    ) -> Result<(i32, Vec<u8>), KernelError> {
+        self.loaded.run_packet(d.program(), frame, mark)
     }
 
     /// Fetches what a decision missed into tables in memory; see `agent::explain`.

@@ -99,11 +99,18 @@ impl Loaded {
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
     }
 
-    pub fn run_packet(&mut self, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+    pub fn run_packet(&mut self, name: &str, frame: &[u8], mark: u32) -> Result<(i32, Vec<u8>), KernelError> {
         let mut out = vec![0u8; frame.len() + 256];
         let program = self.classifier(name)?;
-        let options =
-            aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        // The start of `struct __sk_buff`: len and pkt_type must be 0, then the mark.
+        let mut context = [0u8; 12];
+        context[8..].copy_from_slice(&mark.to_ne_bytes());
+        let options = aya::TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..Default::default()
+        };
         let done = aya::TestRun::test_run(program, options)
             .map_err(|e| KernelError::Load { what: format!("a run of {name}"), source: e.into() })?;
         let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
