@@ -11,6 +11,7 @@ pub mod helper;
 pub mod lab;
 pub mod link;
 pub mod netns;
+pub mod packets;
 pub mod pattern;
 pub mod place;
 pub mod policy;

@@ -1,0 +1,240 @@
+//! The real data path on the bench: maps and programs loaded in a lab's bpffs directory, tables written as the agent
+//! writes them, packets through BPF_PROG_TEST_RUN. Nothing is attached.
+//!
+//! In a test run the packet seems to come in on the loopback interface of the current namespace, with its checksums
+//! already right in the bytes and unknown to the kernel (CHECKSUM_NONE): what comes out is what the wire would see.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use gray_common::{
+    Reason,
+    hash::HashKey,
+    wire::{Addr, FlowKey4, FlowKey6},
+};
+use gray_userspace::{
+    compile::{
+        self, Circumstances, Compiled,
+        have::Have,
+        lists::{Lists, entry},
+        plan::{Want, plan},
+    },
+    config::{self, Source},
+    datapath::Datapath as _,
+    kernel::{Direction, Hook, Live, Pins},
+    model::{CohortBody, Policy, parse_member},
+};
+
+use super::{
+    frame::{ETH, Packet},
+    land::{LANDS, Land},
+};
+use crate::{lab::Lab, link, netns::Netns};
+
+const KEY: HashKey = HashKey { k0: 3, k1: 4 };
+const FLOWS: u32 = 65_536;
+
+/// Whether the namespace knows the way to the instances and clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routes {
+    /// None: rewritten packets go to the stack.
+    None,
+    /// Connected, with permanent neighbour entries: rewritten packets are redirected with new link addresses.
+    Neighbours,
+    /// Connected, nobody's link address is known.
+    Unresolved,
+}
+
+/// MTU of the way out.
+pub const MTU: u32 = 1400;
+
+/// How a rewritten packet leaves.
+#[derive(Clone, Debug)]
+pub enum Way {
+    Stack,
+    /// Out of the interface with this link address.
+    Redirect([u8; 6]),
+    /// Out of the interface, the kernel finds the link address.
+    Resolve,
+}
+
+/// The bench.
+pub struct Rig {
+    pub live: Live,
+    pub way: Way,
+    have: Have,
+    compiled: Compiled,
+}
+
+/// The link address of a neighbour: made of its own address.
+pub fn neighbour(ip: IpAddr) -> [u8; 6] {
+    match ip {
+        IpAddr::V4(a) => [2, 4, 0, 0, a.octets()[2], a.octets()[3]],
+        IpAddr::V6(a) => [2, 6, 0, 0, a.octets()[3], a.octets()[15]],
+    }
+}
+
+/// Runs `f` with a bench in a namespace of its own.
+pub fn with(routes: Routes, f: impl FnOnce(&mut Rig) + Send) {
+    let lab = Lab::new().unwrap();
+    let (ns, far) = (lab.netns("path").unwrap(), lab.netns("far").unwrap());
+    let way = connect(&ns, &far, routes);
+    let pins = Pins::open_dir(&lab.bpffs()).unwrap();
+    ns.enter(move || {
+        let mut live = Live::open(pins, FLOWS, Hook::Tcx).unwrap();
+        live.configure(|c| c.hz = 250);
+        let have = live.read().unwrap();
+        f(&mut Rig { live, way, have, compiled: Compiled::default() });
+    });
+}
+
+fn connect(ns: &Arc<Netns>, far: &Arc<Netns>, routes: Routes) -> Way {
+    if routes == Routes::None {
+        return Way::Stack;
+    }
+    let end = |ns: &Arc<Netns>, addresses: &[&str]| link::EndSpec {
+        ns: Arc::clone(ns),
+        ifname: "out".to_owned(),
+        addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+        routes: vec![],
+    };
+    // One network for all: every host is on the link.
+    let here = end(ns, &["198.18.99.1/16", "fd00:99::1/16"]);
+    let pair = link::Veth::create(here, end(far, &[]), MTU).unwrap();
+    link::ip_batch(ns, "link set lo up\n").unwrap();
+    for key in ["net/ipv4/conf/all/forwarding", "net/ipv4/conf/lo/forwarding", "net/ipv6/conf/all/forwarding"] {
+        link::sysctl(ns, key, "1").unwrap();
+    }
+    if routes == Routes::Unresolved {
+        return Way::Resolve;
+    }
+    let hosts: BTreeSet<IpAddr> = LANDS.iter().flat_map(|l| l.hosts()).collect();
+    let script: String = hosts
+        .into_iter()
+        .map(|ip| {
+            let mac = neighbour(ip).map(|b| format!("{b:02x}")).join(":");
+            format!("neigh add {ip} lladdr {mac} dev out nud permanent\n")
+        })
+        .collect();
+    link::ip_batch(ns, &script).unwrap();
+    Way::Redirect(pair.near_info().unwrap().mac)
+}
+
+impl Rig {
+    /// Puts a policy in force, as the agent does.
+    pub fn apply(&mut self, text: &str) {
+        self.apply_with(text, &Circumstances::default());
+    }
+
+    pub fn apply_with(&mut self, text: &str, around: &Circumstances) {
+        let policy = config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
+        let compiled = compile::compile(&policy, &self.compiled.assigned, around).unwrap();
+        let lists = lists(&policy, &compiled);
+        self.live.settle().unwrap();
+        let want =
+            Want { revision: self.have.revision + 1, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+        for step in plan(&mut self.have, &want).unwrap() {
+            self.live.write(&step).unwrap();
+        }
+        self.compiled = compiled;
+    }
+
+    /// The policy of the case tables, with its drained instances and adoption deadlines.
+    pub fn apply_land(&mut self, early: bool) {
+        let around = Circumstances {
+            drained: super::land::DRAINED.iter().map(|d| (*d).to_owned()).collect(),
+            adopt_until_ns: BTreeMap::from([("old".to_owned(), u64::MAX), ("late".to_owned(), 1)]),
+        };
+        self.apply_with(&super::land::policy(early), &around);
+    }
+
+    /// Verdict and frame after one run.
+    pub fn run(&mut self, d: Direction, frame: &[u8]) -> (i32, Vec<u8>) {
+        self.run_marked(d, frame, 0)
+    }
+
+    pub fn run_marked(&mut self, d: Direction, frame: &[u8], mark: u32) -> (i32, Vec<u8>) {
+        self.live.run_packet_marked(d, frame, mark).unwrap_or_else(|e| panic!("{e:?}\n{}", hex(frame)))
+    }
+
+    /// `None`: BPF_PROG_TEST_RUN itself refuses the frame. It wants an Ethernet header, and (newer kernels) the whole
+    /// IP header of a frame that says IP; anything longer it must take.
+    ///
+    /// # Panics
+    /// When it refuses more than that.
+    pub fn try_run(&mut self, d: Direction, frame: &[u8]) -> Option<(i32, Vec<u8>)> {
+        let least = match frame.get(12..14) {
+            Some([0x08, 0x00]) => ETH + 20,
+            Some([0x86, 0xdd]) => ETH + 40,
+            _ => ETH,
+        };
+        match self.live.run_packet(d, frame) {
+            Ok(done) => Some(done),
+            Err(_) if frame.len() < least => None,
+            Err(e) => panic!("{e:?}\n{}", hex(frame)),
+        }
+    }
+
+    /// The flow's flags; `None`: there is no such flow.
+    pub fn flow(&self, p: &Packet) -> Option<u16> {
+        let (sport, dport, proto) = (p.src.port().to_be(), p.dst.port().to_be(), u32::from(p.proto));
+        let (saddr, daddr) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
+        if p.src.is_ipv4() {
+            let key = FlowKey4 { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, proto };
+            self.live.flow4(&key).unwrap().map(|f| f.state.flags)
+        } else {
+            self.live.flow6(&FlowKey6 { saddr, daddr, sport, dport, proto }).unwrap().map(|f| f.state.flags)
+        }
+    }
+
+    pub fn counters(&self) -> BTreeMap<Reason, u64> {
+        self.live.reasons().unwrap().into_iter().collect()
+    }
+
+    /// What a rewritten packet looks like when it leaves.
+    pub fn leaves(&self, p: &Packet) -> Vec<u8> {
+        match &self.way {
+            Way::Redirect(smac) => Packet { dmac: neighbour(p.dst.ip()), smac: *smac, ..p.clone() }.frame(),
+            Way::Stack | Way::Resolve => p.frame(),
+        }
+    }
+}
+
+/// Which counters moved between two readings, and by how much.
+pub fn moved(before: &BTreeMap<Reason, u64>, after: &BTreeMap<Reason, u64>) -> BTreeMap<Reason, u64> {
+    after.iter().map(|(r, n)| (*r, n - before[r])).filter(|(_, n)| *n > 0).collect()
+}
+
+fn lists(policy: &Policy, c: &Compiled) -> Lists {
+    let mut lists = Lists::default();
+    for cohort in &policy.cohorts {
+        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name)) {
+            for id in ids {
+                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
+            }
+        }
+    }
+    lists
+}
+
+/// A frame for people.
+pub fn hex(frame: &[u8]) -> String {
+    let rows: Vec<String> = frame
+        .chunks(16)
+        .enumerate()
+        .map(|(i, row)| {
+            let bytes: Vec<String> = row.iter().map(|b| format!("{b:02x}")).collect();
+            format!("  {:04x}  {}", i * 16, bytes.join(" "))
+        })
+        .collect();
+    rows.join("\n")
+}
+
+impl Land {
+    pub fn name(self) -> String {
+        format!("{}/{}", if self.v6 { "v6" } else { "v4" }, if self.proto == 6 { "tcp" } else { "udp" })
+    }
+}

@@ -1,0 +1,262 @@
+//! Rows about TCP and UDP of both families: what is steered, what stays, and what becomes of the flow.
+
+use gray_common::{
+    Reason::{
+        self, Adopted, Condition, Default as Unlisted, Explicit, Failover, NoInstance, Rebuilt, TtlExpired, TupleClash,
+        Weight,
+    },
+    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
+};
+
+use super::{
+    case::{Case, Flow},
+    frame::{ACK, FIN, Packet, RST, SYN, TCP, UDP},
+    land::*,
+};
+
+/// Client ports, one per row: rows share a flow table and must not meet.
+struct Rows {
+    land: Land,
+    port: u16,
+    rows: Vec<Case>,
+}
+
+impl Rows {
+    fn port(&mut self) -> u16 {
+        self.port += 1;
+        self.port
+    }
+
+    fn add(&mut self, case: Case) {
+        let name = format!("{}: {}", self.land.name(), case.name);
+        self.rows.push(Case { name, ..case });
+    }
+
+    /// An opening packet of a listed client to `shop`.
+    fn early(&mut self) -> Packet {
+        let port = self.port();
+        self.land.open(self.land.early(port), self.land.vip(SHOP))
+    }
+
+    fn plain_to(&mut self, service: u16) -> Packet {
+        let port = self.port();
+        self.land.open(self.land.plain(port), self.land.vip(service))
+    }
+
+    /// Rewritten on the way to 2.0 of `shop`.
+    fn to_gray(&self, p: &Packet) -> Packet {
+        p.rewritten(p.src, self.land.gray(SHOP_AT))
+    }
+
+    fn steered(&mut self, name: &str, p: &Packet, to: std::net::SocketAddr, why: &[Reason]) {
+        let flow = Flow::Flags(p.clone(), FLOW_FORWARD | established(p));
+        self.add(Case::new(name, p.frame()).sent(p.rewritten(p.src, to)).moves(why).flow(flow));
+    }
+}
+
+fn established(p: &Packet) -> u16 {
+    if p.proto == TCP && p.tcp_flags & (SYN | ACK) != SYN { FLOW_ESTABLISHED } else { 0 }
+}
+
+/// All rows of one family and transport. `port`: client ports above it are used.
+pub fn rows(land: Land, port: u16) -> Vec<Case> {
+    let mut t = Rows { land, port, rows: Vec::new() };
+    first_packets(&mut t);
+    stays(&mut t);
+    replies(&mut t);
+    claims(&mut t);
+    edges(&mut t);
+    leaves_alone(&mut t);
+    if land.proto == TCP {
+        mid_stream(&mut t);
+        lives(&mut t);
+    }
+    t.rows
+}
+
+fn first_packets(t: &mut Rows) {
+    let l = t.land;
+    let p = t.early();
+    t.steered("a listed source goes to gray", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.plain_to(SHOP);
+    t.steered("an unlisted source goes to stable", &p, l.stable(SHOP_AT), &[Unlisted]);
+    let port = t.port();
+    let p = l.open(l.office(port), l.vip(SHOP));
+    t.steered("a source in a listed prefix goes to gray", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.plain_to(COND);
+    t.steered("a percentage of 100 takes everybody", &p, l.gray(COND_AT), &[Condition]);
+    let p = t.plain_to(WEIGH);
+    t.steered("a weighted route counts as one", &p, l.gray(WEIGH_AT), &[Weight]);
+    let port = t.port();
+    let p = l.open(l.early(port), l.vip(HALF));
+    t.steered("a drained gray subset falls to stable", &p, l.stable(HALF_AT), &[Failover]);
+    let port = t.port();
+    let p = l.open(l.early(port), l.vip(SAME));
+    t.steered("service and instance on the same port", &p, l.gray(SAME), &[Explicit]);
+    let p = t.plain_to(NONE);
+    t.add(Case::new("nobody left to serve", p.frame()).moves(&[NoInstance]).flow(Flow::None(p)));
+}
+
+/// C5: `listen` on stable's own address: stable is no rewrite at all.
+fn stays(t: &mut Rows) {
+    let l = t.land;
+    let port = t.port();
+    let p = l.open(l.plain(port), l.stable(OWN));
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_PASS);
+    t.add(Case::new("stable on its own address: unchanged", p.frame()).moves(&[Unlisted]).flow(flow));
+    let next = p.clone().flags(ACK);
+    let flow = Flow::Flags(p, FLOW_FORWARD | FLOW_PASS | established(&next));
+    t.add(Case::new("the next packet of that flow: unchanged, no decision", next.frame()).flow(flow));
+    let port = t.port();
+    let p = l.open(l.early(port), l.stable(OWN));
+    t.steered("stable's own address, a listed source", &p, l.gray(OWN), &[Explicit]);
+    let answer = p.answer(l.gray(OWN), SYN | ACK);
+    let back = answer.rewritten(l.stable(OWN), p.src);
+    t.add(Case::new("its reply comes from stable's address", answer.frame()).sent(back));
+}
+
+fn replies(t: &mut Rows) {
+    let l = t.land;
+    let p = t.early();
+    let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
+    let back = answer.rewritten(l.vip(SHOP), p.src);
+    let flow = Flow::Flags(answer.clone(), established(&answer));
+    t.add(Case::new("a reply gets the service address back", answer.frame()).after(&[&p]).sent(back).flow(flow));
+    let p = t.early();
+    let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
+    // The stack forwards or sends it: the TTL is the stack's business there.
+    let back = Packet { src: l.vip(SHOP), ..answer.clone() };
+    t.add(Case::new("a reply on egress keeps its TTL", answer.frame()).after(&[&p]).egress().passed(back));
+    let p = t.early();
+    let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
+    let flow = Flow::None(answer.clone());
+    t.add(Case::new("a reply that no flow knows", answer.frame()).flow(flow));
+    let p = t.early();
+    let other = p.answer(l.stable(SHOP_AT), ACK);
+    t.add(Case::new("a reply of the other instance is not the flow's", other.frame()).after(&[&p]));
+    let p = t.early();
+    t.add(Case::new("egress decides nothing", p.frame()).egress().flow(Flow::None(p)));
+}
+
+fn claims(t: &mut Rows) {
+    let l = t.land;
+    let p = t.plain_to(SHOP);
+    let out = t.to_gray(&p);
+    t.add(Case::new("a listed mark", p.frame()).mark(7).sent(out).moves(&[Explicit]));
+    let p = t.plain_to(SHOP);
+    let out = p.rewritten(p.src, l.stable(SHOP_AT));
+    t.add(Case::new("another mark", p.frame()).mark(8).sent(out).moves(&[Unlisted]));
+    let p = t.plain_to(SHOP).tos(46 << 2);
+    t.steered("a listed DSCP", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.plain_to(SHOP).tos(46 << 2 | 3);
+    t.steered("a listed DSCP, ECN bits set", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.plain_to(SHOP).tos(45 << 2 | 3);
+    t.steered("another DSCP", &p, l.stable(SHOP_AT), &[Unlisted]);
+}
+
+fn edges(t: &mut Rows) {
+    let l = t.land;
+    for ttl in [0, 1] {
+        let p = t.early().ttl(ttl);
+        let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_UNRESOLVED);
+        t.add(Case::new(format!("TTL {ttl}"), p.frame()).moves(&[Explicit, TtlExpired]).flow(flow));
+    }
+    let p = t.early().ttl(2);
+    t.steered("TTL 2 leaves as 1", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.early().payload([]);
+    t.steered("no payload", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = t.early().payload([0xff]);
+    t.steered("an odd length", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = Packet { frag: 0, ..t.early() };
+    t.steered("don't fragment not set", &p, l.gray(SHOP_AT), &[Explicit]);
+    let p = Packet { no_check: true, ..t.early() };
+    if l.proto == UDP {
+        // Over IPv6 a checksum of 0 is allowed to tunnels only (RFC 6935); it is not ours to judge.
+        t.steered("UDP checksum 0 stays 0", &p, l.gray(SHOP_AT), &[Explicit]);
+    } else {
+        let p = Packet { tcp_options: vec![2, 4, 5, 0xb4, 3, 0, 1, 1], ..p };
+        t.steered("a TCP option of length 0 is the receiver's business", &p, l.gray(SHOP_AT), &[Explicit]);
+    }
+    // Both connections would look the same to the instance: the second is left alone.
+    let p = t.early();
+    let second = Packet { dst: l.vip(SHOP_TOO), ..p.clone() };
+    let flow = Flow::None(second.clone());
+    let row = Case::new("the same client port over two listeners", second.frame());
+    t.add(row.after(&[&p]).moves(&[Explicit, TupleClash]).flow(flow));
+}
+
+fn leaves_alone(t: &mut Rows) {
+    let l = t.land;
+    for (name, to) in [
+        ("another host", l.stranger(SHOP)),
+        ("another port of the service address", l.vip(7)),
+        ("an instance dialled directly", l.gray(SHOP_AT)),
+    ] {
+        let port = t.port();
+        let p = l.open(l.early(port), to);
+        t.add(Case::new(name, p.frame()).flow(Flow::None(p)));
+    }
+}
+
+fn mid_stream(t: &mut Rows) {
+    let l = t.land;
+    let p = t.early().flags(ACK);
+    t.steered("in mid-stream without a flow: rebuilt", &p, l.gray(SHOP_AT), &[Rebuilt, Explicit]);
+    let p = t.early().flags(SYN | ACK);
+    t.steered("SYN-ACK to a service opens nothing: rebuilt", &p, l.gray(SHOP_AT), &[Rebuilt, Explicit]);
+    let port = t.port();
+    let p = l.open(l.early(port), l.stable(OLD)).flags(ACK);
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_PASS | FLOW_ESTABLISHED);
+    t.add(Case::new("older than gray: adopted as stable's", p.frame()).moves(&[Adopted]).flow(flow));
+    let port = t.port();
+    let p = l.open(l.early(port), l.stable(OLD));
+    t.steered("a new connection while others are adopted", &p, l.gray(OLD), &[Explicit]);
+    let port = t.port();
+    let p = l.open(l.early(port), l.stable(LATE)).flags(ACK);
+    t.steered("after the time to adopt: rebuilt", &p, l.gray(LATE), &[Rebuilt, Explicit]);
+}
+
+fn lives(t: &mut Rows) {
+    let l = t.land;
+    let p = t.early();
+    let out = t.to_gray(&p);
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD);
+    t.add(Case::new("a SYN sent again: no second decision", p.frame()).after(&[&p]).sent(out).flow(flow));
+    let p = t.early();
+    let ack = p.clone().flags(ACK);
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_ESTABLISHED);
+    let out = t.to_gray(&ack);
+    t.add(Case::new("the first ACK establishes", ack.frame()).after(&[&p]).sent(out).flow(flow));
+    for (name, end) in [("FIN", FIN | ACK), ("RST", RST), ("FIN and RST", FIN | RST | ACK)] {
+        let p = t.early();
+        let last = p.clone().flags(end);
+        let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_ESTABLISHED | FLOW_CLOSING);
+        let out = t.to_gray(&last);
+        t.add(Case::new(format!("{name} marks the end"), last.frame()).after(&[&p, &ack_of(&p)]).sent(out).flow(flow));
+        let p = t.early();
+        let flow = Flow::Flags(p.clone(), FLOW_FORWARD);
+        let out = t.to_gray(&p);
+        let row = Case::new(format!("SYN after {name} decides again"), p.frame());
+        t.add(row.after(&[&p, &p.clone().flags(end)]).sent(out).moves(&[Explicit]).flow(flow));
+    }
+    let p = t.early();
+    let fin = p.answer(l.gray(SHOP_AT), FIN | ACK);
+    let flow = Flow::Flags(fin.clone(), FLOW_ESTABLISHED | FLOW_CLOSING);
+    let back = fin.rewritten(l.vip(SHOP), p.src);
+    t.add(Case::new("the server's FIN marks its direction", fin.frame()).after(&[&p]).sent(back).flow(flow));
+    let p = t.early();
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD);
+    let out = t.to_gray(&p);
+    let row = Case::new("a second SYN of an established flow decides again", p.frame());
+    t.add(row.after(&[&p, &ack_of(&p)]).sent(out).moves(&[Explicit]).flow(flow));
+    // A simultaneous open's SYN-ACK from the client side is no opening.
+    let p = t.early();
+    let both = p.clone().flags(SYN | ACK);
+    let out = t.to_gray(&both);
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_ESTABLISHED);
+    t.add(Case::new("SYN-ACK of the client's side", both.frame()).after(&[&p]).sent(out).flow(flow));
+}
+
+fn ack_of(p: &Packet) -> Packet {
+    p.clone().flags(ACK)
+}
