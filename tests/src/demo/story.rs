@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::expect::Expect;
 use super::load::Traffic;
-use super::policy::ADDED;
+use super::policy::{self, ADDED};
 use super::report::{Curl, Report, Row, Step};
 use super::say::Say;
 use super::stage::{Stage, target};
@@ -149,6 +149,8 @@ impl<'a> Story<'a> {
         let steps = std::mem::take(&mut self.steps);
         let mut report = Report::new(steps, self.curl.take(), Vec::new(), self.say.elapsed_ms());
         self.say.result(&report)?;
+        // As rolled back: the person edits what is in force.
+        std::fs::write(self.stage.policy_file(), policy::TEXT)?;
         self.say.text(&keep::commands(&self.stage, self.say)?)?;
         signal::wait();
         self.say.line("removing everything");

@@ -1,0 +1,47 @@
+//! `gray-demo` itself: a whole release comes out right, and a wrong one is noticed. A5, A7, B1, B2, C15, D1, H1, H2.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn demo(args: &[&str]) -> Output {
+    let out = Command::new(env!("CARGO_BIN_EXE_gray-demo")).arg("--json").args(args).output().unwrap();
+    println!("{}", String::from_utf8_lossy(&out.stderr));
+    out
+}
+
+fn json(out: &Output) -> Value {
+    serde_json::from_slice(&out.stdout).expect("only JSON on stdout")
+}
+
+#[test]
+fn h1_h2_a5_a7_b1_b2_the_demo_is_right_at_every_step() {
+    let out = demo(&[]);
+    let report = json(&out);
+    assert!(out.status.success(), "{}", report["verdict"]);
+    assert_eq!((&report["right"], &report["failures"]), (&Value::Bool(true), &Value::from(0)));
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 10);
+    for step in steps {
+        assert_eq!(step["rows"].as_array().unwrap().len(), 4, "clients and callers, IPv4 and IPv6: {step}");
+    }
+    // The clients of the first and the last step reach 1.0, those of 100 % reach 2.0: the demo shows something.
+    let reached = |name: &str, version: &str| {
+        let step = steps.iter().find(|s| s["name"] == name).unwrap();
+        step["rows"].as_array().unwrap().iter().map(|r| r[version].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((reached("gray is not here", "reached_2"), reached("100 %", "reached_1")), (0, 0));
+    assert_eq!(reached("gray is gone", "reached_2"), 0);
+}
+
+#[test]
+fn a_wrong_percentage_is_noticed() {
+    let out = demo(&["--break-it"]);
+    assert_eq!(out.status.code(), Some(1));
+    let report = json(&out);
+    assert_eq!(report["right"], false);
+    let wrong = |name: &str| {
+        report["steps"].as_array().unwrap().iter().any(|s| s["name"] == name && s["right"] == false)
+    };
+    assert!(wrong("10 %") && wrong("50 %") && !wrong("100 %"), "{}", report["verdict"]);
+}
