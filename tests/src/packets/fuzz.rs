@@ -1,0 +1,113 @@
+//! Random packets and random damage, repeatable, and what must hold for each whatever it is.
+
+use gray_common::Reason;
+
+use super::{
+    frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP},
+    land::{LANDS, Land, OWN, SHOP, SHOP_AT},
+    random::Random,
+};
+
+/// Counters that say "a packet was rewritten and given to the stack": the only ways to NEXT with other bytes.
+pub const TO_STACK: [Reason; 2] = [Reason::NoRoute, Reason::Oversize];
+
+/// A frame of the cases' policy, mostly one that would be steered, with up to four pieces of damage.
+pub fn mutated(r: &mut Random) -> Vec<u8> {
+    let mut frame = seed(r);
+    for _ in 0..r.below(5) {
+        damage(r, &mut frame);
+    }
+    frame
+}
+
+fn seed(r: &mut Random) -> Vec<u8> {
+    let l: Land = LANDS[r.below(LANDS.len())];
+    let client = [l.plain(0), l.early(0), l.office(0)][r.below(3)].ip();
+    // Few client ports: many frames meet flows of earlier ones.
+    let client = std::net::SocketAddr::new(client, 40_000 + r.below(64) as u16);
+    let service = [l.vip(SHOP), l.stable(OWN), l.gray(SHOP_AT), l.stable(SHOP_AT)][r.below(4)];
+    let (src, dst) = if r.below(3) == 0 { (service, client) } else { (client, service) };
+    let flags = [SYN, ACK, SYN | ACK, FIN | ACK, RST, 0][r.below(6)];
+    let size = r.below(64);
+    let p = Packet { ttl: r.next() as u8, tos: r.next() as u8, ..Packet::new(l.proto, src, dst) };
+    let p = Packet { no_check: r.below(4) == 0, frag: [0, 0x4000][r.below(2)], ..p };
+    p.flags(flags).payload(r.bytes(size)).frame()
+}
+
+fn damage(r: &mut Random, frame: &mut Vec<u8>) {
+    // Most of the damage where the headers are.
+    let reach = if r.below(4) == 0 { frame.len() } else { frame.len().min(ETH + 60) };
+    let at = r.below(reach);
+    match r.below(7) {
+        0 => frame[at] ^= 1 << r.below(8),
+        1 => frame[at] = r.next() as u8,
+        2 => frame[at] = [0, 1, 0x7f, 0x80, 0xff][r.below(5)],
+        3 => frame.truncate(ETH.max(at)),
+        4 => frame.insert(at, r.next() as u8),
+        5 => {
+            let n = r.below(32);
+            frame.extend(r.bytes(n));
+        }
+        _ => {
+            let n = r.below(8).min(frame.len() - at);
+            let junk = r.bytes(n);
+            frame[at..at + n].copy_from_slice(&junk);
+        }
+    }
+}
+
+/// What a rewrite of `before` may have touched: link addresses, TTL, addresses, ports and checksums. `Some`: the
+/// first byte that differs and must not.
+pub fn touched_too_much(before: &[u8], after: &[u8]) -> Option<usize> {
+    if before.len() != after.len() {
+        return Some(before.len().min(after.len()));
+    }
+    let v4 = before[ETH] >> 4 == 4;
+    let (header, ttl, addresses) = if v4 { (20, 8, 10..20) } else { (40, 7, 8..40) };
+    let tcp = before[ETH + if v4 { 9 } else { 6 }] == TCP;
+    let check = if tcp { 16..18 } else { 6..8 };
+    before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i).find(|i| {
+        let Some(ip) = i.checked_sub(ETH) else { return *i >= 12 };
+        let Some(transport) = ip.checked_sub(header) else { return ip != ttl && !addresses.contains(&ip) };
+        !(0..4).contains(&transport) && !check.contains(&transport)
+    })
+}
+
+/// One service with random places, and who is on its list.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    pub land: Land,
+    pub service: std::net::SocketAddr,
+    pub instance: std::net::SocketAddr,
+}
+
+/// Services at random addresses and ports, one instance each; the text is their policy.
+pub fn spots(r: &mut Random, n: usize) -> (String, Vec<Spot>) {
+    let mut text = String::from("services:\n");
+    let mut out = Vec::new();
+    for i in 0..n {
+        let land = LANDS[i % LANDS.len()];
+        // The first number keeps the addresses of two services apart, and service and instance.
+        let (service, instance) = (place(r, land.v6, 2 * i), place(r, land.v6, 2 * i + 1));
+        let proto = if land.proto == TCP { "" } else { "/udp" };
+        text += &format!(
+            "  s{i}:\n    listen: [\"{service}{proto}\"]\n    instances: [{{ address: \"{instance}\", version: \"1\" }}]\n    \
+             stable: {{ version: \"1\" }}\n"
+        );
+        out.push(Spot { land, service, instance });
+    }
+    (text, out)
+}
+
+/// A random address that belongs to number `i`, with a random port.
+pub fn place(r: &mut Random, v6: bool, i: usize) -> std::net::SocketAddr {
+    let ip = if v6 {
+        let mut a = r.bytes(16);
+        a[0] = 0xfd;
+        a[1] = i as u8;
+        std::net::IpAddr::from(<[u8; 16]>::try_from(a).unwrap_or_default())
+    } else {
+        std::net::IpAddr::from([20 + i as u8, r.next() as u8, r.next() as u8, 1 + r.below(250) as u8])
+    };
+    std::net::SocketAddr::new(ip, r.port())
+}
