@@ -5,13 +5,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Output {
-    let out = Command::new(env!("CARGO_BIN_EXE_gray-demo")).arg("--json").args(args).output().unwrap();
-    println!("{}", String::from_utf8_lossy(&out.stderr));
-    out
+    Command::new(env!("CARGO_BIN_EXE_gray-demo")).arg("--json").args(args).output().unwrap()
 }
 
 fn json(out: &Output) -> Value {
-    serde_json::from_slice(&out.stdout).expect("only JSON on stdout")
+    let said = String::from_utf8_lossy(&out.stderr);
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("stdout is not only JSON: {e}\n{said}"))
 }
 
 #[test]
