@@ -7,7 +7,10 @@ use anyhow::{Context as _, bail};
 use crate::{
     cli::UninstallOptions,
     kernel::{self, Pins},
-    sys::{lock, netlink},
+    sys::{
+        kernel::{KernelVersion, TCX},
+        lock, netlink,
+    },
 };
 
 /// Removes what an agent with these directories left. Returns what was (or would be) removed.
@@ -30,8 +33,11 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         }
         remove(&o.bpffs, o.dry_run, &mut done)?;
     }
-    for link in netlink::links().unwrap_or_default() {
-        if !o.dry_run {
+    // Filters have no pins: where tcx does not exist, ours are found by their name. Two agents in one network namespace
+    // share that name there.
+    let clsact = KernelVersion::running().is_ok_and(|v| v < TCX);
+    if clsact && !o.dry_run {
+        for link in netlink::links().unwrap_or_default() {
             done.extend(kernel::clear_clsact(&link.name));
         }
     }

@@ -1,4 +1,4 @@
-//! Programs from crates.io, built once into `target/tools/bin`. Never the person's `~/.cargo/bin`.
+//! Programs from the Rust package registry, built once into `target/tools/bin`. Never the person's `~/.cargo/bin`.
 
 use std::fs;
 
