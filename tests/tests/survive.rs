@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gray_tests::{
     client::{Load, LoadSpec, Mode, Report},
-    command::wait_for,
+    command::{note, wait_for},
     policy::PolicyText,
     scene::{Scene, expect_split, vip},
     sys::monotonic_ns,
@@ -217,7 +217,7 @@ fn h2_d1_killed_in_the_middle_of_an_apply_it_is_one_policy_or_the_other() {
         }
         second = now;
     }
-    println!("{turned} applies took effect, {kept} did not");
+    note(&format!("{turned} applies took effect, {kept} did not"));
     scene.apply(&flip_side(&scene, &all, !second));
     assert_eq!(side(&scene, &all), !second, "the next apply works");
     scene.finish();
