@@ -25,19 +25,19 @@ fn every_table(rig: &mut Rig) {
     run_all(rig, &others::rows());
 }
 
-/// A5, C3: the rewritten packet goes to the stack (`no_route`).
+/// A5, A11, H1, H3: the rewritten packet goes to the stack (`no_route`).
 #[test]
 fn the_case_tables_without_a_route() {
     with(Routes::None, every_table);
 }
 
-/// A5, C3: the rewritten packet is redirected with the next hop's link addresses.
+/// A5, A11, H1, H3: the rewritten packet is redirected with the next hop's link addresses.
 #[test]
 fn the_case_tables_with_known_neighbours() {
     with(Routes::Neighbours, every_table);
 }
 
-/// A5, C3: the kernel resolves the link address (`no_neighbour`), and every packet asks again.
+/// A5, A11, H1, H3: the kernel resolves the link address (`no_neighbour`), and every packet asks again.
 #[test]
 fn the_case_tables_with_unknown_neighbours() {
     with(Routes::Unresolved, every_table);
@@ -83,7 +83,7 @@ fn an_oversize_packet_goes_to_the_stack() {
     });
 }
 
-/// D1: a policy change moves no established connection; D2: the next one follows the new policy.
+/// D1: rules change online: an established connection keeps its instance, the next one follows the new policy.
 #[test]
 fn d1_a_policy_change_keeps_established_flows() {
     with(Routes::None, |rig| {

@@ -67,6 +67,47 @@ fn connection(rig: &mut Rig, r: &mut Random, spot: &Spot) -> usize {
     packets.len()
 }
 
+/// Where one's complement has two zeros: packets made so that a checksum, before or after the rewrite, is on either side
+/// of zero. A UDP checksum must never become 0, which would mean "none".
+#[test]
+fn checksums_around_zero_survive_the_rewrite() {
+    with(Routes::None, |rig| {
+        let mut r = Random(SEED);
+        let (policy, spots) = fuzz::spots(&mut r, 8);
+        rig.apply(&policy);
+        let mut zeros = 0;
+        for spot in &spots {
+            for target in [0, 1, 2, 0xfffd, 0xfffe, 0xffff] {
+                for after in [false, true] {
+                    let client = fuzz::place(&mut r, spot.land.v6, 200);
+                    let p = Packet { id: 0, ..Packet::new(spot.land.proto, client, spot.service) };
+                    let p = edge(p.payload([0, 0]), target, |p| if after { p.rewritten(p.src, spot.instance) } else { p.clone() });
+                    let (_, out) = rig.run(Direction::Ingress, &p.frame());
+                    let want = p.rewritten(p.src, spot.instance).frame();
+                    assert_eq!(hex(&out), hex(&want), "target {target:#x}, after {after}, {spot:?}");
+                    let at = if spot.land.v6 { 54 } else { 34 } + if spot.land.proto == UDP { 6 } else { 16 };
+                    let edge = if after { &want } else { &p.frame() };
+                    zeros += usize::from([[0, 0], [0xff, 0xff]].contains(&[edge[at], edge[at + 1]]));
+                }
+            }
+        }
+        // Each spot's two spellings of zero, before and after.
+        assert_eq!(zeros, spots.len() * 4);
+    });
+}
+
+/// Sets the payload and the IPv4 identification so that what `seen` makes of the packet has these checksums.
+fn edge(mut p: Packet, target: u16, seen: impl Fn(&Packet) -> Packet) -> Packet {
+    let frame = seen(&p).frame();
+    let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    if p.src.is_ipv4() {
+        p.id = sum::word(word(24), target);
+    }
+    let at = if p.src.is_ipv4() { 34 } else { 54 } + if p.proto == UDP { 6 } else { 16 };
+    p.payload = sum::word(word(at), target).to_be_bytes().to_vec();
+    p
+}
+
 /// Fail open, whatever comes: never dropped, never changed without being sent on as ours, and never changed elsewhere
 /// than a rewrite changes.
 #[test]

@@ -124,6 +124,14 @@ pub fn tolerated(l: Land, port: u16) -> Vec<Case> {
         let p = Packet { src: l.early(port + 1), udp_length: Some(2000), no_check: true, ..p };
         let to = p.rewritten(p.src, l.gray(SHOP_AT));
         out.push(Case::new("UDP length beyond the packet", p.frame()).sent(to).moves(&[Explicit]));
+        let p = Packet { src: l.early(port + 2), ip_length: Some(0), ..p };
+        out.push(Case::new("IP length 0", p.frame()).moves(&[Malformed]));
+    } else {
+        // Length 0 is how a BIG TCP super-packet looks; a small packet with it is no such thing, but goes the same way
+        // and is dropped by whoever receives it.
+        let p = Packet { src: l.early(port + 2), ip_length: Some(0), ..p };
+        let to = p.rewritten(p.src, l.gray(SHOP_AT));
+        out.push(Case::new("IP length 0", p.frame()).sent(to).moves(&[Explicit]));
     }
     for c in &mut out {
         c.name = format!("{}: {}", l.name(), c.name);

@@ -28,6 +28,8 @@ pub struct Packet {
     /// Type of service or traffic class.
     pub tos: u8,
     pub tcp_flags: u8,
+    /// Identification of the IPv4 header.
+    pub id: u16,
     /// Flags and offset of the IPv4 header; 0x4000 is "don't fragment".
     pub frag: u16,
     /// Of a length that is a multiple of 4.
@@ -35,6 +37,8 @@ pub struct Packet {
     pub payload: Vec<u8>,
     /// UDP with checksum 0.
     pub no_check: bool,
+    /// Another total length (IPv4) or payload length (IPv6) than the true one.
+    pub ip_length: Option<u16>,
     /// UDP: another length than the true one.
     pub udp_length: Option<u16>,
     /// Bytes after the packet.
@@ -52,10 +56,12 @@ impl Packet {
             ttl: 64,
             tos: 0,
             tcp_flags: SYN,
+            id: 0x1234,
             frag: 0x4000,
             tcp_options: Vec::new(),
             payload: b"forty bytes of payload, more or less ...".to_vec(),
             no_check: false,
+            ip_length: None,
             udp_length: None,
             trailer: Vec::new(),
         }
@@ -104,8 +110,8 @@ impl Packet {
 
     fn v4(&self, src: &[u8; 4], dst: &[u8; 4], mut segment: Vec<u8>) -> Vec<u8> {
         let mut ip = vec![0x45, self.tos];
-        ip.extend(((20 + segment.len()) as u16).to_be_bytes());
-        ip.extend([0x12, 0x34]);
+        ip.extend(self.ip_length.unwrap_or((20 + segment.len()) as u16).to_be_bytes());
+        ip.extend(self.id.to_be_bytes());
         ip.extend(self.frag.to_be_bytes());
         ip.extend([self.ttl, self.proto, 0, 0]);
         ip.extend(src);
@@ -119,7 +125,7 @@ impl Packet {
 
     fn v6(&self, src: &[u8; 16], dst: &[u8; 16], mut segment: Vec<u8>) -> Vec<u8> {
         let mut ip = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0];
-        ip.extend((segment.len() as u16).to_be_bytes());
+        ip.extend(self.ip_length.unwrap_or(segment.len() as u16).to_be_bytes());
         ip.extend([self.proto, self.ttl]);
         ip.extend(src);
         ip.extend(dst);

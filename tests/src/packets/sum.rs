@@ -33,6 +33,14 @@ pub fn transport(addresses: &[u8], proto: u8, segment: &[u8]) -> u16 {
     }
 }
 
+/// The word that, in the place of a zero word, turns a checksum `from` into `to` (two spellings of one number count as
+/// the same).
+pub fn word(from: u16, to: u16) -> u16 {
+    // The sum of the words is the complement of the checksum; one's complement subtraction adds the complement.
+    let total = u32::from(!to) + u32::from(from);
+    ((total & 0xffff) + (total >> 16)) as u16
+}
+
 /// What is wrong with the checksums of a well-formed frame; `None`: both are what a full computation gives.
 /// `zero_udp`: a UDP checksum of 0 is meant.
 pub fn wrong(frame: &[u8], zero_udp: bool) -> Option<String> {

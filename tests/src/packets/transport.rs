@@ -97,7 +97,7 @@ fn first_packets(t: &mut Rows) {
     t.add(Case::new("nobody left to serve", p.frame()).moves(&[NoInstance]).flow(Flow::None(p)));
 }
 
-/// C5: `listen` on stable's own address: stable is no rewrite at all.
+/// `listen` on stable's own address: stable is no rewrite at all.
 fn stays(t: &mut Rows) {
     let l = t.land;
     let port = t.port();
@@ -138,6 +138,7 @@ fn replies(t: &mut Rows) {
     t.add(Case::new("egress decides nothing", p.frame()).egress().flow(Flow::None(p)));
 }
 
+/// A11: marks and DSCP.
 fn claims(t: &mut Rows) {
     let l = t.land;
     let p = t.plain_to(SHOP);
