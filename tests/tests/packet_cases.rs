@@ -77,7 +77,8 @@ fn an_oversize_packet_goes_to_the_stack() {
             let fits = Case::new("exactly the MTU", p.frame()).sent(to).moves(&[Reason::Explicit]);
             let q = l.open(l.early(5_001), l.vip(SHOP)).payload(vec![7; MTU as usize - headers + 1]);
             let to = q.rewritten(q.src, l.gray(SHOP_AT));
-            let over = Case::new("one byte more", q.frame()).passed(to).moves(&[Reason::Explicit, Reason::Oversize]);
+            let over =
+                Case::new("one byte more", q.frame()).passed(to).moves(&[Reason::Explicit, Reason::Oversize]);
             run_all(rig, &[fits, over]);
         }
     });
@@ -109,9 +110,12 @@ fn change(rig: &mut Rig, l: Land) {
     let answer = old.answer(l.gray(SHOP_AT), ACK);
     let new = open(6_003);
     let mut rows = vec![
-        Case::new("established: stays on gray", p.frame()).sent(p.rewritten(p.src, l.gray(SHOP_AT))).flow(flow),
+        Case::new("established: stays on gray", p.frame())
+            .sent(p.rewritten(p.src, l.gray(SHOP_AT)))
+            .flow(flow),
         Case::new("its replies too", answer.frame()).sent(answer.rewritten(l.vip(SHOP), old.src)),
-        Case::new("decided before the change: stays too", q.frame()).sent(q.rewritten(q.src, l.gray(SHOP_AT))),
+        Case::new("decided before the change: stays too", q.frame())
+            .sent(q.rewritten(q.src, l.gray(SHOP_AT))),
         Case::new("stable on its own address: stays", later(&own).frame()),
         Case::new("a new flow follows the new policy", new.frame())
             .sent(new.rewritten(new.src, l.stable(SHOP_AT)))

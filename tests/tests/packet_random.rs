@@ -41,7 +41,7 @@ fn every_rewritten_packet_has_the_checksums_of_a_full_computation() {
 fn connection(rig: &mut Rig, r: &mut Random, spot: &Spot) -> usize {
     let client = fuzz::place(r, spot.land.v6, 200);
     let ttl = 2 + r.below(254) as u8;
-    let base = Packet { ttl, tos: r.next() as u8, ..Packet::new(spot.land.proto, client, spot.service) };
+    let base = Packet { ttl, tos: r.draw() as u8, ..Packet::new(spot.land.proto, client, spot.service) };
     let zero = spot.land.proto == UDP && !spot.land.v6 && r.below(4) == 0;
     let mut fresh = |p: Packet, flags: u8| {
         let size = r.below(200);
@@ -55,7 +55,8 @@ fn connection(rig: &mut Rig, r: &mut Random, spot: &Spot) -> usize {
         (fresh(answer, ACK), false),
     ];
     for (p, forward) in &packets {
-        let want = if *forward { p.rewritten(p.src, spot.instance) } else { p.rewritten(spot.service, p.dst) };
+        let want =
+            if *forward { p.rewritten(p.src, spot.instance) } else { p.rewritten(spot.service, p.dst) };
         let (verdict, out) = rig.run(Direction::Ingress, &p.frame());
         let say = || format!("seed {SEED}, {spot:?}\nin:\n{}\nout:\n{}", hex(&p.frame()), hex(&out));
         assert_eq!(verdict, NEXT, "{}", say());
@@ -81,7 +82,9 @@ fn checksums_around_zero_survive_the_rewrite() {
                 for after in [false, true] {
                     let client = fuzz::place(&mut r, spot.land.v6, 200);
                     let p = Packet { id: 0, ..Packet::new(spot.land.proto, client, spot.service) };
-                    let p = edge(p.payload([0, 0]), target, |p| if after { p.rewritten(p.src, spot.instance) } else { p.clone() });
+                    let p = edge(p.payload([0, 0]), target, |p| {
+                        if after { p.rewritten(p.src, spot.instance) } else { p.clone() }
+                    });
                     let (_, out) = rig.run(Direction::Ingress, &p.frame());
                     let want = p.rewritten(p.src, spot.instance).frame();
                     assert_eq!(hex(&out), hex(&want), "target {target:#x}, after {after}, {spot:?}");
@@ -127,7 +130,9 @@ fn damaged_frames_are_passed_or_forwarded_never_dropped_or_mangled() {
             let after = rig.counters();
             let counted = moved(&before, &after);
             before = after;
-            let say = || format!("seed {SEED}, frame {n}: {verdict} {counted:?}\n{}\nout:\n{}", hex(&frame), hex(&out));
+            let say = || {
+                format!("seed {SEED}, frame {n}: {verdict} {counted:?}\n{}\nout:\n{}", hex(&frame), hex(&out))
+            };
             assert!(verdict == NEXT || verdict == REDIRECT, "{}", say());
             assert!(counted.values().all(|n| *n == 1), "one packet, one count each: {}", say());
             let changed = out != frame;

@@ -111,11 +111,7 @@ impl Control for Memory {
                 doc: "Sent to an instance.".into(),
             }],
             events_lost: 0,
-            services: vec![ServiceCounts {
-                service: "shop".into(),
-                gray: 10,
-                stable: 990,
-            }],
+            services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990 }],
         })
     }
 

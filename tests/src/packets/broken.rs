@@ -62,9 +62,12 @@ fn ip_fields(l: Land, port: u16) -> Vec<Case> {
             .iter()
             .map(|v| row(&format!("first byte {v:#04x}"), ETH, &[*v], Malformed))
             .collect();
-        for (name, total) in
-            [("one beyond the frame", total + 1), ("far beyond the frame", 0xffff), ("below the header", 7), ("1", 1)]
-        {
+        for (name, total) in [
+            ("one beyond the frame", total + 1),
+            ("far beyond the frame", 0xffff),
+            ("below the header", 7),
+            ("1", 1),
+        ] {
             out.push(row(&format!("payload length {name}"), ETH + 4, &total.to_be_bytes(), Malformed));
         }
         return out;

@@ -141,7 +141,16 @@ impl Packet {
         s.extend(self.dst.port().to_be_bytes());
         if self.proto == TCP {
             s.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-            s.extend([((20 + self.tcp_options.len()) / 4 << 4) as u8, self.tcp_flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+            s.extend([
+                (((20 + self.tcp_options.len()) / 4) << 4) as u8,
+                self.tcp_flags,
+                0xfa,
+                0xf0,
+                0,
+                0,
+                0,
+                0,
+            ]);
             s.extend(&self.tcp_options);
         } else {
             s.extend(self.udp_length.unwrap_or((8 + self.payload.len()) as u16).to_be_bytes());

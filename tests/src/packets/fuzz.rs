@@ -29,7 +29,7 @@ fn seed(r: &mut Random) -> Vec<u8> {
     let (src, dst) = if r.below(3) == 0 { (service, client) } else { (client, service) };
     let flags = [SYN, ACK, SYN | ACK, FIN | ACK, RST, 0][r.below(6)];
     let size = r.below(64);
-    let p = Packet { ttl: r.next() as u8, tos: r.next() as u8, ..Packet::new(l.proto, src, dst) };
+    let p = Packet { ttl: r.draw() as u8, tos: r.draw() as u8, ..Packet::new(l.proto, src, dst) };
     let p = Packet { no_check: r.below(4) == 0, frag: [0, 0x4000][r.below(2)], ..p };
     p.flags(flags).payload(r.bytes(size)).frame()
 }
@@ -40,10 +40,10 @@ fn damage(r: &mut Random, frame: &mut Vec<u8>) {
     let at = r.below(reach);
     match r.below(7) {
         0 => frame[at] ^= 1 << r.below(8),
-        1 => frame[at] = r.next() as u8,
+        1 => frame[at] = r.draw() as u8,
         2 => frame[at] = [0, 1, 0x7f, 0x80, 0xff][r.below(5)],
         3 => frame.truncate(ETH.max(at)),
-        4 => frame.insert(at, r.next() as u8),
+        4 => frame.insert(at, r.draw() as u8),
         5 => {
             let n = r.below(32);
             frame.extend(r.bytes(n));
@@ -107,7 +107,7 @@ pub fn place(r: &mut Random, v6: bool, i: usize) -> std::net::SocketAddr {
         a[1] = i as u8;
         std::net::IpAddr::from(<[u8; 16]>::try_from(a).unwrap_or_default())
     } else {
-        std::net::IpAddr::from([20 + i as u8, r.next() as u8, r.next() as u8, 1 + r.below(250) as u8])
+        std::net::IpAddr::from([20 + i as u8, r.draw() as u8, r.draw() as u8, 1 + r.below(250) as u8])
     };
     std::net::SocketAddr::new(ip, r.port())
 }

@@ -102,7 +102,8 @@ fn service(name: &str, listen: &[(bool, u16)], instances: u16) -> String {
         .map(|(v6, own, port)| if own { l(v6).stable(port) } else { l(v6).vip(port) })
         .flat_map(|a| [format!("\"{a}\""), format!("\"{a}/udp\"")])
         .collect();
-    let mut out = format!("  {name}:\n    listen: [{}]\n    identify: [source]\n    instances:\n", listen.join(", "));
+    let mut out =
+        format!("  {name}:\n    listen: [{}]\n    identify: [source]\n    instances:\n", listen.join(", "));
     for (family, v6) in [("v4", false), ("v6", true)] {
         let (one, two) = (l(v6).stable(instances), l(v6).gray(instances));
         out += &format!("      - {{ address: \"{one}\", version: \"1.0\", id: {name}-1-{family} }}\n");
@@ -112,8 +113,14 @@ fn service(name: &str, listen: &[(bool, u16)], instances: u16) -> String {
 }
 
 /// What [`policy`] has drained, as `service/instance`.
-pub const DRAINED: [&str; 6] =
-    ["half/half-2-v4", "half/half-2-v6", "none/none-1-v4", "none/none-1-v6", "none/none-2-v4", "none/none-2-v6"];
+pub const DRAINED: [&str; 6] = [
+    "half/half-2-v4",
+    "half/half-2-v6",
+    "none/none-1-v4",
+    "none/none-1-v6",
+    "none/none-2-v4",
+    "none/none-2-v6",
+];
 
 /// The policy of the cases. `early`: whether its list leads to 2.0.
 pub fn policy(early: bool) -> String {

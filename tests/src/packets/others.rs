@@ -40,7 +40,9 @@ fn tagged(frame: &[u8], tag: u16) -> Vec<u8> {
 }
 
 fn ethernet() -> Vec<Case> {
-    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2][..], &[198, 18, 1, 9], &[0; 6], &[198, 18, 100, 1]].concat();
+    let arp =
+        [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2][..], &[198, 18, 1, 9], &[0; 6], &[198, 18, 100, 1]]
+            .concat();
     let mut out = vec![
         Case::new("ARP", ethertype(0x0806, &arp)),
         Case::new("LLDP", ethertype(0x88cc, &[0; 46])),
@@ -48,8 +50,10 @@ fn ethernet() -> Vec<Case> {
         Case::new("PPPoE", ethertype(0x8864, &[0; 46])),
         Case::new("an 802.3 length in the place of the type", ethertype(46, &[0; 46])),
         Case::new("Ethernet header and nothing else", ethertype(0x88cc, &[])),
-        Case::new("type IPv4, IPv6 inside", swap_type(syn(V6, 1).frame(), 0x0800)).moves(&[gray_common::Reason::Malformed]),
-        Case::new("type IPv6, IPv4 inside", swap_type(syn(V4, 1).frame(), 0x86dd)).moves(&[gray_common::Reason::Malformed]),
+        Case::new("type IPv4, IPv6 inside", swap_type(syn(V6, 1).frame(), 0x0800))
+            .moves(&[gray_common::Reason::Malformed]),
+        Case::new("type IPv6, IPv4 inside", swap_type(syn(V4, 1).frame(), 0x86dd))
+            .moves(&[gray_common::Reason::Malformed]),
     ];
     // A tag that the NIC or the kernel did not take off; one that it did is in the skb's own field and no matter here.
     for l in [V4, V6] {
@@ -78,12 +82,16 @@ fn patched(p: &Packet, at: usize, bytes: &[u8]) -> Vec<u8> {
 
 fn v4() -> Vec<Case> {
     let mut out = Vec::new();
-    for (name, proto) in [("ICMP", 1), ("IP in IP", 4), ("GRE", 47), ("ESP", 50), ("SCTP", 132), ("UDP-Lite", 136)] {
+    for (name, proto) in
+        [("ICMP", 1), ("IP in IP", 4), ("GRE", 47), ("ESP", 50), ("SCTP", 132), ("UDP-Lite", 136)]
+    {
         out.push(Case::new(format!("v4 {name}"), patched(&syn(V4, 3), 9, &[proto])));
     }
     for proto in [TCP, UDP] {
         let l = Land { proto, ..V4 };
-        for (name, frag) in [("first", 0x2000_u16), ("middle", 0x2010), ("last", 0x0010), ("last, far", 0x1fff)] {
+        for (name, frag) in
+            [("first", 0x2000_u16), ("middle", 0x2010), ("last", 0x0010), ("last, far", 0x1fff)]
+        {
             let f = patched(&syn(l, 4), 6, &frag.to_be_bytes());
             out.push(Case::new(format!("{} {name} fragment", l.name()), f).moves(&[Fragment]));
         }
@@ -113,7 +121,9 @@ fn v6() -> Vec<Case> {
         f[ETH + 6] = proto;
         f
     };
-    for (name, proto) in [("ICMPv6", 58), ("IPv6 in IPv6", 41), ("no next header", 59), ("SCTP", 132), ("GRE", 47)] {
+    for (name, proto) in
+        [("ICMPv6", 58), ("IPv6 in IPv6", 41), ("no next header", 59), ("SCTP", 132), ("GRE", 47)]
+    {
         out.push(Case::new(format!("v6 {name}"), next(&syn(V6, 7), proto)));
     }
     let extensions = [
@@ -133,7 +143,9 @@ fn v6() -> Vec<Case> {
             out.push(Case::new(format!("{} behind {name}", l.name()), f).moves(&[HeaderUnsupported]));
         }
         let zero = extended(&syn(l, 8), 60, [proto, 0, 0x1e, 0, 0, 0, 0, 0]);
-        out.push(Case::new(format!("{} behind an option of length 0", l.name()), zero).moves(&[HeaderUnsupported]));
+        out.push(
+            Case::new(format!("{} behind an option of length 0", l.name()), zero).moves(&[HeaderUnsupported]),
+        );
         for (name, offset) in [("first", 1_u16), ("later", 0x00b9), ("atomic", 0)] {
             let [a, b] = offset.to_be_bytes();
             let f = extended(&syn(l, 9), 44, [proto, 0, a, b, 0, 0, 0, 1]);

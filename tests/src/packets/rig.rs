@@ -105,7 +105,8 @@ fn connect(ns: &Arc<Netns>, far: &Arc<Netns>, routes: Routes) -> Way {
     let here = end(ns, &["198.18.99.1/16", "fd00:99::1/16"]);
     let pair = link::Veth::create(here, end(far, &[]), MTU).unwrap();
     link::ip_batch(ns, "link set lo up\n").unwrap();
-    for key in ["net/ipv4/conf/all/forwarding", "net/ipv4/conf/lo/forwarding", "net/ipv6/conf/all/forwarding"] {
+    for key in ["net/ipv4/conf/all/forwarding", "net/ipv4/conf/lo/forwarding", "net/ipv6/conf/all/forwarding"]
+    {
         link::sysctl(ns, key, "1").unwrap();
     }
     if routes == Routes::Unresolved {
@@ -130,12 +131,18 @@ impl Rig {
     }
 
     pub fn apply_with(&mut self, text: &str, around: &Circumstances) {
-        let policy = config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
+        let policy =
+            config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
         let compiled = compile::compile(&policy, &self.compiled.assigned, around).unwrap();
         let lists = lists(&policy, &compiled);
         self.live.settle().unwrap();
-        let want =
-            Want { revision: self.have.revision + 1, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+        let want = Want {
+            revision: self.have.revision + 1,
+            key: KEY,
+            compiled: &compiled,
+            lists: &lists,
+            touched: None,
+        };
         for step in plan(&mut self.have, &want).unwrap() {
             self.live.write(&step).unwrap();
         }
@@ -211,7 +218,8 @@ pub fn moved(before: &BTreeMap<Reason, u64>, after: &BTreeMap<Reason, u64>) -> B
 fn lists(policy: &Policy, c: &Compiled) -> Lists {
     let mut lists = Lists::default();
     for cohort in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name)) {
+        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))
+        {
             for id in ids {
                 let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
             }

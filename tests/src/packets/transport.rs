@@ -2,8 +2,8 @@
 
 use gray_common::{
     Reason::{
-        self, Adopted, Condition, Default as Unlisted, Explicit, Failover, NoInstance, Rebuilt, TtlExpired, TupleClash,
-        Weight,
+        self, Adopted, Condition, Default as Unlisted, Explicit, Failover, NoInstance, Rebuilt, TtlExpired,
+        TupleClash, Weight,
     },
     wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
@@ -121,7 +121,9 @@ fn replies(t: &mut Rows) {
     let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
     let back = answer.rewritten(l.vip(SHOP), p.src);
     let flow = Flow::Flags(answer.clone(), established(&answer));
-    t.add(Case::new("a reply gets the service address back", answer.frame()).after(&[&p]).sent(back).flow(flow));
+    t.add(
+        Case::new("a reply gets the service address back", answer.frame()).after(&[&p]).sent(back).flow(flow),
+    );
     let p = t.early();
     let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
     // The stack forwards or sends it: the TTL is the stack's business there.
@@ -233,7 +235,12 @@ fn lives(t: &mut Rows) {
         let last = p.clone().flags(end);
         let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_ESTABLISHED | FLOW_CLOSING);
         let out = t.to_gray(&last);
-        t.add(Case::new(format!("{name} marks the end"), last.frame()).after(&[&p, &ack_of(&p)]).sent(out).flow(flow));
+        t.add(
+            Case::new(format!("{name} marks the end"), last.frame())
+                .after(&[&p, &ack_of(&p)])
+                .sent(out)
+                .flow(flow),
+        );
         let p = t.early();
         let flow = Flow::Flags(p.clone(), FLOW_FORWARD);
         let out = t.to_gray(&p);
