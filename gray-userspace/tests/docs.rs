@@ -1,0 +1,48 @@
+//! The hand-written pages against the lists in the code: every reason, metric, verb and configuration key is there.
+
+use gray_common::Reason;
+
+const REASONS: &str = include_str!("../../docs/reasons.md");
+const METRICS: &str = include_str!("../../docs/metrics.md");
+const CLI: &str = include_str!("../../docs/cli.md");
+/// The families are private; their names stand in calls of `counter` and `gauge`.
+const METRICS_CODE: &str = include_str!("../src/agent/metrics.rs");
+
+fn rows(page: &str) -> Vec<&str> {
+    page.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| code") && !l.starts_with("| metric")).collect()
+}
+
+#[test]
+fn h4_the_page_of_reasons_is_the_list_of_reasons() {
+    let want: Vec<String> =
+        Reason::ALL.iter().map(|r| format!("| {} | `{}` | {} |", *r as u8, r.label(), r.doc())).collect();
+    assert_eq!(rows(REASONS), want);
+}
+
+fn names(call: &str, suffix: &str) -> Vec<String> {
+    let code = METRICS_CODE.split("#[cfg(test)]").next().unwrap_or_default();
+    let calls = code.split(call).skip(1);
+    // The name is the first argument, perhaps on the next line.
+    let name = |rest: &str| Some(rest.trim_start().strip_prefix('"')?.split('"').next()?.to_string());
+    calls.filter_map(name).map(|n| format!("gray_{n}{suffix}")).collect()
+}
+
+#[test]
+fn h4_the_page_of_metrics_names_every_family_and_no_other() {
+    let mut want = [names("counter(", "_total"), names("gauge(", ""), vec!["gray_build_info".into()]].concat();
+    assert!(want.len() > 10, "the names are not found any more: {want:?}");
+    let mut told: Vec<String> =
+        rows(METRICS).iter().filter_map(|l| Some(l.split('`').nth(1)?.to_string())).collect();
+    want.sort();
+    told.sort();
+    assert_eq!(told, want);
+}
+
+#[test]
+fn the_page_of_the_command_line_names_every_verb() {
+    for verb in gray_userspace::cli::command().get_subcommands().filter(|v| !v.is_hide_set()) {
+        let name = verb.get_name();
+        let told = CLI.contains(&format!("`{name}")) || name == "help";
+        assert!(told, "docs/cli.md does not name `{name}`");
+    }
+}
