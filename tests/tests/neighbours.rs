@@ -123,3 +123,26 @@ fn connections_from_before_the_agent_stay_with_stable() {
     }
     scene.finish();
 }
+
+#[test]
+fn older_connections_stay_with_stable_also_over_a_restart_of_the_agent() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let all = world.clients[0].sources(false);
+    let mut http = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 }).sources(all.clone());
+    // Silent while the agent starts, applies and starts again: their first segment meets the second agent.
+    (http.workers, http.pause_ms) = (4, 10_000);
+    let mut http = http.start(&world.clients[0].place()).unwrap();
+    let _ = http.wait_requests(4, Duration::from_secs(5)).unwrap();
+    let agent = Agent::start(&world).unwrap();
+    let mut scene = Scene { agent, stable, gray, world };
+    scene.apply(&PolicyText::own(&scene.world).sources("early", &all).gray_when("early"));
+    scene.agent.kill9().unwrap();
+    scene.agent.restart().unwrap();
+    scene.expect_gray(false, &all);
+    let _ = http.wait_requests(8, Duration::from_secs(20)).unwrap();
+    let report = http.stop().unwrap();
+    report.assert_all_ok();
+    assert_eq!((report.opened, report.of_version("1.0")), (4, report.ok));
+    scene.finish();
+}

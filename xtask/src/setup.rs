@@ -51,18 +51,18 @@ enum State {
 
 pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     let rustc = Rustc::active()?;
-    println!("setup: rustc {}, LLVM {}", rustc.version, rustc.llvm_major);
+    eprintln!("setup: rustc {}, LLVM {}", rustc.version, rustc.llvm_major);
     let mut failed = 0;
     for part in LAB {
         if let Err(e) = get(ws, &rustc, *part, !args.no_rustup, true) {
             failed += 1;
-            println!("{}: cannot get it: {e:#}", part.name());
+            eprintln!("{}: cannot get it: {e:#}", part.name());
         }
     }
     if failed > 0 {
         bail!("setup: {failed} of {} parts are missing, see above", LAB.len());
     }
-    println!("setup: this machine is ready");
+    eprintln!("setup: this machine is ready");
     Ok(())
 }
 
@@ -78,18 +78,18 @@ pub fn need(ws: &Workspace, parts: &[Part]) -> Result<()> {
 fn get(ws: &Workspace, rustc: &Rustc, part: Part, rustup: bool, report: bool) -> Result<()> {
     if let State::Ready(where_) = part.check(ws, rustc) {
         if report {
-            println!("{}: {where_}", part.name());
+            eprintln!("{}: {where_}", part.name());
         }
         return Ok(());
     }
     let _lock = lock(ws)?;
     // Another xtask may have got it while we waited.
     if let State::Missing(what) = part.check(ws, rustc) {
-        println!("{}: missing: {what}", part.name());
+        eprintln!("{}: missing: {what}", part.name());
         part.make(ws, rustc, rustup)?;
     }
     match part.check(ws, rustc) {
-        State::Ready(where_) => println!("{}: {where_}", part.name()),
+        State::Ready(where_) => eprintln!("{}: {where_}", part.name()),
         State::Missing(what) => bail!("still missing: {what}"),
     }
     Ok(())
@@ -146,6 +146,6 @@ fn fresh_dir(path: &Path) -> Result<()> {
 
 /// Runs with its output on ours, under a line that says what runs.
 fn announce(what: &str, cmd: &mut std::process::Command) -> Result<()> {
-    println!("  {what}");
+    eprintln!("  {what}");
     run::show(cmd)
 }

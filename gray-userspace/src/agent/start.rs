@@ -142,7 +142,13 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         Some(text) => serde_json::from_str(&text)?,
         None => Assigned::default(),
     };
-    let around = Circumstances { drained: active.drained.clone(), ..Circumstances::default() };
+    let windows = inner.live.adopt_windows()?;
+    inner.adopt_until_ns = windows
+        .into_iter()
+        .filter_map(|(id, until)| Some((before.services.name(u32::from(id))?.to_string(), until)))
+        .collect();
+    let around =
+        Circumstances { drained: active.drained.clone(), adopt_until_ns: inner.adopt_until_ns.clone() };
     let compiled = compile::compile(&policy, &before, &around)?;
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
     (inner.revision, inner.policy, inner.compiled) = (active.id, policy, compiled);

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, bail};
 
 use crate::{
+    api::ApiError,
     cli::UninstallOptions,
     kernel::{self, Pins},
     sys::{
@@ -18,7 +19,8 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     if let Some(pid) = lock::holder(&o.bpffs)
         && !o.dry_run
     {
-        bail!("an agent (pid {pid}) uses {}; stop it first", o.bpffs.display());
+        let what = format!("an agent (pid {pid}) uses {}", o.bpffs.display());
+        return Err(ApiError::conflict(what, "stop it, then run `gray uninstall` again").into());
     }
     let mut done = Vec::new();
     // Links before maps: what still runs keeps its maps until it is detached.

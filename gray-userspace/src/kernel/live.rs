@@ -104,6 +104,19 @@ impl Live {
         self.control.read()
     }
 
+    /// Until when each service of the active bank, by its counter id, takes strays as stable's own (ns, 0: not).
+    pub fn adopt_windows(&self) -> Result<Vec<(u16, u64)>, KernelError> {
+        let first = (self.control().epoch & 1) as u32 * limits::SERVICES;
+        let mut out = Vec::new();
+        let visit = |i: u32, s: Service| {
+            if (first..first + limits::SERVICES).contains(&i) && s.adopt_until_ns != 0 {
+                out.push((s.id, s.adopt_until_ns));
+            }
+        };
+        self.maps.services.for_each(visit).map_err(failed("the services"))?;
+        Ok(out)
+    }
+
     /// Settings that hold for every epoch.
     pub fn configure(&mut self, change: impl FnOnce(&mut Control)) {
         self.control.edit(change);

@@ -28,7 +28,7 @@ pub enum KernelError {
     #[error("{path} is not ours: {why}; choose another --bpffs directory")]
     NotOurs { path: PathBuf, why: &'static str },
     #[error(
-        "{path} holds the pins of ABI {found}, this gray speaks {ours}; run `gray migrate --to {ours}` of the newer gray, or `gray uninstall` of the older"
+        "{path} holds the pins of ABI {found}, this gray speaks {ours}; start the gray that made them, or run its `gray uninstall`"
     )]
     OtherAbi { path: PathBuf, found: u32, ours: u32 },
     #[error("the pin {path} is no map of ours; run `gray uninstall` or choose another --bpffs directory")]

@@ -53,11 +53,11 @@ pub fn check(ws: &Workspace, rustc: &Rustc) -> State {
 
 pub fn make(ws: &Workspace, rustc: &Rustc, rustup: bool) -> Result<()> {
     if rustup && run::find("rustup").is_some() {
-        println!("  rustup component add rust-src");
+        eprintln!("  rustup component add rust-src");
         match run::capture_within(Command::new("rustup").args(["component", "add", "rust-src"]), RUSTUP_LIMIT)
         {
             Ok(()) => return Ok(()),
-            Err(e) => println!("  {e:#}"),
+            Err(e) => eprintln!("  {e:#}"),
         }
     }
     from_debian(ws, rustc)
@@ -81,7 +81,7 @@ fn from_debian(ws: &Workspace, rustc: &Rustc) -> Result<()> {
                 fs::rename(unpacked(&work)?, done.join("library"))?;
                 // The last file: without it the directory does not count.
                 fs::write(done.join("rustc-version"), &rustc.version)?;
-                println!("  took rust-src {package}");
+                eprintln!("  took rust-src {package}");
                 return fs::remove_dir_all(&work).context("rust-src.new");
             }
             Err(e) => why.push(format!("{mirror}: {e:#}")),
@@ -122,7 +122,7 @@ fn from_mirror(work: &Path, mirror: &str, rustc: &Rustc) -> Result<String> {
         let _ = cmd.current_dir(work).env("LC_ALL", "C");
         cmd
     };
-    println!("  reading Debian's package lists from {mirror} (private apt state)");
+    eprintln!("  reading Debian's package lists from {mirror} (private apt state)");
     // A suite that the mirror has not yet, or no longer, is no reason to stop: what counts is what is found.
     let update = run::capture(apt("apt-get").args(["-qq", "update"]));
     let found = run::capture(apt("apt-cache").args(["madison", "rust-src"]))?;
