@@ -50,6 +50,9 @@ pub const FILTER_BITS: u32 = 65_536;
 pub const UDP_PEERS: usize = 8;
 /// A UDP flow idle for longer is decided anew, seconds.
 pub const UDP_IDLE_S: u32 = 60;
+/// A SYN for an entry that saw nothing else is a retransmission for so long after the last one, seconds; then it is
+/// decided anew, which gives the same answer while the policy stands.
+pub const TCP_OPENING_S: u32 = 2;
 /// A TCP flow whose end was seen is forgotten after this, seconds (two maximum segment life times).
 pub const TCP_CLOSING_S: u32 = 60;
 /// The next hop of a flow is looked up again after this, seconds.

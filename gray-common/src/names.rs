@@ -36,7 +36,7 @@ macro_rules! maps {
 }
 
 maps! {
-    CONTROL: Array, 4 => 80, 1;
+    CONTROL: Array, 4 => 88, 1;
     LISTENERS: Hash, 20 => 16, limits::LISTENERS;
     SERVICES: Array, 4 => 40, 2 * limits::SERVICES;
     FACTS: Array, 4 => 16, 2 * limits::FACTS;
@@ -66,14 +66,15 @@ maps! {
 pub const TC_INGRESS: &str = "gray_tc_ingress";
 pub const TC_EGRESS: &str = "gray_tc_egress";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
-/// The connect path: function names equal the attach points.
+/// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
+/// steered.
 pub const CONNECT_PROGRAMS: &[&str] = &[
+    "gray_getpeername4",
+    "gray_getpeername6",
+    "gray_recvmsg4",
+    "gray_recvmsg6",
     "gray_connect4",
     "gray_connect6",
     "gray_sendmsg4",
     "gray_sendmsg6",
-    "gray_recvmsg4",
-    "gray_recvmsg6",
-    "gray_getpeername4",
-    "gray_getpeername6",
 ];

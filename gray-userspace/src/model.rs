@@ -176,7 +176,14 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .parse::<IpNet>()
             .map(|n| Member::Net(unmapped(n.trunc())))
             .or_else(|_| text.parse::<std::net::IpAddr>().map(|a| Member::Net(a.to_canonical().into())))
-            .map_err(|_| bad("an address or a prefix like 198.18.7.0/24")),
+            .map_err(|_| bad("an address or a prefix like 198.18.7.0/24"))
+            .and_then(|m| match m {
+                // The tables hold IPv4 inside ::ffff:0:0/96: a wider prefix would take all of it along.
+                Member::Net(n) if n.addr().is_ipv6() && n.prefix_len() <= 96 && n.contains(&MAPPED) => {
+                    Err(bad("a prefix apart from IPv4; for all of IPv6 write 2000::/3 and fc00::/7"))
+                }
+                m => Ok(m),
+            }),
         ClaimKind::Mark => number(text)
             .map(Member::Number)
             .ok_or_else(|| bad("a mark, 1 to 4294967295 or 0x..; 0 is no mark")),
@@ -202,6 +209,9 @@ fn number(text: &str) -> Option<u32> {
     };
     n.filter(|n| *n != 0)
 }
+
+/// The first address of IPv4 mapped into IPv6.
+const MAPPED: std::net::IpAddr = std::net::IpAddr::V6(std::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0));
 
 /// IPv4 written as mapped IPv6 is IPv4: that is how the data path sees it.
 fn unmapped(n: IpNet) -> IpNet {

@@ -92,7 +92,7 @@ fn options_of_the_agent() {
         "/var/lib/gray",
         "/sys/fs/bpf/gray",
         "attach: []",
-        "flows: 262144",
+        "flows: 131072",
         "log_format: Auto",
         "no_connect: false",
     ] {

@@ -19,6 +19,9 @@ pub struct Control {
     pub key: [HashKey; 2],
     /// Only sockets of this network namespace are steered on the connect path; 0: of every one.
     pub netns_cookie: u64,
+    /// `CLOCK_MONOTONIC` ns until which every service takes connections found in mid-stream as stable's own: an
+    /// interface was attached.
+    pub adopt_until_ns: u64,
     /// Timer ticks per second of this kernel (CONFIG_HZ).
     pub hz: u32,
     /// One decision in so many becomes an event; 0: none.
@@ -217,9 +220,9 @@ pub struct Workload {
 }
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
-wire!(Control, size 80, {
+wire!(Control, size 88, {
     epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
-    hz @ 64: u32, event_every @ 68: u32, event_limit @ 72: u32, flags @ 76: u32,
+    adopt_until_ns @ 64: u64, hz @ 72: u32, event_every @ 76: u32, event_limit @ 80: u32, flags @ 84: u32,
 });
 wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });

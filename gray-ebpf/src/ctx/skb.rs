@@ -84,6 +84,13 @@ impl Skb {
         unsafe { (*self.raw).ifindex }
     }
 
+    /// Whether a VLAN tag was taken out of the frame and travels beside it.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).vlan_present != 0 }
+    }
+
     /// Payload bytes per segment of a GSO packet; 0: not one.
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {

@@ -96,7 +96,8 @@ fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Ad
 #[inline(always)]
 fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> {
     let service = k.service(index)?;
-    if !listener.is_self() || service.adopt_until_ns == 0 || ktime_ns() >= service.adopt_until_ns {
+    let until = service.adopt_until_ns.max(k.control.adopt_until_ns);
+    if !listener.is_self() || until == 0 || ktime_ns() >= until {
         return None;
     }
     Some(Decision { service: service.id, reason: Reason::Adopted as u8, ..Decision::default() })

@@ -53,10 +53,16 @@ pub const NEW: i32 = 1000;
 #[inline(always)]
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
-    let Some(head) = skb.head::<ETH_LEN>() else {
+    if skb.head::<ETH_LEN>().is_none() {
         emit::count(Reason::Malformed);
         return NEXT;
-    };
+    }
+    // The kernel has taken the tag out of the frame; a redirect would put it back on the wrong side.
+    if skb.is_tagged() {
+        emit::count(Reason::HeaderUnsupported);
+        return NEXT;
+    }
+    let Some(head) = skb.head::<ETH_LEN>() else { return NEXT };
     let v4 = match head.get::<u16, ETH_TYPE>() {
         ETH_IPV4 => true,
         ETH_IPV6 => false,
@@ -124,7 +130,8 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
         if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
             // A second SYN of a connection that has moved on is a new connection from the same port; before that it
             // is a retransmission, which must reach the same instance.
-            if f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
+            let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz);
+            if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
             }
         } else if f.flags & FLOW_ESTABLISHED == 0 {

@@ -81,8 +81,10 @@ pub fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
         if follow(&k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
             return forward(&k, skb, f, &seen, side);
         }
-        if f.state.flags & FLOW_FORWARD == 0 {
-            let _ = maps::FLOWS6.remove(key);
+        let reply = f.state.flags & FLOW_FORWARD == 0;
+        // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
+        let _ = maps::FLOWS6.remove(key);
+        if reply {
             return NEXT;
         }
     }

@@ -5,10 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::core::{AttachState, Core, Inner};
+use super::{
+    change::ADOPT_NS,
+    core::{AttachState, Core, Inner},
+    time,
+};
 use crate::{
     cli::AttachRole,
-    kernel::Direction,
+    kernel::{Direction, KernelError},
     sys::{
         netlink::{Link, links},
         watch::{LinkEvent, LinkEvents},
@@ -85,9 +89,16 @@ impl Inner {
         {
             return;
         }
-        let done = directions.iter().try_for_each(|d| self.live.attach(&a.iface, link.ifindex, *d));
+        let done = directions.iter().try_fold(false, |new, d| {
+            Ok::<_, KernelError>(new | self.live.attach(&a.iface, link.ifindex, *d)?)
+        });
+        if matches!(done, Ok(true)) {
+            // Connections that passed here unsteered until now are stable's.
+            let until = time::monotonic_ns() + ADOPT_NS;
+            self.live.configure(|c| c.adopt_until_ns = until);
+        }
         match done {
-            Ok(()) => self.set_attachment(i, Some(link.ifindex), AttachState::Attached, None),
+            Ok(_) => self.set_attachment(i, Some(link.ifindex), AttachState::Attached, None),
             Err(e) => self.set_attachment(i, Some(link.ifindex), AttachState::Failed, Some(e.to_string())),
         }
     }

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
-const ADOPT_NS: u64 = 120_000_000_000;
+pub const ADOPT_NS: u64 = 120_000_000_000;
 
 /// What becomes of the explicit lists.
 pub enum ListsChange {
@@ -77,7 +77,7 @@ impl Inner {
             Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
         let until = time::monotonic_ns() + ADOPT_NS;
         for s in &policy.services {
-            let known = s.listen.iter().any(|l| {
+            let known = s.listen.iter().all(|l| {
                 let key = compile::listener_key(l);
                 self.have.listeners.get(&key).is_some_and(|v| v.at(self.have.epoch) != 0)
             });
@@ -112,13 +112,16 @@ impl Inner {
                 self.drained = change.drained;
                 if let Some(key) = change.key {
                     self.key = key;
+                    self.rekeyed = true;
                 }
+                self.suspect = false;
                 self.untidy = true;
                 let settled = self.store.activate(revision, time::now_ms());
                 settled.map_err(|e| ApiError::internal(&e))?;
                 Ok(Changed { revision, epoch: self.have.epoch, writes })
             }
             Err(e) => {
+                self.suspect = true;
                 tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
                 if change.key.is_some()
                     && let Err(e) = self.key.import(&self.state_dir)
@@ -164,6 +167,9 @@ impl Inner {
                 touched = None;
             }
         }
+        if self.suspect {
+            touched = None;
+        }
         let done = self.write(revision, change, compiled, key, touched.as_deref());
         if done.is_err() {
             if let Some(lists) = before {
@@ -202,6 +208,10 @@ impl Inner {
             return Ok(());
         }
         self.live.settle().map_err(|e| ApiError::internal(&e))?;
+        if self.rekeyed {
+            self.relabel()?;
+            self.rekeyed = false;
+        }
         if let Some(step) = plan::forget(&mut self.have, &self.compiled) {
             self.live.write(&step).map_err(|e| ApiError::internal(&e))?;
         }

@@ -45,6 +45,10 @@ pub struct Inner {
     pub have: Have,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
+    /// The flip was to another hash key: labels still carry the former one in the idle bank.
+    pub rekeyed: bool,
+    /// A change failed half-way: its leftovers in the tables would turn with the next epoch unless all is compared.
+    pub suspect: bool,
     pub attachments: Vec<Attachment>,
     pub connect: Option<Connect>,
     pub mount: Option<CgroupMount>,

@@ -201,6 +201,12 @@ impl Inner {
                 format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
             return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
         }
+        if drain && self.holds_the_address(&instance.id) {
+            return Err(ApiError::conflict(
+                format!("{} is dialled by its own address and stable has no other instance", instance.id),
+                "add another stable instance first; without one, clients reach it whatever is decided",
+            ));
+        }
         let verb = if drain { "drain" } else { "restore" };
         let draft = self.draft(Kind::Instance, who, None, format!("{verb} {}", instance.id));
         let mut change = self.keep(draft);
@@ -215,6 +221,22 @@ impl Inner {
             false => format!("{} gets new connections again", instance.id),
         };
         Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
+    }
+
+    /// Whether an instance is the last stable one of a service that listens on its address.
+    fn holds_the_address(&self, id: &str) -> bool {
+        let Some((service, name)) = id.split_once('/') else { return false };
+        let Some(s) = self.policy.service(service) else { return false };
+        let Some(i) = s.instances.iter().find(|i| i.id == name) else { return false };
+        let serves = |o: &&crate::model::Instance| {
+            o.id != i.id
+                && s.stable.matches(o)
+                && o.address.is_ipv4() == i.address.is_ipv4()
+                && !self.drained.contains(&format!("{service}/{}", o.id))
+        };
+        s.listen.iter().any(|l| l.addr == i.address)
+            && s.stable.matches(i)
+            && !s.instances.iter().any(|o| serves(&o))
     }
 
     pub fn import_key(&mut self, who: &Who, key: &HashKey) -> Result<Done, ApiError> {
@@ -232,6 +254,7 @@ impl Inner {
         if self.revision == 0 {
             key.import(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
             self.key = key;
+            self.relabel()?;
             return Ok(Done {
                 revision: None,
                 epoch: None,

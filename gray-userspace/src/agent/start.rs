@@ -13,6 +13,7 @@ use crate::{
     cli::AgentOptions,
     compile::{
         self, Assigned, Circumstances, Compiled,
+        assigned::Numbers,
         lists::Lists,
         plan::{self, Want},
     },
@@ -67,7 +68,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         drained: Default::default(),
         adopt_until_ns: BTreeMap::new(),
         have,
-        untidy: true,
+        untidy: false,
+        rekeyed: false,
+        suspect: false,
         attachments: wanted(o),
         connect: None,
         mount,
@@ -128,6 +131,12 @@ fn settle_pending(inner: &mut Inner) -> anyhow::Result<()> {
 fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
     let Some(active) = inner.store.active()? else {
         if inner.have.epoch != 0 {
+            // What steers now keeps its instance numbers: the first policy of this store must not write over them.
+            let named = inner.have.instances.iter().map(|(n, i)| {
+                let at = std::net::SocketAddr::new(i.addr.into(), u16::from_be(i.port));
+                (at.to_string(), *n)
+            });
+            inner.compiled.assigned.instances = Numbers::taken(named);
             tracing::warn!(
                 revision = inner.have.revision,
                 "the kernel steers by a policy that this store does not know; apply one to take over"
@@ -161,6 +170,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
     for step in &steps {
         inner.live.write(step)?;
     }
+    inner.untidy = true;
     tracing::info!(revision = inner.revision, epoch = inner.have.epoch, "the policy is in force");
     Ok(())
 }

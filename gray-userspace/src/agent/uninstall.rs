@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::{
     api::ApiError,
@@ -23,17 +23,16 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         return Err(ApiError::conflict(what, "stop it, then run `gray uninstall` again").into());
     }
     let mut done = Vec::new();
-    // Links before maps: what still runs keeps its maps until it is detached.
-    let mut pins = Pins::everything(&o.bpffs);
-    pins.sort_by_key(|p| !p.components().any(|c| c.as_os_str() == "links"));
-    for path in &pins {
-        remove(path, o.dry_run, &mut done)?;
-    }
-    if o.bpffs.is_dir() {
-        if !kernel::on_bpffs(&o.bpffs) {
-            bail!("{} is not on a bpf file system; nothing in it was touched", o.bpffs.display());
+    if o.bpffs.exists() {
+        // Taken, not only looked at: an agent in another pid namespace shows in no list of locks.
+        let _lock = if o.dry_run { None } else { Some(lock::DirLock::take(&o.bpffs)?) };
+        for path in Pins::ours(&o.bpffs)? {
+            remove(&path, o.dry_run, &mut done)?;
         }
-        remove(&o.bpffs, o.dry_run, &mut done)?;
+        // Only when nothing of others is in it.
+        if !o.dry_run && fs::remove_dir(&o.bpffs).is_ok() {
+            done.push(o.bpffs.display().to_string());
+        }
     }
     // Filters have no pins: where tcx does not exist, ours are found by their name. Two agents in one network namespace
     // share that name there.
@@ -50,7 +49,9 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     if !o.dry_run && fs::remove_dir(&o.state_dir).is_ok() {
         done.push(o.state_dir.display().to_string());
     }
-    remove(&o.socket, o.dry_run, &mut done)?;
+    if std::os::unix::net::UnixStream::connect(&o.socket).is_err() {
+        remove(&o.socket, o.dry_run, &mut done)?;
+    }
     Ok(done)
 }
 

@@ -111,6 +111,15 @@ impl Inner {
         Ok(())
     }
 
+    /// Every label under the key in use, in both banks: after a flip to another key, when no run uses the former one.
+    pub fn relabel(&mut self) -> Result<(), ApiError> {
+        let key = self.hash_key();
+        for (name, id) in &self.workload_ids {
+            self.live.set_workload(*id, &claim(name, [key, key])).map_err(|e| ApiError::internal(&e))?;
+        }
+        Ok(())
+    }
+
     /// Before a flip to another key: the labels under both, each in its bank.
     pub fn rehash_workloads(&mut self, next: HashKey) -> Result<(), ApiError> {
         let now = self.hash_key();

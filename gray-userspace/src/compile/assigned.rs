@@ -59,6 +59,11 @@ impl Numbers {
         Ok(next)
     }
 
+    /// Names that have their numbers already.
+    pub fn taken(named: impl IntoIterator<Item = (String, u32)>) -> Self {
+        Self { used: named.into_iter().collect(), resting: BTreeMap::new() }
+    }
+
     pub fn get(&self, name: &str) -> Option<u32> {
         self.used.get(name).copied()
     }

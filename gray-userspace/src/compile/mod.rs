@@ -175,7 +175,10 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         });
         out.facts.extend(facts.0);
         for l in &service.listen {
-            let own = service.instances.iter().any(|i| i.address == l.addr && service.stable.matches(i));
+            let drained =
+                |i: &model::Instance| around.drained.contains(&format!("{}/{}", service.name, i.id));
+            let stable = |i: &&model::Instance| service.stable.matches(i) && !drained(i);
+            let own = service.instances.iter().filter(stable).any(|i| i.address == l.addr);
             let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
         }
     }

@@ -20,7 +20,7 @@ mod point {
     pub const TCX_INGRESS: u32 = 46;
     pub const TCX_EGRESS: u32 = 47;
     /// In the order of `names::CONNECT_PROGRAMS`.
-    pub const CONNECT: [u32; 8] = [10, 11, 14, 15, 19, 20, 29, 30];
+    pub const CONNECT: [u32; 8] = [29, 30, 19, 20, 10, 11, 14, 15];
 }
 
 /// Where on an interface.
@@ -85,7 +85,7 @@ fn link_name(iface: &str, d: Direction) -> String {
     format!("tc-{}-{iface}", d.name())
 }
 
-/// Attaches to an interface, or brings an existing attachment to our program.
+/// Attaches to an interface (true), or brings an existing attachment to our program (false).
 pub fn interface(
     pins: &Pins,
     loaded: &mut Loaded,
@@ -93,7 +93,7 @@ pub fn interface(
     iface: &str,
     ifindex: u32,
     d: Direction,
-) -> Result<(), KernelError> {
+) -> Result<bool, KernelError> {
     let failed = |e: std::io::Error| KernelError::Attach { what: format!("{iface} {}", d.name()), source: e };
     if hook == Hook::Clsact {
         return clsact(loaded, iface, d);
@@ -102,13 +102,14 @@ pub fn interface(
     let path = pins.link(&link_name(iface, d));
     if let Some(link) = pins.open(&path)? {
         if bpf::link_ifindex(link.as_fd()).map_err(failed)? == ifindex {
-            return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed);
+            return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed).map(|()| false);
         }
         // The interface was deleted and made again: its old link hangs on nothing.
         pins.remove(&path)?;
     }
     let link = bpf::link_create(program.as_fd(), ifindex, d.tcx()).map_err(failed)?;
-    bpf::pin(link.as_fd(), &path).map_err(|e| KernelError::io("cannot pin", &path, e))
+    bpf::pin(link.as_fd(), &path).map_err(|e| KernelError::io("cannot pin", &path, e))?;
+    Ok(true)
 }
 
 /// Whether the pinned link still hangs on this interface.
@@ -119,7 +120,7 @@ pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32, d: Direction) -> bool
         .is_some_and(|l| bpf::link_ifindex(l.as_fd()).is_ok_and(|i| i == ifindex))
 }
 
-fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelError> {
+fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<bool, KernelError> {
     let failed = |e: aya::programs::ProgramError| KernelError::Load {
         what: format!("{iface} {}", d.name()),
         source: e.into(),
@@ -129,7 +130,9 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelEr
     let handle = TcHandle::from(HANDLE);
     let program = loaded.classifier(d.program())?;
     let existing = SchedClassifierLink::attached(iface, d.clsact(), PRIORITY, handle, None);
-    let id = match existing.map(|l| program.attach_to_link(l)) {
+    let replaced = existing.map(|l| program.attach_to_link(l));
+    let created = !matches!(replaced, Ok(Ok(_)));
+    let id = match replaced {
         Ok(Ok(id)) => id,
         _ => program
             .attach_with_options(
@@ -141,7 +144,7 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<(), KernelEr
     };
     // The filter stays when the agent goes: what lives in the kernel needs no owner.
     let _ = std::mem::ManuallyDrop::new(program.take_link(id).map_err(failed)?);
-    Ok(())
+    Ok(created)
 }
 
 /// Removes our filters from an interface (clsact only; links go with their pins).

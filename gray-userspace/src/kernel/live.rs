@@ -140,7 +140,8 @@ impl Live {
         Ok(self.maps.clock.lookup(&0).map_err(failed("the clock"))?.unwrap_or_default())
     }
 
-    pub fn attach(&mut self, iface: &str, ifindex: u32, d: Direction) -> Result<(), KernelError> {
+    /// True: newly attached; false: an existing attachment was brought to our program.
+    pub fn attach(&mut self, iface: &str, ifindex: u32, d: Direction) -> Result<bool, KernelError> {
         attach::interface(&self.pins, &mut self.loaded, self.hook, iface, ifindex, d)
     }
 

@@ -16,7 +16,7 @@ use std::{
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss};
 pub use object::{LogLines, has_object};
-pub use pins::{Pins, on_bpffs};
+pub use pins::Pins;
 
 /// What can go wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]

@@ -25,17 +25,7 @@ impl Pins {
     /// that holds the pins of another ABI.
     pub fn open_dir(root: &Path) -> Result<Self, KernelError> {
         let pins = Self { root: root.to_path_buf() };
-        let exists = match fs::symlink_metadata(root) {
-            Ok(m) if !m.is_dir() => {
-                return Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" });
-            }
-            // SAFETY: geteuid has no arguments and cannot fail.
-            Ok(m) if m.uid() != unsafe { libc::geteuid() } => {
-                return Err(KernelError::NotOurs { path: root.into(), why: "it belongs to another user" });
-            }
-            Ok(_) => true,
-            Err(_) => false,
-        };
+        let exists = Self::check(root)?;
         let parent = root.parent().filter(|p| p.exists());
         let probe = if exists { root } else { parent.unwrap_or(Path::new("/")) };
         if !on_bpffs(probe) {
@@ -61,6 +51,21 @@ impl Pins {
         make(&pins.dir("maps"))?;
         make(&pins.dir("links"))?;
         Ok(pins)
+    }
+
+    /// Whether the directory exists; refuses what is none, a symbolic link and another user's.
+    fn check(root: &Path) -> Result<bool, KernelError> {
+        match fs::symlink_metadata(root) {
+            Ok(m) if !m.is_dir() => {
+                Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" })
+            }
+            // SAFETY: geteuid has no arguments and cannot fail.
+            Ok(m) if m.uid() != unsafe { libc::geteuid() } => {
+                Err(KernelError::NotOurs { path: root.into(), why: "it belongs to another user" })
+            }
+            Ok(_) => Ok(true),
+            Err(_) => Ok(false),
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -107,17 +112,26 @@ impl Pins {
         }
     }
 
-    /// Everything below the root, deepest first.
-    pub fn everything(root: &Path) -> Vec<PathBuf> {
-        let mut out = Vec::new();
-        for n in names(root) {
-            let p = root.join(n);
-            if fs::symlink_metadata(&p).is_ok_and(|m| m.is_dir()) {
-                out.extend(Self::everything(&p));
-            }
-            out.push(p);
+    /// What agents with this directory pinned, in the order of removal: links before maps, because what still runs
+    /// keeps its maps until it is detached; then the directories. Refuses a directory that is not on bpffs, a symbolic
+    /// link and one of another user; names nothing that is not in its place.
+    pub fn ours(root: &Path) -> Result<Vec<PathBuf>, KernelError> {
+        let _ = Self::check(root)?;
+        if !on_bpffs(root) {
+            return Err(KernelError::NoBpffs { path: root.into() });
         }
-        out
+        let pins = Self { root: root.to_path_buf() };
+        let mut out = Vec::new();
+        for abi in pins.abi_dirs() {
+            let abi = root.join(format!("abi{abi}"));
+            for kind in ["links", "maps"] {
+                let dir = abi.join(kind);
+                out.extend(names(&dir).into_iter().map(|n| dir.join(n)));
+                out.push(dir);
+            }
+            out.push(abi);
+        }
+        Ok(out)
     }
 }
 
