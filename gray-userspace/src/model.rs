@@ -187,9 +187,10 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
         ClaimKind::Mark => number(text)
             .map(Member::Number)
             .ok_or_else(|| bad("a mark, 1 to 4294967295 or 0x..; 0 is no mark")),
-        ClaimKind::Dscp => {
-            number(text).filter(|n| *n < 64).map(Member::Number).ok_or_else(|| bad("a DSCP value, 0 to 63"))
-        }
+        ClaimKind::Dscp => number(text)
+            .filter(|n| *n < 64)
+            .map(Member::Number)
+            .ok_or_else(|| bad("a DSCP value, 1 to 63; 0 is none")),
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
             if ok {

@@ -88,12 +88,12 @@ fn bodies() -> impl Strategy<Value = CohortBody> {
         list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
         list(
             ClaimKind::Source,
-            any::<u64>()
+            (1u64 << 61..u64::MAX)
                 .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)))
                 .boxed()
         ),
-        list(ClaimKind::Mark, any::<u32>().prop_map(|n| n.to_string()).boxed()),
-        list(ClaimKind::Dscp, (0..64u8).prop_map(|n| n.to_string()).boxed()),
+        list(ClaimKind::Mark, (1..=u32::MAX).prop_map(|n| n.to_string()).boxed()),
+        list(ClaimKind::Dscp, (1..64u8).prop_map(|n| n.to_string()).boxed()),
         list(ClaimKind::Workload, workload),
         (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
             .prop_map(|(of, basis_points, salt)| CohortBody::Percent { of, basis_points, salt }),

@@ -108,6 +108,7 @@ impl Agent {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.place.command(&self.binary);
         let _ = command.args(args).env("GRAY_SOCKET", &self.socket).env("NO_COLOR", "1");
+        let _ = command.envs(self.spec.env.iter().cloned());
         command
     }
 

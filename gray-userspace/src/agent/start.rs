@@ -36,10 +36,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         anyhow::bail!(why);
     }
     let state_dir = StateDir::open(&o.state_dir)?;
-    let hook = match version.needs(sys::kernel::TCX, "tcx") {
-        None => Hook::Tcx,
-        Some(_) => Hook::Clsact,
-    };
+    let hook = hook(version);
     // The lock first: what another agent runs here is not touched.
     let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
@@ -82,6 +79,12 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     reconcile(&mut inner)?;
     attach(&mut inner, o)?;
     Ok((inner, lock))
+}
+
+/// tcx where it exists. `GRAY_HOOK=clsact` takes the older way on newer kernels, too: for tests of it.
+pub fn hook(version: KernelVersion) -> Hook {
+    let asked = std::env::var_os("GRAY_HOOK").is_some_and(|h| h == "clsact");
+    if asked || version < sys::kernel::TCX { Hook::Clsact } else { Hook::Tcx }
 }
 
 fn wanted(o: &AgentOptions) -> Vec<Attachment> {

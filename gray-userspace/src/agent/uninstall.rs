@@ -1,17 +1,15 @@
 //! Leaving nothing behind: links, maps, filters, state, socket.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
+use super::start;
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
-    kernel::{self, Pins},
-    sys::{
-        kernel::{KernelVersion, TCX},
-        lock, netlink,
-    },
+    kernel::{self, Hook, Pins},
+    sys::{command, kernel::KernelVersion, lock, netlink},
 };
 
 /// Removes what an agent with these directories left. Returns what was (or would be) removed.
@@ -36,10 +34,17 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     }
     // Filters have no pins: where tcx does not exist, ours are found by their name. Two agents in one network namespace
     // share that name there.
-    let clsact = KernelVersion::running().is_ok_and(|v| v < TCX);
+    let clsact = KernelVersion::running().is_ok_and(|v| start::hook(v) == Hook::Clsact);
     if clsact && !o.dry_run {
         for link in netlink::links().unwrap_or_default() {
-            done.extend(kernel::clear_clsact(&link.name));
+            let removed = kernel::clear_clsact(&link.name);
+            if !removed.is_empty()
+                && nobody_filters(&link.name)
+                && tc(&["qdisc", "del", "dev", &link.name, "clsact"]).is_some()
+            {
+                done.push(format!("clsact qdisc of {}", link.name));
+            }
+            done.extend(removed);
         }
     }
     for name in ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", "lock"] {
@@ -53,6 +58,18 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         remove(&o.socket, o.dry_run, &mut done)?;
     }
     Ok(done)
+}
+
+/// Whether the clsact qdisc of a link has no filter left, also none of others.
+fn nobody_filters(link: &str) -> bool {
+    ["ingress", "egress"]
+        .iter()
+        .all(|d| tc(&["filter", "show", "dev", link, d]).is_some_and(|out| out.trim().is_empty()))
+}
+
+/// What tc(8) says; `None`: it is not there or fails.
+fn tc(args: &[&str]) -> Option<String> {
+    command::output("tc", args, Duration::from_secs(5)).ok()
 }
 
 fn remove(path: &Path, dry_run: bool, done: &mut Vec<String>) -> anyhow::Result<()> {

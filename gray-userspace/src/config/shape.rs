@@ -200,7 +200,7 @@ pub(super) static COHORT: Object = Object {
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
-        optional("dscps", "DSCP values, 0 to 63.", Shape::Members),
+        optional("dscps", "DSCP values, 1 to 63.", Shape::Members),
         optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
         optional(
             "percent",

@@ -1,0 +1,83 @@
+//! Faults that were found by attack, each once: they must not come back. And the older way onto an interface.
+
+use gray_tests::{
+    WorldSpec,
+    agent::{Agent, AgentSpec},
+    client::{LoadSpec, Mode},
+    policy::PolicyText,
+    scene::{Scene, servers, vip},
+    world::World,
+};
+
+const ONE: Mode = Mode::Http { per_connection: 1 };
+
+#[test]
+fn uninstall_touches_nothing_outside_a_bpf_file_system() {
+    let scene = Scene::start(WorldSpec::default());
+    let dir = scene.world.temp().join("precious");
+    std::fs::create_dir_all(dir.join("abi1/maps")).unwrap();
+    std::fs::write(dir.join("abi1/maps/CONTROL"), "keep me").unwrap();
+    let path = dir.to_string_lossy().into_owned();
+    let out = scene.agent.gray(&["uninstall", "--bpffs", &path, "--state-dir", &path]).unwrap();
+    assert!(!out.status.success());
+    assert_eq!(std::fs::read_to_string(dir.join("abi1/maps/CONTROL")).unwrap(), "keep me");
+    scene.finish();
+}
+
+#[test]
+fn a7_a_workload_keeps_its_claim_after_a_key_import_and_any_number_of_changes() {
+    let scene = Scene::start(WorldSpec::default());
+    let policy =
+        PolicyText::own(&scene.world).identify("workload, source").cohort("jobs", "workloads: [web]");
+    scene.apply(&policy.gray_when("jobs"));
+    let cgroup = scene.world.callers.path().to_string_lossy().into_owned();
+    let _ = scene.agent.gray_ok(&["workload", "set", "web", "--cgroup", &cgroup]).unwrap();
+    let gray = || {
+        let report = LoadSpec::new(vip(false, 8080), ONE).count(8).run(&scene.world.caller()).unwrap();
+        report.assert_all_ok();
+        report.of_version("2.0") == report.ok
+    };
+    assert!(gray());
+    let key = scene.world.temp().join("other.key");
+    std::fs::write(&key, "00112233445566778899aabbccddeeff\n").unwrap();
+    let _ = scene.agent.gray_ok(&["key", "import", &key.to_string_lossy()]).unwrap();
+    assert!(gray(), "after the import");
+    for i in 0..4 {
+        let _ = scene.agent.gray_ok(&["cohort", "add", "jobs", &format!("job{i}")]).unwrap();
+        assert!(gray(), "after change {i}");
+    }
+    scene.finish();
+}
+
+#[test]
+fn the_dialled_instance_is_not_drained_while_it_is_the_last() {
+    let scene = Scene::start(WorldSpec::default());
+    scene.apply(&PolicyText::own(&scene.world));
+    let all = scene.agent.gray_json(&["get", "instances"]).unwrap();
+    let own = all.as_array().unwrap().iter().find(|i| i["stable"] == true).unwrap();
+    let id = format!("{}/{}", own["service"].as_str().unwrap(), own["id"].as_str().unwrap());
+    let out = scene.agent.gray(&["instance", "drain", &id]).unwrap();
+    assert!(!out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    scene.finish();
+}
+
+/// What kernels before 6.6 get, on this one: filters instead of links. They survive the agent, are replaced by the next,
+/// and leave no qdisc.
+#[test]
+fn h1_h2_clsact_carries_the_packet_path_where_tcx_is_missing() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let spec = AgentSpec { env: vec![("GRAY_HOOK".into(), "clsact".into())], ..AgentSpec::of(&world) };
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let mut scene = Scene { agent, stable, gray, world };
+    let early = scene.world.clients[0].sources(false)[..3].to_vec();
+    scene.apply(&PolicyText::own(&scene.world).sources("early", &early).gray_when("early"));
+    scene.expect_gray(false, &early);
+    let status = scene.agent.gray_json(&["status"]).unwrap();
+    assert!(status["attachments"].as_array().unwrap().iter().all(|a| a["hook"] == "clsact"), "{status}");
+    scene.agent.kill9().unwrap();
+    scene.expect_gray(false, &early);
+    scene.agent.restart().unwrap();
+    scene.expect_gray(false, &early);
+    scene.finish();
+}
