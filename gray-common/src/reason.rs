@@ -32,7 +32,7 @@ reasons! {
     NoPolicy = 1, "no_policy", "No policy is active; left alone.";
     Malformed = 2, "malformed", "A header is cut short or contradicts itself; passed unchanged.";
     Fragment = 3, "fragment", "An IP fragment; passed unchanged, so it goes where the address points.";
-    HeaderUnsupported = 4, "header_unsupported", "IP options, IPv6 extension headers or a VLAN tag in the frame; passed unchanged.";
+    HeaderUnsupported = 4, "header_unsupported", "IP options, IPv6 extension headers or a VLAN tag; passed unchanged.";
     OtherNamespace = 5, "other_namespace", "A socket of another network namespace than this agent's; left alone.";
     Explicit = 6, "explicit", "A client on an explicit list.";
     Condition = 7, "condition", "A client that meets a condition (percentage, combination).";

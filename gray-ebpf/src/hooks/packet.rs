@@ -53,16 +53,15 @@ pub const NEW: i32 = 1000;
 #[inline(always)]
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
-    if skb.head::<ETH_LEN>().is_none() {
-        emit::count(Reason::Malformed);
-        return NEXT;
-    }
     // The kernel has taken the tag out of the frame; a redirect would put it back on the wrong side.
     if skb.is_tagged() {
         emit::count(Reason::HeaderUnsupported);
         return NEXT;
     }
-    let Some(head) = skb.head::<ETH_LEN>() else { return NEXT };
+    let Some(head) = skb.head::<ETH_LEN>() else {
+        emit::count(Reason::Malformed);
+        return NEXT;
+    };
     let v4 = match head.get::<u16, ETH_TYPE>() {
         ETH_IPV4 => true,
         ETH_IPV6 => false,

@@ -15,7 +15,7 @@ use std::{
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss};
-pub use object::{LogLines, has_object};
+pub use object::LogLines;
 pub use pins::Pins;
 
 /// What can go wrong between us and the kernel.

@@ -129,8 +129,3 @@ pub fn ticks_per_second(a: Clock, b: Clock) -> u32 {
         .min_by_key(|c| (hz.ln() - f64::from(*c).ln()).abs().to_bits())
         .unwrap_or(250)
 }
-
-/// For the tests of what is embedded.
-pub fn has_object() -> bool {
-    !OBJECT.is_empty()
-}

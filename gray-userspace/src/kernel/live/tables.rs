@@ -1,0 +1,127 @@
+//! The live tables as a data path: what they hold, and one step of a plan written into them.
+
+use std::io;
+
+use gray_common::{
+    limits,
+    wire::{Instance, Wire},
+};
+
+use super::{Live, failed};
+use crate::{
+    compile::{have::Have, plan::Write},
+    datapath::Datapath,
+    kernel::{
+        KernelError,
+        bpf::{self, Map},
+    },
+};
+
+fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<()> {
+    let keys: Vec<u32> = (at..at + items.len() as u32).collect();
+    map.update_all(&keys, items)
+}
+
+fn write_entries<K: Wire, V: Wire>(map: &Map<K, V>, entries: &[(K, V)]) -> io::Result<()> {
+    let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
+    map.update_all(&keys, &values)
+}
+
+impl Datapath for Live {
+    fn read(&mut self) -> Result<Have, KernelError> {
+        let control = self.control.read();
+        let bank = (control.epoch & 1) as usize;
+        let mut have = Have {
+            epoch: control.epoch,
+            revision: control.revision[bank],
+            key: control.key[bank],
+            ..Have::default()
+        };
+        let why = failed("what the tables hold");
+        let m = &self.maps;
+        (|| {
+            m.listeners.for_each(|k, v| {
+                let _ = have.listeners.insert(k, v);
+            })?;
+            m.identities.for_each(|k, v| {
+                let _ = have.identities.insert(k, v);
+            })?;
+            m.prefixes.for_each(|k, v| {
+                let _ = have.prefixes.insert(k, v);
+            })?;
+            m.instances.for_each(|k, v| {
+                if v.live != 0 {
+                    let _ = have.instances.insert(k, v);
+                }
+            })?;
+            m.classes.for_each(|k, v| have.classes.insert(k, v))?;
+            have.filter = vec![0; (limits::FILTER_BITS / 64) as usize];
+            m.filter.for_each(|k, v| have.filter[k as usize] = v)?;
+            let first = bank as u32 * limits::SUBSETS;
+            let mut tables = Vec::new();
+            m.subsets.for_each(|k, s| {
+                if (first..first + limits::SUBSETS).contains(&k) {
+                    tables.extend([s.v4, s.v6].into_iter().filter(|t| t.len > 0));
+                }
+            })?;
+            tables.sort_by_key(|t| t.offset);
+            tables.dedup_by_key(|t| t.offset);
+            if !tables.is_empty() {
+                let mut arena = vec![0u32; limits::ARENA as usize];
+                m.arena.for_each(|k, v| arena[k as usize] = v)?;
+                for t in tables {
+                    if let Some(slots) = arena.get(t.offset as usize..(t.offset + t.len) as usize) {
+                        have.tables.push((t.offset, slots.to_vec()));
+                    }
+                }
+            }
+            Ok(())
+        })()
+        .map_err(why)?;
+        Ok(have)
+    }
+
+    fn write(&mut self, step: &Write) -> Result<(), KernelError> {
+        let m = &self.maps;
+        let done = match step {
+            Write::Class { index, class } => m.classes.update(index, class),
+            Write::Instance { index, instance } => m.instances.update(index, instance),
+            Write::Arena { offset, slots } => write_array(&m.arena, *offset, slots),
+            Write::Listeners(v) => write_entries(&m.listeners, v),
+            Write::Identities(v) => write_entries(&m.identities, v),
+            Write::Prefixes(v) => write_entries(&m.prefixes, v),
+            Write::Filter(v) => write_entries(&m.filter, v),
+            Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
+            Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
+            Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
+            Write::Weighted { bank, items } => {
+                items.iter().zip(bank * limits::WEIGHTED..).try_for_each(|(w, i)| m.weighted.update(&i, w))
+            }
+            Write::Subsets { bank, items } => write_array(&m.subsets, bank * limits::SUBSETS, items),
+            Write::Control { bank, revision, key } => {
+                self.control.edit(|c| {
+                    c.revision[*bank as usize & 1] = *revision;
+                    c.key[*bank as usize & 1] = *key;
+                });
+                Ok(())
+            }
+            Write::Flip { epoch } => {
+                self.control.set_epoch(*epoch);
+                Ok(())
+            }
+            Write::Forget { listeners, identities, prefixes, instances } => m
+                .listeners
+                .delete_all(listeners)
+                .and_then(|()| m.identities.delete_all(identities))
+                .and_then(|()| m.prefixes.delete_all(prefixes))
+                .and_then(|()| {
+                    instances.iter().try_for_each(|i| m.instances.update(i, &Instance::default()))
+                }),
+        };
+        done.map_err(failed(step))
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        bpf::wait_for_runs().map_err(failed("the grace period"))
+    }
+}
