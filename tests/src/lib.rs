@@ -2,6 +2,7 @@
 //! command line; everything it makes is gone when the guard is dropped, or swept by the next lab.
 
 pub mod agent;
+pub mod bench;
 pub mod bpf;
 pub mod cgroup;
 pub mod client;

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "xtask talks to a person or to a CI log")]
 
 mod abi;
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -40,6 +41,8 @@ enum Verb {
     Ci,
     /// Build, then show gray at work in a small world of network namespaces
     Demo(demo::Args),
+    /// Build optimised, then measure gray side by side with what it is compared to
+    Bench(bench::Args),
     /// Compare the kernel ABI with gray-common/abi.txt, or write that file
     Abi(abi::Args),
 }
@@ -68,6 +71,7 @@ fn dispatch(ws: &Workspace, verb: Verb) -> anyhow::Result<()> {
         Verb::Lint => lint::run(ws),
         Verb::Ci => ci::run(ws),
         Verb::Demo(args) => demo::run(ws, &args),
+        Verb::Bench(args) => bench::run(ws, &args),
         Verb::Abi(args) => abi::run(ws, &args),
     }
 }

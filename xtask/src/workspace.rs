@@ -55,6 +55,11 @@ impl Workspace {
         self.host_target.join("debug").join(name)
     }
 
+    /// A binary of the host workspace as `bench` makes it.
+    pub fn release_bin(&self, name: &str) -> PathBuf {
+        self.host_target.join("release").join(name)
+    }
+
     /// `path` as a person wants to read it: relative to the checkout where it is inside.
     pub fn show(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

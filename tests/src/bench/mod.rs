@@ -1,0 +1,37 @@
+//! What gray costs and how fast it is: each bench measures, and leaves an [`Outcome`] in `target/bench`.
+
+pub mod outcome;
+pub mod report;
+pub mod stats;
+
+use anyhow::{Result, bail};
+
+pub use outcome::Outcome;
+
+/// How a bench is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A short run that shows that the bench works; its figures mean little.
+    pub quick: bool,
+}
+
+/// A bench: its name on the command line, what it measures, and the function that does.
+pub struct Bench {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&Options) -> Result<Outcome>,
+}
+
+/// All of them, in the order they run and are reported.
+pub const BENCHES: &[Bench] = &[];
+
+/// The benches of these names; all when there is none.
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
+    for name in names {
+        if !BENCHES.iter().any(|b| b.name == name) {
+            let known: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
+            bail!("no bench is named `{name}`: there are {}", known.join(", "));
+        }
+    }
+    Ok(BENCHES.iter().filter(|b| names.is_empty() || names.iter().any(|n| n == b.name)).collect())
+}
