@@ -12,6 +12,7 @@ pub mod helper;
 pub mod lab;
 pub mod link;
 pub mod netns;
+pub mod object;
 pub mod packets;
 pub mod pattern;
 pub mod place;

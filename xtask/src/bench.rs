@@ -24,7 +24,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
         bail!("the benches load programs and make network namespaces: run as root");
     }
     setup::need(ws, setup::LAB)?;
-    let _ = ebpf::build(ws)?;
+    ebpf::build(ws)?;
     run::show(run::cargo(&ws.root).args([
         "build",
         "--release",

@@ -12,14 +12,14 @@ pub struct Args {
 }
 
 pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
-    let _ = ebpf::build(ws)?;
+    ebpf::build(ws)?;
     host(ws, args.release)
 }
 
 /// Everything that demo and tests run: unoptimised, because making it is what takes the time on a fresh machine. The host
 /// tests share what was compiled.
 pub fn debug(ws: &Workspace) -> Result<()> {
-    let _ = ebpf::build(ws)?;
+    ebpf::build(ws)?;
     host(ws, false)
 }
 

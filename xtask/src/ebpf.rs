@@ -1,43 +1,48 @@
-//! The eBPF crate: the one place that knows its flags. Builds and links it, checks it; embeds nothing.
+//! The eBPF crates: the one place that knows their flags. Builds and links them, checks them; embeds nothing.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     run, setup,
-    workspace::{Rustc, Workspace},
+    workspace::{EbpfCrate, Rustc, Workspace},
 };
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Compiles and links the data path into `target/bpf/gray.o`. The file is written only when it changed, so that its
-/// time stamp says so to host builds.
-pub fn build(ws: &Workspace) -> Result<PathBuf> {
+/// Compiles and links every object into its place below `target/bpf`. A file is written only when it changed, so that
+/// its time stamp says so to host builds.
+pub fn build(ws: &Workspace) -> Result<()> {
     setup::need(ws, setup::EBPF)?;
+    ws.ebpf_crates().iter().try_for_each(|krate| object(ws, krate))
+}
+
+fn object(ws: &Workspace, krate: &EbpfCrate) -> Result<()> {
     // Always optimised: what a debug build makes of these programs, no verifier accepts.
-    run::show(&mut cargo(ws, "build")?).context("the eBPF object")?;
-    let made = ws.ebpf_target().join(TARGET).join("release/gray");
+    run::show(&mut cargo(ws, krate, "build")?).with_context(|| format!("the eBPF object {}", krate.bin))?;
+    let made = ws.ebpf_target().join(TARGET).join("release").join(krate.bin);
     let object = fs::read(&made).with_context(|| ws.show(&made))?;
-    let kept = ws.bpf_object();
-    if fs::read(&kept).ok().as_ref() != Some(&object) {
+    let kept = &krate.object;
+    if fs::read(kept).ok().as_ref() != Some(&object) {
         fs::create_dir_all(ws.root.join("target/bpf"))?;
         // Renamed into place: a host build beside us never embeds half an object.
         let new = kept.with_extension("o.new");
         fs::write(&new, &object).with_context(|| ws.show(&new))?;
-        fs::rename(&new, &kept).with_context(|| ws.show(&kept))?;
+        fs::rename(&new, kept).with_context(|| ws.show(kept))?;
     }
-    Ok(kept)
+    Ok(())
 }
 
 /// Clippy with denied warnings, for the target the programs run on.
 pub fn clippy(ws: &Workspace) -> Result<()> {
     setup::need(ws, setup::EBPF)?;
-    run::show(cargo(ws, "clippy")?.args(["--", "-D", "warnings"]))
+    let each = |krate| run::show(cargo(ws, krate, "clippy")?.args(["--", "-D", "warnings"]));
+    ws.ebpf_crates().iter().map(each).fold(Ok(()), Result::and)
 }
 
-/// cargo in the eBPF crate: this rustc with its `core` built from source, our flags and none of the caller's.
-fn cargo(ws: &Workspace, verb: &str) -> Result<Command> {
+/// cargo in an eBPF crate: this rustc with its `core` built from source, our flags and none of the caller's.
+fn cargo(ws: &Workspace, krate: &EbpfCrate, verb: &str) -> Result<Command> {
     let rustc = Rustc::active()?;
     let library = setup::rust_src_library(ws, &rustc).context("no rust-src")?;
     let linker = ws.tools().join("bin/bpf-linker");
@@ -53,7 +58,7 @@ fn cargo(ws: &Workspace, verb: &str) -> Result<Command> {
         // What bindings of kernel structures (pt_regs and the like) are for: the machine that builds.
         format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
     ];
-    let mut cmd = run::cargo(&ws.ebpf_crate());
+    let mut cmd = run::cargo(&krate.dir);
     let _ = run::without_build_settings(&mut cmd)
         .args([verb, "--release", "--quiet", "-Zbuild-std=core", "--target", TARGET])
         .env("RUSTC_BOOTSTRAP", "1")

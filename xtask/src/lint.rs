@@ -54,7 +54,8 @@ pub fn run(ws: &Workspace) -> Result<()> {
 
 fn fmt(ws: &Workspace) -> Result<()> {
     let host = run::show(run::cargo(&ws.root).args(["fmt", "--all", "--check"]));
-    run::show(run::cargo(&ws.ebpf_crate()).args(["fmt", "--check"])).and(host)
+    let ebpf = ws.ebpf_crates().map(|c| run::show(run::cargo(&c.dir).args(["fmt", "--check"])));
+    ebpf.into_iter().fold(host, Result::and)
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
@@ -62,7 +63,7 @@ fn clippy(ws: &Workspace) -> Result<()> {
     run::show(run::cargo(&ws.root).args(args))
 }
 
-/// Licences, bans and sources of both workspaces; advisories where their database can be fetched.
+/// Licences, bans and sources of all workspaces; advisories where their database can be fetched.
 fn deny(ws: &Workspace) -> Result<()> {
     setup::need(ws, &[Part::CargoDeny])?;
     let bin = ws.tools().join("bin/cargo-deny");
@@ -86,7 +87,8 @@ fn deny(ws: &Workspace) -> Result<()> {
         Ok(()) => what.push("advisories"),
         Err(e) => println!("lint: deny: advisories skipped, their database cannot be fetched: {e:#}"),
     }
-    for dir in [ws.root.clone(), ws.ebpf_crate()] {
+    let ebpf = ws.ebpf_crates().map(|c| c.dir);
+    for dir in [ws.root.clone()].into_iter().chain(ebpf) {
         run::show(deny(&dir).args(["check", "--hide-inclusion-graph"]).args(&what))
             .with_context(|| ws.show(&dir.join("Cargo.toml")))?;
     }

@@ -42,7 +42,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     }
     if kernel {
         // Before the host tier: the object is part of what both compile.
-        let _ = ebpf::build(ws)?;
+        ebpf::build(ws)?;
     }
     let mut tiers: Vec<(&str, Result<Count>, f32)> = Vec::new();
     let mut tier = |name, run: &dyn Fn() -> Result<Count>| {

@@ -37,17 +37,17 @@ impl Workspace {
         self.root.join("target/tools")
     }
 
-    pub fn ebpf_crate(&self) -> PathBuf {
-        self.root.join("gray-ebpf")
+    /// The eBPF crates: the data path, and the lab's own programs.
+    pub fn ebpf_crates(&self) -> [EbpfCrate; 2] {
+        [("gray-ebpf", "gray"), ("tests/ebpf", "lab")].map(|(dir, bin)| EbpfCrate {
+            dir: self.root.join(dir),
+            bin,
+            object: self.root.join(format!("target/bpf/{bin}.o")),
+        })
     }
 
     pub fn ebpf_target(&self) -> PathBuf {
         self.root.join("target/ebpf")
-    }
-
-    /// The linked eBPF object that host builds embed.
-    pub fn bpf_object(&self) -> PathBuf {
-        self.root.join("target/bpf/gray.o")
     }
 
     /// A binary of the host workspace as `build` makes it.
@@ -64,6 +64,14 @@ impl Workspace {
     pub fn show(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
+}
+
+/// A crate of eBPF programs.
+pub struct EbpfCrate {
+    pub dir: PathBuf,
+    pub bin: &'static str,
+    /// The linked object that host builds embed.
+    pub object: PathBuf,
 }
 
 /// The active rustc.
