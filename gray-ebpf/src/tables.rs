@@ -10,7 +10,10 @@ use gray_common::{
     },
 };
 
-use crate::{ctx::opaque, maps};
+use crate::{
+    ctx::{opaque, repeat},
+    maps,
+};
 
 /// The tables at one epoch. Made once per run.
 pub struct Kernel {
@@ -48,6 +51,11 @@ impl Kernel {
 }
 
 impl Tables for Kernel {
+    #[inline(always)]
+    fn each(n: u32, f: impl FnMut(u32) -> bool) {
+        repeat(n, f);
+    }
+
     #[inline(always)]
     fn epoch(&self) -> u64 {
         self.epoch

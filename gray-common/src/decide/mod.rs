@@ -41,6 +41,15 @@ pub trait Tables {
     /// Instance number in a slot of the arena.
     fn slot(&self, index: u32) -> Option<u32>;
     fn instance(&self, index: u32) -> Option<&Instance>;
+    /// Calls `f` with 0, 1 .. `n` - 1 until it answers false. A method, because in the kernel a plain loop is verified
+    /// once for each turn.
+    #[inline(always)]
+    fn each(n: u32, mut f: impl FnMut(u32) -> bool) {
+        let mut i = 0;
+        while i < n && f(i) {
+            i += 1;
+        }
+    }
     /// Called for every rule that is looked at, with the facts: the trail of `explain`. Free where not implemented.
     #[inline(always)]
     fn looked_at(&self, _rule: &Rule, _facts: u64, _matched: bool) {}
@@ -99,30 +108,17 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
         reason: Reason::Default as u8,
         ..Decision::default()
     };
+    let Some(found) = first_match(t, service, facts) else { return Verdict::Pass(Reason::TableHole) };
     let mut subset = service.stable_subset;
-    let mut i = 0;
-    while i < limits::RULES_PER_SERVICE {
-        if i >= u32::from(service.rules) {
-            break;
+    if let Some(rule) = found {
+        out.rule = rule.id;
+        out.reason = Precedence::reason(rule.precedence) as u8;
+        subset = rule.target;
+        if rule.weighted != 0 {
+            out.bucket = bucket(if identity == 0 { r.seed } else { identity }, rule.salt);
+            let Some(s) = t.owner(rule.target, out.bucket) else { return Verdict::Pass(Reason::TableHole) };
+            subset = s;
         }
-        let Some(rule) = t.rule(service.first_rule + i) else { return Verdict::Pass(Reason::TableHole) };
-        let matched = rules::matches(rule, facts);
-        t.looked_at(rule, facts, matched);
-        if matched {
-            out.rule = rule.id;
-            out.reason = Precedence::reason(rule.precedence) as u8;
-            if rule.weighted != 0 {
-                out.bucket = bucket(if identity == 0 { r.seed } else { identity }, rule.salt);
-                let Some(s) = t.owner(rule.target, out.bucket) else {
-                    return Verdict::Pass(Reason::TableHole);
-                };
-                subset = s;
-            } else {
-                subset = rule.target;
-            }
-            break;
-        }
-        i += 1;
     }
     arrive(t, r, out, subset, service.stable_subset)
 }
@@ -165,19 +161,37 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<(u32, Table)> {
 #[inline(always)]
 fn facts<T: Tables>(t: &T, service: &Service, r: &Request<'_>, identity: u64) -> Option<u64> {
     let members = members(t, service, r)?;
-    let mut facts = 0;
-    let mut i = 0;
-    while i < limits::FACTS_PER_SERVICE {
-        if i >= u32::from(service.facts) {
-            break;
-        }
-        let fact = t.fact(service.first_fact + i)?;
+    let (mut facts, mut whole) = (0, true);
+    T::each(u32::from(service.facts), |i| {
+        let Some(fact) = t.fact(service.first_fact + i) else {
+            whole = false;
+            return false;
+        };
         if rules::holds(fact, &members, r.claims, identity) {
-            facts |= 1 << i;
+            facts |= 1 << (i & 63);
         }
-        i += 1;
-    }
-    Some(facts)
+        true
+    });
+    whole.then_some(facts)
+}
+
+/// The first rule that matches, if one does; `None`: a table hole.
+#[inline(always)]
+fn first_match<'t, T: Tables>(t: &'t T, service: &Service, facts: u64) -> Option<Option<&'t Rule>> {
+    let (mut found, mut whole) = (None, true);
+    T::each(u32::from(service.rules), |i| {
+        let Some(rule) = t.rule(service.first_rule + i) else {
+            whole = false;
+            return false;
+        };
+        let matched = rules::matches(rule, facts);
+        t.looked_at(rule, facts, matched);
+        if matched {
+            found = Some(rule);
+        }
+        !matched
+    });
+    whole.then_some(found)
 }
 
 /// Every explicit list that some claim of this client is on; `None`: a table hole.

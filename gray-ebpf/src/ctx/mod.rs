@@ -4,7 +4,9 @@
 pub mod skb;
 pub mod sock;
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_loop};
 
 /// Timer ticks since boot. Costs a fraction of a nanosecond where the JIT inlines it.
 #[inline(always)]
@@ -32,4 +34,19 @@ pub fn opaque(x: u32) -> u32 {
 #[inline(always)]
 pub fn unknown_zero() -> u64 {
     jiffies() >> 63
+}
+
+/// Calls `f` with 0, 1 .. `n` - 1 until it answers false. The verifier looks at `f` as a function of its own and not `n`
+/// times (Linux 5.17).
+#[inline(always)]
+pub fn repeat<F: FnMut(u32) -> bool>(n: u32, mut f: F) {
+    // SAFETY: the helper calls `step::<F>` with the pointer to `f`, which lives until it returns.
+    let _ = unsafe { bpf_loop(n, step::<F> as *mut c_void, core::ptr::from_mut(&mut f).cast(), 0) };
+}
+
+/// 0 goes on, 1 ends the loop.
+unsafe extern "C" fn step<F: FnMut(u32) -> bool>(i: u32, f: *mut c_void) -> i64 {
+    // SAFETY: `repeat` passes the pointer to a live `F`, used by nobody else meanwhile.
+    let f = unsafe { &mut *f.cast::<F>() };
+    i64::from(!f(i))
 }

@@ -43,9 +43,10 @@ pub fn admit(epoch: u64) -> Admit {
     }
 }
 
-/// A function of its own: a stack frame of its own.
+/// A function of its own: a stack frame of its own. Exported, and so checked once by itself.
+#[unsafe(export_name = "gray_admit")]
 #[inline(never)]
-fn admit_at(epoch: u64) -> u32 {
+pub extern "C" fn admit_at(epoch: u64) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.

@@ -57,8 +57,11 @@ struct Seen {
 }
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
+///
+/// Exported, and so a function that the verifier checks once by itself, not at each call.
+#[unsafe(export_name = "gray_v4_known")]
 #[inline(never)]
-pub fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
+pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let Some(k) = Kernel::at(epoch) else { return NEXT };
     let side = if egress == 0 { Side::Ingress } else { Side::Egress };
     let skb = &mut Skb::from_raw(raw);
@@ -214,8 +217,11 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Exit, side: Side) {
 }
 
 /// Records both directions of a decided flow. 1: done.
+///
+/// Exported: see `known`.
+#[unsafe(export_name = "gray_v4_record")]
 #[inline(never)]
-pub fn record(stay: u32) -> u32 {
+pub extern "C" fn record(stay: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `known`.
     let scratch = unsafe { &mut *scratch };
