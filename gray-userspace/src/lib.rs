@@ -8,6 +8,7 @@ pub mod compile;
 pub mod config;
 pub mod datapath;
 pub mod doctor;
+pub mod fail;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod model;

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod client;
 pub mod command;
 pub mod demo;
+pub mod dnat;
 pub mod helper;
 pub mod lab;
 pub mod link;

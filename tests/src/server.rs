@@ -1,10 +1,13 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx and iperf3. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, iperf3, and two tcp proxies. No client code.
 
 mod echo;
+pub mod haproxy;
 mod http;
 pub mod iperf;
 pub mod nginx;
 pub mod process;
+pub mod proxy;
+pub mod stream;
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -16,8 +19,11 @@ use crate::helper::Helper;
 use crate::place::Place;
 use crate::world::Backend;
 
+pub use haproxy::Haproxy;
 pub use iperf::IperfServer;
 pub use nginx::Nginx;
+pub use proxy::Route;
+pub use stream::NginxStream;
 
 /// What a server is and where it listens. UDP answers come from the address that was asked, so each address
 /// is bound by itself.

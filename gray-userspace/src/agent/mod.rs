@@ -43,6 +43,7 @@ pub fn run(o: AgentOptions) -> anyhow::Result<()> {
     logging::start(o.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(o));
+    crate::fail::ready()?;
     // A blocking call that still runs (a large load) must not hold the exit up.
     runtime.shutdown_timeout(Duration::from_secs(2));
     done
@@ -64,6 +65,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     let server = Server::start(core, options).await?;
     tracing::info!(socket = %o.socket.display(), pid = std::process::id(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    crate::fail::point(crate::fail::Point::StartReady)?;
     let _ = tokio::select! {
         s = term.recv() => s,
         s = int.recv() => s,

@@ -2,6 +2,7 @@
 
 mod guards;
 mod load;
+mod proxies;
 mod tools;
 
 use std::net::{IpAddr, SocketAddr};

@@ -10,9 +10,12 @@ use crate::{
     workspace::{Workspace, is_root},
 };
 
-/// Programs and the packages that hold them.
-const PROGRAMS: [(&str, &str); 14] = [
+/// Programs, or files by their path, and the packages that hold them.
+const PROGRAMS: [(&str, &str); 17] = [
     ("nginx", "nginx"),
+    ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
+    ("haproxy", "haproxy"),
+    ("nft", "nftables"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
     ("wrk", "wrk"),
@@ -27,6 +30,9 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
 ];
+
+/// Packages that bring a service of the same name.
+const SERVICES: [&str; 2] = ["nginx", "haproxy"];
 
 pub fn check() -> State {
     let missing = missing(|program| run::find(program).is_some());
@@ -67,9 +73,11 @@ pub fn make(ws: &Workspace) -> Result<()> {
     });
     fs::remove_dir_all(&stubs)?;
     done.context(by_hand)?;
-    if packages.contains(&"nginx") && Path::new("/run/systemd/system").is_dir() {
-        // Debian enables a service that it installs; nobody asked for a web server at the next boot.
-        announce("systemctl disable nginx", Command::new("systemctl").args(["--quiet", "disable", "nginx"]))?;
+    // Debian enables a service that it installs; nobody asked for a web server or a proxy at the next boot.
+    let services: Vec<&str> = SERVICES.into_iter().filter(|s| packages.contains(s)).collect();
+    if !services.is_empty() && Path::new("/run/systemd/system").is_dir() {
+        let what = format!("systemctl disable {}", services.join(" "));
+        announce(&what, Command::new("systemctl").args(["--quiet", "disable"]).args(services))?;
     }
     Ok(())
 }

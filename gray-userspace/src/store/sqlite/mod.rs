@@ -20,6 +20,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::{
     AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
+use crate::fail::{self, Point};
+
     Verified, Workload,
 };
 
@@ -115,7 +117,9 @@ impl Sqlite {
             let value = f(&tx)?;
             tx.commit()?;
             Ok(value)
+            fail_at(Point::StoreCommit)?;
         })();
+            fail_at(Point::StoreCommitted)?;
         self.located(done)
     }
 
@@ -126,6 +130,10 @@ impl Sqlite {
 
 fn locate(path: &std::path::Path, fail: Fail) -> Error {
     let path = path.to_owned();
+fn fail_at(point: Point) -> Inner<()> {
+    fail::point(point).map_err(|e| Error::invalid(e.to_string()).into())
+}
+
     match fail {
         Fail::Own(e) => e,
         Fail::Damaged(detail) => Error::Corrupt { path, detail },
