@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::{
-    ebpf, run, setup,
+    build, ebpf, run, setup,
     workspace::{Workspace, is_root},
 };
 
@@ -34,6 +34,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
         "gray-tests",
         "--bins",
     ]))?;
+    build::no_fail_points(&ws.release_bin("gray"))?;
     let mut cmd = std::process::Command::new(ws.release_bin("gray-bench"));
     let _ = cmd.current_dir(&ws.root).env("GRAY_BIN", ws.release_bin("gray")).args(&args.names);
     let _ = cmd.arg("--out").arg(ws.root.join("target/bench"));

@@ -1,6 +1,8 @@
 //! `build`: the eBPF object first, then the host programs that embed it.
 
-use anyhow::Result;
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::{ebpf, run, workspace::Workspace};
 
@@ -30,5 +32,16 @@ fn host(ws: &Workspace, release: bool) -> Result<()> {
     if release {
         let _ = cmd.arg("--release");
     }
-    run::show(&mut cmd)
+    run::show(&mut cmd)?;
+    if release { no_fail_points(&ws.release_bin("gray")) } else { Ok(()) }
+}
+
+/// What is measured and shipped contains no fail point: none of its names, not the variable that arms them.
+pub fn no_fail_points(binary: &Path) -> Result<()> {
+    let bytes = fs::read(binary).with_context(|| binary.display().to_string())?;
+    let has = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+    if let Some(found) = ["GRAY_FAIL", "change.flip", "fail point"].into_iter().find(|t| has(t)) {
+        bail!("{} contains `{found}`: a fail point is in a build without debug assertions", binary.display());
+    }
+    Ok(())
 }

@@ -11,6 +11,8 @@ use crate::{
         plan::{self, Want, Write},
     },
     datapath::Datapath as _,
+    fail::{self, Point},
+    kernel::KernelError,
     model::{CohortBody, Policy, parse_member},
     store::{Draft, Kind, Mark, Store as _, key::HashKey as StoredKey},
 };
@@ -95,6 +97,7 @@ impl Inner {
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
         change.draft.drained = Some(change.drained.clone());
+        fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
         let revision = self.store.begin(&change.draft).map_err(|e| ApiError::internal(&e))?;
         let done = self.carry_out(revision, &change, &compiled);
         match done {
@@ -116,17 +119,24 @@ impl Inner {
                 }
                 self.suspect = false;
                 self.untidy = true;
+                fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
+                if self.rekeyed {
+                    StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+                    fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
+                }
                 let settled = self.store.activate(revision, time::now_ms());
                 settled.map_err(|e| ApiError::internal(&e))?;
+                fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
                 Ok(Changed { revision, epoch: self.have.epoch, writes })
             }
             Err(e) => {
                 self.suspect = true;
                 tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
+                // Before the record is settled: a pending revision tells the next agent what a staged key is.
                 if change.key.is_some()
-                    && let Err(e) = self.key.import(&self.state_dir)
+                    && let Err(e) = StoredKey::drop_staged(&self.state_dir)
                 {
-                    tracing::error!(error = %e, "cannot put the former hash key back");
+                    tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
                 }
                 if let Err(e) = self.store.fail(revision, time::now_ms(), &e.error) {
                     tracing::error!(revision, error = %e, "cannot record the failure");
@@ -146,6 +156,7 @@ impl Inner {
         change: &Change,
         compiled: &Compiled,
     ) -> Result<WriteSummary, ApiError> {
+        fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
         self.tidy()?;
         let key = wire_key(change.key.as_ref().unwrap_or(&self.key));
         let mut touched = Some(Vec::new());
@@ -192,11 +203,14 @@ impl Inner {
     ) -> Result<WriteSummary, ApiError> {
         let want = Want { revision, key, compiled, lists: &self.lists, touched };
         let steps = plan::plan(&mut self.have, &want).map_err(too_large)?;
+        fail::point(Point::ChangePlanned).map_err(|e| ApiError::internal(&e))?;
         if let Some(k) = &change.key {
-            k.import(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+            k.stage(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+            fail::point(Point::ChangeKey).map_err(|e| ApiError::internal(&e))?;
             self.rehash_workloads(key)?;
         }
         for step in &steps {
+            fail_before(step).map_err(|e| ApiError::internal(&e))?;
             self.live.write(step).map_err(|e| ApiError::internal(&e))?;
         }
         Ok(summary(&steps))
@@ -207,7 +221,9 @@ impl Inner {
         if !self.untidy {
             return Ok(());
         }
+        fail::point(Point::TidyBegin).map_err(|e| ApiError::internal(&e))?;
         self.live.settle().map_err(|e| ApiError::internal(&e))?;
+        fail::point(Point::TidySettled).map_err(|e| ApiError::internal(&e))?;
         if self.rekeyed {
             self.relabel()?;
             self.rekeyed = false;
@@ -216,7 +232,7 @@ impl Inner {
             self.live.write(&step).map_err(|e| ApiError::internal(&e))?;
         }
         self.untidy = false;
-        Ok(())
+        fail::point(Point::TidyDone).map_err(|e| ApiError::internal(&e))
     }
 
     /// A revision that took effect but whose record could not be settled then.
@@ -231,6 +247,14 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// An error here reads as one of the kernel's would.
+fn fail_before(step: &Write) -> Result<(), KernelError> {
+    let at =
+        |point| fail::point(point).map_err(|source| KernelError::Write { what: step.to_string(), source });
+    at(Point::ChangeWrite)?;
+    if matches!(step, Write::Flip { .. }) { at(Point::ChangeFlip) } else { Ok(()) }
 }
 
 /// The lists of a revision, from its document and its live edits.

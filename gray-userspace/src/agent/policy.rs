@@ -10,6 +10,7 @@ use crate::{
     api::{ApiError, ErrorKind, Who, types::*},
     compile::lists::{Entry, entry},
     config,
+    fail::{self, Point},
     model::{ClaimKind, CohortBody, Policy, canonical_member, parse_member},
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
@@ -253,6 +254,7 @@ impl Inner {
         }
         if self.revision == 0 {
             key.import(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+            fail::point(Point::KeyBeforePolicy).map_err(|e| ApiError::internal(&e))?;
             self.key = key;
             self.relabel()?;
             return Ok(Done {

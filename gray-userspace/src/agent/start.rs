@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use super::{
     attach::directions,
     change::build_lists,
-    core::{AttachState, Attachment, Connect, Inner},
+    core::{AttachState, Attachment, Connect, Inner, wire_key},
     time,
 };
 use crate::{
@@ -14,11 +14,13 @@ use crate::{
     compile::{
         self, Assigned, Circumstances, Compiled,
         assigned::Numbers,
+        have::Have,
         lists::Lists,
         plan::{self, Want},
     },
     config,
     datapath::Datapath as _,
+    fail::{self, Point},
     kernel::{Hook, Live, Pins},
     model::Policy,
     store::{Sqlite, StateDir, Store as _, key::HashKey},
@@ -40,7 +42,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     // The lock first: what another agent runs here is not touched.
     let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
+    fail::point(Point::StartLocked)?;
     let mut live = Live::open(pins, o.flows, hook)?;
+    fail::point(Point::StartLoaded)?;
     let hz = live.measure_ticks()?;
     let cookie = sys::netns::cookie()?;
     live.configure(|c| {
@@ -50,8 +54,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         c.event_limit = EVENT_LIMIT;
     });
     let store = Sqlite::open(&state_dir)?;
-    let key = HashKey::load_or_create(&state_dir)?;
+    fail::point(Point::StartOpened)?;
     let have = live.read()?;
+    let key = key(&state_dir, &store, &have)?;
     let mount = CgroupMount::find().ok();
     let mut inner = Inner {
         live,
@@ -76,8 +81,11 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     };
     adopt_labels(&mut inner)?;
     settle_pending(&mut inner)?;
+    fail::point(Point::StartSettled)?;
     reconcile(&mut inner)?;
+    fail::point(Point::StartWritten)?;
     attach(&mut inner, o)?;
+    fail::point(Point::StartAttached)?;
     Ok((inner, lock))
 }
 
@@ -110,6 +118,24 @@ fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The node's key. One that the last agent staged and did not live to take is it if the kernel uses it; without tables
+/// (a reboot), unless its revision is still pending and so never took effect.
+fn key(dir: &StateDir, store: &Sqlite, have: &Have) -> anyhow::Result<HashKey> {
+    let now = HashKey::load_or_create(dir)?;
+    let Some(staged) = HashKey::staged(dir) else {
+        HashKey::drop_staged(dir)?;
+        return Ok(now);
+    };
+    let in_use = if have.epoch != 0 { wire_key(&staged) == have.key } else { store.pending()?.is_none() };
+    tracing::warn!(in_use, "the last agent died while it changed the hash key");
+    if in_use {
+        HashKey::take_staged(dir)?;
+        return Ok(staged);
+    }
+    HashKey::drop_staged(dir)?;
+    Ok(now)
 }
 
 fn plain(e: ApiError) -> anyhow::Error {
@@ -171,6 +197,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         Want { revision: inner.revision, key, compiled: &inner.compiled, lists: &inner.lists, touched: None };
     let steps = plan::plan(&mut inner.have, &want)?;
     for step in &steps {
+        fail::point(Point::StartWrite)?;
         inner.live.write(step)?;
     }
     inner.untidy = true;
@@ -187,7 +214,9 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     for gone in inner.live.prune_links(&wanted, !o.no_connect)? {
         tracing::info!(link = gone, "detached: no longer wanted");
     }
+    fail::point(Point::StartPruned)?;
     inner.sync_links();
+    fail::point(Point::StartInterfaces)?;
     for a in inner.attachments.iter().filter(|a| a.state == AttachState::Waiting) {
         tracing::warn!(iface = a.iface, role = a.role.name(), "no such interface; waiting for it");
     }

@@ -8,6 +8,7 @@ use super::start;
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
+    fail::{self, Point},
     kernel::{self, Hook, Pins},
     sys::{command, kernel::KernelVersion, lock, netlink},
 };
@@ -20,11 +21,17 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         let what = format!("an agent (pid {pid}) uses {}", o.bpffs.display());
         return Err(ApiError::conflict(what, "stop it, then run `gray uninstall` again").into());
     }
+    fail::ready()?;
     let mut done = Vec::new();
     if o.bpffs.exists() {
         // Taken, not only looked at: an agent in another pid namespace shows in no list of locks.
         let _lock = if o.dry_run { None } else { Some(lock::DirLock::take(&o.bpffs)?) };
-        for path in Pins::ours(&o.bpffs)? {
+        let pins = Pins::ours(&o.bpffs)?;
+        if !o.dry_run {
+            kernel::stop_steering(&pins)?;
+            fail::point(Point::UninstallStopped)?;
+        }
+        for path in pins {
             remove(&path, o.dry_run, &mut done)?;
         }
         // Only when nothing of others is in it.
@@ -47,7 +54,8 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
             done.extend(removed);
         }
     }
-    for name in ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", "lock"] {
+    fail::point(Point::UninstallUnpinned)?;
+    for name in ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"] {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
     }
     // Only when nothing of others is in it.
@@ -75,6 +83,7 @@ fn tc(args: &[&str]) -> Option<String> {
 fn remove(path: &Path, dry_run: bool, done: &mut Vec<String>) -> anyhow::Result<()> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
     if !dry_run {
+        fail::point(Point::UninstallRemove)?;
         let removed = if meta.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }

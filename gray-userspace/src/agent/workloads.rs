@@ -6,6 +6,7 @@ use super::{core::Inner, time};
 use crate::{
     api::{ApiError, Who, types::*},
     compile::lists::text_hash,
+    fail::{self, Point},
     model::{ClaimKind, canonical_member},
     store::{Workload as Kept, WorkloadKind},
 };
@@ -37,6 +38,7 @@ impl Inner {
         let at = time::now_ms();
         let kept = Kept { name: name.clone(), kind, target };
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
+        fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
         self.label(&name, Some(cgroup.id))?;
         Ok(Workload { name, cgroup: cgroup.dir, cgroup_id: cgroup.id, state: "active".into() })
     }
@@ -52,6 +54,7 @@ impl Inner {
                 "see `gray workload list`",
             ));
         }
+        fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
         self.label(name, None)?;
         Ok(Done { revision: None, epoch: None, text: format!("{name} is no workload any more") })
     }

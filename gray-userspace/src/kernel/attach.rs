@@ -14,6 +14,7 @@ use aya::programs::tc::{
 use gray_common::names;
 
 use super::{KernelError, bpf, object::Loaded, pins::Pins};
+use crate::fail::{self, Point};
 
 /// `enum bpf_attach_type`.
 mod point {
@@ -108,6 +109,7 @@ pub fn interface(
         pins.remove(&path)?;
     }
     let link = bpf::link_create(program.as_fd(), ifindex, d.tcx()).map_err(failed)?;
+    fail::point(Point::KernelLink).map_err(failed)?;
     bpf::pin(link.as_fd(), &path).map_err(|e| KernelError::io("cannot pin", &path, e))?;
     Ok(true)
 }
@@ -179,6 +181,7 @@ pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelErr
         }
         let link: OwnedFd =
             bpf::link_create(program.as_fd(), dir.as_raw_fd() as u32, attach_type).map_err(failed)?;
+        fail::point(Point::KernelLink).map_err(failed)?;
         bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
     }
     Ok(())

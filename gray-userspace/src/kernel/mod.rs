@@ -7,6 +7,7 @@ mod control;
 mod live;
 mod object;
 mod pins;
+mod stop;
 
 use std::{
     io,
@@ -17,6 +18,7 @@ pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss};
 pub use object::LogLines;
 pub use pins::Pins;
+pub use stop::stop_steering;
 
 /// What can go wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]

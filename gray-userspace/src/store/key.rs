@@ -9,8 +9,11 @@ use std::{
 };
 
 use super::StateDir;
+use crate::fail::{self, Point};
 
 const FILE: &str = "hash.key";
+/// A key on its way to become the node's.
+const STAGED: &str = ".hash.key.new";
 
 /// Every percentage and list hash of the fleet hangs on this: another key reshuffles everybody.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,11 +87,37 @@ impl HashKey {
 
     /// Replaces the node's key; afterwards it is durable, and a crash leaves the old or the new one.
     pub fn import(&self, dir: &StateDir) -> Result<(), KeyError> {
-        let path = dir.path().join(FILE);
+        self.stage(dir)?;
+        Self::take_staged(dir)
+    }
+
+    /// Puts the key, durable, beside the node's own, which stays the one in use until [`Self::take_staged`].
+    pub fn stage(&self, dir: &StateDir) -> Result<(), KeyError> {
         write_temp(dir.path(), self)
-            .and_then(|temp| fs::rename(&temp, &path))
+            .and_then(|_| sync(dir.path()))
+            .map_err(|source| KeyError::Io { path: dir.path().join(STAGED), source })
+    }
+
+    /// The key that was staged and not taken; `None` also when the last maker died while writing it.
+    pub fn staged(dir: &StateDir) -> Option<Self> {
+        read(&dir.path().join(STAGED)).ok().flatten()
+    }
+
+    /// The staged key replaces the node's.
+    pub fn take_staged(dir: &StateDir) -> Result<(), KeyError> {
+        let path = dir.path().join(FILE);
+        fs::rename(dir.path().join(STAGED), &path)
             .and_then(|()| sync(dir.path()))
             .map_err(|source| KeyError::Io { path, source })
+    }
+
+    /// Forgets what is staged, if anything is.
+    pub fn drop_staged(dir: &StateDir) -> Result<(), KeyError> {
+        let path = dir.path().join(STAGED);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(KeyError::Io { path, source: e }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -118,7 +147,7 @@ fn read(path: &Path) -> Result<Option<HashKey>, KeyError> {
 
 fn write_temp(dir: &Path, key: &HashKey) -> io::Result<PathBuf> {
     // The directory is locked: only a crashed maker can have left this name behind.
-    let temp = dir.join(".hash.key.new");
+    let temp = dir.join(STAGED);
     match fs::remove_file(&temp) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -126,6 +155,7 @@ fn write_temp(dir: &Path, key: &HashKey) -> io::Result<PathBuf> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
     writeln!(file, "{}", key.to_hex())?;
     file.sync_all()?;
+    fail::point(Point::KeyWritten)?;
     Ok(temp)
 }
 
@@ -164,6 +194,24 @@ mod tests {
         assert_eq!(HashKey::load_or_create(&dir).unwrap(), new);
         assert_eq!(new.to_hex(), "00112233445566778899aabbccddeeff");
         assert_eq!(format!("{new:?}"), "HashKey(..)");
+    }
+
+    #[test]
+    fn a_staged_key_is_not_in_use_until_it_is_taken() {
+        let (_tmp, dir) = dir();
+        let old = HashKey::load_or_create(&dir).unwrap();
+        let new = HashKey::from_bytes([7; 16]);
+        assert_eq!(HashKey::staged(&dir), None);
+        new.stage(&dir).unwrap();
+        assert_eq!(HashKey::load_or_create(&dir).unwrap(), old);
+        assert_eq!(HashKey::staged(&dir), Some(new.clone()));
+        HashKey::take_staged(&dir).unwrap();
+        assert_eq!(HashKey::load_or_create(&dir).unwrap(), new);
+        assert_eq!(HashKey::staged(&dir), None);
+        old.stage(&dir).unwrap();
+        HashKey::drop_staged(&dir).unwrap();
+        HashKey::drop_staged(&dir).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "lock and key, no leftovers");
     }
 
     #[test]

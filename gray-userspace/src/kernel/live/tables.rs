@@ -11,6 +11,7 @@ use super::{Live, failed};
 use crate::{
     compile::{have::Have, plan::Write},
     datapath::Datapath,
+    fail::{self, Point},
     kernel::{
         KernelError,
         bpf::{self, Map},
@@ -19,12 +20,21 @@ use crate::{
 
 fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<()> {
     let keys: Vec<u32> = (at..at + items.len() as u32).collect();
-    map.update_all(&keys, items)
+    write_all(map, &keys, items)
 }
 
 fn write_entries<K: Wire, V: Wire>(map: &Map<K, V>, entries: &[(K, V)]) -> io::Result<()> {
     let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
-    map.update_all(&keys, &values)
+    write_all(map, &keys, &values)
+}
+
+fn write_all<K: Wire, V: Wire>(map: &Map<K, V>, keys: &[K], values: &[V]) -> io::Result<()> {
+    if fail::watched(Point::KernelHalf) && keys.len() > 1 {
+        let half = keys.len() / 2;
+        map.update_all(&keys[..half], &values[..half])?;
+        fail::point(Point::KernelHalf)?;
+    }
+    map.update_all(keys, values)
 }
 
 impl Datapath for Live {
