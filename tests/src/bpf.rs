@@ -104,7 +104,7 @@ struct InfoAttr {
     info: u64,
 }
 
-fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
+pub(crate) fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
     // SAFETY: `attr` is a live prefix of `union bpf_attr` of the size given; the kernel takes the rest as
     // zero. Every pointer inside it is set by the caller to a buffer that outlives the call.
     let n = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
@@ -191,20 +191,24 @@ impl Foreign {
 
     /// The program's id, as `on_interface` and `on_cgroup` list it.
     pub fn id(&self) -> Result<u32> {
-        // `struct bpf_prog_info` begins with type and id; the kernel fills as much as there is room for.
-        let mut info = [0_u32; 2];
-        let mut attr = InfoAttr {
-            fd: self.prog.as_raw_fd() as u32,
-            len: size_of_val(&info) as u32,
-            info: info.as_mut_ptr() as u64,
-        };
-        let _ = bpf(OBJ_GET_INFO_BY_FD, &mut attr).context("read a program's id")?;
-        Ok(info[1])
+        Ok(prog_info(&self.prog).context("read a program's id")?[1])
     }
 }
 
+/// `struct bpf_prog_info` as words, so far as the lab reads it; it begins with type and id. The kernel fills as much
+/// as there is room for.
+pub(crate) fn prog_info(prog: &OwnedFd) -> io::Result<[u32; 56]> {
+    let mut info = [0_u32; 56];
+    let mut attr = InfoAttr {
+        fd: prog.as_raw_fd() as u32,
+        len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attr).map(|_| info)
+}
+
 /// `r0 = verdict; exit`
-fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> io::Result<OwnedFd> {
+pub(crate) fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> io::Result<OwnedFd> {
     let insns = [0xb7 | u64::from(verdict as u32) << 32, 0x95];
     let mut attr = LoadAttr {
         prog_type,

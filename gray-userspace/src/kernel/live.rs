@@ -255,6 +255,11 @@ impl Live {
         self.loaded.run_packet(d.program(), frame, mark)
     }
 
+    /// A descriptor of a packet program. For benchmarks.
+    pub fn packet_program(&self, d: Direction) -> Result<std::os::fd::OwnedFd, KernelError> {
+        self.loaded.program(d.program())
+    }
+
     /// Fetches what a decision missed into tables in memory; see `agent::explain`.
     pub fn fetch(&self, t: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
         let m = &self.maps;

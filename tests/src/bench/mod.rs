@@ -1,6 +1,8 @@
 //! What gray costs and how fast it is: each bench measures, and leaves an [`Outcome`] in `target/bench`.
 
+pub mod core;
 pub mod outcome;
+pub mod packet;
 pub mod report;
 pub mod stats;
 
@@ -23,7 +25,11 @@ pub struct Bench {
 }
 
 /// All of them, in the order they run and are reported.
-pub const BENCHES: &[Bench] = &[];
+pub const BENCHES: &[Bench] = &[Bench {
+    name: "packet",
+    about: "one packet in the packet path, net of an empty program",
+    run: packet::run,
+}];
 
 /// The benches of these names; all when there is none.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {

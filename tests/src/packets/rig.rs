@@ -25,7 +25,7 @@ use gray_userspace::{
     config::{self, Source},
     datapath::Datapath as _,
     kernel::{Direction, Hook, Live, Pins},
-    model::{CohortBody, Policy, parse_member},
+    model::{ClaimKind, CohortBody, Policy, parse_member},
 };
 
 use super::{
@@ -61,9 +61,20 @@ pub enum Way {
     Resolve,
 }
 
+/// What a bench is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    pub routes: Routes,
+    /// Entries of each flow table.
+    pub flows: u32,
+    /// Who is on the link beside the hosts of the cases.
+    pub hosts: &'a [IpAddr],
+}
+
 /// The bench.
 pub struct Rig {
     pub live: Live,
+    pub pins: Pins,
     pub way: Way,
     have: Have,
     compiled: Compiled,
@@ -79,19 +90,24 @@ pub fn neighbour(ip: IpAddr) -> [u8; 6] {
 
 /// Runs `f` with a bench in a namespace of its own.
 pub fn with(routes: Routes, f: impl FnOnce(&mut Rig) + Send) {
-    let lab = Lab::new().unwrap();
-    let (ns, far) = (lab.netns("path").unwrap(), lab.netns("far").unwrap());
-    let way = connect(&ns, &far, routes);
-    let pins = Pins::open_dir(&lab.bpffs()).unwrap();
-    ns.enter(move || {
-        let mut live = Live::open(pins, FLOWS, Hook::Tcx).unwrap();
-        live.configure(|c| c.hz = 250);
-        let have = live.read().unwrap();
-        f(&mut Rig { live, way, have, compiled: Compiled::default() });
-    });
+    with_spec(&Spec { routes, flows: FLOWS, hosts: &[] }, f);
 }
 
-fn connect(ns: &Arc<Netns>, far: &Arc<Netns>, routes: Routes) -> Way {
+/// The same with what `f` answers.
+pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send) -> R {
+    let lab = Lab::new().unwrap();
+    let (ns, far) = (lab.netns("path").unwrap(), lab.netns("far").unwrap());
+    let way = connect(&ns, &far, spec.routes, spec.hosts);
+    let pins = Pins::open_dir(&lab.bpffs()).unwrap();
+    ns.enter(move || {
+        let mut live = Live::open(pins.clone(), spec.flows, Hook::Tcx).unwrap();
+        live.configure(|c| c.hz = 250);
+        let have = live.read().unwrap();
+        f(&mut Rig { live, pins, way, have, compiled: Compiled::default() })
+    })
+}
+
+fn connect(ns: &Arc<Netns>, far: &Arc<Netns>, routes: Routes, more: &[IpAddr]) -> Way {
     if routes == Routes::None {
         return Way::Stack;
     }
@@ -112,7 +128,7 @@ fn connect(ns: &Arc<Netns>, far: &Arc<Netns>, routes: Routes) -> Way {
     if routes == Routes::Unresolved {
         return Way::Resolve;
     }
-    let hosts: BTreeSet<IpAddr> = LANDS.iter().flat_map(|l| l.hosts()).collect();
+    let hosts: BTreeSet<IpAddr> = LANDS.iter().flat_map(|l| l.hosts()).chain(more.iter().copied()).collect();
     let script: String = hosts
         .into_iter()
         .map(|ip| {
@@ -131,10 +147,28 @@ impl Rig {
     }
 
     pub fn apply_with(&mut self, text: &str, around: &Circumstances) {
+        self.apply_listed(text, around, "", std::iter::empty());
+    }
+
+    /// With more members of the list `cohort` than a text would name.
+    pub fn apply_listed(
+        &mut self,
+        text: &str,
+        around: &Circumstances,
+        cohort: &str,
+        members: impl Iterator<Item = IpAddr>,
+    ) {
         let policy =
             config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
         let compiled = compile::compile(&policy, &self.compiled.assigned, around).unwrap();
-        let lists = lists(&policy, &compiled);
+        let mut lists = lists(&policy, &compiled);
+        for ip in members {
+            // Unwrap: the caller's own cohort, and an address is a source.
+            let bit = compiled.assigned.lists.get(cohort).unwrap();
+            let text = ip.to_string();
+            let member = parse_member(ClaimKind::Source, &text).unwrap();
+            let _ = lists.set(bit, entry(KEY, ClaimKind::Source, &member), true);
+        }
         self.live.settle().unwrap();
         let want = Want {
             revision: self.have.revision + 1,

@@ -1,0 +1,115 @@
+//! What one packet costs in the packet path, net of an empty program: BPF_PROG_TEST_RUN on the real data path.
+
+mod fresh;
+pub mod rival;
+pub mod rounds;
+mod rows;
+mod show;
+mod spread;
+mod table;
+mod testrun;
+mod traffic;
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, Result};
+use gray_userspace::kernel::Direction;
+
+use super::{Options, Outcome, core};
+use crate::packets::rig::{Rig, Routes, Spec, with_spec};
+use rounds::{Measured, Plan, Subject, measure};
+use rows::Row;
+use testrun::{Program, Size};
+use traffic::Traffic;
+
+/// A row's figures.
+pub struct Figures {
+    label: String,
+    flows: u32,
+    measured: Measured,
+}
+
+/// What all rows of a bench gave.
+#[derive(Default)]
+pub struct Findings {
+    /// Of the subjects; the first is the empty program.
+    names: Vec<String>,
+    sizes: Vec<Size>,
+    rows: Vec<Figures>,
+}
+
+pub fn run(options: &Options) -> Result<Outcome> {
+    let quick = options.quick;
+    let plan = Plan { rounds: 9, runs: if quick { 8192 } else { 32_768 } };
+    let mut all = Findings::default();
+    on_rig(131_072, |rig| {
+        let bench = Session::open(rig, &mut all)?;
+        rows::ordinary(quick).into_iter().try_for_each(|row| bench.measure(rig, row, plan, &mut all))?;
+        for size in fresh::sizes(quick) {
+            let row = fresh::row(rig, size);
+            bench.measure(rig, row, Plan { runs: 8192, ..plan }, &mut all)?;
+        }
+        Ok(())
+    })?;
+    for flows in [65_536, 524_288] {
+        if quick && flows > 65_536 {
+            continue;
+        }
+        on_rig(flows * 4, |rig| {
+            let bench = Session::open(rig, &mut all)?;
+            rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, plan, &mut all))
+        })?;
+    }
+    Ok(show::outcome(&all, plan))
+}
+
+/// A rig whose flow tables have so many entries, with the policy of the packet cases and the clients on the link.
+fn on_rig<R: Send>(flows: u32, f: impl FnOnce(&mut Rig) -> Result<R> + Send) -> Result<R> {
+    let hosts: Vec<_> = [false, true].into_iter().flat_map(|v6| rows::clients(v6).addresses()).collect();
+    with_spec(&Spec { routes: Routes::Neighbours, flows, hosts: &hosts }, |rig| {
+        let _ = core::pin().context("pin to a core")?;
+        let hz = rig.live.measure_ticks()?;
+        rig.live.configure(|c| c.hz = hz);
+        rig.apply_land(false);
+        f(rig)
+    })
+}
+
+/// The programs of one rig.
+struct Session {
+    subjects: Vec<Subject>,
+    /// Holds the maps that the rival has for itself.
+    _rival: Option<aya::Ebpf>,
+}
+
+impl Session {
+    fn open(rig: &Rig, all: &mut Findings) -> Result<Self> {
+        let ours = Program::new(rig.live.packet_program(Direction::Ingress)?);
+        let mut subjects = vec![
+            Subject { name: "empty".into(), program: Program::empty()? },
+            Subject { name: "gray".into(), program: ours },
+        ];
+        let mut rival = None;
+        if let Some(path) = env::var_os(rival::VARIABLE).map(PathBuf::from) {
+            let loaded = rival::load(&path, &rig.pins);
+            let (object, program) = loaded.with_context(|| format!("load {}", path.display()))?;
+            subjects.push(Subject { name: "rival".into(), program });
+            rival = Some(object);
+        }
+        all.names = subjects.iter().map(|s| s.name.clone()).collect();
+        all.sizes = subjects.iter().map(|s| s.program.size()).collect::<Result<_, _>>()?;
+        Ok(Self { subjects, _rival: rival })
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress, for a person")]
+    fn measure(&self, rig: &Rig, row: Row, plan: Plan, all: &mut Findings) -> Result<()> {
+        let Row { label, flows, kind, out } = row;
+        eprintln!("  {label}");
+        let ours = &self.subjects[1].program;
+        let measured = Traffic::new(rig, ours, kind, flows, out.as_deref())
+            .and_then(|mut traffic| measure(&self.subjects, &mut traffic, plan))
+            .with_context(|| label.clone())?;
+        all.rows.push(Figures { label, flows, measured });
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Rounds of runs, programs interleaved: what each takes above an empty one.
+
+use anyhow::{Result, ensure};
+
+use super::testrun::Program;
+
+/// Runs of one program before the next one's turn.
+const TURN: usize = 256;
+/// The largest duration told apart, ns; an interrupt may take more.
+const LONGEST: usize = 1 << 15;
+/// The share of the longest runs that is left out, of every program alike: interrupts and what the hypervisor takes.
+const TRIM: f64 = 0.01;
+/// A measurement whose empty program varies by more between its rounds says nothing.
+pub const SPREAD: f64 = 0.15;
+/// How often a void measurement is repeated.
+const TRIES: usize = 3;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub rounds: usize,
+    /// Runs of each program and round.
+    pub runs: usize,
+}
+
+/// A program under test; the first of a list is the empty one.
+pub struct Subject {
+    pub name: String,
+    pub program: Program,
+}
+
+/// What is sent, and what must come of it.
+pub trait Load {
+    /// Before each round.
+    fn prepare(&mut self) -> Result<()>;
+    /// The frame number `n` of the subject `who`: no two subjects see the same flow at the same time.
+    fn frame(&mut self, who: usize, n: usize) -> &[u8];
+    /// The verdict that every run must give.
+    fn verdict(&self) -> i32;
+}
+
+/// Nanoseconds a run, by subject and round.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    pub ns: Vec<Vec<f64>>,
+    /// The empty program varied too much each time.
+    pub void: bool,
+    pub tries: usize,
+}
+
+impl Measured {
+    /// Round by round, above the empty program.
+    pub fn net(&self, who: usize) -> Vec<f64> {
+        crate::bench::stats::differences(&self.ns[who], &self.ns[0])
+    }
+}
+
+pub fn measure(subjects: &[Subject], load: &mut dyn Load, plan: Plan) -> Result<Measured> {
+    let mut cursor = 0;
+    for tries in 1.. {
+        let mut ns = vec![Vec::new(); subjects.len()];
+        for _ in 0..plan.rounds {
+            load.prepare()?;
+            for (of, value) in ns.iter_mut().zip(round(subjects, load, plan.runs, cursor)?) {
+                of.push(value);
+            }
+            cursor += plan.runs;
+        }
+        let void = spread(&ns[0]) > SPREAD;
+        if !void || tries == TRIES {
+            return Ok(Measured { ns, void, tries });
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+fn round(subjects: &[Subject], load: &mut dyn Load, runs: usize, cursor: usize) -> Result<Vec<f64>> {
+    let mut seen: Vec<Histogram> = subjects.iter().map(|_| Histogram::default()).collect();
+    let turns = runs.div_ceil(TURN);
+    for turn in 0..turns {
+        for step in 0..subjects.len() {
+            // There and back: no program always runs after the same one.
+            let who = if turn % 2 == 0 { step } else { subjects.len() - 1 - step };
+            let want = if who == 0 { crate::bpf::TCX_NEXT } else { load.verdict() };
+            for n in 0..TURN {
+                let run = subjects[who].program.run(load.frame(who, cursor + turn * TURN + n))?;
+                ensure!(
+                    run.verdict == want,
+                    "{} answered {} where {want} was expected, in run {n} of turn {turn}",
+                    subjects[who].name,
+                    run.verdict
+                );
+                seen[who].add(run.ns);
+            }
+        }
+    }
+    Ok(seen.iter().map(Histogram::mean).collect())
+}
+
+/// Largest less smallest, as a share of the median.
+fn spread(rounds: &[f64]) -> f64 {
+    let low = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = rounds.iter().copied().fold(0.0, f64::max);
+    (high - low) / crate::bench::stats::median(rounds).median
+}
+
+struct Histogram {
+    count: Vec<u32>,
+    total: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { count: vec![0; LONGEST], total: 0 }
+    }
+}
+
+impl Histogram {
+    fn add(&mut self, ns: u32) {
+        self.count[(ns as usize).min(LONGEST - 1)] += 1;
+        self.total += 1;
+    }
+
+    /// Of all but the longest runs.
+    fn mean(&self) -> f64 {
+        let keep = self.total - (self.total as f64 * TRIM) as u64;
+        let (mut left, mut sum) = (keep, 0);
+        for (ns, count) in self.count.iter().enumerate() {
+            let n = u64::from(*count).min(left);
+            sum += n * ns as u64;
+            left -= n;
+        }
+        sum as f64 / keep as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_leaves_out_the_longest_runs() {
+        let mut h = Histogram::default();
+        for _ in 0..99 {
+            h.add(100);
+        }
+        h.add(30_000);
+        assert_eq!(h.mean(), 100.0);
+        h.add(50);
+        assert!((h.mean() - 99.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_spread_is_of_the_whole_range() {
+        assert_eq!(spread(&[95.0, 100.0, 110.0]), 0.15);
+    }
+}

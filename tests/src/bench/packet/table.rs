@@ -1,0 +1,68 @@
+//! A pinned hash table, emptied.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::maps::MapData;
+
+use crate::bpf;
+
+const LOOKUP_AND_DELETE_BATCH: i32 = 25;
+const BATCH: u32 = 16_384;
+/// Room for any key and value of the data path's flow tables.
+const ELEMENT: usize = 128;
+
+/// `union bpf_attr`, the part for batches.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+pub struct Table {
+    map: MapData,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl Table {
+    /// # Panics
+    /// When its elements are larger than a flow's.
+    pub fn open(pin: &Path) -> Result<Self> {
+        let map = MapData::from_pin(pin).with_context(|| pin.display().to_string())?;
+        let info = map.info()?;
+        assert!(info.key_size() as usize <= ELEMENT && info.value_size() as usize <= ELEMENT);
+        Ok(Self { map, keys: vec![0; ELEMENT * BATCH as usize], values: vec![0; ELEMENT * BATCH as usize] })
+    }
+
+    /// Removes every entry.
+    pub fn empty(&mut self) -> Result<()> {
+        let (mut at, mut next) = (0_u32, 0_u32);
+        let mut first = true;
+        loop {
+            let mut attr = Batch {
+                in_batch: if first { 0 } else { &raw const at as u64 },
+                out_batch: &raw mut next as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: BATCH,
+                map_fd: self.map.fd().as_fd().as_raw_fd() as u32,
+                ..Batch::default()
+            };
+            match bpf::bpf(LOOKUP_AND_DELETE_BATCH, &mut attr) {
+                Ok(_) => (at, first) = (next, false),
+                // The end of the table.
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+                Err(e) => return Err(e).context("empty a flow table"),
+            }
+        }
+    }
+}

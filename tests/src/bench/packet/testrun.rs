@@ -1,0 +1,100 @@
+//! One program behind BPF_PROG_TEST_RUN, one run a call: verdict and the kernel's own duration. Loads nothing of gray.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::bpf;
+
+const PROG_TEST_RUN: i32 = 10;
+const SCHED_CLS: u32 = 3;
+
+/// `union bpf_attr`, the part for BPF_PROG_TEST_RUN.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// What one run took and answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    pub verdict: i32,
+    /// Nanoseconds between two readings of the clock around the program.
+    pub ns: u32,
+}
+
+/// What the kernel says of a loaded program: the same on every machine of this kernel and architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Instructions after the verifier's rewrites, 8 bytes each.
+    pub insns: u32,
+    /// Bytes of machine code.
+    pub machine_bytes: u32,
+    /// Instructions that the verifier walked.
+    pub verified: u32,
+}
+
+/// A tc program.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+}
+
+impl Program {
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// `r0 = TCX_NEXT; exit`
+    pub fn empty() -> io::Result<Self> {
+        bpf::load(SCHED_CLS, 0, bpf::TCX_NEXT).map(Self::new)
+    }
+
+    /// Runs it once. The kernel copies the frame for each call: what an earlier run wrote is not seen.
+    pub fn run(&self, frame: &[u8]) -> io::Result<Run> {
+        self.call(frame, &mut [])
+    }
+
+    /// The same, with the frame that comes out.
+    pub fn run_out(&self, frame: &[u8]) -> io::Result<(Run, Vec<u8>)> {
+        let mut out = vec![0; frame.len()];
+        let run = self.call(frame, &mut out)?;
+        Ok((run, out))
+    }
+
+    fn call(&self, frame: &[u8], out: &mut [u8]) -> io::Result<Run> {
+        let mut attr = TestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        if !out.is_empty() {
+            (attr.data_out, attr.data_size_out) = (out.as_mut_ptr() as u64, out.len() as u32);
+        }
+        let _ = bpf::bpf(PROG_TEST_RUN, &mut attr)?;
+        Ok(Run { verdict: attr.retval as i32, ns: attr.duration })
+    }
+
+    pub fn size(&self) -> io::Result<Size> {
+        let words = bpf::prog_info(&self.fd)?;
+        // struct bpf_prog_info: jited_prog_len, xlated_prog_len; verified_insns since Linux 5.16.
+        Ok(Size { insns: words[5] / 8, machine_bytes: words[4], verified: words[54] })
+    }
+}
