@@ -91,10 +91,10 @@ fn remember(s: &Sock<'_>, p: Peer) -> bool {
         }
         i += 1;
     }
-    let at = opaque(at as u32) as usize;
-    if at < limits::UDP_PEERS {
-        r.peers[at] = p;
-    }
+    // A mask, not a comparison: where the value was spilled before it is compared, verifiers before Linux 6.3 do not learn
+    // the bound of the copy on the stack.
+    const { assert!(limits::UDP_PEERS.is_power_of_two()) };
+    r.peers[opaque(at as u32) as usize % limits::UDP_PEERS] = p;
     true
 }
 
