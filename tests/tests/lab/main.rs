@@ -1,6 +1,7 @@
 //! Tests of the lab itself: without gray, so that a red kernel test means gray and not the lab. Need root.
 
 mod guards;
+mod hostile;
 mod load;
 mod proxies;
 mod tools;
