@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys;
+use crate::{pace, sys};
 
 /// A cgroup v2 directory. A drop kills what runs in it and removes it with everything below.
 ///
@@ -91,7 +91,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         bail!("this process is inside {}", path.display());
     }
     fs::write(path.join("cgroup.kill"), "1").with_context(|| format!("kill all in {}", path.display()))?;
-    let give_up = Instant::now() + Duration::from_secs(5);
+    let give_up = Instant::now() + pace::patience(Duration::from_secs(5));
     loop {
         match remove_dirs(path) {
             Ok(()) => return Ok(()),

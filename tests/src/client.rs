@@ -121,6 +121,7 @@ impl Load {
 
     /// Waits until the answered requests (good and bad) are at least `n`.
     pub fn wait_requests(&mut self, n: u64, patience: std::time::Duration) -> Result<Report> {
+        let patience = crate::pace::patience(patience);
         let give_up = std::time::Instant::now() + patience;
         loop {
             let now = self.snapshot()?;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::pace;
+
 /// Runs to the end; an error holds the command line and what it wrote to stderr.
 pub fn run(command: &mut Command) -> Result<String> {
     let output = output(command)?;
@@ -94,7 +96,7 @@ impl Daemon {
     pub fn stop(&mut self, patience: Duration) -> Result<bool> {
         let Some(mut child) = self.child.take() else { return Ok(true) };
         let _ = crate::sys::kill(child.id(), libc::SIGTERM);
-        let give_up = Instant::now() + patience;
+        let give_up = Instant::now() + pace::patience(patience);
         while Instant::now() < give_up {
             if child.try_wait()?.is_some() {
                 return Ok(true);
@@ -131,6 +133,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
 
 /// Polls every 5 ms until `ready` says true; `what` completes "timed out waiting for ...".
 pub fn wait_for(what: &str, patience: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+    let patience = pace::patience(patience);
     let give_up = Instant::now() + patience;
     while !ready()? {
         if Instant::now() > give_up {

@@ -103,6 +103,10 @@ impl Lists {
             .chain(self.prefixes.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| Entry::Prefix(*p)))
     }
 
+    pub fn has_prefix(&self, key: &PrefixKey) -> bool {
+        self.prefixes.contains_key(key)
+    }
+
     pub fn prefix_count(&self) -> usize {
         self.prefixes.len()
     }
@@ -132,7 +136,7 @@ impl Lists {
     }
 }
 
-fn covers(wide: &PrefixKey, narrow: &PrefixKey) -> bool {
+pub(super) fn covers(wide: &PrefixKey, narrow: &PrefixKey) -> bool {
     let mask = if wide.bits == 0 { 0 } else { u128::MAX << (128 - wide.bits.min(128)) };
     wide.bits <= narrow.bits
         && u128::from_be_bytes(narrow.addr.0) & mask == u128::from_be_bytes(wide.addr.0) & mask

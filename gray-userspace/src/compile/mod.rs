@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod have;
 pub mod lists;
 pub mod plan;
+mod prefixes;
 mod subsets;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use super::{
     CompileError, Compiled,
     have::Have,
     lists::{Entry, Lists},
+    prefixes,
 };
 
 /// One step. `bank` is 0 or 1.
@@ -152,6 +153,11 @@ pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError
     Ok(out)
 }
 
+/// Where the steps begin that turn the policy: before it, nothing that the active epoch can see.
+pub fn turn(steps: &[Write]) -> usize {
+    steps.iter().position(|s| matches!(s, Write::Control { .. } | Write::Flip { .. })).unwrap_or(steps.len())
+}
+
 fn push<T>(out: &mut Vec<Write>, items: Vec<T>, make: impl FnOnce(Vec<T>) -> Write) {
     if !items.is_empty() {
         out.push(make(items));
@@ -159,17 +165,18 @@ fn push<T>(out: &mut Vec<Write>, items: Vec<T>, make: impl FnOnce(Vec<T>) -> Wri
 }
 
 /// The step after the flip: entries that are absent from this epoch on, and instance slots that nobody names.
-pub fn forget(have: &mut Have, compiled: &Compiled) -> Option<Write> {
+pub fn forget(have: &mut Have, compiled: &Compiled, lists: &Lists) -> Option<Write> {
     let epoch = have.epoch;
     let gone = |v: &Versioned| v.at(epoch) == 0;
     let listeners: Vec<_> = have.listeners.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
     let identities: Vec<_> = have.identities.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
-    let prefixes: Vec<_> = have.prefixes.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+    // Not by their value: a prefix that is gone carries that of a wider one.
+    let prefixes: Vec<_> = have.prefixes.keys().filter(|k| !lists.has_prefix(k)).copied().collect();
     let instances: Vec<_> =
         have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
     have.listeners.retain(|_, v| !gone(v));
     have.identities.retain(|_, v| !gone(v));
-    have.prefixes.retain(|_, v| !gone(v));
+    have.prefixes.retain(|k, _| lists.has_prefix(k));
     have.instances.retain(|i, _| compiled.instances.contains_key(i));
     let nothing =
         listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
@@ -245,7 +252,7 @@ fn plan_prefixes(
     for (k, class) in want.lists.inherited() {
         let _ = classes.insert(k, have.class(class, out)?);
     }
-    let changed = differences(&mut have.prefixes, &classes, next);
+    let changed = prefixes::differences(&mut have.prefixes, &classes, next);
     if have.prefixes.len() > limits::PREFIXES as usize {
         return Err(CompileError::Limit { what: "prefixes", limit: limits::PREFIXES });
     }

@@ -49,6 +49,7 @@ struct World {
     path: Fake,
     have: Have,
     compiled: Compiled,
+    lists: Lists,
 }
 
 impl World {
@@ -72,12 +73,12 @@ impl World {
                 return Err(e.to_string());
             }
         }
-        self.compiled = c;
+        (self.compiled, self.lists) = (c, lists);
         Ok(())
     }
 
     fn tidy(&mut self) {
-        if let Some(step) = forget(&mut self.have, &self.compiled) {
+        if let Some(step) = forget(&mut self.have, &self.compiled, &self.lists) {
             self.path.write(&step).unwrap();
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::client::LoadSpec;
+use crate::pace;
 use crate::sys::set_int_option;
 
 /// `linux/in.h`; the port is chosen at connect, so that one source can have many connections to many targets.
@@ -17,7 +18,7 @@ pub(super) fn tcp(spec: &LoadSpec, source: Option<IpAddr>) -> io::Result<TcpStre
     let target = dialled(spec);
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     bind(&socket, spec, source)?;
-    let patience = Duration::from_millis(spec.timeout_ms);
+    let patience = patience(spec);
     socket.connect_timeout(&target.into(), patience)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(patience))?;
@@ -41,8 +42,12 @@ pub(super) fn udp(spec: &LoadSpec, source: Option<IpAddr>, connected: bool) -> i
     if connected {
         socket.connect(&target.into())?;
     }
-    socket.set_read_timeout(Some(Duration::from_millis(spec.timeout_ms)))?;
+    socket.set_read_timeout(Some(patience(spec)))?;
     Ok(socket.into())
+}
+
+fn patience(spec: &LoadSpec) -> Duration {
+    pace::patience(Duration::from_millis(spec.timeout_ms))
 }
 
 /// The address as the socket call gets it.
