@@ -45,6 +45,12 @@ pub fn add(a: u16, b: u16) -> u16 {
     fold(u32::from(a) + u32::from(b))
 }
 
+/// 0 in either form.
+#[inline(always)]
+pub fn is_zero(diff: u16) -> bool {
+    diff == 0 || diff == 0xffff
+}
+
 /// A checksum field after a difference was applied to the data (RFC 1624, equation 3).
 #[inline(always)]
 pub fn update(check: u16, diff: u16) -> u16 {

@@ -8,6 +8,8 @@ pub const ETH_IPV6: u16 = 0x86ddu16.to_be();
 pub const ETH_8021Q: u16 = 0x8100u16.to_be();
 pub const ETH_8021AD: u16 = 0x88a8u16.to_be();
 
+pub const ICMP: u8 = 1;
+pub const ICMPV6: u8 = 58;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Multipath TCP as a socket protocol (Linux); TCP on the wire.
@@ -15,6 +17,10 @@ pub const MPTCP: u32 = 262;
 
 /// More-fragments flag and fragment offset of the IPv4 header, in memory order: any set bit makes a fragment.
 pub const V4_FRAGMENT: u16 = 0x3fffu16.to_be();
+/// The fragment offset alone: 0 in a whole packet and in a first fragment.
+pub const V4_OFFSET: u16 = 0x1fffu16.to_be();
+/// Don't fragment.
+pub const V4_DF: u16 = 0x4000u16.to_be();
 
 pub const TCP_FIN: u8 = 0x01;
 pub const TCP_SYN: u8 = 0x02;

@@ -47,12 +47,14 @@ reasons! {
     TupleClash = 16, "tuple_clash", "Another service already uses this client port towards the same instance; left alone.";
     NoNeighbour = 17, "no_neighbour", "The next hop's link address was unknown; sent through neighbour resolution.";
     NoRoute = 18, "no_route", "The kernel gave no direct route; rewritten and handed to the stack.";
-    Oversize = 19, "oversize", "Larger than the next hop's MTU; rewritten and handed to the stack, which answers or fragments.";
+    Oversize = 19, "oversize", "Larger than the next hop's MTU; rewritten and handed to the stack, which fragments.";
     TtlExpired = 20, "ttl_expired", "TTL or hop limit used up; handed to the stack unchanged, which answers.";
     StorageFull = 21, "storage_full", "No memory for a socket's peer record; the connection was left alone.";
     EventLost = 22, "event_lost", "The event ring was full.";
     EventLimited = 23, "event_limited", "An event over the rate limit.";
     RewriteFailed = 24, "rewrite_failed", "A checksum helper refused; the packet was dropped rather than sent corrupted. Should be 0.";
+    IcmpError = 25, "icmp_error", "An ICMP error about a steered packet; translated back and sent to that packet's sender.";
+    TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

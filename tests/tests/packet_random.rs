@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use gray_common::Reason;
 use gray_tests::packets::{
     case::{NEXT, REDIRECT},
     frame::{ACK, Packet, SYN, UDP},
     fuzz::{self, Spot, TO_STACK},
+    icmp,
     random::Random,
-    rig::{Rig, Routes, hex, moved, with},
+    rig::{MTU, Rig, Routes, hex, moved, with},
     sum,
 };
 use gray_userspace::kernel::Direction;
@@ -140,7 +142,9 @@ fn damaged_frames_are_passed_or_forwarded_never_dropped_or_mangled() {
             if verdict == NEXT && d == Direction::Ingress {
                 assert_eq!(changed, TO_STACK.iter().any(|t| counted.contains_key(t)), "{}", say());
             }
-            if changed {
+            if counted.contains_key(&Reason::TooBig) {
+                assert!(out == icmp::answer_too_big(&frame, MTU), "{}", say());
+            } else if changed {
                 assert_eq!(fuzz::touched_too_much(&frame, &out), None, "{}", say());
             }
             *seen.entry(kind(verdict, changed, !counted.is_empty())).or_default() += 1;

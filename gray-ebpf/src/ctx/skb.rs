@@ -4,13 +4,16 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibParams},
     helpers::generated::{
         bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-        bpf_skb_pull_data,
+        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
     },
     programs::TcContext,
 };
-use gray_common::wire::Addr;
+use gray_common::{csum, wire::Addr};
 
 use crate::maps;
+
+/// `BPF_ADJ_ROOM_MAC`.
+const BPF_ADJ_ROOM_MAC: u32 = 1;
 
 /// The packet of one run.
 pub struct Skb {
@@ -98,25 +101,90 @@ impl Skb {
         unsafe { (*self.raw).gso_size }
     }
 
-    /// Applies an address difference and a port difference (folded, one's complement) to the transport checksum at
-    /// `offset`. Two calls: one combined difference corrupts CHECKSUM_PARTIAL packets, whose field holds the
-    /// pseudo-header sum only. `zero_is_none`: UDP over IPv4, where 0 means no checksum.
+    /// Applies an address difference and a port difference (folded, one's complement) to the transport checksum at `AT`,
+    /// in a window of `N` bytes. `zero_is_none`: UDP, where 0 means no checksum.
+    ///
+    /// One combined difference would corrupt CHECKSUM_PARTIAL packets, whose field holds the pseudo-header's sum only, and
+    /// no program can ask which kind of packet it has. But the helper treats the two kinds differently, adding the
+    /// difference to one and subtracting it from the other: so what it did to the address tells what is to be done for the
+    /// ports, and that is plain arithmetic.
     #[inline(always)]
-    pub fn l4_csum(&mut self, offset: u32, addr: u16, port: u16, zero_is_none: bool) -> bool {
-        let udp = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        // SAFETY: helpers on the run's own context; they check the offset.
-        unsafe {
-            if bpf_l4_csum_replace(self.raw, offset, 0, u64::from(addr), u64::from(BPF_F_PSEUDO_HDR) | udp)
-                != 0
-            {
-                return false;
-            }
-            // 0xffff is the difference of equal words (-0).
-            if port != 0xffff && port != 0 {
-                return bpf_l4_csum_replace(self.raw, offset, 0, u64::from(port), udp) == 0;
-            }
+    pub fn l4_csum<const N: usize, const AT: usize>(
+        &mut self,
+        addr: u16,
+        port: u16,
+        zero_is_none: bool,
+    ) -> bool {
+        let Some(h) = self.head::<N>() else { return false };
+        let before = h.get::<u16, AT>();
+        if zero_is_none && before == 0 {
+            return true;
+        }
+        if !self.csum_replace(AT, addr, u64::from(BPF_F_PSEUDO_HDR), zero_is_none) {
+            return false;
+        }
+        if csum::is_zero(port) {
+            return true;
+        }
+        if csum::is_zero(addr) {
+            // Added or subtracted, it is the same: ask the helper.
+            return self.csum_replace(AT, port, 0, zero_is_none);
+        }
+        let Some(mut h) = self.head::<N>() else { return false };
+        let after = h.get::<u16, AT>();
+        if !added(before, after, addr) {
+            let check = csum::update(after, port);
+            h.set::<u16, AT>(if check == 0 && zero_is_none { 0xffff } else { check });
         }
         true
+    }
+
+    /// The sum of 20 bytes from `AT` on, of a transport header whose checksum is at `CHECK`, as it will be when the packet
+    /// is on the wire. Of a CHECKSUM_PARTIAL packet that ends there it is what cancels the pseudo-header's sum that the
+    /// field holds until then; of any other, just the sum.
+    #[inline(always)]
+    pub fn settled_sum<const N: usize, const AT: usize, const CHECK: usize>(&mut self) -> Option<u16> {
+        const TRY: u16 = 1;
+        let before = self.head::<N>()?.get::<u16, CHECK>();
+        if !self.csum_replace(CHECK, TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
+            return None;
+        }
+        let after = self.head::<N>()?.get::<u16, CHECK>();
+        if !self.csum_replace(CHECK, !TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
+            return None;
+        }
+        if added(before, after, TRY) {
+            return Some(!before);
+        }
+        let w = self.head::<N>()?.get::<[u32; 5], AT>();
+        Some(csum::fold(
+            csum::halves(w[0])
+                + csum::halves(w[1])
+                + csum::halves(w[2])
+                + csum::halves(w[3])
+                + csum::halves(w[4]),
+        ))
+    }
+
+    /// Cuts the frame to `len` bytes. A GSO packet is none any more.
+    #[inline(always)]
+    pub fn cut(&mut self, len: usize) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) == 0 }
+    }
+
+    /// Makes `len` bytes of room between the link header and the rest.
+    #[inline(always)]
+    pub fn push(&mut self, len: usize) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_adjust_room(self.raw, len as i32, BPF_ADJ_ROOM_MAC, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn csum_replace(&mut self, at: usize, diff: u16, flags: u64, zero_is_none: bool) -> bool {
+        let udp = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // SAFETY: a helper on the run's own context; it checks the offset.
+        unsafe { bpf_l4_csum_replace(self.raw, at as u32, 0, u64::from(diff), flags | udp) == 0 }
     }
 
     /// Corrects `skb->csum` of a CHECKSUM_COMPLETE packet by a difference; does nothing to others. IPv6 needs it:
@@ -152,13 +220,16 @@ impl Skb {
     #[inline(always)]
     fn next_hop(&self, p: &mut FibParams) -> Hop {
         p.ifindex = self.ifindex();
+        // With a length the kernel answers the route's MTU (5.12), a locked one included, and not the device's alone; so
+        // short a packet fits everywhere.
+        p.__bindgen_anon_1.tot_len = 1;
         // SAFETY: the helper reads and writes `p`, whose size is given.
         let rc = unsafe {
             bpf_fib_lookup(self.raw.cast(), core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0)
         };
         match rc {
             0 => {
-                // SAFETY: with no length given the kernel answers the device's MTU here (5.12).
+                // SAFETY: a union of two numbers; on success it holds this one.
                 let mtu = unsafe { p.__bindgen_anon_1.mtu_result };
                 Hop::Direct { ifindex: p.ifindex, mtu, dmac: p.dmac, smac: p.smac }
             }
@@ -180,6 +251,12 @@ impl Skb {
         // SAFETY: no parameters are given, with length 0.
         unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
     }
+}
+
+/// Whether a checksum helper added a difference (CHECKSUM_PARTIAL) and did not subtract it, in one's complement.
+#[inline(always)]
+fn added(before: u16, after: u16, diff: u16) -> bool {
+    csum::is_zero(csum::add(csum::diff16(before, after), !diff))
 }
 
 /// This CPU's lookup parameters, all zero. Not on the stack, where the verifier wants every access aligned.

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod clock;
 pub mod connect;
+pub mod icmp;
 pub mod packet;
 pub mod udp;
 mod v4;

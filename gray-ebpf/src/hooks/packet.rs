@@ -14,7 +14,7 @@ use gray_common::{
 
 use super::{
     admit::{Admit, admit},
-    v4, v6,
+    icmp, v4, v6,
 };
 use crate::{
     ctx::{
@@ -47,6 +47,17 @@ pub fn egress(ctx: &TcContext) -> i32 {
 /// What the family's functions answer beside a verdict: no flow knows this packet; it is described in
 /// `SCRATCH.arrival`.
 pub const NEW: i32 = 1000;
+/// ... and: it is ICMP, perhaps an error about a packet of ours.
+pub const ERROR: i32 = 1001;
+
+/// Why a packet is none that can be steered.
+pub enum Odd {
+    /// Another protocol: not ours to look at.
+    Other,
+    Icmp,
+    /// Counted.
+    Broken(Reason),
+}
 
 /// Three steps, each a function of its own with a stack frame of its own (the verifier grants 512 bytes in all): find
 /// the flow and forward; else decide; record, and forward as a known flow.
@@ -76,6 +87,9 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
     let raw = skb.raw();
     let egress = u32::from(side == Side::Egress);
     let found = if v4 { v4::known(raw, epoch, egress) } else { v6::known(raw, epoch, egress) };
+    if found == ERROR {
+        return if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
+    }
     if found != NEW || side == Side::Egress {
         return if found == NEW { NEXT } else { found };
     }
@@ -202,11 +216,14 @@ pub enum Exit {
     Redirect(u32),
     Resolve(u32),
     Stack,
+    /// It must not go on; its sender is to be told this MTU.
+    TooBig(u32),
 }
 
-/// Chooses the exit for a packet of `len` bytes (frame) with `headers` bytes before its payload.
+/// Chooses the exit for a packet of `len` bytes (frame) with `headers` bytes before its payload. `whole`: nobody may
+/// fragment it.
 #[inline(always)]
-pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32) -> Exit {
+pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> Exit {
     if side == Side::Egress {
         return Exit::Stack;
     }
@@ -221,6 +238,9 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32) -> Exit {
     let gso = skb.gso_size();
     let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
     if f.mtu != 0 && packet > u32::from(f.mtu) {
+        if whole {
+            return Exit::TooBig(u32::from(f.mtu));
+        }
         emit::count(Reason::Oversize);
         return Exit::Stack;
     }
@@ -237,6 +257,6 @@ pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
     match exit {
         Exit::Redirect(i) => skb.redirect(i),
         Exit::Resolve(i) => skb.redirect_neigh(i),
-        Exit::Stack => NEXT,
+        Exit::Stack | Exit::TooBig(_) => NEXT,
     }
 }

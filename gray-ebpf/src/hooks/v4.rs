@@ -4,13 +4,17 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     decide::Decision,
-    packet::{TCP, UDP, V4_FRAGMENT},
+    packet::{ICMP, TCP, UDP, V4_DF, V4_FRAGMENT},
     wire::{Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState},
 };
 
 use super::{
     admit::Arrival,
-    packet::{Exit, Known, NEW, NEXT, Side, account, exit, follow, hop_is_old, leave, maybe_ours, set_hop},
+    icmp::too_big,
+    packet::{
+        ERROR, Exit, Known, NEW, NEXT, Odd, Side, account, exit, follow, hop_is_old, leave, maybe_ours,
+        set_hop,
+    },
 };
 use crate::{
     ctx::{
@@ -38,7 +42,7 @@ const SPORT: usize = 34;
 const DPORT: usize = 36;
 const TCP_DOFF: usize = 46;
 const TCP_FLAGS: usize = 47;
-const TCP_CHECK: u32 = 50;
+const TCP_CHECK: usize = 50;
 const UDP_LEN: usize = 38;
 const UDP_CHECK: usize = 40;
 /// Difference of the word that holds TTL and protocol when the TTL falls by one.
@@ -52,8 +56,8 @@ struct Seen {
     ttl: u8,
     /// Bytes of IP and transport header.
     headers: u32,
-    /// UDP without a checksum.
-    no_check: bool,
+    /// Not to be fragmented.
+    whole: bool,
 }
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
@@ -68,8 +72,9 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let len = skb.len();
     let seen = match parse(skb, len) {
         Ok(s) => s,
-        Err(None) => return NEXT,
-        Err(Some(reason)) => {
+        Err(Odd::Other) => return NEXT,
+        Err(Odd::Icmp) => return ERROR,
+        Err(Odd::Broken(reason)) => {
             emit::count(reason);
             return NEXT;
         }
@@ -110,16 +115,15 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     NEW
 }
 
-/// `Err(None)`: another protocol, not ours to look at. `Err(Some)`: what cannot be steered, counted.
 #[inline(always)]
-fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
+fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Odd> {
     let Some(h) = skb.head::<MIN>() else {
         // Short frames of other protocols (an echo request without data) are no fault.
-        return Err(None);
+        return Err(Odd::Other);
     };
     let ihl: u8 = h.get::<u8, 14>();
     if ihl != 0x45 {
-        return Err(Some(if ihl >> 4 == 4 && ihl & 15 > 5 {
+        return Err(Odd::Broken(if ihl >> 4 == 4 && ihl & 15 > 5 {
             Reason::HeaderUnsupported
         } else {
             Reason::Malformed
@@ -127,10 +131,10 @@ fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
     }
     let proto: u8 = h.get::<u8, PROTO>();
     if proto != TCP && proto != UDP {
-        return Err(None);
+        return Err(if proto == ICMP { Odd::Icmp } else { Odd::Other });
     }
     if h.get::<u16, FRAG>() & V4_FRAGMENT != 0 {
-        return Err(Some(Reason::Fragment));
+        return Err(Odd::Broken(Reason::Fragment));
     }
     let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
     let mut seen = Seen {
@@ -145,24 +149,23 @@ fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
         tos: h.get::<u8, TOS>(),
         ttl: h.get::<u8, TTL>(),
         headers: 28,
-        no_check: false,
+        whole: h.get::<u16, FRAG>() & V4_DF != 0,
     };
     if proto == UDP {
-        seen.no_check = h.get::<u16, UDP_CHECK>() == 0;
         let udp = u32::from(u16::from_be(h.get::<u16, UDP_LEN>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
         if total < 28 || total + 14 > len || udp < 8 {
-            return Err(Some(Reason::Malformed));
+            return Err(Odd::Broken(Reason::Malformed));
         }
         return Ok(seen);
     }
-    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Some(Reason::Malformed)) };
+    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Odd::Broken(Reason::Malformed)) };
     seen.tcp_flags = h.get::<u8, TCP_FLAGS>();
     let doff = u32::from(h.get::<u8, TCP_DOFF>() >> 4) * 4;
     seen.headers = 20 + doff;
     // Length 0 is a BIG TCP super-packet (Linux 6.3).
     if doff < 20 || (total != 0 && (total < 20 + doff || total + 14 > len)) {
-        return Err(Some(Reason::Malformed));
+        return Err(Odd::Broken(Reason::Malformed));
     }
     Ok(seen)
 }
@@ -184,14 +187,17 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, seen.headers);
+    let way = exit(skb, &f.state, side, seen.headers, seen.whole);
+    if let Exit::TooBig(mtu) = way {
+        return too_big::v4(skb.raw(), mtu);
+    }
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
     write(&mut h, f, seen.ttl, way, side);
     let (addr, port) = (f.state.l4_addr, f.state.l4_port);
     let ok = if seen.key.proto == u32::from(TCP) {
-        skb.l4_csum(TCP_CHECK, addr, port, false)
+        skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
     } else {
-        seen.no_check || skb.l4_csum(UDP_CHECK as u32, addr, port, true)
+        skb.l4_csum::<MIN, UDP_CHECK>(addr, port, true)
     };
     leave(k, skb, way, ok)
 }

@@ -4,13 +4,17 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     decide::Decision,
-    packet::{TCP, UDP},
+    packet::{ICMPV6, TCP, UDP},
     wire::{Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow6, FlowKey6, FlowState},
 };
 
 use super::{
     admit::Arrival,
-    packet::{Exit, Known, NEW, NEXT, Side, account, exit, follow, hop_is_old, leave, maybe_ours, set_hop},
+    icmp::too_big,
+    packet::{
+        ERROR, Exit, Known, NEW, NEXT, Odd, Side, account, exit, follow, hop_is_old, leave, maybe_ours,
+        set_hop,
+    },
 };
 use crate::{
     ctx::{
@@ -36,12 +40,12 @@ const SPORT: usize = 54;
 const DPORT: usize = 56;
 const TCP_DOFF: usize = 66;
 const TCP_FLAGS: usize = 67;
-const TCP_CHECK: u32 = 70;
+const TCP_CHECK: usize = 70;
 const UDP_LEN: usize = 58;
 const UDP_CHECK: usize = 60;
 /// Difference of the word that holds next header and hop limit when the limit falls by one (the high byte in memory
 /// order on a little-endian machine).
-const HOP_STEP: u16 = 0xfeff;
+pub const HOP_STEP: u16 = 0xfeff;
 /// Extension headers (IANA): hop-by-hop, routing, fragment, ESP, AH, destination options, mobility, HIP, shim6.
 const EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
 const FRAGMENT: u8 = 44;
@@ -68,8 +72,9 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let len = skb.len();
     let seen = match parse(skb, len) {
         Ok(s) => s,
-        Err(None) => return NEXT,
-        Err(Some(reason)) => {
+        Err(Odd::Other) => return NEXT,
+        Err(Odd::Icmp) => return ERROR,
+        Err(Odd::Broken(reason)) => {
             emit::count(reason);
             return NEXT;
         }
@@ -108,22 +113,22 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     NEW
 }
 
-/// `Err(None)`: another protocol, not ours to look at. `Err(Some)`: what cannot be steered, counted.
 #[inline(always)]
-fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
+fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Odd> {
     let Some(h) = skb.head::<MIN>() else {
         // Short frames of other protocols (an echo request without data) are no fault.
-        return Err(None);
+        return Err(Odd::Other);
     };
     if h.get::<u8, FIRST>() >> 4 != 6 {
-        return Err(Some(Reason::Malformed));
+        return Err(Odd::Broken(Reason::Malformed));
     }
     let proto: u8 = h.get::<u8, NEXT_HEADER>();
     if proto != TCP && proto != UDP {
         return Err(match proto {
-            FRAGMENT => Some(Reason::Fragment),
-            p if EXTENSIONS.contains(&p) => Some(Reason::HeaderUnsupported),
-            _ => None,
+            ICMPV6 => Odd::Icmp,
+            FRAGMENT => Odd::Broken(Reason::Fragment),
+            p if EXTENSIONS.contains(&p) => Odd::Broken(Reason::HeaderUnsupported),
+            _ => Odd::Other,
         });
     }
     let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
@@ -145,17 +150,17 @@ fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Option<Reason>> {
         let udp = u32::from(u16::from_be(h.get::<u16, UDP_LEN>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
         if total < 8 || total + 54 > len || udp < 8 {
-            return Err(Some(Reason::Malformed));
+            return Err(Odd::Broken(Reason::Malformed));
         }
         return Ok(seen);
     }
-    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Some(Reason::Malformed)) };
+    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Odd::Broken(Reason::Malformed)) };
     seen.tcp_flags = h.get::<u8, TCP_FLAGS>();
     let doff = u32::from(h.get::<u8, TCP_DOFF>() >> 4) * 4;
     seen.headers = 40 + doff;
     // Length 0 is a BIG TCP super-packet (Linux 5.19).
     if doff < 20 || (total != 0 && (total < doff || total + 54 > len)) {
-        return Err(Some(Reason::Malformed));
+        return Err(Odd::Broken(Reason::Malformed));
     }
     Ok(seen)
 }
@@ -177,15 +182,18 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, seen.headers);
+    let way = exit(skb, &f.state, side, seen.headers, true);
+    if let Exit::TooBig(mtu) = way {
+        return too_big::v6(skb.raw(), mtu);
+    }
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
     write(&mut h, f, seen.hops, way, side);
     let (addr, port) = (f.state.l4_addr, f.state.l4_port);
     let ok = if seen.key.proto == u32::from(TCP) {
-        skb.l4_csum(TCP_CHECK, addr, port, false)
+        skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
     } else {
         // UDP over IPv6 must have a checksum (RFC 8200, 8.1).
-        skb.l4_csum(UDP_CHECK as u32, addr, port, true)
+        skb.l4_csum::<MIN, UDP_CHECK>(addr, port, true)
     };
     let step = if side == Side::Ingress { HOP_STEP } else { 0 };
     skb.complete_csum(csum::add(addr, step));

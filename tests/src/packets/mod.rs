@@ -5,6 +5,7 @@ pub mod broken;
 pub mod case;
 pub mod frame;
 pub mod fuzz;
+pub mod icmp;
 pub mod land;
 pub mod others;
 pub mod random;

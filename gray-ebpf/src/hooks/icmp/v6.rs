@@ -1,0 +1,124 @@
+//! ICMPv6 (RFC 4443) errors.
+
+use aya_ebpf::bindings::__sk_buff;
+use gray_common::{
+    Reason, csum,
+    packet::{TCP, UDP},
+    wire::{Addr, FLOW_PASS, Flow6, FlowKey6},
+};
+
+use super::super::{
+    packet::{Exit, NEXT, Side, exit, hop_is_old, leave, set_hop},
+    v6::HOP_STEP,
+};
+use crate::{
+    ctx::skb::{Head, Skb},
+    emit, maps,
+    tables::Kernel,
+};
+
+/// Ethernet, IPv6 and ICMPv6 header; the quoted IPv6 header and eight bytes after it.
+const MIN: usize = 14 + 40 + 8 + 40 + 8;
+const HOP_LIMIT: usize = 21;
+const SADDR: usize = 22;
+const DADDR: usize = 38;
+const TYPE: usize = 54;
+const ICMP_CHECK: usize = 56;
+const Q_FIRST: usize = 62;
+const Q_NEXT_HEADER: usize = 68;
+const Q_SADDR: usize = 70;
+const Q_DADDR: usize = 86;
+const Q_SPORT: usize = 102;
+const Q_DPORT: usize = 104;
+
+/// Destination unreachable, packet too big, time exceeded, parameter problem.
+const ERRORS: core::ops::RangeInclusive<u8> = 1..=4;
+
+/// Translates an error about a packet of a known flow and sends it on; any other goes on unchanged.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_v6_error")]
+#[inline(never)]
+pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
+    let Some(k) = Kernel::now() else { return NEXT };
+    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+    let skb = &mut Skb::from_raw(raw);
+    let Some(h) = skb.head::<MIN>() else { return NEXT };
+    if !ERRORS.contains(&h.get::<u8, TYPE>()) || h.get::<u8, Q_FIRST>() >> 4 != 6 {
+        return NEXT;
+    }
+    let proto: u8 = h.get::<u8, Q_NEXT_HEADER>();
+    if proto != TCP && proto != UDP {
+        return NEXT;
+    }
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let back = unsafe { &mut (*scratch).back6 };
+    *back = FlowKey6 {
+        saddr: h.get::<Addr, Q_DADDR>(),
+        daddr: h.get::<Addr, Q_SADDR>(),
+        sport: h.get::<u16, Q_DPORT>(),
+        dport: h.get::<u16, Q_SPORT>(),
+        proto: u32::from(proto),
+    };
+    let (client, hops) = (h.get::<Addr, DADDR>(), h.get::<u8, HOP_LIMIT>());
+    let Some(f) = maps::FLOWS6.get_ptr_mut(&*back) else { return NEXT };
+    // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
+    let f = unsafe { &mut *f };
+    // An error goes to the sender of what it quotes; another one is not for us to translate.
+    if f.state.flags & FLOW_PASS != 0 || client != back.daddr {
+        return NEXT;
+    }
+    if side == Side::Ingress {
+        if hops <= 1 {
+            emit::count(Reason::TtlExpired);
+            return NEXT;
+        }
+        if hop_is_old(&k, &f.state) {
+            let hop = skb.next_hop6(&f.saddr, &f.daddr);
+            set_hop(&mut f.state, hop);
+        }
+    }
+    let way = exit(skb, &f.state, side, 0, false);
+    let Some(mut h) = skb.head::<MIN>() else { return NEXT };
+    write(&mut h, back, f, way, side);
+    emit::count(Reason::IcmpError);
+    if side == Side::Ingress {
+        // ICMPv6's checksum covers the outer addresses, too, so only the hop limit changes the packet's whole sum.
+        skb.complete_csum(HOP_STEP);
+    }
+    leave(&k, skb, way, true)
+}
+
+#[inline(always)]
+fn write(h: &mut Head<'_, MIN>, back: &FlowKey6, f: &Flow6, way: Exit, side: Side) {
+    // The outer header: from the instance itself, or from some router.
+    let from: Addr = h.get::<Addr, SADDR>();
+    let source = if from == back.saddr { f.saddr } else { from };
+    if side == Side::Ingress {
+        let hops: u8 = h.get::<u8, HOP_LIMIT>();
+        h.set::<u8, HOP_LIMIT>(hops.wrapping_sub(1));
+    }
+    let outer = csum::add(
+        csum::diff128(from.words(), source.words()),
+        csum::diff128(back.daddr.words(), f.daddr.words()),
+    );
+    h.set::<Addr, SADDR>(source);
+    h.set::<Addr, DADDR>(f.daddr);
+    // The quotation, turned round.
+    let addr = csum::add(
+        csum::diff128(back.daddr.words(), f.daddr.words()),
+        csum::diff128(back.saddr.words(), f.saddr.words()),
+    );
+    let port = csum::add(csum::diff16(back.dport, f.dport), csum::diff16(back.sport, f.sport));
+    h.set::<Addr, Q_SADDR>(f.daddr);
+    h.set::<Addr, Q_DADDR>(f.saddr);
+    h.set::<u16, Q_SPORT>(f.dport);
+    h.set::<u16, Q_DPORT>(f.sport);
+    let all = csum::add(outer, csum::add(addr, port));
+    h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), all));
+    if let Exit::Redirect(_) = way {
+        h.set::<[u8; 6], 0>(f.state.dmac);
+        h.set::<[u8; 6], 6>(f.state.smac);
+    }
+}
