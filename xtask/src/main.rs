@@ -7,10 +7,13 @@ mod build;
 mod ci;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
 mod test;
+mod verifier;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -43,6 +46,12 @@ enum Verb {
     Demo(demo::Args),
     /// Build optimised, then measure gray side by side with what it is compared to
     Bench(bench::Args),
+    /// Run the tests that need a kernel in Debian's kernels, emulated
+    Vm(vm::Args),
+    /// Count what the kernel's verifier looks at, against docs/verifier-budget.txt
+    Verifier(verifier::Args),
+    /// Feed the parsers with what no person would write, and keep what leads somewhere new
+    Fuzz(fuzz::Args),
     /// Compare the kernel ABI with gray-common/abi.txt, or write that file
     Abi(abi::Args),
 }
@@ -72,6 +81,9 @@ fn dispatch(ws: &Workspace, verb: Verb) -> anyhow::Result<()> {
         Verb::Ci => ci::run(ws),
         Verb::Demo(args) => demo::run(ws, &args),
         Verb::Bench(args) => bench::run(ws, &args),
+        Verb::Vm(args) => vm::run(ws, &args),
+        Verb::Verifier(args) => verifier::run(ws, &args),
+        Verb::Fuzz(args) => fuzz::run(ws, &args),
         Verb::Abi(args) => abi::run(ws, &args),
     }
 }

@@ -1,5 +1,6 @@
 //! `setup`: makes a fresh machine ready. Knows the parts and their order; each part's file knows how to check and how to get it.
 
+pub mod apt;
 mod cargo_tools;
 mod mounts;
 mod packages;
@@ -34,8 +35,12 @@ pub enum Part {
     Packages,
     /// bpffs, and a cgroup2 mount.
     Mounts,
+    /// QEMU and what makes an initial file system. The tests in VMs alone want it, so `setup` does not install it.
+    Vm,
     /// cargo-deny in `target/tools/bin`. `lint` alone wants it, so `setup` does not build it.
     CargoDeny,
+    /// cargo-fuzz in `target/tools/bin`. `fuzz` alone wants it.
+    CargoFuzz,
 }
 
 /// What building the eBPF object needs.
@@ -102,7 +107,9 @@ impl Part {
             Self::BpfLinker => "bpf-linker",
             Self::Packages => "packages",
             Self::Mounts => "mounts",
+            Self::Vm => "vm",
             Self::CargoDeny => "cargo-deny",
+            Self::CargoFuzz => "cargo-fuzz",
         }
     }
 
@@ -110,9 +117,11 @@ impl Part {
         match self {
             Self::RustSrc => rust_src::check(ws, rustc),
             Self::BpfLinker => cargo_tools::BPF_LINKER.check(ws, rustc),
-            Self::Packages => packages::check(),
+            Self::Packages => packages::check(packages::LAB),
             Self::Mounts => mounts::check(),
+            Self::Vm => packages::check(packages::VM),
             Self::CargoDeny => cargo_tools::CARGO_DENY.check(ws, rustc),
+            Self::CargoFuzz => cargo_tools::CARGO_FUZZ.check(ws, rustc),
         }
     }
 
@@ -120,9 +129,11 @@ impl Part {
         match self {
             Self::RustSrc => rust_src::make(ws, rustc, rustup),
             Self::BpfLinker => cargo_tools::BPF_LINKER.make(ws, rustc),
-            Self::Packages => packages::make(ws),
+            Self::Packages => packages::make(ws, packages::LAB),
             Self::Mounts => mounts::make(),
+            Self::Vm => packages::make(ws, packages::VM),
             Self::CargoDeny => cargo_tools::CARGO_DENY.make(ws, rustc),
+            Self::CargoFuzz => cargo_tools::CARGO_FUZZ.make(ws, rustc),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `test`: the host tier (no root, no eBPF toolchain), then the kernel tier. Knows how to run them, nothing of what they test.
+//! `test`: the host tier (no root, no eBPF toolchain), then those that need a kernel: the lab's tests, the verifier's budget, and
+//! the smoke tests on the oldest kernel. Knows how to run them, nothing of what they test.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write},
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    build, ebpf, run, setup,
+    build, ebpf, run, setup, verifier, vm,
     workspace::{Workspace, is_root},
 };
 
@@ -18,7 +19,7 @@ pub struct Args {
     /// Only the host tier
     #[arg(long, conflicts_with = "kernel")]
     host: bool,
-    /// Only the kernel tier
+    /// Only the kernel tier: no host tests, no verifier budget, no VM
     #[arg(long)]
     kernel: bool,
     /// Only tests whose path contains this
@@ -55,6 +56,15 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     if kernel {
         tier("kernel", &|| self::kernel(ws, args.filter.as_deref()));
     }
+    // What they run has no names to filter by but their own.
+    let wanted =
+        |name: &str| host == kernel && args.filter.as_ref().is_none_or(|f| name.contains(f.as_str()));
+    if wanted("verifier") {
+        tier("verifier", &|| verifier::check(ws).map(Count::passed));
+    }
+    if wanted("vm smoke") {
+        tier("vm smoke", &|| vm::smoke(ws).map(Count::passed));
+    }
     let mut passed = 0;
     let mut failed = false;
     for (name, result, seconds) in tiers {
@@ -89,7 +99,15 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "--workspace", "--exclude", "gray-tests", "--no-fail-fast"]).args(filter);
-    counted(&mut cmd, &mut io::stdout().lock())
+    let product = counted(&mut cmd, &mut io::stdout().lock());
+    // Of the lab, what needs neither root nor a kernel.
+    let mut cmd = run::cargo(&ws.root);
+    let _ = cmd.args(["test", "-p", "gray-tests", "--test", "packet_model"]).args(filter);
+    let model = counted(&mut cmd, &mut io::stdout().lock());
+    let (mut all, model) = (product?, model?);
+    all.passed += model.passed;
+    all.ignored += model.ignored;
+    Ok(all)
 }
 
 fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
@@ -126,6 +144,10 @@ fn counted(cmd: &mut Command, out: &mut impl Write) -> Result<Count> {
 }
 
 impl Count {
+    fn passed(passed: u32) -> Self {
+        Self { passed, ..Self::default() }
+    }
+
     /// Adds libtest's line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; other lines change nothing.
     fn add(&mut self, line: &str) {
         let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|r| r.split_once(". ")) else {

@@ -50,6 +50,11 @@ impl Workspace {
         self.root.join("target/ebpf")
     }
 
+    /// Kernels and what goes into and comes out of their guests.
+    pub fn vm(&self) -> PathBuf {
+        self.root.join("target/vm")
+    }
+
     /// A binary of the host workspace as `build` makes it.
     pub fn debug_bin(&self, name: &str) -> PathBuf {
         self.host_target.join("debug").join(name)

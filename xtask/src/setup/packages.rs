@@ -1,4 +1,4 @@
-//! The Debian packages that demo and tests use, found by their programs. Installs what is missing and starts no service.
+//! Debian packages, found by their programs: those that demo and tests use, and those of the VMs. Installs what is missing and starts no service.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// Programs, or files by their path, and the packages that hold them.
-const PROGRAMS: [(&str, &str); 17] = [
+pub type Programs = &'static [(&'static str, &'static str)];
+
+pub const LAB: Programs = &[
     ("nginx", "nginx"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("haproxy", "haproxy"),
@@ -31,13 +33,21 @@ const PROGRAMS: [(&str, &str); 17] = [
     ("unshare", "util-linux"),
 ];
 
+pub const VM: Programs = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("modprobe", "kmod"),
+    ("xz", "xz-utils"),
+];
+
 /// Packages that bring a service of the same name.
 const SERVICES: [&str; 2] = ["nginx", "haproxy"];
 
-pub fn check() -> State {
-    let missing = missing(|program| run::find(program).is_some());
+pub fn check(programs: Programs) -> State {
+    let missing = missing(programs, |program| run::find(program).is_some());
     if missing.is_empty() {
-        let mut all: Vec<&str> = PROGRAMS.iter().map(|(_, package)| *package).collect();
+        let mut all: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
         all.dedup();
         State::Ready(format!("have {}", all.join(" ")))
     } else {
@@ -46,14 +56,14 @@ pub fn check() -> State {
 }
 
 /// Packages of which a program is not there, each once.
-fn missing(have: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let mut out: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| !have(program)).map(|(_, p)| *p).collect();
+fn missing(programs: Programs, have: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut out: Vec<&str> = programs.iter().filter(|(program, _)| !have(program)).map(|(_, p)| *p).collect();
     out.dedup();
     out
 }
 
-pub fn make(ws: &Workspace) -> Result<()> {
-    let packages = missing(|program| run::find(program).is_some());
+pub fn make(ws: &Workspace, programs: Programs) -> Result<()> {
+    let packages = missing(programs, |program| run::find(program).is_some());
     let by_hand = format!("as root: apt-get install {}", packages.join(" "));
     if run::find("apt-get").is_none() {
         bail!("this machine has no apt-get: install what holds {} by its own means", packages.join(", "));
@@ -120,17 +130,19 @@ mod tests {
 
     #[test]
     fn each_missing_package_is_named_once() {
-        assert_eq!(missing(|_| true), Vec::<&str>::new());
-        assert_eq!(missing(|p| p != "ip" && p != "ss" && p != "curl"), ["curl", "iproute2"]);
+        assert_eq!(missing(LAB, |_| true), Vec::<&str>::new());
+        assert_eq!(missing(LAB, |p| p != "ip" && p != "ss" && p != "curl"), ["curl", "iproute2"]);
     }
 
     #[test]
     fn programs_of_one_package_stand_together() {
-        let mut packages: Vec<_> = PROGRAMS.iter().map(|(_, p)| *p).collect();
-        packages.dedup();
-        let mut unique = packages.clone();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(packages.len(), unique.len(), "`dedup` in this file needs neighbours");
+        for programs in [LAB, VM] {
+            let mut packages: Vec<_> = programs.iter().map(|(_, p)| *p).collect();
+            packages.dedup();
+            let mut unique = packages.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(packages.len(), unique.len(), "`dedup` in this file needs neighbours");
+        }
     }
 }

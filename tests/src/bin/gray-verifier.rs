@@ -1,0 +1,56 @@
+//! Loads each program of an eBPF object by itself, with the largest tables gray uses, and says what the verifier said. It
+//! attaches nothing and pins nothing. `cargo xtask verifier` reads its lines.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use aya::programs::{Program, ProgramError};
+use aya::{EbpfLoader, VerifierLogLevel};
+use clap::Parser;
+
+/// Prints `NAME verified INSTRUCTIONS`, or `NAME rejected REASON` and keeps the verifier's log.
+#[derive(Parser)]
+struct Args {
+    object: PathBuf,
+    /// Where `NAME.log` of a rejected program goes
+    logs: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let bytes = std::fs::read(&args.object).with_context(|| args.object.display().to_string())?;
+    let mut loader = EbpfLoader::new();
+    let _ = loader.verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+    let mut ebpf = loader.allow_unsupported_maps().load(&bytes).context("load the maps")?;
+    let mut out = std::io::stdout().lock();
+    for (name, program) in ebpf.programs_mut() {
+        match load(program) {
+            Ok(count) => writeln!(out, "{name} verified {count}")?,
+            Err(e) => writeln!(out, "{name} rejected {}", keep(&args.logs, name, &e)?)?,
+        }
+    }
+    Ok(())
+}
+
+/// The number of instructions that the verifier looked at.
+fn load(program: &mut Program) -> Result<u32, ProgramError> {
+    let info = match program {
+        Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
+        Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }?;
+    Ok(info.verified_instruction_count().unwrap_or(0))
+}
+
+/// Writes the log, and gives its last line that is a reason.
+fn keep(dir: &Path, name: &str, e: &ProgramError) -> Result<String> {
+    let ProgramError::LoadError { io_error, verifier_log } = e else { return Ok(e.to_string()) };
+    let log = verifier_log.to_string();
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let file = dir.join(format!("{name}.log"));
+    std::fs::write(&file, &log).with_context(|| file.display().to_string())?;
+    let statistics = ["processed ", "verification time ", "stack depth "];
+    let reason = log.lines().rev().find(|l| !l.is_empty() && !statistics.iter().any(|s| l.starts_with(s)));
+    Ok(format!("{} ({io_error})", reason.unwrap_or("no reason given")))
+}

@@ -1,0 +1,27 @@
+//! What a test may lack on an older kernel. A test that lacks something says so in one line, `SKIP test: reason`, and
+//! returns; `cargo xtask vm` compares those lines with the expected ones (tests/vm/expected.txt).
+
+use gray_userspace::sys::kernel::{KernelVersion, TCX};
+
+use crate::command::note;
+
+/// Whether interfaces are hooked by tcx here; says nothing.
+pub fn tcx() -> bool {
+    KernelVersion::running().is_ok_and(|v| v >= TCX)
+}
+
+/// True, and a line that says so, where there is no tcx: the test returns then.
+#[must_use]
+pub fn without_tcx() -> bool {
+    lacks(TCX, "tcx")
+}
+
+/// True, and a line that says so, when this kernel is older than `oldest`.
+#[must_use]
+pub fn lacks(oldest: KernelVersion, what: &str) -> bool {
+    let Some(why) = KernelVersion::running().ok().and_then(|v| v.needs(oldest, what)) else { return false };
+    let thread = std::thread::current();
+    // libtest names the thread after the test.
+    note(&format!("SKIP {}: {why}", thread.name().unwrap_or("?")));
+    true
+}
