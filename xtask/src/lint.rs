@@ -54,8 +54,14 @@ pub fn run(ws: &Workspace) -> Result<()> {
 
 fn fmt(ws: &Workspace) -> Result<()> {
     let host = run::show(run::cargo(&ws.root).args(["fmt", "--all", "--check"]));
-    let ebpf = ws.ebpf_crates().map(|c| run::show(run::cargo(&c.dir).args(["fmt", "--check"])));
-    ebpf.into_iter().fold(host, Result::and)
+    let other = other_workspaces(ws).map(|dir| run::show(run::cargo(&dir).args(["fmt", "--check"])));
+    other.into_iter().fold(host, Result::and)
+}
+
+/// Crates that are built with flags of their own: the eBPF ones, and the fuzz targets.
+fn other_workspaces(ws: &Workspace) -> [PathBuf; 3] {
+    let [gray, lab] = ws.ebpf_crates().map(|c| c.dir);
+    [gray, lab, ws.root.join("tests/fuzz")]
 }
 
 fn clippy(ws: &Workspace) -> Result<()> {
@@ -87,8 +93,7 @@ fn deny(ws: &Workspace) -> Result<()> {
         Ok(()) => what.push("advisories"),
         Err(e) => println!("lint: deny: advisories skipped, their database cannot be fetched: {e:#}"),
     }
-    let ebpf = ws.ebpf_crates().map(|c| c.dir);
-    for dir in [ws.root.clone()].into_iter().chain(ebpf) {
+    for dir in [ws.root.clone()].into_iter().chain(other_workspaces(ws)) {
         run::show(deny(&dir).args(["check", "--hide-inclusion-graph"]).args(&what))
             .with_context(|| ws.show(&dir.join("Cargo.toml")))?;
     }

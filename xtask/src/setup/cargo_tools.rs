@@ -29,6 +29,9 @@ pub const BPF_LINKER: CargoTool = CargoTool {
 pub const CARGO_DENY: CargoTool =
     CargoTool { name: "cargo-deny", version: "0.20.2", args: &[], llvm_major: None };
 
+pub const CARGO_FUZZ: CargoTool =
+    CargoTool { name: "cargo-fuzz", version: "0.13.2", args: &[], llvm_major: None };
+
 impl CargoTool {
     pub fn check(&self, ws: &Workspace, rustc: &Rustc) -> State {
         let want = format!("{} {}", self.name, self.version);
