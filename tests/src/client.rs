@@ -7,6 +7,7 @@ pub mod iperf;
 pub mod process;
 mod report;
 mod tally;
+pub mod wrk;
 
 use std::net::{IpAddr, SocketAddr};
 

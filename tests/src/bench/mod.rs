@@ -1,10 +1,23 @@
 //! What gray costs and how fast it is: each bench measures, and leaves an [`Outcome`] in `target/bench`.
 
+mod compare;
+mod connect;
 pub mod core;
+mod cpu;
+pub mod dial;
+mod hook;
+mod http;
+pub mod machine;
+pub mod idle;
 pub mod outcome;
 pub mod packet;
+mod policy;
 pub mod report;
+mod rounds;
+mod slice;
 pub mod stats;
+pub mod survive;
+pub mod turn;
 
 use anyhow::{Result, bail};
 
@@ -25,11 +38,17 @@ pub struct Bench {
 }
 
 /// All of them, in the order they run and are reported.
-pub const BENCHES: &[Bench] = &[Bench {
-    name: "packet",
-    about: "one packet in the packet path, net of an empty program",
-    run: packet::run,
-}];
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "packet",
+        about: "one packet in the packet path, net of an empty program",
+        run: packet::run,
+    },
+    Bench { name: "http", about: "HTTP over the edge, side by side with what else steers", run: http::run },
+    Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },
+    Bench { name: "survive", about: "kill -9 under load, and a minute without an agent", run: survive::run },
+    Bench { name: "idle", about: "CPU time and memory of an agent at rest", run: idle::run },
+];
 
 /// The benches of these names; all when there is none.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::machine::Machine;
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Name on the command line and of the file.
@@ -22,6 +24,8 @@ pub struct Outcome {
     /// A short run: its figures mean little.
     pub quick: bool,
     pub seconds: f64,
+    #[serde(default)]
+    pub machine: Machine,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,16 @@
 //! Outcomes for people: text for a terminal; Markdown and SVG for the documents.
 
+mod canvas;
+mod markdown;
+mod scale;
+mod svg;
+mod write;
+
 use std::fmt::Write as _;
 
 use super::Outcome;
+
+pub use write::{render, write};
 
 /// For a terminal.
 pub fn text(o: &Outcome) -> String {
