@@ -9,6 +9,8 @@ pub mod config;
 pub mod datapath;
 pub mod doctor;
 pub mod fail;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod model;

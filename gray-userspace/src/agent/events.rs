@@ -78,7 +78,7 @@ fn publish(core: &Core, batch: &[wire::Event], names: &mut Option<(u64, Names)>)
     }
 }
 
-fn event(e: &wire::Event, names: &Names, to_unix: u64) -> Event {
+pub(super) fn event(e: &wire::Event, names: &Names, to_unix: u64) -> Event {
     let mut client = socket_addr(e.client, e.client_port);
     // A socket that is not bound has no address yet; it gets one of the service's family.
     if e.client == Addr::default() && e.service_addr.is_v4() {
@@ -101,7 +101,7 @@ fn event(e: &wire::Event, names: &Names, to_unix: u64) -> Event {
 }
 
 /// A record of the ring. `None`: too short to be an event; longer ones are of a newer data path and begin the same.
-fn parse(record: &[u8]) -> Option<wire::Event> {
+pub(super) fn parse(record: &[u8]) -> Option<wire::Event> {
     fn bytes<const N: usize>(record: &[u8], at: usize) -> Option<[u8; N]> {
         record.get(at..at + N)?.try_into().ok()
     }

@@ -7,6 +7,8 @@ mod doctor;
 mod events;
 mod explain;
 mod flows;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod kernel_log;
 mod logging;
 mod metrics;
@@ -15,7 +17,7 @@ mod policy;
 mod service;
 mod start;
 mod status;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod testing;
 mod time;
 mod uninstall;

@@ -5,6 +5,8 @@ pub mod control;
 pub mod error;
 mod extract;
 mod from;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod handlers;
 mod metrics_port;
 pub mod openapi;

@@ -78,7 +78,7 @@ fn own_uid() -> u32 {
     effective_uid(&status).unwrap_or(0)
 }
 
-fn effective_uid(status: &str) -> Option<u32> {
+pub(super) fn effective_uid(status: &str) -> Option<u32> {
     status.lines().find_map(|l| l.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -88,7 +88,7 @@ fn user_name(uid: u32) -> String {
     name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
 }
 
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
+pub(super) fn name_in(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

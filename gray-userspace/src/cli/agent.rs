@@ -109,6 +109,11 @@ pub struct AgentArgs {
 }
 
 impl AgentArgs {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn names_file(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Reads the file, if one is named, and puts flags over it. `socket` is the global option.
     pub fn options(self, socket: Option<PathBuf>) -> Result<AgentOptions, Failure> {
         let file = match &self.config {

@@ -36,7 +36,7 @@ impl AgentFile {
     }
 
     /// On error: place as `:line:column`, and what is wrong in one line.
-    fn parse(text: &str) -> Result<Self, (String, String)> {
+    pub(super) fn parse(text: &str) -> Result<Self, (String, String)> {
         let bare = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
         if bare {
             return Ok(Self::default());

@@ -58,8 +58,13 @@ pub struct ExplainArgs {
 }
 
 pub fn run(args: ExplainArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
+    let reply = ctx.wait(ctx.client.post("/v1/explain", &request(args)?))?;
+    ctx.show(&reply, text)
+}
+
+pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
     let live = if args.live.is_empty() { None } else { Some(tuple(&args.live.join(" "))?) };
-    let request = ExplainRequest {
+    Ok(ExplainRequest {
         service: args.service,
         src: args.src,
         sport: args.sport,
@@ -69,9 +74,7 @@ pub fn run(args: ExplainArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         proto: args.proto,
         port: args.port,
         live,
-    };
-    let reply = ctx.wait(ctx.client.post("/v1/explain", &request))?;
-    ctx.show(&reply, text)
+    })
 }
 
 /// `tcp 198.18.1.3 40000 198.18.1.100 80`.

@@ -79,7 +79,9 @@ impl Failure {
             let _ = writeln!(io.err, "{}", p.render("error"));
         }
         if !self.error.is_empty() {
-            let _ = writeln!(io.err, "{red}error:{off} {}\n{bold}help:{off} {}", self.error, self.help);
+            // Both may quote arguments, files and the agent, and none of them shall move the cursor.
+            let [error, help] = [&self.error, &self.help].map(|t| t.replace(char::is_control, "?"));
+            let _ = writeln!(io.err, "{red}error:{off} {error}\n{bold}help:{off} {help}");
         }
         let _ = io.err.flush();
         self.code

@@ -13,6 +13,8 @@ mod events;
 mod explain;
 pub mod failure;
 mod flows;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod generate;
 mod get;
 mod history;

@@ -5,6 +5,8 @@ mod check;
 mod cohort;
 mod condition;
 mod diff;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod limits;
 mod problem;
 mod report;

@@ -114,14 +114,19 @@ impl<'s> Report<'s> {
             file: self.file(at),
             line: at.line,
             column: at.column,
-            message,
-            expected,
-            help,
+            message: clean(message),
+            expected: expected.map(clean),
+            help: help.map(clean),
             snippet,
             underline,
             also: also
                 .into_iter()
-                .map(|(s, note)| Place { file: self.file(s), line: s.line, column: s.column, note })
+                .map(|(s, note)| Place {
+                    file: self.file(s),
+                    line: s.line,
+                    column: s.column,
+                    note: clean(note),
+                })
                 .collect(),
         }
     }
@@ -170,6 +175,11 @@ fn snippet(text: &str, at: Span) -> (String, (u32, u32)) {
     }
     let underline = (u32::try_from(before.len()).unwrap_or(0), u32::try_from(marked.max(1)).unwrap_or(1));
     (before.into_iter().chain(after).map(visible).collect(), underline)
+}
+
+/// What is said of a document may quote it.
+fn clean(said: String) -> String {
+    if said.contains(char::is_control) { said.chars().map(visible).collect() } else { said }
 }
 
 fn visible(c: char) -> char {

@@ -7,12 +7,12 @@ const PASSED_BY: [&str; 3] = ["prerouting", "forward", "postrouting"];
 
 /// A chain that netfilter itself calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Base {
+pub(super) struct Base {
     /// `ip filter FORWARD`.
     name: String,
     hook: String,
     drops: bool,
-    rules: u64,
+    pub(super) rules: u64,
 }
 
 pub(super) fn bypassed(_: &DoctorInput, host: &Host) -> Vec<Finding> {
@@ -49,7 +49,7 @@ pub(super) fn bypassed(_: &DoctorInput, host: &Host) -> Vec<Finding> {
 }
 
 /// Reads `nft list ruleset`. A chain's rules are the lines directly inside it.
-fn nft(ruleset: &str) -> Vec<Base> {
+pub(super) fn nft(ruleset: &str) -> Vec<Base> {
     let (mut chains, mut table, mut open): (Vec<Base>, String, Option<Base>) =
         (Vec::new(), String::new(), None);
     let mut depth = 0usize;
@@ -97,7 +97,7 @@ fn braces(line: &str) -> (usize, usize) {
 }
 
 /// Reads `iptables-save`.
-fn iptables(save: &str) -> Vec<Base> {
+pub(super) fn iptables(save: &str) -> Vec<Base> {
     let (mut chains, mut table): (Vec<Base>, &str) = (Vec::new(), "");
     let mut first = 0;
     for line in save.lines() {

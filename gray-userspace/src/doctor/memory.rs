@@ -31,7 +31,7 @@ fn mib(bytes: u64) -> String {
 }
 
 /// `MemAvailable` of /proc/meminfo, in bytes.
-fn available(meminfo: &str) -> Option<u64> {
+pub(super) fn available(meminfo: &str) -> Option<u64> {
     let kib = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -1,6 +1,8 @@
 //! `gray doctor`: what on this host breaks or weakens steering, and what to do about it. Reads only, changes nothing.
 
 mod firewall;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod host;
 mod interfaces;
 mod kernel;

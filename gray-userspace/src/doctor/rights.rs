@@ -25,12 +25,12 @@ pub(super) fn capabilities(input: &DoctorInput, host: &Host) -> Vec<Finding> {
     )]
 }
 
-fn effective(status: &str) -> Option<u64> {
+pub(super) fn effective(status: &str) -> Option<u64> {
     let hex = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
     u64::from_str_radix(hex.trim(), 16).ok()
 }
 
-fn missing(have: u64) -> Vec<&'static str> {
+pub(super) fn missing(have: u64) -> Vec<&'static str> {
     let covered = |bit: u64, by_admin: bool| have & bit != 0 || (by_admin && have & SYS_ADMIN != 0);
     NEEDED.iter().filter(|(bit, _, by_admin)| !covered(*bit, *by_admin)).map(|(_, name, _)| *name).collect()
 }

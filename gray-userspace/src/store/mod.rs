@@ -8,6 +8,8 @@
 //! kernel shows that it took effect, else `interrupt`.
 
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod key;
 mod sqlite;
 mod state_dir;

@@ -2,6 +2,8 @@
 //! Reads only, except the locks. No policy.
 
 pub mod command;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod kernel;
 pub mod lock;
 pub mod mounts;

@@ -71,7 +71,7 @@ fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     unsafe { AsyncFd::register(socket) }.map_err(Into::into)
 }
 
-fn events(datagram: &[u8]) -> impl Iterator<Item = LinkEvent> {
+pub(super) fn events(datagram: &[u8]) -> impl Iterator<Item = LinkEvent> {
     messages(datagram).filter_map(|m| {
         let gone = || m.del_link().map(|l| LinkEvent::Del { ifindex: l.ifindex, name: l.name });
         m.new_link().map(LinkEvent::New).or_else(gone)

@@ -171,7 +171,7 @@ impl CgroupMount {
 }
 
 /// Of `/proc/PID/cgroup`: the path of the v2 hierarchy. A deleted cgroup still shows its last path, with a mark.
-fn v2_line(text: &str) -> Option<&str> {
+pub(super) fn v2_line(text: &str) -> Option<&str> {
     let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
     Some(path.strip_suffix(" (deleted)").unwrap_or(path))
 }

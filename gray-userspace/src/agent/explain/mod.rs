@@ -1,6 +1,8 @@
 //! `gray explain`: asks the tables in force what they would decide, and says why. Sends nothing, changes nothing.
 
 mod asked;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod paging;
 mod reply;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The embedded store: one SQLite file, WAL, a revision is on disk when `begin` returns. Only this folder speaks SQL.
 
 mod audit;
+#[cfg(any(test, feature = "fuzz"))]
+mod edited;
 mod lists;
 mod read;
 mod revisions;

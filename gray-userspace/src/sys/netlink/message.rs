@@ -77,16 +77,16 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Message<'_> {
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::sys) fn is_done(&self) -> bool {
         self.kind == DONE
     }
 
     /// The dump is not consistent: something changed while the kernel wrote it.
-    pub(super) fn interrupted(&self) -> bool {
+    pub(in crate::sys) fn interrupted(&self) -> bool {
         self.flags & F_DUMP_INTR != 0
     }
 
-    pub(super) fn error(&self) -> Option<io::Error> {
+    pub(in crate::sys) fn error(&self) -> Option<io::Error> {
         if self.kind != ERROR {
             return None;
         }
