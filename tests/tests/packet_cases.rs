@@ -6,23 +6,17 @@ use gray_common::{
     wire::{FLOW_ESTABLISHED, FLOW_FORWARD},
 };
 use gray_tests::packets::{
-    broken,
     case::{Case, Flow, NEXT, run_all},
     frame::{ACK, Packet, SYN, TCP},
     land::{LANDS, Land, OWN, SHOP, SHOP_AT},
-    others,
     rig::{MTU, Rig, Routes, with},
-    transport,
+    tables,
 };
 use gray_userspace::kernel::Direction;
 
 fn every_table(rig: &mut Rig) {
     rig.apply_land(true);
-    for (l, port) in LANDS.into_iter().zip([10_000, 11_000, 12_000, 13_000]) {
-        run_all(rig, &transport::rows(l, port));
-        run_all(rig, &broken::tolerated(l, port + 900));
-    }
-    run_all(rig, &others::rows());
+    run_all(rig, &tables::steered());
 }
 
 /// A5, A11, H1, H3: the rewritten packet goes to the stack (`no_route`).
@@ -48,9 +42,16 @@ fn the_case_tables_with_unknown_neighbours() {
 fn every_error_path_passes_the_packet_unchanged() {
     with(Routes::Neighbours, |rig| {
         rig.apply_land(true);
-        for (l, port) in LANDS.into_iter().zip([20_000, 21_000, 22_000, 23_000]) {
-            run_all(rig, &broken::rows(l, port));
-        }
+        run_all(rig, &tables::broken());
+    });
+}
+
+/// A5: how long a flow may be silent, by its state.
+#[test]
+fn an_idle_flow_is_over_when_its_state_says_so() {
+    with(Routes::None, |rig| {
+        rig.apply_land(true);
+        run_all(rig, &tables::idle());
     });
 }
 

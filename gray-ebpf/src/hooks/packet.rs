@@ -210,41 +210,50 @@ pub fn account(f: &FlowState, len: u32) {
     }
 }
 
-/// How a rewritten packet leaves.
+/// How a rewritten packet leaves. No enum with fields: what a variant does not have would be a slot on the stack that is
+/// read without having been written, which verifiers before Linux 6.3 refuse.
 #[derive(Clone, Copy)]
-pub enum Exit {
-    Redirect(u32),
-    Resolve(u32),
+pub struct Exit {
+    pub way: Way,
+    /// Interface or MTU.
+    pub to: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Redirect,
+    Resolve,
     Stack,
-    /// It must not go on; its sender is to be told this MTU.
-    TooBig(u32),
+    /// It must not go on; its sender is to be told the MTU.
+    TooBig,
 }
 
 /// Chooses the exit for a packet of `len` bytes (frame) with `headers` bytes before its payload. `whole`: nobody may
 /// fragment it.
 #[inline(always)]
 pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> Exit {
+    let stack = Exit { way: Way::Stack, to: 0 };
     if side == Side::Egress {
-        return Exit::Stack;
+        return stack;
     }
     if f.ifindex == 0 {
         emit::count(Reason::NoRoute);
-        return Exit::Stack;
+        return stack;
     }
     if f.flags & FLOW_UNRESOLVED != 0 {
         emit::count(Reason::NoNeighbour);
-        return Exit::Resolve(f.ifindex);
+        return Exit { way: Way::Resolve, to: f.ifindex };
     }
     let gso = skb.gso_size();
     let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
     if f.mtu != 0 && packet > u32::from(f.mtu) {
         if whole {
-            return Exit::TooBig(u32::from(f.mtu));
+            return Exit { way: Way::TooBig, to: u32::from(f.mtu) };
         }
         emit::count(Reason::Oversize);
-        return Exit::Stack;
+        return stack;
     }
-    Exit::Redirect(f.ifindex)
+    Exit { way: Way::Redirect, to: f.ifindex }
 }
 
 /// Sends the packet off. `ok`: whether the checksum helpers took the rewrite.
@@ -254,9 +263,9 @@ pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
         emit::passed(k, Reason::RewriteFailed);
         return DROP;
     }
-    match exit {
-        Exit::Redirect(i) => skb.redirect(i),
-        Exit::Resolve(i) => skb.redirect_neigh(i),
-        Exit::Stack | Exit::TooBig(_) => NEXT,
+    match exit.way {
+        Way::Redirect => skb.redirect(exit.to),
+        Way::Resolve => skb.redirect_neigh(exit.to),
+        Way::Stack | Way::TooBig => NEXT,
     }
 }

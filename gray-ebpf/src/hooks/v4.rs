@@ -12,7 +12,7 @@ use super::{
     admit::Arrival,
     icmp::too_big,
     packet::{
-        ERROR, Exit, Known, NEW, NEXT, Odd, Side, account, exit, follow, hop_is_old, leave, maybe_ours,
+        ERROR, Known, NEW, NEXT, Odd, Side, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
         set_hop,
     },
 };
@@ -187,23 +187,23 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, seen.headers, seen.whole);
-    if let Exit::TooBig(mtu) = way {
-        return too_big::v4(skb.raw(), mtu);
+    let out = exit(skb, &f.state, side, seen.headers, seen.whole);
+    if out.way == Way::TooBig {
+        return too_big::v4(skb.raw(), out.to);
     }
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
-    write(&mut h, f, seen.ttl, way, side);
+    write(&mut h, f, seen.ttl, out.way, side);
     let (addr, port) = (f.state.l4_addr, f.state.l4_port);
     let ok = if seen.key.proto == u32::from(TCP) {
         skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
     } else {
         skb.l4_csum::<MIN, UDP_CHECK>(addr, port, true)
     };
-    leave(k, skb, way, ok)
+    leave(k, skb, out, ok)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Exit, side: Side) {
+fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Way, side: Side) {
     let mut l3 = f.state.l3;
     if side == Side::Ingress {
         h.set::<u8, TTL>(ttl - 1);
@@ -216,7 +216,7 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Exit, side: Side) {
     h.set::<u32, DADDR>(f.daddr);
     h.set::<u16, SPORT>(f.sport);
     h.set::<u16, DPORT>(f.dport);
-    if let Exit::Redirect(_) = way {
+    if way == Way::Redirect {
         h.set::<[u8; 6], 0>(f.state.dmac);
         h.set::<[u8; 6], 6>(f.state.smac);
     }

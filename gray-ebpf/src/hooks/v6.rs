@@ -12,7 +12,7 @@ use super::{
     admit::Arrival,
     icmp::too_big,
     packet::{
-        ERROR, Exit, Known, NEW, NEXT, Odd, Side, account, exit, follow, hop_is_old, leave, maybe_ours,
+        ERROR, Known, NEW, NEXT, Odd, Side, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
         set_hop,
     },
 };
@@ -182,12 +182,12 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, seen.headers, true);
-    if let Exit::TooBig(mtu) = way {
-        return too_big::v6(skb.raw(), mtu);
+    let out = exit(skb, &f.state, side, seen.headers, true);
+    if out.way == Way::TooBig {
+        return too_big::v6(skb.raw(), out.to);
     }
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
-    write(&mut h, f, seen.hops, way, side);
+    write(&mut h, f, seen.hops, out.way, side);
     let (addr, port) = (f.state.l4_addr, f.state.l4_port);
     let ok = if seen.key.proto == u32::from(TCP) {
         skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
@@ -197,11 +197,11 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
     };
     let step = if side == Side::Ingress { HOP_STEP } else { 0 };
     skb.complete_csum(csum::add(addr, step));
-    leave(k, skb, way, ok)
+    leave(k, skb, out, ok)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, f: &Flow6, hops: u8, way: Exit, side: Side) {
+fn write(h: &mut Head<'_, MIN>, f: &Flow6, hops: u8, way: Way, side: Side) {
     if side == Side::Ingress {
         h.set::<u8, HOP_LIMIT>(hops - 1);
     }
@@ -209,7 +209,7 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow6, hops: u8, way: Exit, side: Side) {
     h.set::<Addr, DADDR>(f.daddr);
     h.set::<u16, SPORT>(f.sport);
     h.set::<u16, DPORT>(f.dport);
-    if let Exit::Redirect(_) = way {
+    if way == Way::Redirect {
         h.set::<[u8; 6], 0>(f.state.dmac);
         h.set::<[u8; 6], 6>(f.state.smac);
     }

@@ -7,7 +7,9 @@ use gray_userspace::kernel::Direction;
 
 use super::{
     frame::Packet,
-    rig::{Rig, Way, hex, moved},
+    pcap,
+    rig::{Way, hex, moved},
+    subject::Subject,
 };
 
 /// `TCX_NEXT`: goes on to the next program.
@@ -50,6 +52,8 @@ pub struct Case {
     /// Counters that move by one, beside the ones of the way out. Every other must stand still.
     pub moved: Vec<Reason>,
     pub flow: Flow,
+    /// Between `before` and `frame` more time passes than any flow may be idle.
+    pub aged: bool,
     /// So short that BPF_PROG_TEST_RUN may refuse it: then there is nothing to see.
     pub may_be_refused: bool,
 }
@@ -66,12 +70,18 @@ impl Case {
             out: Out::Same,
             moved: Vec::new(),
             flow: Flow::Any,
+            aged: false,
             may_be_refused: false,
         }
     }
 
     pub fn after(mut self, before: &[&Packet]) -> Self {
         self.before = before.iter().map(|p| p.frame()).collect();
+        self
+    }
+
+    pub fn aged(mut self) -> Self {
+        self.aged = true;
         self
     }
 
@@ -106,30 +116,32 @@ impl Case {
     }
 
     /// Runs the row; `Err` says everything that differs.
-    pub fn check(&self, rig: &mut Rig) -> Result<(), String> {
+    pub fn check(&self, on: &mut impl Subject) -> Result<(), String> {
+        self.prepare(on);
+        if self.aged {
+            on.age();
+        }
+        let checked = self.judge(on);
+        if self.aged {
+            on.young();
+        }
+        checked
+    }
+
+    /// What came before.
+    fn prepare(&self, on: &mut impl Subject) {
         for frame in &self.before {
-            let _ = rig.run(Direction::Ingress, frame);
+            let _ = on.run(Direction::Ingress, frame, 0);
         }
-        if self.may_be_refused && rig.try_run(self.direction, &self.frame).is_none() {
-            return Ok(());
-        }
-        let before = rig.counters();
-        let (verdict, out) = rig.run_marked(self.direction, &self.frame, self.mark);
-        let got = moved(&before, &rig.counters());
-        let mut want: BTreeMap<Reason, u64> = self.moved.iter().map(|r| (*r, 1)).collect();
-        let (want_verdict, want_out) = match (&self.out, &rig.way) {
-            (Out::Same, _) => (NEXT, self.frame.clone()),
-            (Out::Passed(p), _) => (NEXT, p.frame()),
-            (Out::Sent(p), way) => {
-                let (verdict, reason) = match way {
-                    Way::Stack => (NEXT, Some(Reason::NoRoute)),
-                    Way::Resolve => (REDIRECT, Some(Reason::NoNeighbour)),
-                    Way::Redirect(_) => (REDIRECT, None),
-                };
-                want.extend(reason.map(|r| (r, 1)));
-                (verdict, rig.leaves(p))
-            }
+    }
+
+    fn judge(&self, on: &mut impl Subject) -> Result<(), String> {
+        let before = on.counters();
+        let Some((verdict, out)) = on.run(self.direction, &self.frame, self.mark) else {
+            return if self.may_be_refused { Ok(()) } else { Err(format!("{}: refused", self.name)) };
         };
+        let got = moved(&before, &on.counters());
+        let (want_verdict, want_out, want) = self.expected(on.way());
         let mut wrong = Vec::new();
         if verdict != want_verdict {
             wrong.push(format!("verdict {verdict}, expected {want_verdict}"));
@@ -140,34 +152,64 @@ impl Case {
         if out != want_out {
             wrong.push(format!("out:\n{}\nexpected:\n{}", hex(&out), hex(&want_out)));
         }
-        let (packet, flags) = match &self.flow {
-            Flow::Any => (None, None),
-            Flow::None(p) => (Some(p), None),
-            // Where no link address was found, the next packet looks again.
-            Flow::Flags(p, flags) if matches!((&self.out, &rig.way), (Out::Sent(_), Way::Resolve)) => {
-                (Some(p), Some(*flags | FLOW_UNRESOLVED))
-            }
-            Flow::Flags(p, flags) => (Some(p), Some(*flags)),
-        };
-        if let Some(p) = packet {
-            let got = rig.flow(p);
-            if got != flags {
-                wrong.push(format!("flow flags {got:?}, expected {flags:?}"));
-            }
-        }
+        wrong.extend(self.wrong_flow(on));
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(format!("{}:\n{}\nframe in:\n{}", self.name, wrong.join("\n"), hex(&self.frame)))
+        let frames: Vec<&[u8]> =
+            self.before.iter().chain([&self.frame, &out, &want_out]).map(|f| &**f).collect();
+        let saved = pcap::save(&self.name, &frames);
+        Err(format!("{}:\n{}\nframe in:\n{}\n{saved}", self.name, wrong.join("\n"), hex(&self.frame)))
+    }
+
+    /// Verdict, bytes and counters that the row stands for where packets leave this way.
+    fn expected(&self, way: &Way) -> (i32, Vec<u8>, BTreeMap<Reason, u64>) {
+        let mut counters: BTreeMap<Reason, u64> = self.moved.iter().map(|r| (*r, 1)).collect();
+        let (verdict, out) = match &self.out {
+            Out::Same => (NEXT, self.frame.clone()),
+            Out::Passed(p) => (NEXT, p.frame()),
+            Out::Sent(p) => {
+                let (verdict, reason) = match way {
+                    Way::Stack => (NEXT, Some(Reason::NoRoute)),
+                    Way::Resolve => (REDIRECT, Some(Reason::NoNeighbour)),
+                    Way::Redirect(_) => (REDIRECT, None),
+                };
+                counters.extend(reason.map(|r| (r, 1)));
+                (verdict, way.leaves(p))
+            }
+        };
+        (verdict, out, counters)
+    }
+
+    fn wrong_flow(&self, on: &impl Subject) -> Option<String> {
+        let (packet, want) = match &self.flow {
+            Flow::Any => return None,
+            Flow::None(p) => (p, None),
+            // Where no link address was found, the next packet looks again.
+            Flow::Flags(p, flags) if matches!((&self.out, on.way()), (Out::Sent(_), Way::Resolve)) => {
+                (p, Some(*flags | FLOW_UNRESOLVED))
+            }
+            Flow::Flags(p, flags) => (p, Some(*flags)),
+        };
+        let got = on.flow(packet);
+        (got != want).then(|| format!("flow flags {got:?}, expected {want:?}"))
     }
 }
 
-/// Runs rows one after another and fails with all that went wrong.
+/// Runs rows one after another and fails with all that went wrong. Time passes once for all rows that want it: their
+/// clients share nothing.
 ///
 /// # Panics
 /// When a row fails, or there is none.
-pub fn run_all(rig: &mut Rig, cases: &[Case]) {
+pub fn run_all(on: &mut impl Subject, cases: &[Case]) {
     assert!(!cases.is_empty(), "an empty table proves nothing");
-    let failed: Vec<String> = cases.iter().filter_map(|c| c.check(rig).err()).collect();
+    let (aged, young): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|c| c.aged);
+    let mut failed: Vec<String> = young.into_iter().filter_map(|c| c.check(on).err()).collect();
+    if !aged.is_empty() {
+        aged.iter().for_each(|c| c.prepare(on));
+        on.age();
+        failed.extend(aged.iter().filter_map(|c| c.judge(on).err()));
+        on.young();
+    }
     assert!(failed.is_empty(), "{} of {} cases failed\n\n{}", failed.len(), cases.len(), failed.join("\n\n"));
 }

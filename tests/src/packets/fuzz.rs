@@ -4,8 +4,9 @@ use gray_common::Reason;
 
 use super::{
     frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP},
-    land::{LANDS, Land, OWN, SHOP, SHOP_AT},
+    land::{COND, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME, SHOP, SHOP_AT, SHOP_TOO, WEIGH},
     random::Random,
+    rig::MTU,
 };
 
 /// Counters that say "a packet was rewritten and given to the stack": the only ways to NEXT with other bytes.
@@ -20,15 +21,44 @@ pub fn mutated(r: &mut Random) -> Vec<u8> {
     frame
 }
 
+/// A frame to, from or near any service of the cases, of any size, every other one whole.
+pub fn wide(r: &mut Random) -> Vec<u8> {
+    const AT: [u16; 12] = [SHOP, SHOP_TOO, SHOP_AT, HALF, HALF_AT, COND, WEIGH, NONE, SAME, OWN, OLD, LATE];
+    let l: Land = LANDS[r.below(LANDS.len())];
+    let port = AT[r.below(AT.len())];
+    let place = [l.vip(port), l.vip(port), l.stable(port), l.gray(port)][r.below(4)];
+    let mut frame = packet(r, l, place);
+    let pieces = if r.below(2) == 0 { 0 } else { 1 + r.below(4) };
+    for _ in 0..pieces {
+        damage(r, &mut frame);
+    }
+    frame
+}
+
+/// The model knows nothing of ICMP.
+pub fn is_icmp(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(ETH + 9) == Some(&1),
+        Some([0x86, 0xdd]) => frame.get(ETH + 6) == Some(&58),
+        _ => false,
+    }
+}
+
 fn seed(r: &mut Random) -> Vec<u8> {
     let l: Land = LANDS[r.below(LANDS.len())];
+    let place = [l.vip(SHOP), l.stable(OWN), l.gray(SHOP_AT), l.stable(SHOP_AT)][r.below(4)];
+    packet(r, l, place)
+}
+
+/// Between a client and a place, in either direction.
+fn packet(r: &mut Random, l: Land, place: std::net::SocketAddr) -> Vec<u8> {
     let client = [l.plain(0), l.early(0), l.office(0)][r.below(3)].ip();
     // Few client ports: many frames meet flows of earlier ones.
     let client = std::net::SocketAddr::new(client, 40_000 + r.below(64) as u16);
-    let service = [l.vip(SHOP), l.stable(OWN), l.gray(SHOP_AT), l.stable(SHOP_AT)][r.below(4)];
-    let (src, dst) = if r.below(3) == 0 { (service, client) } else { (client, service) };
+    let (src, dst) = if r.below(3) == 0 { (place, client) } else { (client, place) };
     let flags = [SYN, ACK, SYN | ACK, FIN | ACK, RST, 0][r.below(6)];
-    let size = r.below(64);
+    // Now and then around what the next hop takes.
+    let size = if r.below(32) == 0 { MTU as usize - 80 + r.below(80) } else { r.below(64) };
     let p = Packet { ttl: r.draw() as u8, tos: r.draw() as u8, ..Packet::new(l.proto, src, dst) };
     let p = Packet { no_check: r.below(4) == 0, frag: [0, 0x4000][r.below(2)], ..p };
     p.flags(flags).payload(r.bytes(size)).frame()

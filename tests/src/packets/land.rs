@@ -1,6 +1,11 @@
 //! The addresses and the policy that the packet cases are about.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use gray_userspace::compile::Circumstances;
 
 use super::frame::Packet;
 
@@ -121,6 +126,15 @@ pub const DRAINED: [&str; 6] = [
     "none/none-2-v4",
     "none/none-2-v6",
 ];
+
+/// What [`policy`] is in force with: drained instances, and times until which `old` and `late` adopt connections, one
+/// that never comes and one that is over.
+pub fn around() -> Circumstances {
+    Circumstances {
+        drained: DRAINED.iter().map(|d| (*d).to_owned()).collect(),
+        adopt_until_ns: BTreeMap::from([("old".to_owned(), u64::MAX), ("late".to_owned(), 1)]),
+    }
+}
 
 /// The policy of the cases. `early`: whether its list leads to 2.0.
 pub fn policy(early: bool) -> String {

@@ -34,7 +34,9 @@ use super::{
 };
 use crate::{lab::Lab, link, netns::Netns};
 
-const KEY: HashKey = HashKey { k0: 3, k1: 4 };
+pub const KEY: HashKey = HashKey { k0: 3, k1: 4 };
+/// What the bench tells the programs of the kernel's ticks per second.
+pub const HZ: u32 = 250;
 const FLOWS: u32 = 65_536;
 
 /// Whether the namespace knows the way to the instances and clients.
@@ -101,7 +103,7 @@ pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send)
     let pins = Pins::open_dir(&lab.bpffs()).unwrap();
     ns.enter(move || {
         let mut live = Live::open(pins.clone(), spec.flows, Hook::Tcx).unwrap();
-        live.configure(|c| c.hz = 250);
+        live.configure(|c| c.hz = HZ);
         let have = live.read().unwrap();
         f(&mut Rig { live, pins, way, have, compiled: Compiled::default() })
     })
@@ -185,11 +187,7 @@ impl Rig {
 
     /// The policy of the case tables, with its drained instances and adoption deadlines.
     pub fn apply_land(&mut self, early: bool) {
-        let around = Circumstances {
-            drained: super::land::DRAINED.iter().map(|d| (*d).to_owned()).collect(),
-            adopt_until_ns: BTreeMap::from([("old".to_owned(), u64::MAX), ("late".to_owned(), 1)]),
-        };
-        self.apply_with(&super::land::policy(early), &around);
+        self.apply_with(&super::land::policy(early), &super::land::around());
     }
 
     /// Verdict and frame after one run.
@@ -207,12 +205,17 @@ impl Rig {
     /// # Panics
     /// When it refuses more than that.
     pub fn try_run(&mut self, d: Direction, frame: &[u8]) -> Option<(i32, Vec<u8>)> {
+        self.try_run_marked(d, frame, 0)
+    }
+
+    /// The same, with a mark.
+    pub fn try_run_marked(&mut self, d: Direction, frame: &[u8], mark: u32) -> Option<(i32, Vec<u8>)> {
         let least = match frame.get(12..14) {
             Some([0x08, 0x00]) => ETH + 20,
             Some([0x86, 0xdd]) => ETH + 40,
             _ => ETH,
         };
-        match self.live.run_packet(d, frame) {
+        match self.live.run_packet_marked(d, frame, mark) {
             Ok(done) => Some(done),
             Err(_) if frame.len() < least => None,
             Err(e) => panic!("{e:?}\n{}", hex(frame)),
@@ -237,9 +240,16 @@ impl Rig {
 
     /// What a rewritten packet looks like when it leaves.
     pub fn leaves(&self, p: &Packet) -> Vec<u8> {
-        match &self.way {
-            Way::Redirect(smac) => Packet { dmac: neighbour(p.dst.ip()), smac: *smac, ..p.clone() }.frame(),
-            Way::Stack | Way::Resolve => p.frame(),
+        self.way.leaves(p)
+    }
+}
+
+impl Way {
+    /// What a rewritten packet looks like when it leaves this way.
+    pub fn leaves(&self, p: &Packet) -> Vec<u8> {
+        match self {
+            Self::Redirect(smac) => Packet { dmac: neighbour(p.dst.ip()), smac: *smac, ..p.clone() }.frame(),
+            Self::Stack | Self::Resolve => p.frame(),
         }
     }
 }
@@ -249,7 +259,8 @@ pub fn moved(before: &BTreeMap<Reason, u64>, after: &BTreeMap<Reason, u64>) -> B
     after.iter().map(|(r, n)| (*r, n - before[r])).filter(|(_, n)| *n > 0).collect()
 }
 
-fn lists(policy: &Policy, c: &Compiled) -> Lists {
+/// The lists that a policy itself gives.
+pub fn lists(policy: &Policy, c: &Compiled) -> Lists {
     let mut lists = Lists::default();
     for cohort in &policy.cohorts {
         if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))

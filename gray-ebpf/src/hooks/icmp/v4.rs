@@ -7,7 +7,7 @@ use gray_common::{
     wire::{FLOW_PASS, Flow4, FlowKey4},
 };
 
-use super::super::packet::{Exit, NEXT, Side, exit, hop_is_old, leave, set_hop};
+use super::super::packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop};
 use crate::{
     ctx::skb::{Head, Skb},
     emit, maps,
@@ -88,15 +88,15 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, 0, false);
+    let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
-    write(&mut h, &back, f, way, side);
+    write(&mut h, &back, f, out.way, side);
     emit::count(Reason::IcmpError);
-    leave(&k, skb, way, true)
+    leave(&k, skb, out, true)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, back: &FlowKey4, f: &Flow4, way: Exit, side: Side) {
+fn write(h: &mut Head<'_, MIN>, back: &FlowKey4, f: &Flow4, way: Way, side: Side) {
     // The outer header: from the instance itself, or from some router.
     let (from, to) = (h.get::<u32, SADDR>(), h.get::<u32, DADDR>());
     let source = if from == back.saddr { f.saddr } else { from };
@@ -119,7 +119,7 @@ fn write(h: &mut Head<'_, MIN>, back: &FlowKey4, f: &Flow4, way: Exit, side: Sid
     h.set::<u16, Q_SPORT>(f.dport);
     h.set::<u16, Q_DPORT>(f.sport);
     h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), port));
-    if let Exit::Redirect(_) = way {
+    if way == Way::Redirect {
         h.set::<[u8; 6], 0>(f.state.dmac);
         h.set::<[u8; 6], 6>(f.state.smac);
     }

@@ -8,7 +8,7 @@ use gray_common::{
 };
 
 use super::super::{
-    packet::{Exit, NEXT, Side, exit, hop_is_old, leave, set_hop},
+    packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop},
     v6::HOP_STEP,
 };
 use crate::{
@@ -79,19 +79,19 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             set_hop(&mut f.state, hop);
         }
     }
-    let way = exit(skb, &f.state, side, 0, false);
+    let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
-    write(&mut h, back, f, way, side);
+    write(&mut h, back, f, out.way, side);
     emit::count(Reason::IcmpError);
     if side == Side::Ingress {
         // ICMPv6's checksum covers the outer addresses, too, so only the hop limit changes the packet's whole sum.
         skb.complete_csum(HOP_STEP);
     }
-    leave(&k, skb, way, true)
+    leave(&k, skb, out, true)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, back: &FlowKey6, f: &Flow6, way: Exit, side: Side) {
+fn write(h: &mut Head<'_, MIN>, back: &FlowKey6, f: &Flow6, way: Way, side: Side) {
     // The outer header: from the instance itself, or from some router.
     let from: Addr = h.get::<Addr, SADDR>();
     let source = if from == back.saddr { f.saddr } else { from };
@@ -117,7 +117,7 @@ fn write(h: &mut Head<'_, MIN>, back: &FlowKey6, f: &Flow6, way: Exit, side: Sid
     h.set::<u16, Q_DPORT>(f.sport);
     let all = csum::add(outer, csum::add(addr, port));
     h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), all));
-    if let Exit::Redirect(_) = way {
+    if way == Way::Redirect {
         h.set::<[u8; 6], 0>(f.state.dmac);
         h.set::<[u8; 6], 6>(f.state.smac);
     }

@@ -1,0 +1,131 @@
+//! The model's flow table: entries by tuple, and their lives.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use gray_common::{
+    Reason,
+    decide::Decision,
+    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
+};
+
+use super::segment::Segment;
+use crate::packets::frame::{TCP, UDP};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple {
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    pub proto: u8,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The tuple after the rewrite.
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    /// Client to service.
+    pub forward: bool,
+    /// Nothing is rewritten.
+    pub pass: bool,
+    /// The next hop must be looked up.
+    pub unresolved: bool,
+    pub established: bool,
+    pub closing: bool,
+    pub service: u16,
+    pub arm: u8,
+    pub rule: u16,
+}
+
+impl Entry {
+    /// As the kernel's entry has them.
+    pub fn flags(&self) -> u16 {
+        [
+            (self.forward, FLOW_FORWARD),
+            (self.pass, FLOW_PASS),
+            (self.unresolved, FLOW_UNRESOLVED),
+            (self.established, FLOW_ESTABLISHED),
+            (self.closing, FLOW_CLOSING),
+        ]
+        .iter()
+        .filter(|(on, _)| *on)
+        .fold(0, |all, (_, bit)| all | bit)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Flows {
+    pub table: HashMap<Tuple, Entry>,
+    /// The last packet that found no living flow found a dead one of the reply direction: nobody decides about it.
+    pub last_was_reply: bool,
+}
+
+impl Flows {
+    pub fn put(&mut self, tuple: Tuple, entry: Entry) {
+        let _ = self.table.insert(tuple, entry);
+    }
+
+    /// The entry that this packet belongs to, with what the packet says of its life; `None`: none, or of an earlier
+    /// connection, and then it is gone.
+    pub fn follow(&mut self, s: &Segment, aged: bool) -> Option<Entry> {
+        self.last_was_reply = false;
+        let mut e = *self.table.get(&s.tuple)?;
+        if over(&e, s, aged) {
+            let _ = self.table.remove(&s.tuple);
+            self.last_was_reply = !e.forward;
+            return None;
+        }
+        if s.tuple.proto == TCP {
+            let opening = e.forward && s.opens();
+            e.established |= !opening;
+            e.closing |= s.ends;
+        }
+        Some(e)
+    }
+
+    /// Stable on its own address. Always done.
+    pub fn stay(&mut self, t: Tuple, d: &Decision) -> bool {
+        let e = entry(d, t.src, t.dst);
+        self.put(t, Entry { forward: true, pass: true, unresolved: false, ..e });
+        true
+    }
+
+    /// Both directions of a steered flow.
+    pub fn steer(&mut self, t: Tuple, d: &Decision) -> Result<(), Reason> {
+        let server = SocketAddr::new(d.instance.addr.into(), u16::from_be(d.instance.port));
+        let back = Tuple { src: server, dst: t.src, proto: t.proto };
+        if let Some(other) = self.table.get(&back) {
+            // The instance could not tell the two connections apart.
+            if other.src != t.dst && !other.closing {
+                return Err(Reason::TupleClash);
+            }
+        }
+        self.put(back, entry(d, t.dst, t.src));
+        self.put(t, Entry { forward: true, ..entry(d, t.src, server) });
+        Ok(())
+    }
+}
+
+fn over(e: &Entry, s: &Segment, aged: bool) -> bool {
+    match s.tuple.proto {
+        UDP => e.forward && aged,
+        // A SYN of the client on a connection that has moved on, or that was silent for long, is another connection.
+        TCP => (e.closing && aged) || (e.forward && s.opens() && (aged || e.established || e.closing)),
+        _ => false,
+    }
+}
+
+fn entry(d: &Decision, src: SocketAddr, dst: SocketAddr) -> Entry {
+    Entry {
+        src,
+        dst,
+        forward: false,
+        pass: false,
+        unresolved: true,
+        established: false,
+        closing: false,
+        service: d.service,
+        arm: d.arm,
+        rule: d.rule,
+    }
+}

@@ -1,0 +1,177 @@
+//! The packet path in the kernel against the model of it: whole and damaged frames, policy changes and long silences
+//! between them. `GRAY_FRAMES` sets how many frames.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+};
+
+use gray_common::wire::{Addr, FlowState};
+use gray_tests::packets::{
+    case::REDIRECT,
+    fuzz,
+    land::{around, policy},
+    model::{Model, Tuple},
+    pcap,
+    random::Random,
+    rig::{Rig, Routes, hex, moved, with},
+    subject::Subject as _,
+};
+use gray_userspace::kernel::Direction;
+
+const SEED: u64 = 20_26;
+const FRAMES: usize = 45_000;
+/// Frames of one bench: the flows of more would push each other out of the kernel's table, which forgets.
+const PER_BENCH: usize = 15_000;
+/// A policy change after so many frames, and a silence.
+const CHANGE: usize = 1_500;
+const SILENCE: usize = 5_000;
+/// So many ticks in a second that no flow ever is idle for long: time passes only where the test says so.
+const NEVER_HZ: u32 = 1_000_000;
+/// Frames before a difference that are kept for its pcap.
+const KEPT: usize = 200;
+
+/// A5, A11, D1, H1: verdict, bytes, counters, arms, rules and the flow table.
+#[test]
+fn the_kernel_does_what_the_model_says() {
+    let frames = std::env::var("GRAY_FRAMES").map_or(FRAMES, |n| n.parse().expect("GRAY_FRAMES: a number"));
+    let mut seen = Seen::default();
+    for (bench, first) in (0..frames).step_by(PER_BENCH).enumerate() {
+        let routes = [Routes::Neighbours, Routes::None, Routes::Unresolved][bench % 3];
+        let count = PER_BENCH.min(frames - first);
+        with(routes, |rig| run(rig, SEED + bench as u64, count, &mut seen));
+    }
+    println!("{frames} frames, 0 mismatches: {seen:?}");
+    // It must have been where it matters.
+    let least = frames / 50;
+    for (what, n) in [("steered", seen.steered), ("rewritten", seen.rewritten), ("passed", seen.passed)] {
+        assert!(n > least, "{what}: {seen:?}");
+    }
+}
+
+/// What became of the frames.
+#[derive(Debug, Default)]
+struct Seen {
+    refused: usize,
+    /// Too large: an ICMP error, which is other tests' matter.
+    told: usize,
+    passed: usize,
+    /// Changed and given to the stack.
+    rewritten: usize,
+    /// Redirected.
+    steered: usize,
+    /// Most flows that a bench ended with.
+    flows: usize,
+}
+
+fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen) {
+    let mut r = Random(seed);
+    let mut model = Model::new(rig.way.clone());
+    let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
+    for n in 0..count {
+        if n % CHANGE == 0 {
+            let early = n / CHANGE % 2 == 0;
+            rig.apply_land(early);
+            model.apply(&policy(early), &around());
+            rig.live.configure(|c| c.hz = NEVER_HZ);
+        }
+        let silence = n % SILENCE == SILENCE - 1;
+        if silence {
+            rig.age();
+            model.age();
+        }
+        let frame = fuzz::wide(&mut r);
+        if fuzz::is_icmp(&frame) {
+            continue;
+        }
+        let d = if r.below(8) == 0 { Direction::Egress } else { Direction::Ingress };
+        let mark = [0, 0, 0, 0, 7, 8][r.below(6)];
+        let before = model.counters.clone();
+        match rig.try_run_marked(d, &frame, mark) {
+            None => seen.refused += 1,
+            Some(got) => {
+                let want = model.run(d, &frame, mark);
+                let counters = rig.counters();
+                if model.told {
+                    seen.told += 1;
+                    model.counters = counters;
+                    continue;
+                }
+                if got != want || counters != model.counters {
+                    let frames: Vec<&[u8]> =
+                        recent.iter().chain([&frame, &got.1, &want.1]).map(|f| &**f).collect();
+                    panic!(
+                        "seed {seed}, frame {n}, {d:?}, mark {mark}, silence {silence}: verdict {}, expected {}\n\
+                         counters {:?}, expected {:?}\nin:\n{}\nout:\n{}\nexpected:\n{}\n{}",
+                        got.0,
+                        want.0,
+                        moved(&before, &counters),
+                        moved(&before, &model.counters),
+                        hex(&frame),
+                        hex(&got.1),
+                        hex(&want.1),
+                        pcap::save(&format!("random-{seed}-{n}"), &frames)
+                    );
+                }
+                *match (got.0 == REDIRECT, got.1 != frame) {
+                    (true, _) => &mut seen.steered,
+                    (_, true) => &mut seen.rewritten,
+                    _ => &mut seen.passed,
+                } += 1;
+            }
+        }
+        if silence {
+            model.young();
+            rig.live.configure(|c| c.hz = NEVER_HZ);
+        }
+        recent.push_back(frame);
+        if recent.len() > KEPT {
+            let _ = recent.pop_front();
+        }
+    }
+    compare(rig, &model);
+    seen.flows = seen.flows.max(model.flows.table.len());
+}
+
+/// New source, new destination, flags, counter's index, rule.
+type Row = (SocketAddr, SocketAddr, u16, u16, u16);
+
+fn compare(rig: &Rig, model: &Model) {
+    let (mut got, mut want) = (BTreeMap::<Tuple, Row>::new(), BTreeMap::<Tuple, Row>::new());
+    let v4 = |a: u32, port: u16| SocketAddr::new(IpAddr::from(a.to_ne_bytes()), u16::from_be(port));
+    let v6 = |a: Addr, port: u16| SocketAddr::new(IpAddr::from(a.0), u16::from_be(port));
+    let row = |src, dst, s: &FlowState| (src, dst, s.flags, s.counter, s.rule);
+    rig.live
+        .flows4(|k, f| {
+            let key = Tuple { src: v4(k.saddr, k.sport), dst: v4(k.daddr, k.dport), proto: k.proto as u8 };
+            let _ = got.insert(key, row(v4(f.saddr, f.sport), v4(f.daddr, f.dport), &f.state));
+        })
+        .unwrap();
+    rig.live
+        .flows6(|k, f| {
+            let key = Tuple { src: v6(k.saddr, k.sport), dst: v6(k.daddr, k.dport), proto: k.proto as u8 };
+            let _ = got.insert(key, row(v6(f.saddr, f.sport), v6(f.daddr, f.dport), &f.state));
+        })
+        .unwrap();
+    for (t, e) in &model.flows.table {
+        let counter = e.service << 1 | u16::from(e.arm);
+        let _ = want.insert(*t, (e.src, e.dst, e.flags(), counter, e.rule));
+    }
+    let differ: Vec<_> =
+        got.keys().chain(want.keys()).filter(|k| got.get(k) != want.get(k)).take(5).collect();
+    for k in &differ {
+        println!("{k:?}: {:?}, expected {:?}", got.get(k), want.get(k));
+    }
+    assert!(
+        differ.is_empty(),
+        "the flow tables differ ({} and {} entries), see above",
+        got.len(),
+        want.len()
+    );
+    for ((service, arm), count) in &model.arms {
+        assert_eq!(rig.live.arm(*service, *arm).unwrap(), *count, "service {service}, arm {arm}");
+    }
+    for (rule, hits) in &model.rule_hits {
+        assert_eq!(rig.live.rule_hits(*rule).unwrap(), *hits, "rule {rule}");
+    }
+}
