@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let bytes = std::fs::read(&args.object).with_context(|| args.object.display().to_string())?;
     let mut loader = EbpfLoader::new();
-    let _ = loader.verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+    let _ = loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
     let mut ebpf = loader.allow_unsupported_maps().load(&bytes).context("load the maps")?;
     let mut out = std::io::stdout().lock();
     for (name, program) in ebpf.programs_mut() {
