@@ -61,9 +61,16 @@ impl Agent {
     }
 
     pub fn start_with(world: &World, spec: AgentSpec) -> Result<Self> {
+        let mut agent = Self::not_started(world, spec)?;
+        agent.launch()?;
+        Ok(agent)
+    }
+
+    /// For `spawn`.
+    pub fn not_started(world: &World, spec: AgentSpec) -> Result<Self> {
         let dir = world.temp();
         let binary = spec.binary.clone().map_or_else(binary, Ok)?;
-        let mut agent = Self {
+        Ok(Self {
             spec,
             place: world.edge_place(),
             binary,
@@ -73,12 +80,20 @@ impl Agent {
             log: dir.join("agent.log"),
             daemon: None,
             installed: true,
-        };
-        agent.launch()?;
-        Ok(agent)
+        })
     }
 
     fn launch(&mut self) -> Result<()> {
+        self.spawn(&[])?;
+        if self.wait_ready()? {
+            return Ok(());
+        }
+        bail!("the agent was killed while it started; its log ends with\n{}", tail(&self.log, 40))
+    }
+
+    /// Starts the process, with more environment, and does not wait for it. It must not be running.
+    pub fn spawn(&mut self, env: &[(&str, &str)]) -> Result<()> {
+        ensure!(self.pid().is_none(), "the agent is running already");
         let mut command = self.place.command(&self.binary);
         let _ = command.arg("agent").args(self.where_it_lives());
         if let Some(cgroup) = &self.spec.cgroup {
@@ -88,14 +103,31 @@ impl Agent {
             let _ = command.args(["--attach", attach]);
         }
         let _ = command.args(&self.spec.args).envs(self.spec.env.iter().cloned());
-        let mut daemon = Daemon::spawn("gray agent", &mut command, &self.log)?;
+        let _ = command.envs(env.iter().copied());
+        self.daemon = Some(Daemon::spawn("gray agent", &mut command, &self.log)?);
+        Ok(())
+    }
+
+    /// True when the API answers; false when a SIGKILL came first. Any other end is an error.
+    pub fn wait_ready(&mut self) -> Result<bool> {
+        let mut killed = false;
         // The verifier needs a second of one core, and tests may share few of them.
         let ready = wait_for("the agent's API to answer", Duration::from_secs(60), || {
-            daemon.check_alive()?;
-            Ok(self.gray(&["status", "-o", "json"])?.status.success())
+            killed = self.was_killed()?;
+            Ok(killed || self.gray(&["status", "-o", "json"])?.status.success())
         });
-        self.daemon = Some(daemon);
-        ready.with_context(|| format!("start the agent; its log ends with\n{}", tail(&self.log, 40)))
+        ready.with_context(|| format!("start the agent; its log ends with\n{}", tail(&self.log, 40)))?;
+        Ok(!killed)
+    }
+
+    /// Whether a SIGKILL has ended it (it may start again then); an error when anything else has.
+    pub fn was_killed(&mut self) -> Result<bool> {
+        let Some(daemon) = &mut self.daemon else { return Ok(true) };
+        let killed = daemon.was_killed()?;
+        if killed {
+            self.daemon = None;
+        }
+        Ok(killed)
     }
 
     fn where_it_lives(&self) -> Vec<&std::ffi::OsStr> {
@@ -185,8 +217,14 @@ impl Agent {
         if let Some(daemon) = &mut self.daemon {
             daemon.kill9()?;
         }
+        crate::command::run(&mut self.uninstall_command()).map(drop)
+    }
+
+    /// `gray uninstall` of this agent's directories.
+    pub fn uninstall_command(&self) -> Command {
         let mut command = self.command(&["uninstall"]);
-        crate::command::run(command.args(self.where_it_lives())).map(drop)
+        let _ = command.args(self.where_it_lives());
+        command
     }
 
     pub fn binary(&self) -> &Path {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +81,19 @@ impl Daemon {
         let Some(child) = &mut self.child else { bail!("{} is not running", self.what) };
         match child.try_wait()? {
             None => Ok(()),
+            Some(status) => bail!("{} ended: {status}\n{}", self.what, tail(&self.log, 40)),
+        }
+    }
+
+    /// True when a SIGKILL has ended the process; an error, with the log's tail, when anything else has.
+    pub fn was_killed(&mut self) -> Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(true) };
+        match child.try_wait()? {
+            None => Ok(false),
+            Some(status) if status.signal() == Some(libc::SIGKILL) => {
+                self.child = None;
+                Ok(true)
+            }
             Some(status) => bail!("{} ended: {status}\n{}", self.what, tail(&self.log, 40)),
         }
     }

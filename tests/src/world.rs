@@ -138,6 +138,19 @@ impl World {
         self.edge_place().in_cgroup(&self.callers)
     }
 
+    /// The edge's own IPv4 addresses, one on each link.
+    pub fn edge_addresses(&self) -> Vec<IpAddr> {
+        let gateway = |ip: &Ipv4Addr| {
+            let [a, b, c, _] = ip.octets();
+            IpAddr::from([a, b, c, 1])
+        };
+        self.clients
+            .iter()
+            .map(|c| gateway(&c.v4[0]))
+            .chain(self.backends.iter().map(|b| gateway(&b.v4)))
+            .collect()
+    }
+
     /// Names of the edge's interfaces towards clients.
     pub fn client_ifs(&self) -> Vec<String> {
         self.clients.iter().map(|c| c.link.near.ifname.clone()).collect()
