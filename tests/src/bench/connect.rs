@@ -40,6 +40,8 @@ pub fn run(o: &Options) -> Result<Outcome> {
     out.bars.push(at_most("connect(2) to a service, TCP: time of the call", tcp.ratio(1, 0, |s| *s), 1.10));
     out.bars.extend(runs);
     out.plots = vec![drawn(&http, &tcp)];
+    out.notes = http.iter().map(|c| c.rounds.quiet(c.load.title)).collect();
+    out.notes.push(tcp.quiet("connect(2)"));
     Ok(out)
 }
 

@@ -42,7 +42,7 @@ impl DialSpec {
     /// cgroup: a socket belongs to the cgroup that it was made in.
     pub fn run(&self, place: &Place) -> Result<Rounds<f64>> {
         let mut helper = Helper::start(place, "dial", self).context("start the dialler")?;
-        Ok(Rounds { samples: serde_json::from_value(helper.ask("go")?)? })
+        Ok(serde_json::from_value(helper.ask("go")?)?)
     }
 }
 
@@ -54,7 +54,7 @@ pub fn main() -> Result<()> {
     say("\"ready\"")?;
     if input.next().is_some() {
         let found = abba(spec.rounds, spec.targets.len(), |t| slice(&spec, &spec.targets[t]))?;
-        say(&serde_json::to_string(&found.samples)?)?;
+        say(&serde_json::to_string(&found)?)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod idle;
 pub mod outcome;
 pub mod packet;
+mod others;
 mod policy;
 pub mod report;
 mod rounds;

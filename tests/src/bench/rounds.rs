@@ -1,34 +1,52 @@
 //! Rounds of paired measurements: every path in turn and back again, so that a drift of the machine meets
 //! them alike.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
+use super::others;
 use super::stats::{self, Median};
 use super::turn::Turn;
 use crate::command::note;
 
 /// Samples by path, then by round; a round's two samples are of the way there and of the way back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Rounds<S> {
     pub samples: Vec<Vec<[S; 2]>>,
+    /// What other programs took of the machine's CPU time in each round.
+    pub others: Vec<f64>,
+}
+
+/// A round in which others took more of the CPUs than this is measured again.
+const QUIET: f64 = 0.03;
+/// Where it is never quiet there is an end: the quietest of so many times the rounds are taken.
+const PATIENCE: usize = 3;
+/// A run of fewer rounds shows only that it works, and takes what it gets.
+const SERIOUS: usize = 5;
+
+struct Round<S> {
+    others: f64,
+    samples: Vec<[S; 2]>,
 }
 
 /// `paths` are measured in this order and then backwards, `rounds` times; each round begins with another one,
 /// so that nobody always follows the same neighbour. Each is warmed up first by a measurement that is
-/// thrown away.
+/// thrown away. Which rounds count is decided by what others did, never by what was found.
 pub fn abba<S: Copy>(
     rounds: usize,
     paths: usize,
     mut measure: impl FnMut(usize) -> Result<S>,
 ) -> Result<Rounds<S>> {
-    let mut samples: Vec<Vec<[S; 2]>> = (0..paths).map(|_| Vec::new()).collect();
+    let most = if rounds < SERIOUS { rounds } else { rounds * PATIENCE };
+    let mut done: Vec<Round<S>> = Vec::new();
     let mut turn = None;
-    for round in 0..rounds {
+    let quiet = |done: &[Round<S>]| done.iter().filter(|r| r.others <= QUIET).count();
+    while done.len() < most && quiet(&done) < rounds {
         if turn.as_ref().is_none_or(Turn::is_over) {
             if turn.take().is_some() {
-                note(&format!("  {round} of {rounds} rounds"));
+                note(&format!("  {} rounds, {} of {rounds} quiet", done.len(), quiet(&done)));
                 // Whoever waits for the lock wakes up and takes it.
                 std::thread::sleep(Duration::from_millis(300));
             }
@@ -37,15 +55,31 @@ pub fn abba<S: Copy>(
                 let _ = measure(path)?;
             }
         }
-        let order: Vec<usize> = (0..paths).map(|k| (k + round) % paths).collect();
-        let there = order.iter().map(|&p| measure(p)).collect::<Result<Vec<S>>>()?;
-        let mut back = order.iter().rev().map(|&p| measure(p)).collect::<Result<Vec<S>>>()?;
-        back.reverse();
-        for (k, &p) in order.iter().enumerate() {
-            samples[p].push([there[k], back[k]]);
-        }
+        done.push(round(done.len(), paths, &mut measure)?);
     }
-    Ok(Rounds { samples })
+    done.sort_by(|a, b| a.others.total_cmp(&b.others));
+    done.truncate(rounds);
+    let others = done.iter().map(|r| r.others).collect();
+    let samples = (0..paths).map(|p| done.iter().map(|r| r.samples[p]).collect()).collect();
+    Ok(Rounds { samples, others })
+}
+
+fn round<S: Copy>(
+    nth: usize,
+    paths: usize,
+    measure: &mut impl FnMut(usize) -> Result<S>,
+) -> Result<Round<S>> {
+    let (start, before) = (Instant::now(), others::cpu_seconds()?);
+    let order: Vec<usize> = (0..paths).map(|k| (k + nth) % paths).collect();
+    let there = order.iter().map(|&p| measure(p)).collect::<Result<Vec<S>>>()?;
+    let mut back = order.iter().rev().map(|&p| measure(p)).collect::<Result<Vec<S>>>()?;
+    back.reverse();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let others = (others::cpu_seconds()? - before).max(0.0) / start.elapsed().as_secs_f64() / cpus;
+    let mut by_path: Vec<(usize, [S; 2])> =
+        order.iter().zip(there.into_iter().zip(back)).map(|(&p, (a, b))| (p, [a, b])).collect();
+    by_path.sort_by_key(|(p, _)| *p);
+    Ok(Round { others, samples: by_path.into_iter().map(|(_, s)| s).collect() })
 }
 
 impl<S> Rounds<S> {
@@ -56,6 +90,17 @@ impl<S> Rounds<S> {
 
     pub fn median(&self, path: usize, figure: impl Fn(&S) -> f64) -> Median {
         stats::median(&self.each(path, figure))
+    }
+
+    /// How quiet it was, for the notes.
+    pub fn quiet(&self, what: &str) -> String {
+        let percent = |share: f64| 100.0 * share;
+        let worst = self.others.iter().copied().fold(0.0, f64::max);
+        format!(
+            "{what}: other programs took {:.1} % of the CPUs in the median round, {:.1} % in the worst one that counts.",
+            percent(stats::median(&self.others).median),
+            percent(worst)
+        )
     }
 
     /// The median of the rounds' ratios.
@@ -78,7 +123,10 @@ mod tests {
             Ok(1000.0 - clock)
         });
         let rounds = rounds.unwrap();
-        assert_eq!(calls, [13; 3], "there and back six times, and once to warm up");
+        assert!(
+            calls.iter().all(|c| *c == calls[0] && *c >= 13),
+            "there and back six times, and once to warm up"
+        );
         for path in 0..3 {
             let r = rounds.ratio(path, 0, |s| *s);
             assert_eq!((rounds.samples[path].len(), r.low, r.median, r.high), (6, 1.0, 1.0, 1.0));
@@ -88,6 +136,7 @@ mod tests {
     #[test]
     fn samples_are_of_the_path_that_was_measured() {
         let rounds = abba(4, 3, |path| Ok(path as f64 + 1.0)).unwrap();
+        assert_eq!((rounds.samples[0].len(), rounds.others.len()), (4, 4));
         assert_eq!(rounds.ratio(2, 0, |s| *s).median, 3.0);
         assert_eq!(rounds.median(1, |s| *s).low, 2.0);
     }
