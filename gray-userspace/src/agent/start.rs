@@ -56,7 +56,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let store = Sqlite::open(&state_dir)?;
     fail::point(Point::StartOpened)?;
     let have = live.read()?;
-    let key = key(&state_dir, &store, &have)?;
+    let key = key(&state_dir, &have)?;
     let mount = CgroupMount::find().ok();
     let mut inner = Inner {
         live,
@@ -120,15 +120,15 @@ fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The node's key. One that the last agent staged and did not live to take is it if the kernel uses it; without tables
-/// (a reboot), unless its revision is still pending and so never took effect.
-fn key(dir: &StateDir, store: &Sqlite, have: &Have) -> anyhow::Result<HashKey> {
+/// The node's key. One that the last agent staged and did not live to take is it if the kernel uses it; what no table
+/// uses (a reboot), nobody was told to be in force.
+fn key(dir: &StateDir, have: &Have) -> anyhow::Result<HashKey> {
     let now = HashKey::load_or_create(dir)?;
     let Some(staged) = HashKey::staged(dir) else {
         HashKey::drop_staged(dir)?;
         return Ok(now);
     };
-    let in_use = if have.epoch != 0 { wire_key(&staged) == have.key } else { store.pending()?.is_none() };
+    let in_use = have.epoch != 0 && wire_key(&staged) == have.key;
     tracing::warn!(in_use, "the last agent died while it changed the hash key");
     if in_use {
         HashKey::take_staged(dir)?;
