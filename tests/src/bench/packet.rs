@@ -1,6 +1,7 @@
 //! What one packet costs in the packet path, net of an empty program: BPF_PROG_TEST_RUN on the real data path.
 
 mod fresh;
+mod ring;
 pub mod rival;
 pub mod rounds;
 mod rows;
@@ -18,13 +19,14 @@ use gray_userspace::kernel::Direction;
 use super::{Options, Outcome, core};
 use crate::packets::rig::{Rig, Routes, Spec, with_spec};
 use rounds::{Measured, Plan, Subject, measure};
-use rows::Row;
+use rows::{Pace, Row};
 use testrun::{Program, Size};
 use traffic::Traffic;
 
 /// A row's figures.
 pub struct Figures {
     label: String,
+    pace: Pace,
     flows: u32,
     measured: Measured,
 }
@@ -32,6 +34,7 @@ pub struct Figures {
 /// What all rows of a bench gave.
 #[derive(Default)]
 pub struct Findings {
+    quick: bool,
     /// Of the subjects; the first is the empty program.
     names: Vec<String>,
     sizes: Vec<Size>,
@@ -40,14 +43,13 @@ pub struct Findings {
 
 pub fn run(options: &Options) -> Result<Outcome> {
     let quick = options.quick;
-    let plan = Plan { rounds: 9, runs: if quick { 8192 } else { 32_768 } };
-    let mut all = Findings::default();
+    let mut all = Findings { quick, ..Findings::default() };
     on_rig(131_072, |rig| {
         let bench = Session::open(rig, &mut all)?;
-        rows::ordinary(quick).into_iter().try_for_each(|row| bench.measure(rig, row, plan, &mut all))?;
+        rows::ordinary(quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))?;
         for size in fresh::sizes(quick) {
             let row = fresh::row(rig, size);
-            bench.measure(rig, row, Plan { runs: 8192, ..plan }, &mut all)?;
+            bench.measure(rig, row, &mut all)?;
         }
         Ok(())
     })?;
@@ -57,15 +59,15 @@ pub fn run(options: &Options) -> Result<Outcome> {
         }
         on_rig(flows * 4, |rig| {
             let bench = Session::open(rig, &mut all)?;
-            rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, plan, &mut all))
+            rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
         })?;
     }
-    Ok(show::outcome(&all, plan))
+    Ok(show::outcome(&all))
 }
 
 /// A rig whose flow tables have so many entries, with the policy of the packet cases and the clients on the link.
 fn on_rig<R: Send>(flows: u32, f: impl FnOnce(&mut Rig) -> Result<R> + Send) -> Result<R> {
-    let hosts: Vec<_> = [false, true].into_iter().flat_map(|v6| rows::clients(v6).addresses()).collect();
+    let hosts = rows::hosts();
     with_spec(&Spec { routes: Routes::Neighbours, flows, hosts: &hosts }, |rig| {
         let _ = core::pin().context("pin to a core")?;
         let hz = rig.live.measure_ticks()?;
@@ -102,14 +104,24 @@ impl Session {
     }
 
     #[expect(clippy::print_stderr, reason = "progress, for a person")]
-    fn measure(&self, rig: &Rig, row: Row, plan: Plan, all: &mut Findings) -> Result<()> {
-        let Row { label, flows, kind, out } = row;
+    fn measure(&self, rig: &Rig, row: Row, all: &mut Findings) -> Result<()> {
+        let Row { label, pace, flows, kind, out } = row;
         eprintln!("  {label}");
         let ours = &self.subjects[1].program;
         let measured = Traffic::new(rig, ours, kind, flows, out.as_deref())
-            .and_then(|mut traffic| measure(&self.subjects, &mut traffic, plan))
+            .and_then(|mut traffic| measure(&self.subjects, &mut traffic, plan(pace, all.quick)))
             .with_context(|| label.clone())?;
-        all.rows.push(Figures { label, flows, measured });
+        all.rows.push(Figures { label, pace, flows, measured });
         Ok(())
+    }
+}
+
+/// How much of it is run.
+fn plan(pace: Pace, quick: bool) -> Plan {
+    match pace {
+        Pace::BackToBack => {
+            Plan { rounds: 9, calls: if quick { 160 } else { 480 }, turn: 8, repeat: ring::REPEAT }
+        }
+        Pace::OneACall => Plan { rounds: 9, calls: if quick { 4096 } else { 16_384 }, turn: 256, repeat: 1 },
     }
 }

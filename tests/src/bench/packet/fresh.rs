@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gray_userspace::compile::Circumstances;
 
 use super::{
-    rows::Row,
+    rows::{Pace, Row},
     spread::{Clients, End, Spread},
     traffic::Kind,
 };
@@ -26,8 +26,15 @@ pub struct Size {
     pub rules: usize,
 }
 
+/// The row's label.
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IPv4 TCP new flow, {} identities, {} rules", self.identities, self.rules)
+    }
+}
+
 pub fn sizes(quick: bool) -> Vec<Size> {
-    let all = [(1000, 10), (1_000_000, 10), (1000, 64), (1_000_000, 64)];
+    let all = [(1000, 10), (100_000, 10), (1_000_000, 10), (1000, 64), (1_000_000, 64)];
     let sizes = all.map(|(identities, rules)| Size { identities, rules });
     sizes.into_iter().filter(|s| !quick || (s.identities == 1000 && s.rules == 10)).collect()
 }
@@ -69,7 +76,8 @@ pub fn row(rig: &mut Rig, size: Size) -> Row {
     rig.apply_listed(&policy(l, size.rules), &Circumstances::default(), LISTED, clients.addresses());
     let template = l.open(l.plain(1), l.vip(SHOP)).flags(SYN);
     Row {
-        label: format!("IPv4 TCP, new flow, {} identities, {} rules", size.identities, size.rules),
+        label: size.to_string(),
+        pace: Pace::OneACall,
         flows: TUPLES,
         kind: Kind::Fresh { open: Spread::new(template, clients, End::Source) },
         out: Some(Box::new(move |p| p.rewritten(p.src, l.gray(SHOP_AT)))),

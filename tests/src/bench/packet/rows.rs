@@ -1,8 +1,9 @@
 //! The rows: which packet, of how many flows, and what becomes of it. Addresses and policy are those of the packet cases.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
+    ring::Ring,
     spread::{Clients, End, Spread},
     traffic::Kind,
 };
@@ -14,8 +15,18 @@ use crate::packets::{
 /// Addresses of the clients; more flows are more ports of each.
 pub const HOSTS: u32 = 64;
 
+/// How a row's packets follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Many in one call, nothing in between.
+    BackToBack,
+    /// One a call: between two packets the caches serve a system call and the bench.
+    OneACall,
+}
+
 pub struct Row {
     pub label: String,
+    pub pace: Pace,
     pub flows: u32,
     pub kind: Kind,
     /// What becomes of a packet; `None`: it passes as it is.
@@ -23,9 +34,15 @@ pub struct Row {
 }
 
 /// Clients on no list.
-pub fn clients(v6: bool) -> Clients {
+fn clients(v6: bool) -> Clients {
     let first = if v6 { [0xfd00, 0x40, 0, 0, 0, 0, 0, 0].into() } else { [198, 18, 64, 0].into() };
     Clients { first, hosts: HOSTS }
+}
+
+/// Who has a link address beside the hosts of the cases: in a ring, packets go to services, too.
+pub fn hosts() -> Vec<IpAddr> {
+    let services = LANDS.map(|l| l.vip(0).ip());
+    clients(false).addresses().chain(clients(true).addresses()).chain(services).collect()
 }
 
 fn name(l: Land) -> String {
@@ -36,36 +53,60 @@ fn spread(l: Land, to: SocketAddr, flags: u8) -> Spread {
     Spread::new(l.open(l.plain(1), to).flags(flags), clients(l.v6), End::Source)
 }
 
-/// A known flow from a client to `to`, which reaches the instance `at`.
-fn forward(l: Land, what: &str, to: SocketAddr, at: Option<SocketAddr>, flows: u32) -> Row {
+/// A service: what clients dial, and where its stable instance is.
+type Ends = (SocketAddr, SocketAddr);
+
+fn shop(l: Land) -> Ends {
+    (l.vip(SHOP), l.stable(SHOP_AT))
+}
+
+/// One with the same port at both ends.
+fn same(l: Land) -> Ends {
+    (l.vip(SAME), l.stable(SAME))
+}
+
+fn known(l: Land, what: &str, flows: u32) -> String {
+    format!("{} {what}, {flows} flows", name(l))
+}
+
+/// A known flow from a client to a service, one packet a call.
+fn forward(l: Land, what: &str, (vip, at): Ends, flows: u32) -> Row {
     Row {
-        label: format!("{}, {what}, {flows} flows", name(l)),
+        label: known(l, what, flows),
+        pace: Pace::OneACall,
         flows,
-        kind: Kind::Known { open: spread(l, to, SYN), sent: spread(l, to, ACK) },
-        out: at.map(|at| -> Box<dyn Fn(&Packet) -> Packet> { Box::new(move |p| p.rewritten(p.src, at)) }),
+        kind: Kind::Known { open: spread(l, vip, SYN), sent: spread(l, vip, ACK) },
+        out: Some(Box::new(move |p| p.rewritten(p.src, at))),
     }
 }
 
-pub fn steered(l: Land, flows: u32) -> Row {
-    forward(l, "address and port", l.vip(SHOP), Some(l.stable(SHOP_AT)), flows)
-}
+pub const BOTH: &str = "address and port";
+const ADDRESS: &str = "address only";
 
-fn reply(l: Land, flows: u32) -> Row {
-    let (vip, instance) = (l.vip(SHOP), l.stable(SHOP_AT));
-    let answer = l.open(instance, l.plain(1)).flags(ACK);
+fn ring(l: Land, what: &str, (vip, at): Ends, end: End, flows: u32) -> Row {
+    let open = l.open(l.plain(1), vip);
+    let like = match end {
+        End::Source => open.clone().flags(ACK),
+        End::Destination => open.answer(at, ACK),
+    };
+    let others = if end == End::Source { [vip, at] } else { [at, vip] };
     Row {
-        label: format!("{}, reply, {flows} flows", name(l)),
+        label: known(l, what, flows),
+        pace: Pace::BackToBack,
         flows,
-        kind: Kind::Known {
-            open: spread(l, vip, SYN),
-            sent: Spread::new(answer, clients(l.v6), End::Destination),
-        },
-        out: Some(Box::new(move |p| p.rewritten(vip, p.dst))),
+        kind: Kind::Ring(Box::new(Ring { open, like, clients: clients(l.v6), end, others, flows })),
+        out: Some(Box::new(Packet::clone)),
     }
 }
 
-fn foreign(what: &str, frame: Vec<u8>) -> Row {
-    Row { label: format!("not ours: {what}"), flows: 1, kind: Kind::Frame(frame), out: None }
+fn foreign(what: &str, frame: Vec<u8>, pace: Pace) -> Row {
+    Row { label: format!("not ours: {what}"), pace, flows: 1, kind: Kind::Frame(frame), out: None }
+}
+
+/// Stable on its own address: an entry, and nothing to rewrite.
+fn pass(l: Land, pace: Pace) -> Row {
+    let (open, sent) = (spread(l, l.stable(OWN), SYN), spread(l, l.stable(OWN), ACK));
+    Row { label: known(l, "pass", 1), pace, flows: 1, kind: Kind::Known { open, sent }, out: None }
 }
 
 fn arp() -> Vec<u8> {
@@ -79,19 +120,26 @@ fn arp() -> Vec<u8> {
 /// Where a few thousand flows are known.
 pub fn ordinary(quick: bool) -> Vec<Row> {
     let [tcp4, udp4, tcp6, udp6] = LANDS;
-    let mut rows = vec![steered(tcp4, 64), steered(tcp4, 4096)];
-    let same = |l: Land, flows| forward(l, "address only", l.vip(SAME), Some(l.stable(SAME)), flows);
-    rows.push(same(tcp4, 4096));
-    rows.push(steered(tcp6, 4096));
+    let to = |l: Land, flows| ring(l, BOTH, shop(l), End::Source, flows);
+    let back = |l: Land| ring(l, "reply", shop(l), End::Destination, 4096);
+    let strange = |l: Land, pace| {
+        let frame = l.open(l.stranger(4000), l.stranger(5000)).flags(ACK).frame();
+        foreign(&name(l), frame, pace)
+    };
+    let mut rows = vec![to(tcp4, 64), to(tcp4, 4096), ring(tcp4, ADDRESS, same(tcp4), End::Source, 4096)];
+    rows.extend([to(tcp6, 4096), back(tcp4), strange(tcp4, Pace::BackToBack)]);
     if !quick {
-        rows.extend([steered(tcp6, 64), same(tcp4, 64), steered(udp4, 4096), steered(udp6, 4096)]);
-        rows.extend([reply(tcp4, 4096), reply(tcp6, 4096)]);
-        rows.push(forward(tcp4, "stable on its own address", tcp4.stable(OWN), None, 4096));
+        rows.extend([to(tcp4, 512), to(udp4, 4096), to(udp6, 4096), to(tcp6, 64), back(tcp6)]);
+        rows.push(pass(tcp4, Pace::BackToBack));
+        rows.push(strange(tcp6, Pace::BackToBack));
+        rows.push(foreign("ARP", arp(), Pace::BackToBack));
     }
-    let strange = |l: Land| l.open(l.stranger(4000), l.stranger(5000)).flags(ACK).frame();
-    rows.push(foreign("IPv4 TCP", strange(tcp4)));
+    rows.push(forward(tcp4, BOTH, shop(tcp4), 64));
     if !quick {
-        rows.extend([foreign("IPv6 TCP", strange(tcp6)), foreign("ARP", arp())]);
+        rows.push(forward(tcp4, BOTH, shop(tcp4), 4096));
+        rows.push(forward(tcp6, BOTH, shop(tcp6), 64));
+        rows.push(pass(tcp4, Pace::OneACall));
+        rows.push(strange(tcp4, Pace::OneACall));
     }
     rows
 }
@@ -99,9 +147,10 @@ pub fn ordinary(quick: bool) -> Vec<Row> {
 /// More flows than fit the caches.
 pub fn many(flows: u32, quick: bool) -> Vec<Row> {
     let [tcp4, _, tcp6, _] = LANDS;
-    let mut rows = vec![steered(tcp4, flows)];
+    let mut rows = vec![ring(tcp4, BOTH, shop(tcp4), End::Source, flows)];
     if !quick {
-        rows.push(steered(tcp6, flows));
+        rows.push(ring(tcp6, BOTH, shop(tcp6), End::Source, flows));
+        rows.push(forward(tcp4, BOTH, shop(tcp4), flows));
     }
     rows
 }

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{Figures, Findings, rounds};
+use super::{
+    Figures, Findings, plan, ring,
+    rounds::{self, Plan},
+    rows::Pace,
+};
 use crate::bench::{
     Outcome,
-    outcome::{Bar, Row, Table},
+    outcome::{Bar, Plot, Point, Row, Series, Table},
     stats,
 };
 
 const LIMIT: f64 = 150.0;
-/// The row that the bar is about, by the start of its label.
-const BAR_ROW: &str = "IPv4 TCP, address and port, 4096 flows";
+/// The row that the bar is about.
+const BAR_ROW: &str = "IPv4 TCP address and port, 4096 flows";
 
 /// Median, smallest and largest.
 fn range(values: &[f64]) -> (f64, f64, f64) {
@@ -24,47 +28,56 @@ fn cell((median, low, high): (f64, f64, f64)) -> String {
     format!("{median:.0} ({low:.0} .. {high:.0})")
 }
 
-pub fn outcome(all: &Findings, plan: rounds::Plan) -> Outcome {
+pub fn outcome(all: &Findings) -> Outcome {
     let mut o = Outcome::new("packet", "One packet in the packet path, nanoseconds");
-    o.how = how(plan);
-    o.tables.push(times(all));
+    o.how = how(plan(Pace::BackToBack, all.quick), plan(Pace::OneACall, all.quick));
+    let titles = [
+        (Pace::BackToBack, "Established flows back to back, net of an empty program"),
+        (Pace::OneACall, "One packet a system call, net of an empty program"),
+    ];
+    o.tables.extend(titles.map(|(pace, title)| times(all, pace, title)));
     o.tables.push(sizes(all));
-    o.bars.extend(all.rows.iter().filter(|r| r.label == BAR_ROW).map(bar));
+    let bar_row = |r: &&Figures| r.label == BAR_ROW && r.pace == Pace::BackToBack;
+    o.bars.extend(all.rows.iter().filter(bar_row).map(bar));
+    o.plots.push(flows(all));
+    o.plots.push(identities(all));
     let void: Vec<&str> = all.rows.iter().filter(|r| r.measured.void).map(|r| r.label.as_str()).collect();
     if !void.is_empty() {
-        o.notes.push(format!(
-            "Void, the empty program varied too much in each of three tries: {}.",
-            void.join("; ")
-        ));
+        let rows = void.join("; ");
+        o.notes.push(format!("Void, the empty program varied too much in each of three tries: {rows}."));
     }
     o
 }
 
-fn how(plan: rounds::Plan) -> String {
+fn how(many: Plan, one: Plan) -> String {
     format!(
-        "The real programs and maps, a policy in force, next hops known; BPF_PROG_TEST_RUN with `repeat` 1, so that \
-         each run gets its frame afresh and every run's verdict is checked. The programs and an empty one take turns of \
-         256 runs in one process on one core; {} rounds of {} runs each. A round's figure is the mean of the kernel's \
-         durations (which include reading the clock twice, hence the empty program) without the longest 1 %. Shown is \
-         the median over the rounds of the difference to the empty program in the same round, with smallest and \
-         largest. The flows of a row are visited in an order that no prefetcher guesses. A row is void, and said to \
-         be, when the empty program's rounds spread over more than {:.0} % three times.",
-        plan.rounds,
-        plan.runs,
-        rounds::SPREAD * 100.0
+        "The real programs and maps with a policy in force and next hops known, behind BPF_PROG_TEST_RUN, one process \
+         on one core; the programs and an empty one take turns. **Back to back**: {} runs a call. The flow table holds \
+         a ring of established flows, each entry turns a packet into the next flow's (with a complete rewrite, \
+         checksums and redirect; what comes out of a call is checked byte by byte), so that the program runs on flow \
+         after flow, in an order that no prefetcher guesses, with nothing in between; {} calls a round. **One a call**: \
+         `repeat` 1, a frame of the next flow for each call, {} calls a round; between two packets the system call and the \
+         bench use the caches, too, which costs more with every cache line that the path touches. A round's figure is \
+         the mean of the kernel's durations without the longest {:.0} %; shown is the median over {} rounds of the \
+         difference to the empty program in the same round, with smallest and largest. A row is void, and said to be, \
+         when the empty program's rounds spread over more than {:.0} % three times (and over more than {:.0} ns).",
+        ring::REPEAT,
+        many.calls,
+        one.calls,
+        rounds::TRIM * 100.0,
+        many.rounds,
+        rounds::SPREAD * 100.0,
+        rounds::LEAST
     )
 }
 
-fn times(all: &Findings) -> Table {
+fn times(all: &Findings, pace: Pace, title: &str) -> Table {
     let mut columns = vec!["packet".to_owned()];
     columns.extend(all.names.iter().skip(1).map(|n| format!("{n}, net ns")));
     columns.extend(all.names.iter().skip(2).map(|n| format!("gray less {n}, ns")));
     columns.push("empty, ns".into());
-    Table {
-        title: "Per packet, net of an empty program".into(),
-        columns,
-        rows: all.rows.iter().map(|r| time(all, r)).collect(),
-    }
+    let rows = all.rows.iter().filter(|r| r.pace == pace).map(|r| time(all, r)).collect();
+    Table { title: title.into(), columns, rows }
 }
 
 fn time(all: &Findings, f: &Figures) -> Row {
@@ -115,9 +128,61 @@ fn sizes(all: &Findings) -> Table {
 fn bar(f: &Figures) -> Bar {
     let (median, low, high) = range(&f.measured.net(1));
     Bar {
-        what: "established packet, tc, IPv4 address and port, 4096 flows, net of an empty program".into(),
+        what: format!("established packet, tc, {}, back to back, net of an empty program", f.label),
         bar: format!("<= {LIMIT:.0} ns"),
         measured: format!("{} ns", cell((median, low, high))),
         met: !f.measured.void && median <= LIMIT,
+    }
+}
+
+fn point(x: u32, f: &Figures) -> Point {
+    let (y, low, high) = range(&f.measured.net(1));
+    Point { x: f64::from(x), y, low, high }
+}
+
+/// Of the rows whose labels begin so.
+fn series(all: &Findings, name: &str, pace: Pace, label: &str) -> Series {
+    let of = |f: &&Figures| f.pace == pace && f.label.starts_with(label);
+    let mut points: Vec<Point> = all.rows.iter().filter(of).map(|f| point(f.flows, f)).collect();
+    points.sort_by(|a, b| a.x.total_cmp(&b.x));
+    Series { name: name.into(), points }
+}
+
+fn flows(all: &Findings) -> Plot {
+    Plot {
+        name: "packet-flows".into(),
+        title: "Established packet, address and port rewritten".into(),
+        x: "flows".into(),
+        y: "ns net of an empty program".into(),
+        series: vec![
+            series(all, "IPv4, back to back", Pace::BackToBack, "IPv4 TCP address and port"),
+            series(all, "IPv6, back to back", Pace::BackToBack, "IPv6 TCP address and port"),
+            series(all, "IPv4, one a call", Pace::OneACall, "IPv4 TCP address and port"),
+        ],
+        log_x: true,
+        ..Plot::default()
+    }
+}
+
+fn identities(all: &Findings) -> Plot {
+    let of = |rules: usize| Series {
+        name: format!("{rules} rules"),
+        points: super::fresh::sizes(all.quick)
+            .into_iter()
+            .filter(|s| s.rules == rules)
+            .filter_map(|s| {
+                let label = s.to_string();
+                all.rows.iter().find(|f| f.label == label).map(|f| point(s.identities, f))
+            })
+            .collect(),
+    };
+    Plot {
+        name: "packet-identities".into(),
+        title: "First packet of a flow: decided, two entries made".into(),
+        x: "identities".into(),
+        y: "ns net of an empty program".into(),
+        series: vec![of(10), of(64)],
+        log_x: true,
+        ..Plot::default()
     }
 }

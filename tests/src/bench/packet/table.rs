@@ -1,14 +1,16 @@
-//! A pinned hash table, emptied.
+//! A pinned hash table, emptied and filled.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
+use gray_common::wire::Wire;
 
 use crate::bpf;
 
 const LOOKUP_AND_DELETE_BATCH: i32 = 25;
+const UPDATE_BATCH: i32 = 26;
 const BATCH: u32 = 16_384;
 /// Room for any key and value of the data path's flow tables.
 const ELEMENT: usize = 128;
@@ -43,6 +45,18 @@ impl Table {
         Ok(Self { map, keys: vec![0; ELEMENT * BATCH as usize], values: vec![0; ELEMENT * BATCH as usize] })
     }
 
+    /// Writes `count` entries.
+    pub fn put(&self, keys: &[u8], values: &[u8], count: usize) -> Result<()> {
+        let mut attr = Batch {
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: count as u32,
+            map_fd: self.map.fd().as_fd().as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        bpf::bpf(UPDATE_BATCH, &mut attr).map(drop).context("fill a flow table")
+    }
+
     /// Removes every entry.
     pub fn empty(&mut self) -> Result<()> {
         let (mut at, mut next) = (0_u32, 0_u32);
@@ -65,4 +79,10 @@ impl Table {
             }
         }
     }
+}
+
+/// As they stand in memory.
+pub fn bytes<T: Wire>(all: &[T]) -> &[u8] {
+    // SAFETY: wire types have no padding.
+    unsafe { std::slice::from_raw_parts(all.as_ptr().cast(), size_of_val(all)) }
 }

@@ -1,4 +1,4 @@
-//! One program behind BPF_PROG_TEST_RUN, one run a call: verdict and the kernel's own duration. Loads nothing of gray.
+//! One program behind BPF_PROG_TEST_RUN: verdict and the kernel's own duration. Loads nothing of gray.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,7 +34,7 @@ struct TestRun {
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     pub verdict: i32,
-    /// Nanoseconds between two readings of the clock around the program.
+    /// Nanoseconds between two readings of the clock, divided by the runs between them and cut to a whole number.
     pub ns: u32,
 }
 
@@ -65,24 +65,24 @@ impl Program {
         bpf::load(SCHED_CLS, 0, bpf::TCX_NEXT).map(Self::new)
     }
 
-    /// Runs it once. The kernel copies the frame for each call: what an earlier run wrote is not seen.
-    pub fn run(&self, frame: &[u8]) -> io::Result<Run> {
-        self.call(frame, &mut [])
+    /// Runs it so many times on one copy of the frame: a run sees what the ones before it in the same call wrote.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> io::Result<Run> {
+        self.call(frame, &mut [], repeat)
     }
 
     /// The same, with the frame that comes out.
-    pub fn run_out(&self, frame: &[u8]) -> io::Result<(Run, Vec<u8>)> {
+    pub fn run_out(&self, frame: &[u8], repeat: u32) -> io::Result<(Run, Vec<u8>)> {
         let mut out = vec![0; frame.len()];
-        let run = self.call(frame, &mut out)?;
+        let run = self.call(frame, &mut out, repeat)?;
         Ok((run, out))
     }
 
-    fn call(&self, frame: &[u8], out: &mut [u8]) -> io::Result<Run> {
+    fn call(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> io::Result<Run> {
         let mut attr = TestRun {
             prog_fd: self.fd.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
-            repeat: 1,
+            repeat,
             ..TestRun::default()
         };
         if !out.is_empty() {

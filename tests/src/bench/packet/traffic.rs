@@ -3,7 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use gray_common::names::{FLOWS4, FLOWS6};
 
-use super::{rounds::Load, spread::Spread, table::Table, testrun::Program};
+use super::{
+    ring::{REPEAT, Ring},
+    rounds::Load,
+    spread::Spread,
+    table::Table,
+    testrun::Program,
+};
 use crate::packets::{
     case::{NEXT, REDIRECT},
     frame::Packet,
@@ -11,7 +17,7 @@ use crate::packets::{
 };
 
 /// Odd: multiplied by it, the numbers below a power of two come in an order that no prefetcher guesses.
-const STRIDE: u32 = 0x9E37_79B1;
+pub const STRIDE: u32 = 0x9E37_79B1;
 /// Distance of two subjects in the flows, as a part of them.
 const SUBJECTS: u32 = 4;
 
@@ -20,6 +26,8 @@ pub enum Kind {
     Known { open: Spread, sent: Spread },
     /// Every packet opens a flow; the table is emptied before each round.
     Fresh { open: Spread },
+    /// Established flows back to back.
+    Ring(Box<Ring>),
     /// The same frame again and again.
     Frame(Vec<u8>),
 }
@@ -31,6 +39,7 @@ pub struct Traffic<'a> {
     verdict: i32,
     maker: &'a Program,
     table: Table,
+    frame: Vec<u8>,
 }
 
 impl<'a> Traffic<'a> {
@@ -49,37 +58,54 @@ impl<'a> Traffic<'a> {
         }
         let v6 = match &kind {
             Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => s.packet(0).src.is_ipv6(),
+            Kind::Ring(r) => r.like.src.is_ipv6(),
             Kind::Frame(_) => false,
         };
         let table = Table::open(&rig.pins.map(if v6 { FLOWS6 } else { FLOWS4 }))?;
         let verdict = if out.is_some() { REDIRECT } else { NEXT };
-        let mut new = Self { kind, flows, verdict, maker, table };
-        new.make()?;
+        let mut new = Self { kind, flows, verdict, maker, table, frame: Vec::new() };
+        new.make(rig)?;
         new.look(rig, out)?;
         Ok(new)
     }
 
-    fn make(&mut self) -> Result<()> {
-        if let Kind::Known { open, .. } = &mut self.kind {
-            for n in 0..self.flows {
-                let _ = self.maker.run(open.lay(n))?;
+    fn make(&mut self, rig: &Rig) -> Result<()> {
+        match &mut self.kind {
+            Kind::Known { open, .. } => {
+                for n in 0..self.flows {
+                    let _ = self.maker.run(open.lay(n), 1)?;
+                }
             }
+            Kind::Ring(r) => r.make(rig, self.maker, &self.table)?,
+            Kind::Fresh { .. } | Kind::Frame(_) => {}
         }
         self.touch()
     }
 
     /// One packet of every flow: next hops are not older than a round.
     fn touch(&mut self) -> Result<()> {
-        if let Kind::Known { sent, .. } = &mut self.kind {
-            for n in 0..self.flows {
-                let run = self.maker.run(sent.lay(n))?;
-                ensure!(run.verdict == self.verdict, "flow {n}: verdict {}", run.verdict);
+        match &mut self.kind {
+            Kind::Known { sent, .. } => {
+                for n in 0..self.flows {
+                    let run = self.maker.run(sent.lay(n), 1)?;
+                    ensure!(run.verdict == self.verdict, "flow {n}: verdict {}", run.verdict);
+                }
             }
+            Kind::Ring(r) => {
+                for n in (0..self.flows).step_by(REPEAT as usize) {
+                    let run = self.maker.run(&r.packet(n).frame(), REPEAT)?;
+                    ensure!(run.verdict == self.verdict, "flow {n}: verdict {}", run.verdict);
+                }
+            }
+            Kind::Fresh { .. } | Kind::Frame(_) => {}
         }
         Ok(())
     }
 
     fn look(&mut self, rig: &Rig, out: Option<&dyn Fn(&Packet) -> Packet>) -> Result<()> {
+        if let Kind::Ring(r) = &self.kind {
+            return r.look(self.maker);
+        }
         for n in [0, self.flows - 1] {
             let (frame, want) = match &self.kind {
                 Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => {
@@ -87,8 +113,9 @@ impl<'a> Traffic<'a> {
                     (p.frame(), out.map_or_else(|| p.frame(), |out| rig.leaves(&out(&p))))
                 }
                 Kind::Frame(f) => (f.clone(), f.clone()),
+                Kind::Ring(_) => continue,
             };
-            let (run, got) = self.maker.run_out(&frame).context("look at a packet")?;
+            let (run, got) = self.maker.run_out(&frame, 1).context("look at a packet")?;
             ensure!(run.verdict == self.verdict, "verdict {} where {} belongs", run.verdict, self.verdict);
             ensure!(got == want, "the packet of flow {n} came out wrong");
         }
@@ -99,18 +126,24 @@ impl<'a> Traffic<'a> {
 impl Load for Traffic<'_> {
     fn prepare(&mut self) -> Result<()> {
         match self.kind {
-            Kind::Known { .. } => self.touch(),
+            Kind::Known { .. } | Kind::Ring(_) => self.touch(),
             Kind::Fresh { .. } => self.table.empty(),
             Kind::Frame(_) => Ok(()),
         }
     }
 
     fn frame(&mut self, who: usize, n: usize) -> &[u8] {
-        let at = (who as u32 * (self.flows / SUBJECTS)).wrapping_add(n as u32);
-        let flow = at.wrapping_mul(STRIDE) & (self.flows - 1);
+        let start = who as u32 * (self.flows / SUBJECTS);
+        let flow = |n: u32| start.wrapping_add(n).wrapping_mul(STRIDE) & (self.flows - 1);
         match &mut self.kind {
-            Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => s.lay(flow),
+            Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => s.lay(flow(n as u32)),
             Kind::Frame(f) => f,
+            Kind::Ring(r) => {
+                // Each call goes on where the last one of this subject stopped.
+                let place = start.wrapping_add((n as u32).wrapping_mul(REPEAT)) & (self.flows - 1);
+                self.frame = r.packet(place).frame();
+                &self.frame
+            }
         }
     }
 
