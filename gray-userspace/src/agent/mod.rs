@@ -43,9 +43,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// Runs the agent until it is told to stop. Nothing is detached then.
 pub fn run(o: AgentOptions) -> anyhow::Result<()> {
     logging::start(o.log_format);
+    crate::fail::ready()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(o));
-    crate::fail::ready()?;
     // A blocking call that still runs (a large load) must not hold the exit up.
     runtime.shutdown_timeout(Duration::from_secs(2));
     done
@@ -65,9 +65,9 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     ];
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };
     let server = Server::start(core, options).await?;
+    crate::fail::point(crate::fail::Point::StartReady)?;
     tracing::info!(socket = %o.socket.display(), pid = std::process::id(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    crate::fail::point(crate::fail::Point::StartReady)?;
     let _ = tokio::select! {
         s = term.recv() => s,
         s = int.recv() => s,

@@ -20,10 +20,10 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{
-    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
 use crate::fail::{self, Point};
 
+use super::{
+    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
     Verified, Workload,
 };
 
@@ -117,11 +117,11 @@ impl Sqlite {
         let done = (|| {
             let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = f(&tx)?;
-            tx.commit()?;
-            Ok(value)
             fail_at(Point::StoreCommit)?;
-        })();
+            tx.commit()?;
             fail_at(Point::StoreCommitted)?;
+            Ok(value)
+        })();
         self.located(done)
     }
 
@@ -130,12 +130,12 @@ impl Sqlite {
     }
 }
 
-fn locate(path: &std::path::Path, fail: Fail) -> Error {
-    let path = path.to_owned();
 fn fail_at(point: Point) -> Inner<()> {
     fail::point(point).map_err(|e| Error::invalid(e.to_string()).into())
 }
 
+fn locate(path: &std::path::Path, fail: Fail) -> Error {
+    let path = path.to_owned();
     match fail {
         Fail::Own(e) => e,
         Fail::Damaged(detail) => Error::Corrupt { path, detail },
