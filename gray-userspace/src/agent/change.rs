@@ -1,12 +1,10 @@
-//! Every change of what is in force goes this way: compile, write what nobody can see yet, record, flip, settle the
-//! record. A failure before the flip leaves the old policy in force; the record says what happened.
+//! Every change of what is in force goes this way: compile, record, write, flip, settle the record. A failure before the
+//! flip leaves the old policy in force; the record says what happened.
 
 use std::collections::BTreeSet;
 
 use crate::{
-    api::{ApiError, ErrorKind, Who,
-        types::{Timings, WriteSummary},
-    },
+    api::{ApiError, ErrorKind, Who, types::WriteSummary},
     compile::{
         self, Circumstances, CompileError, Compiled,
         lists::{Entry, Lists},
@@ -26,8 +24,6 @@ use super::{
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
 pub const ADOPT_NS: u64 = 120_000_000_000;
-/// The timings of so many changes are kept in memory.
-const TIMINGS: usize = 1000;
 
 /// What becomes of the explicit lists.
 pub enum ListsChange {
@@ -55,7 +51,6 @@ pub struct Changed {
     pub revision: u64,
     pub epoch: u64,
     pub writes: WriteSummary,
-    pub timings: Timings,
 }
 
 impl Inner {
@@ -95,68 +90,63 @@ impl Inner {
         compile::compile(policy, &self.compiled.assigned, &around).map_err(too_large)
     }
 
-    /// Makes a change: all of it, or none. What takes long comes before the record is durable, so that between the record
-    /// and its effect there are two stores to memory.
+    /// Makes a change: all of it, or none.
     pub fn change(&mut self, mut change: Change) -> Result<Changed, ApiError> {
-        let received_ns = time::monotonic_ns();
         self.settle_record()?;
         let compiled = self.compile(&change.policy, &change.drained)?;
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
         change.draft.drained = Some(change.drained.clone());
         fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
-        self.tidy()?;
-        let revision = self.store.prepare(&change.draft).map_err(|e| ApiError::internal(&e))?;
-        let mut timings = Timings { received_ns, ..Timings::default() };
-        let writes = match self.carry_out(revision, &change, &compiled, &mut timings) {
-            Ok(writes) => writes,
-            Err(e) => {
-                self.give_up(revision, &change, &e);
-                return Err(e);
+        let revision = self.store.begin(&change.draft).map_err(|e| ApiError::internal(&e))?;
+        let done = self.carry_out(revision, &change, &compiled);
+        match done {
+            Ok(writes) => {
+                self.revision = revision;
+                self.adopt_until_ns = change
+                    .policy
+                    .services
+                    .iter()
+                    .zip(&compiled.services)
+                    .map(|(s, c)| (s.name.clone(), c.adopt_until_ns))
+                    .collect();
+                self.policy = change.policy;
+                self.compiled = compiled;
+                self.drained = change.drained;
+                if let Some(key) = change.key {
+                    self.key = key;
+                    self.rekeyed = true;
+                }
+                self.suspect = false;
+                self.untidy = true;
+                fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
+                if self.rekeyed {
+                    StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+                    fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
+                }
+                let settled = self.store.activate(revision, time::now_ms());
+                settled.map_err(|e| ApiError::internal(&e))?;
+                fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
+                Ok(Changed { revision, epoch: self.have.epoch, writes })
             }
-        };
-        self.revision = revision;
-        let services = change.policy.services.iter().zip(&compiled.services);
-        self.adopt_until_ns = services.map(|(s, c)| (s.name.clone(), c.adopt_until_ns)).collect();
-        self.policy = change.policy;
-        self.compiled = compiled;
-        self.drained = change.drained;
-        if let Some(key) = change.key {
-            self.key = key;
-            self.rekeyed = true;
-        }
-        self.suspect = false;
-        self.untidy = true;
-        self.leftovers.notify_one();
-        fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
-        if self.rekeyed {
-            StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
-            fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
-        }
-        self.store.activate(revision, time::now_ms()).map_err(|e| ApiError::internal(&e))?;
-        fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
-        timings.settled_ns = time::monotonic_ns();
-        self.remember(revision, timings);
-        Ok(Changed { revision, epoch: self.have.epoch, writes, timings })
-    }
-
-    /// The change failed before the flip: its record says so, and what the tables hold is read again.
-    fn give_up(&mut self, revision: u64, change: &Change, e: &ApiError) {
-        self.suspect = true;
-        tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
-        // Before the record is settled: a pending revision tells the next agent what a staged key is.
-        if change.key.is_some()
-            && let Err(e) = StoredKey::drop_staged(&self.state_dir)
-        {
-            tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
-        }
-        let recorded = self.store.commit().and_then(|()| self.store.fail(revision, time::now_ms(), &e.error));
-        if let Err(e) = recorded {
-            tracing::error!(revision, error = %e, "cannot record the failure");
-        }
-        match self.live.read() {
-            Ok(have) => self.have = have,
-            Err(e) => tracing::error!(error = %e, "cannot read the kernel's tables"),
+            Err(e) => {
+                self.suspect = true;
+                tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
+                // Before the record is settled: a pending revision tells the next agent what a staged key is.
+                if change.key.is_some()
+                    && let Err(e) = StoredKey::drop_staged(&self.state_dir)
+                {
+                    tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
+                }
+                if let Err(e) = self.store.fail(revision, time::now_ms(), &e.error) {
+                    tracing::error!(revision, error = %e, "cannot record the failure");
+                }
+                match self.live.read() {
+                    Ok(have) => self.have = have,
+                    Err(e) => tracing::error!(error = %e, "cannot read the kernel's tables"),
+                }
+                Err(e)
+            }
         }
     }
 
@@ -165,8 +155,9 @@ impl Inner {
         revision: u64,
         change: &Change,
         compiled: &Compiled,
-        timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
+        fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
+        self.tidy()?;
         let key = wire_key(change.key.as_ref().unwrap_or(&self.key));
         let mut touched = Some(Vec::new());
         let mut undo: Vec<(u32, Entry, bool)> = Vec::new();
@@ -190,7 +181,7 @@ impl Inner {
         if self.suspect {
             touched = None;
         }
-        let done = self.write(revision, change, compiled, key, touched.as_deref(), timings);
+        let done = self.write(revision, change, compiled, key, touched.as_deref());
         if done.is_err() {
             if let Some(lists) = before {
                 self.lists = lists;
@@ -202,8 +193,6 @@ impl Inner {
         done
     }
 
-    /// The writes that the active epoch cannot see, the record, the flip.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one change")]
     fn write(
         &mut self,
         revision: u64,
@@ -211,7 +200,6 @@ impl Inner {
         compiled: &Compiled,
         key: gray_common::hash::HashKey,
         touched: Option<&[Entry]>,
-        timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
         let want = Want { revision, key, compiled, lists: &self.lists, touched };
         let steps = plan::plan(&mut self.have, &want).map_err(too_large)?;
@@ -221,30 +209,11 @@ impl Inner {
             fail::point(Point::ChangeKey).map_err(|e| ApiError::internal(&e))?;
             self.rehash_workloads(key)?;
         }
-        let (hidden, turn) = steps.split_at(plan::turn(&steps));
-        self.steps(hidden)?;
-        timings.prepared_ns = time::monotonic_ns();
-        self.store.commit().map_err(|e| ApiError::internal(&e))?;
-        timings.durable_ns = time::monotonic_ns();
-        fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
-        self.steps(turn)?;
-        timings.flipped_ns = time::monotonic_ns();
-        Ok(summary(&steps))
-    }
-
-    fn steps(&mut self, steps: &[Write]) -> Result<(), ApiError> {
-        for step in steps {
+        for step in &steps {
             fail_before(step).map_err(|e| ApiError::internal(&e))?;
             self.live.write(step).map_err(|e| ApiError::internal(&e))?;
         }
-        Ok(())
-    }
-
-    fn remember(&mut self, revision: u64, timings: Timings) {
-        let _ = self.timings.insert(revision, timings);
-        while self.timings.len() > TIMINGS {
-            let _ = self.timings.pop_first();
-        }
+        Ok(summary(&steps))
     }
 
     /// Removes what the last flip left behind, once no run can still see it. Also makes the idle bank free to fill.
