@@ -29,7 +29,8 @@ pub struct Numbers {
 
 impl Numbers {
     /// The numbers for the next revision: those of `names` keep theirs (also out of rest), new ones get the smallest
-    /// free number in `first..limit`.
+    /// free number in `first..limit`. A number that is out of that range or somebody else's, which only a damaged
+    /// revision has, counts as none.
     pub fn next<'a>(
         &self,
         what: &'static str,
@@ -39,8 +40,11 @@ impl Numbers {
     ) -> Result<Self, CompileError> {
         let mut next = Self::default();
         let mut fresh = BTreeSet::new();
+        let mut given = BTreeMap::new();
         for name in names {
-            match self.used.get(name).or_else(|| self.resting.get(name)) {
+            let had = self.used.get(name).or_else(|| self.resting.get(name));
+            let good = |n: &&u32| (first..limit).contains(*n) && *given.entry(**n).or_insert(name) == name;
+            match had.filter(good) {
                 Some(n) => drop(next.used.insert(name.to_string(), *n)),
                 None => drop(fresh.insert(name)),
             }
@@ -92,6 +96,17 @@ mod tests {
         assert_eq!(back.get("a"), Some(1));
         let d = b.next("x", ["c", "d"], 1, 10).unwrap();
         assert_eq!(d.get("d"), Some(1));
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_is_given_anew() {
+        let before =
+            Numbers::taken([("a", 7), ("b", 7), ("c", 9), ("d", 0), ("e", 2)].map(|(n, i)| (n.into(), i)));
+        let next = before.next("x", ["a", "b", "c", "d", "e", "a"], 1, 9).unwrap();
+        assert_eq!(
+            ["a", "b", "c", "d", "e"].map(|n| next.get(n)),
+            [Some(7), Some(1), Some(3), Some(4), Some(2)]
+        );
     }
 
     #[test]

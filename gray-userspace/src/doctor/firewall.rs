@@ -5,6 +5,10 @@ use super::{DoctorInput, Finding, host::Host, ok, warn};
 /// Netfilter hooks between an attached interface's ingress and another one's egress.
 const PASSED_BY: [&str; 3] = ["prerouting", "forward", "postrouting"];
 
+/// Chains that one table of iptables can have from the start: one per hook. What lists more is no listing, and would cost
+/// the product of its chains and its rules.
+const BUILT_IN: usize = 5;
+
 /// A chain that netfilter itself calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Base {
@@ -107,7 +111,7 @@ pub(super) fn iptables(save: &str) -> Vec<Base> {
             let mut fields = chain.split_whitespace();
             let (name, policy) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
             // Chains of users have no policy.
-            if policy != "-" {
+            if policy != "-" && chains.len() - first < BUILT_IN {
                 chains.push(Base {
                     name: format!("{table} {name}"),
                     hook: name.to_lowercase(),
