@@ -6,8 +6,11 @@
 #![feature(core_intrinsics)]
 
 mod empty;
+mod frame_plan;
+mod frames;
 mod hostile;
 mod wire;
+mod witness;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -5,6 +5,7 @@ mod connect;
 pub mod core;
 mod cpu;
 pub mod dial;
+mod frames;
 mod hook;
 mod http;
 pub mod machine;
@@ -44,6 +45,11 @@ pub const BENCHES: &[Bench] = &[
         name: "packet",
         about: "one packet in the packet path, net of an empty program",
         run: packet::run,
+    },
+    Bench {
+        name: "frames",
+        about: "whole frames through the packet path, beside the least that could be done with them",
+        run: frames::run,
     },
     Bench { name: "http", about: "HTTP over the edge, side by side with what else steers", run: http::run },
     Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },

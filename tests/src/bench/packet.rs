@@ -8,7 +8,7 @@ mod rows;
 mod show;
 mod spread;
 mod table;
-mod testrun;
+pub mod testrun;
 mod traffic;
 
 use std::{env, path::PathBuf};
@@ -22,6 +22,8 @@ use rounds::{Measured, Plan, Subject, measure};
 use rows::{Pace, Row};
 use testrun::{Program, Size};
 use traffic::Traffic;
+
+pub use traffic::STRIDE;
 
 /// A row's figures.
 pub struct Figures {

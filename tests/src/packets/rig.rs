@@ -78,6 +78,9 @@ pub struct Rig {
     pub live: Live,
     pub pins: Pins,
     pub way: Way,
+    /// Where the programs run, and who is on the link.
+    pub ns: Arc<Netns>,
+    pub far: Arc<Netns>,
     have: Have,
     compiled: Compiled,
 }
@@ -101,11 +104,11 @@ pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send)
     let (ns, far) = (lab.netns("path").unwrap(), lab.netns("far").unwrap());
     let way = connect(&ns, &far, spec.routes, spec.hosts);
     let pins = Pins::open_dir(&lab.bpffs()).unwrap();
-    ns.enter(move || {
+    Arc::clone(&ns).enter(move || {
         let mut live = Live::open(pins.clone(), spec.flows, Hook::Tcx).unwrap();
         live.configure(|c| c.hz = HZ);
         let have = live.read().unwrap();
-        f(&mut Rig { live, pins, way, have, compiled: Compiled::default() })
+        f(&mut Rig { live, pins, way, ns, far, have, compiled: Compiled::default() })
     })
 }
 

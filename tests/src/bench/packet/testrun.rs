@@ -5,29 +5,29 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::bpf;
 
-const PROG_TEST_RUN: i32 = 10;
+pub const PROG_TEST_RUN: i32 = 10;
 const SCHED_CLS: u32 = 3;
 
 /// `union bpf_attr`, the part for BPF_PROG_TEST_RUN.
 #[repr(C)]
 #[derive(Default)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    pad: u32,
+pub struct TestRun {
+    pub prog_fd: u32,
+    pub retval: u32,
+    pub data_size_in: u32,
+    pub data_size_out: u32,
+    pub data_in: u64,
+    pub data_out: u64,
+    pub repeat: u32,
+    pub duration: u32,
+    pub ctx_size_in: u32,
+    pub ctx_size_out: u32,
+    pub ctx_in: u64,
+    pub ctx_out: u64,
+    pub flags: u32,
+    pub cpu: u32,
+    pub batch_size: u32,
+    pub pad: u32,
 }
 
 /// What one run took and answered.
