@@ -51,3 +51,33 @@ pub fn text(o: &Outcome) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The page and the plots are those of the outcomes beside them, and nothing else lies there.
+    #[test]
+    fn the_documents_are_what_the_figures_make() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let Ok(kept) = fs::read_dir(docs.join("bench")) else {
+            assert!(!docs.join("benchmarks.md").exists(), "a page without figures");
+            return;
+        };
+        let made = render(&docs).unwrap();
+        for (path, text) in &made {
+            let kept = fs::read_to_string(docs.join(path)).unwrap_or_default();
+            assert!(
+                kept == *text,
+                "docs/{path} is not what docs/bench/*.json make: run `cargo xtask bench --write`"
+            );
+        }
+        for entry in kept {
+            let name = format!("bench/{}", entry.unwrap().file_name().to_string_lossy());
+            assert!(name.ends_with(".json") || made.contains_key(&name), "docs/{name} is of no bench");
+        }
+    }
+}
