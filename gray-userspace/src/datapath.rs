@@ -64,11 +64,11 @@ pub fn have_of(t: &MemTables) -> Have {
         revision: t.control.revision[bank as usize],
         key: t.control.key[bank as usize],
         listeners: t.listeners.clone(),
-        identities: t.identities.iter().map(|(k, v)| (*k, *v)).collect(),
         prefixes: t.prefixes.clone(),
         instances: t.instances.clone(),
         ..Have::default()
     };
+    t.identities.iter().for_each(|(h, v)| have.identities.found(*h, *v, t.control.epoch));
     for (i, c) in &t.classes {
         have.classes.insert(*i, *c);
     }

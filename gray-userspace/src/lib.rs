@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod fail;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod ids;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod model;

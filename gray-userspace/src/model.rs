@@ -2,6 +2,7 @@
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
@@ -225,12 +226,12 @@ fn unmapped(n: IpNet) -> IpNet {
 }
 
 /// The canonical text of a list entry: how it is stored, shown and compared.
-pub fn canonical_member(of: ClaimKind, text: &str) -> Result<String, MemberError> {
+pub fn canonical_member(of: ClaimKind, text: &str) -> Result<Cow<'_, str>, MemberError> {
     Ok(match parse_member(of, text)? {
-        Member::Net(n) if n.prefix_len() == n.max_prefix_len() => n.addr().to_string(),
-        Member::Net(n) => n.to_string(),
-        Member::Number(n) => n.to_string(),
-        Member::Text(t) => t.to_string(),
+        Member::Net(n) if n.prefix_len() == n.max_prefix_len() => n.addr().to_string().into(),
+        Member::Net(n) => n.to_string().into(),
+        Member::Number(n) => n.to_string().into(),
+        Member::Text(t) => t.into(),
     })
 }
 

@@ -88,7 +88,7 @@ async fn reads_answer_in_the_types_of_the_contract() {
 async fn cohorts_are_edited_live_one_at_a_time_or_by_a_million_b1() {
     let s = serve().await;
     let c = Client::new(&s.socket);
-    let edit = CohortEdit { op: CohortOp::Add, ids: vec!["app7".into(), "app8".into()], message: None };
+    let edit = CohortEdit { op: CohortOp::Add, ids: ["app7", "app8"].into_iter().collect(), message: None };
     let got: CohortEdited = c.post("/v1/cohorts/early-apps/edit", &edit).await.unwrap();
     assert_eq!((got.added, got.unchanged, got.size), (1, 1, 3));
     let page: CohortShow = c.get("/v1/cohorts/early-apps?offset=1&limit=1").await.unwrap();

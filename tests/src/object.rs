@@ -28,6 +28,7 @@ mod tests {
             match program {
                 Program::SchedClassifier(p) => p.load(),
                 Program::Xdp(p) => p.load(),
+                Program::CgroupSockAddr(p) => p.load(),
                 other => panic!("{name}: the test does not know {other:?}"),
             }
             .unwrap_or_else(|e| panic!("{name}: {e}"));

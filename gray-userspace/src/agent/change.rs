@@ -1,14 +1,19 @@
-//! Every change of what is in force goes this way: compile, record, write, flip, settle the record. A failure before the
-//! flip leaves the old policy in force; the record says what happened.
+//! Every change of what is in force goes this way: compile, write what nobody can see yet, record, flip, settle the
+//! record. A failure before the flip leaves the old policy in force; the record says what happened.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
+
+use gray_common::hash::HashKey;
 
 use crate::{
-    api::{ApiError, ErrorKind, Who, types::WriteSummary},
+    api::{
+        ApiError, ErrorKind, Who,
+        types::{Timings, WriteSummary},
+    },
     compile::{
         self, Circumstances, CompileError, Compiled,
-        lists::{Entry, Lists},
-        plan::{self, Want, Write},
+        lists::{Edit, Lists},
+        plan::{self, Want, Wanted, Write},
     },
     datapath::Datapath as _,
     fail::{self, Point},
@@ -24,13 +29,14 @@ use super::{
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
 pub const ADOPT_NS: u64 = 120_000_000_000;
+/// The timings of so many changes are kept in memory.
+const TIMINGS: usize = 1000;
 
 /// What becomes of the explicit lists.
 pub enum ListsChange {
     /// As they are.
     Same,
-    /// These entries go on (true) or off a list, by its bit.
-    Edit(Vec<(u32, Entry, bool)>),
+    Edit(Edit),
     /// From the documents and the live edits of the new revision.
     Rebuild,
 }
@@ -38,7 +44,7 @@ pub enum ListsChange {
 /// A change, ready to be made.
 pub struct Change {
     pub draft: Draft,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     pub drained: BTreeSet<String>,
     pub lists: ListsChange,
     /// A new hash key.
@@ -51,6 +57,7 @@ pub struct Changed {
     pub revision: u64,
     pub epoch: u64,
     pub writes: WriteSummary,
+    pub timings: Timings,
 }
 
 impl Inner {
@@ -90,63 +97,68 @@ impl Inner {
         compile::compile(policy, &self.compiled.assigned, &around).map_err(too_large)
     }
 
-    /// Makes a change: all of it, or none.
+    /// Makes a change: all of it, or none. What takes long comes before the record is durable, so that between the record
+    /// and its effect there are two stores to memory.
     pub fn change(&mut self, mut change: Change) -> Result<Changed, ApiError> {
+        let received_ns = time::monotonic_ns();
         self.settle_record()?;
         let compiled = self.compile(&change.policy, &change.drained)?;
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
         change.draft.drained = Some(change.drained.clone());
         fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
-        let revision = self.store.begin(&change.draft).map_err(|e| ApiError::internal(&e))?;
-        let done = self.carry_out(revision, &change, &compiled);
-        match done {
-            Ok(writes) => {
-                self.revision = revision;
-                self.adopt_until_ns = change
-                    .policy
-                    .services
-                    .iter()
-                    .zip(&compiled.services)
-                    .map(|(s, c)| (s.name.clone(), c.adopt_until_ns))
-                    .collect();
-                self.policy = change.policy;
-                self.compiled = compiled;
-                self.drained = change.drained;
-                if let Some(key) = change.key {
-                    self.key = key;
-                    self.rekeyed = true;
-                }
-                self.suspect = false;
-                self.untidy = true;
-                fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
-                if self.rekeyed {
-                    StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
-                    fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
-                }
-                let settled = self.store.activate(revision, time::now_ms());
-                settled.map_err(|e| ApiError::internal(&e))?;
-                fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
-                Ok(Changed { revision, epoch: self.have.epoch, writes })
-            }
+        self.tidy()?;
+        let revision = self.store.prepare(&change.draft).map_err(|e| ApiError::internal(&e))?;
+        let mut timings = Timings { received_ns, ..Timings::default() };
+        let writes = match self.carry_out(revision, &change, &compiled, &mut timings) {
+            Ok(writes) => writes,
             Err(e) => {
-                self.suspect = true;
-                tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
-                // Before the record is settled: a pending revision tells the next agent what a staged key is.
-                if change.key.is_some()
-                    && let Err(e) = StoredKey::drop_staged(&self.state_dir)
-                {
-                    tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
-                }
-                if let Err(e) = self.store.fail(revision, time::now_ms(), &e.error) {
-                    tracing::error!(revision, error = %e, "cannot record the failure");
-                }
-                match self.live.read() {
-                    Ok(have) => self.have = have,
-                    Err(e) => tracing::error!(error = %e, "cannot read the kernel's tables"),
-                }
-                Err(e)
+                self.give_up(revision, &change, &e);
+                return Err(e);
             }
+        };
+        self.revision = revision;
+        let services = change.policy.services.iter().zip(&compiled.services);
+        self.adopt_until_ns = services.map(|(s, c)| (s.name.clone(), c.adopt_until_ns)).collect();
+        self.policy = change.policy;
+        self.compiled = compiled;
+        self.drained = change.drained;
+        if let Some(key) = change.key {
+            self.key = key;
+            self.rekeyed = true;
+        }
+        self.suspect = false;
+        self.untidy = true;
+        self.leftovers.notify_one();
+        fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
+        if self.rekeyed {
+            StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
+            fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
+        }
+        self.store.activate(revision, time::now_ms()).map_err(|e| ApiError::internal(&e))?;
+        fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
+        timings.settled_ns = time::monotonic_ns();
+        self.remember(revision, timings);
+        Ok(Changed { revision, epoch: self.have.epoch, writes, timings })
+    }
+
+    /// The change failed before the flip: its record says so, and what the tables hold is read again.
+    fn give_up(&mut self, revision: u64, change: &Change, e: &ApiError) {
+        self.suspect = true;
+        tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
+        // Before the record is settled: a pending revision tells the next agent what a staged key is.
+        if change.key.is_some()
+            && let Err(e) = StoredKey::drop_staged(&self.state_dir)
+        {
+            tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
+        }
+        let recorded = self.store.commit().and_then(|()| self.store.fail(revision, time::now_ms(), &e.error));
+        if let Err(e) = recorded {
+            tracing::error!(revision, error = %e, "cannot record the failure");
+        }
+        match self.live.read() {
+            Ok(have) => self.have = have,
+            Err(e) => tracing::error!(error = %e, "cannot read the kernel's tables"),
         }
     }
 
@@ -155,65 +167,78 @@ impl Inner {
         revision: u64,
         change: &Change,
         compiled: &Compiled,
+        timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
-        fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
-        self.tidy()?;
         let key = wire_key(change.key.as_ref().unwrap_or(&self.key));
-        let mut touched = Some(Vec::new());
-        let mut undo: Vec<(u32, Entry, bool)> = Vec::new();
-        let mut before = None;
+        let mut lists = None;
+        let mut prefixes = None;
         match &change.lists {
             ListsChange::Same => {}
-            ListsChange::Edit(edits) => {
-                for (bit, entry, on) in edits {
-                    if self.lists.set(*bit, *entry, *on) {
-                        undo.push((*bit, *entry, !on));
-                    }
+            ListsChange::Edit(edit) if edit.prefixes.is_empty() => {}
+            ListsChange::Edit(edit) => {
+                let all = prefixes.insert(self.prefixes.clone());
+                for (key, on) in &edit.prefixes {
+                    let _ = all.set(edit.bit, *key, *on);
                 }
-                touched = Some(edits.iter().map(|(_, e, _)| *e).collect());
             }
             ListsChange::Rebuild => {
-                let fresh = build_lists(&self.store, revision, &change.policy, compiled, key)?;
-                before = Some(std::mem::replace(&mut self.lists, fresh));
-                touched = None;
+                lists = Some(build_lists(&self.store, revision, &change.policy, compiled, key)?);
             }
         }
-        if self.suspect {
-            touched = None;
+        let identities = match (&change.lists, &lists) {
+            (_, Some(lists)) => Wanted::All(&lists.identities),
+            (ListsChange::Edit(edit), _) => Wanted::Edit(edit),
+            _ => Wanted::Same,
+        };
+        let all = lists.as_ref().map(|l| &l.prefixes).or(prefixes.as_ref());
+        let all = all.or(self.suspect.then_some(&self.prefixes));
+        let want = Want { revision, key, compiled, identities, prefixes: all };
+        let steps = plan::plan(&mut self.have, &want).map_err(too_large)?;
+        let done = self.write(key, change, &steps, timings)?;
+        if let Some(fresh) = lists.map(|l| l.prefixes).or(prefixes) {
+            self.prefixes = fresh;
         }
-        let done = self.write(revision, change, compiled, key, touched.as_deref());
-        if done.is_err() {
-            if let Some(lists) = before {
-                self.lists = lists;
-            }
-            for (bit, entry, on) in undo.into_iter().rev() {
-                let _ = self.lists.set(bit, entry, on);
-            }
-        }
-        done
+        Ok(done)
     }
 
+    /// The writes that the active epoch cannot see, the record, the flip.
     fn write(
         &mut self,
-        revision: u64,
+        key: HashKey,
         change: &Change,
-        compiled: &Compiled,
-        key: gray_common::hash::HashKey,
-        touched: Option<&[Entry]>,
+        steps: &[Write],
+        timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
-        let want = Want { revision, key, compiled, lists: &self.lists, touched };
-        let steps = plan::plan(&mut self.have, &want).map_err(too_large)?;
         fail::point(Point::ChangePlanned).map_err(|e| ApiError::internal(&e))?;
         if let Some(k) = &change.key {
             k.stage(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
             fail::point(Point::ChangeKey).map_err(|e| ApiError::internal(&e))?;
             self.rehash_workloads(key)?;
         }
-        for step in &steps {
+        let (hidden, turn) = steps.split_at(plan::turn(steps));
+        self.steps(hidden)?;
+        timings.prepared_ns = time::monotonic_ns();
+        self.store.commit().map_err(|e| ApiError::internal(&e))?;
+        timings.durable_ns = time::monotonic_ns();
+        fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
+        self.steps(turn)?;
+        timings.flipped_ns = time::monotonic_ns();
+        Ok(summary(steps))
+    }
+
+    fn steps(&mut self, steps: &[Write]) -> Result<(), ApiError> {
+        for step in steps {
             fail_before(step).map_err(|e| ApiError::internal(&e))?;
             self.live.write(step).map_err(|e| ApiError::internal(&e))?;
         }
-        Ok(summary(&steps))
+        Ok(())
+    }
+
+    fn remember(&mut self, revision: u64, timings: Timings) {
+        let _ = self.timings.insert(revision, timings);
+        while self.timings.len() > TIMINGS {
+            let _ = self.timings.pop_first();
+        }
     }
 
     /// Removes what the last flip left behind, once no run can still see it. Also makes the idle bank free to fill.
@@ -228,7 +253,7 @@ impl Inner {
             self.relabel()?;
             self.rekeyed = false;
         }
-        if let Some(step) = plan::forget(&mut self.have, &self.compiled, &self.lists) {
+        if let Some(step) = plan::forget(&mut self.have, &self.compiled, &self.prefixes) {
             self.live.write(&step).map_err(|e| ApiError::internal(&e))?;
         }
         self.untidy = false;
@@ -263,7 +288,7 @@ pub fn build_lists(
     revision: u64,
     policy: &Policy,
     compiled: &Compiled,
-    key: gray_common::hash::HashKey,
+    key: HashKey,
 ) -> Result<Lists, ApiError> {
     let mut lists = Lists::default();
     for c in &policy.cohorts {
@@ -320,20 +345,37 @@ fn summary(steps: &[Write]) -> WriteSummary {
     s
 }
 
+/// Whether two policies have the same lists in their documents; live edits stay with the names.
+pub fn same_lists(a: &Policy, b: &Policy) -> bool {
+    let lists = |p: &Policy| p.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. })).count();
+    lists(a) == lists(b)
+        && a.cohorts.iter().all(|c| match &c.body {
+            CohortBody::List { .. } => b.cohort(&c.name) == Some(c),
+            CohortBody::Percent { .. } => true,
+        })
+}
+
 /// The steps that a change would take, for a dry run: planned on a copy.
 pub fn rehearse(inner: &Inner, policy: &Policy, compiled: &Compiled) -> Result<WriteSummary, ApiError> {
     let key = inner.hash_key();
     let lists = match inner.revision {
+        _ if same_lists(&inner.policy, policy) => None,
         // Before the first revision there are no live edits.
-        0 => document_lists(policy, compiled, key),
-        revision => build_lists(&inner.store, revision, policy, compiled, key)?,
+        0 => Some(document_lists(policy, compiled, key)),
+        revision => Some(build_lists(&inner.store, revision, policy, compiled, key)?),
     };
     let mut have = inner.have.clone();
-    let want = Want { revision: inner.revision + 1, key, compiled, lists: &lists, touched: None };
+    let want = Want {
+        revision: inner.revision + 1,
+        key,
+        compiled,
+        identities: lists.as_ref().map_or(Wanted::Same, |l| Wanted::All(&l.identities)),
+        prefixes: lists.as_ref().map(|l| &l.prefixes),
+    };
     plan::plan(&mut have, &want).map(|steps| summary(&steps)).map_err(too_large)
 }
 
-fn document_lists(policy: &Policy, compiled: &Compiled, key: gray_common::hash::HashKey) -> Lists {
+fn document_lists(policy: &Policy, compiled: &Compiled, key: HashKey) -> Lists {
     let mut lists = Lists::default();
     for c in &policy.cohorts {
         if let (CohortBody::List { of, ids }, Some(bit)) = (&c.body, compiled.assigned.lists.get(&c.name)) {

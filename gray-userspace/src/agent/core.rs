@@ -4,16 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime},
 };
 
 use gray_common::hash::HashKey;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::{
-    api::types::Event,
-    compile::{Compiled, have::Have, lists::Lists},
+    api::types::{Event, Timings},
+    compile::{Compiled, have::Have, lists::Prefixes},
     kernel::Live,
     model::Policy,
     store::{Sqlite, key::HashKey as StoredKey},
@@ -35,9 +35,10 @@ pub struct Inner {
     pub key: StoredKey,
     /// The active revision; 0: none yet.
     pub revision: u64,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     pub compiled: Compiled,
-    pub lists: Lists,
+    /// The prefixes of all lists; their identities are what the kernel has.
+    pub prefixes: Prefixes,
     /// `service/instance` names that get no new connections.
     pub drained: BTreeSet<String>,
     /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.
@@ -45,6 +46,10 @@ pub struct Inner {
     pub have: Have,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
+    /// Rung after each flip.
+    pub leftovers: Arc<Notify>,
+    /// By revision, of the changes of this process.
+    pub timings: BTreeMap<u64, Timings>,
     /// The flip was to another hash key: labels still carry the former one in the idle bank.
     pub rekeyed: bool,
     /// A change failed half-way: its leftovers in the tables would turn with the next epoch unless all is compared.

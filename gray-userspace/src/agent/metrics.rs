@@ -130,8 +130,8 @@ impl Inner {
                 vec![family("v4", flows.v4), family("v6", flows.v6)],
             ),
             gauge("flow_capacity", "Entries that each flow table can hold.", plain(flows.capacity)),
-            gauge("identities", "Exact list entries in force.", plain(self.lists.identities.len() as u64)),
-            gauge("prefixes", "Address prefixes in force.", plain(self.lists.prefix_count() as u64)),
+            gauge("identities", "Exact list entries in force.", plain(self.have.identities.len() as u64)),
+            gauge("prefixes", "Address prefixes in force.", plain(self.prefixes.len() as u64)),
             gauge("attached", "1 while the interface is attached.", attached.collect()),
         ]);
         Ok(out)

@@ -80,8 +80,13 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
 
 async fn keep_house(core: Arc<Core>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let leftovers = core.lock().leftovers.clone();
     loop {
-        let _ = tick.tick().await;
+        // At once after a flip: the next change would have to wait for the same grace period.
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = leftovers.notified() => {}
+        }
         let core = core.clone();
         let done = tokio::task::spawn_blocking(move || {
             let mut inner = core.lock();

@@ -1,16 +1,19 @@
 //! Operations on the policy: apply, roll back, edit a list, drain an instance, import a key.
 
-use std::collections::HashSet;
+use std::{collections::BTreeSet, sync::Arc};
+
+use gray_common::wire::PrefixKey;
 
 use super::{
-    change::{ListsChange, rehearse},
+    change::{ListsChange, rehearse, same_lists},
     core::Inner,
 };
 use crate::{
     api::{ApiError, ErrorKind, Who, types::*},
-    compile::lists::{Entry, entry},
+    compile::lists::{Edit, Entry, entry},
     config,
     fail::{self, Point},
+    ids::Ids,
     model::{ClaimKind, CohortBody, Policy, canonical_member, parse_member},
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
@@ -41,7 +44,7 @@ impl Inner {
     ) -> Result<ApplyReply, ApiError> {
         let changes: Vec<config::Change> = config::diff(&self.policy, &policy);
         let mut reply = ApplyReply { warnings, ..ApplyReply::default() };
-        if policy == self.policy && self.revision != 0 {
+        if policy == *self.policy && self.revision != 0 {
             return Ok(ApplyReply { unchanged: true, epoch: (!dry_run).then_some(self.have.epoch), ..reply });
         }
         let summary = summarise(&changes);
@@ -58,14 +61,18 @@ impl Inner {
             sources.iter().map(|s| crate::store::Source { name: s.name.clone(), text: s.text.clone() });
         draft.sources = Some(kept.collect());
         let mut change = self.keep(draft);
-        change.policy = policy;
+        // A million ids are not compared for a change of a weight.
+        if self.revision == 0 || !same_lists(&self.policy, &policy) {
+            change.lists = ListsChange::Rebuild;
+        }
+        change.policy = Arc::new(policy);
         change.drained = drained;
-        change.lists = ListsChange::Rebuild;
         let done = self.change(change)?;
         Ok(ApplyReply {
             revision: Some(done.revision),
             epoch: Some(done.epoch),
             writes: done.writes,
+            timings: Some(done.timings),
             ..reply
         })
     }
@@ -97,7 +104,7 @@ impl Inner {
         draft.sources = Some(sources);
         draft.restore_lists_of = Some(r.revision);
         let mut change = self.keep(draft);
-        change.policy = loaded.policy;
+        change.policy = Arc::new(loaded.policy);
         change.drained = target.drained;
         change.lists = ListsChange::Rebuild;
         let done = self.change(change)?;
@@ -106,38 +113,21 @@ impl Inner {
             epoch: Some(done.epoch),
             changes: changes.into_iter().map(Into::into).collect(),
             writes: done.writes,
+            timings: Some(done.timings),
             ..ApplyReply::default()
         })
     }
 
     pub fn edit_cohort(&mut self, who: &Who, name: &str, edit: CohortEdit) -> Result<CohortEdited, ApiError> {
         let (of, bit) = self.list_cohort(name)?;
-        let ids = canonical(of, &edit.ids)?;
-        let key = self.hash_key();
-        let as_entry = |id: &String| parse_member(of, id).ok().map(|m| entry(key, of, &m));
-        let mut edits: Vec<(u32, Entry, bool)> = Vec::new();
-        let listed = |e: &Entry| self.lists.is_on(bit, e);
-        match edit.op {
-            CohortOp::Add => {
-                edits.extend(ids.iter().filter_map(as_entry).filter(|e| !listed(e)).map(|e| (bit, e, true)))
-            }
-            CohortOp::Remove => {
-                edits.extend(ids.iter().filter_map(as_entry).filter(listed).map(|e| (bit, e, false)));
-            }
-            CohortOp::Replace => {
-                let want: HashSet<Entry> = ids.iter().filter_map(as_entry).collect();
-                edits.extend(self.lists.on(bit).filter(|e| !want.contains(e)).map(|e| (bit, e, false)));
-                edits.extend(want.iter().filter(|e| !listed(e)).map(|e| (bit, *e, true)));
-            }
-            CohortOp::Reset => {}
-        }
-        let (added, removed) =
-            edits.iter().fold((0, 0), |(a, r), (_, _, on)| if *on { (a + 1, r) } else { (a, r + 1) });
+        let ids = canonical(of, &edit.ids)?.sorted();
+        let named = ids.len() as u64;
+        let entries = self.edit(of, bit, edit.op, &ids);
+        let (added, removed) = entries.counts();
         let mut done = CohortEdited { added, removed, ..CohortEdited::default() };
-        let before = self.lists.on(bit).count() as u64;
-        done.unchanged =
-            (ids.len() as u64).saturating_sub(if edit.op == CohortOp::Remove { removed } else { added });
-        if edits.is_empty() && edit.op != CohortOp::Reset {
+        let before = self.on_list(bit);
+        done.unchanged = named.saturating_sub(if edit.op == CohortOp::Remove { removed } else { added });
+        if entries.is_empty() && edit.op != CohortOp::Reset {
             return Ok(CohortEdited { size: before, ..done });
         }
         let what = match edit.op {
@@ -156,13 +146,62 @@ impl Inner {
         draft.lists = vec![ListEdit { cohort: name.to_string(), op, ids }];
         let mut change = self.keep(draft);
         change.lists =
-            if edit.op == CohortOp::Reset { ListsChange::Rebuild } else { ListsChange::Edit(edits) };
+            if edit.op == CohortOp::Reset { ListsChange::Rebuild } else { ListsChange::Edit(entries) };
         let made = self.change(change)?;
-        let size = self.lists.on(bit).count() as u64;
+        let size = self.on_list(bit);
         if edit.op == CohortOp::Reset {
             (done.added, done.removed) = (size.saturating_sub(before), before.saturating_sub(size));
         }
-        Ok(CohortEdited { revision: Some(made.revision), epoch: Some(made.epoch), size, ..done })
+        Ok(CohortEdited {
+            revision: Some(made.revision),
+            epoch: Some(made.epoch),
+            timings: Some(made.timings),
+            size,
+            ..done
+        })
+    }
+
+    /// Entries on a list.
+    fn on_list(&self, bit: u32) -> u64 {
+        self.have.identities.count_on(bit, &self.have.classes) + self.prefixes.on(bit).count() as u64
+    }
+
+    /// What an edit with these ids changes. `Replace` costs a walk over all identities only if the list has others.
+    fn edit(&self, of: ClaimKind, bit: u32, op: CohortOp, ids: &Ids) -> Edit {
+        let key = self.hash_key();
+        let (classes, present) = (&self.have.classes, &self.have.identities);
+        let (mut hashes, mut prefixes) = (Vec::with_capacity(ids.len()), Vec::new());
+        for m in ids.iter().filter_map(|id| parse_member(of, id).ok()) {
+            match entry(key, of, &m) {
+                Entry::Identity(h) => hashes.push(h),
+                Entry::Prefix(p) => prefixes.push(p),
+            }
+        }
+        let mut out = Edit { bit, ..Edit::default() };
+        let mut stays = 0;
+        let on = op != CohortOp::Remove;
+        let listed = |h: &u64| present.is_on(bit, *h, classes);
+        if op == CohortOp::Replace {
+            stays = hashes.iter().filter(|h| listed(h)).count() as u64;
+            if stays < present.count_on(bit, classes) {
+                let mut sorted = hashes.clone();
+                sorted.sort_unstable();
+                out.off = present.on(bit, classes).filter(|h| sorted.binary_search(h).is_err()).collect();
+            }
+            let named: BTreeSet<&PrefixKey> = prefixes.iter().collect();
+            out.prefixes.extend(self.prefixes.on(bit).filter(|p| !named.contains(p)).map(|p| (p, false)));
+        }
+        if op != CohortOp::Replace || stays > 0 {
+            hashes.retain(|h| listed(h) != on);
+        }
+        out.prefixes
+            .extend(prefixes.into_iter().filter(|p| self.prefixes.is_on(bit, p) != on).map(|p| (p, on)));
+        if on {
+            out.on = hashes
+        } else {
+            out.off = hashes
+        }
+        out
     }
 
     /// The claim and bit of a list cohort.
@@ -273,17 +312,12 @@ impl Inner {
     }
 }
 
-/// Canonical forms, each once; every id that cannot be read is named.
-fn canonical(of: ClaimKind, ids: &[String]) -> Result<Vec<String>, ApiError> {
-    let mut seen = HashSet::with_capacity(ids.len());
-    let (mut out, mut bad) = (Vec::with_capacity(ids.len()), Vec::new());
-    for id in ids {
+/// Canonical forms; every id that cannot be read is named.
+fn canonical(of: ClaimKind, ids: &Ids) -> Result<Ids, ApiError> {
+    let (mut out, mut bad) = (Ids::with_capacity(ids.len(), ids.text().len()), Vec::new());
+    for id in ids.iter() {
         match canonical_member(of, id) {
-            Ok(c) => {
-                if seen.insert(c.clone()) {
-                    out.push(c);
-                }
-            }
+            Ok(c) => out.push(&c),
             Err(e) => bad.push(e),
         }
     }

@@ -1,6 +1,6 @@
 //! Starting: lock, open, load or adopt, bring the kernel to the active revision, attach.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
     attach::directions,
@@ -15,14 +15,13 @@ use crate::{
         self, Assigned, Circumstances, Compiled,
         assigned::Numbers,
         have::Have,
-        lists::Lists,
+        lists::Prefixes,
         plan::{self, Want},
     },
     config,
     datapath::Datapath as _,
     fail::{self, Point},
     kernel::{Hook, Live, Pins},
-    model::Policy,
     store::{Sqlite, StateDir, Store as _, key::HashKey},
     sys::{self, kernel::KernelVersion, lock::DirLock, workload::CgroupMount},
 };
@@ -64,13 +63,15 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         state_dir,
         key,
         revision: 0,
-        policy: Policy::default(),
+        policy: Arc::default(),
         compiled: Compiled::default(),
-        lists: Lists::default(),
+        prefixes: Prefixes::default(),
         drained: Default::default(),
         adopt_until_ns: BTreeMap::new(),
         have,
         untidy: false,
+        leftovers: Arc::default(),
+        timings: BTreeMap::new(),
         rekeyed: false,
         suspect: false,
         attachments: wanted(o),
@@ -189,17 +190,17 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         Circumstances { drained: active.drained.clone(), adopt_until_ns: inner.adopt_until_ns.clone() };
     let compiled = compile::compile(&policy, &before, &around)?;
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
-    (inner.revision, inner.policy, inner.compiled) = (active.id, policy, compiled);
-    (inner.lists, inner.drained) = (lists, active.drained);
+    (inner.revision, inner.policy, inner.compiled) = (active.id, Arc::new(policy), compiled);
+    inner.drained = active.drained;
     inner.live.settle()?;
     let key = inner.hash_key();
-    let want =
-        Want { revision: inner.revision, key, compiled: &inner.compiled, lists: &inner.lists, touched: None };
+    let want = Want::all(inner.revision, key, &inner.compiled, &lists);
     let steps = plan::plan(&mut inner.have, &want)?;
     for step in &steps {
         fail::point(Point::StartWrite)?;
         inner.live.write(step)?;
     }
+    inner.prefixes = lists.prefixes;
     inner.untidy = true;
     tracing::info!(revision = inner.revision, epoch = inner.have.epoch, "the policy is in force");
     Ok(())

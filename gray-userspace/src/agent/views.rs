@@ -1,7 +1,7 @@
 //! What `gray get` shows: services, instances, cohorts, routes. Reads only.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     ops::ControlFlow,
 };
@@ -19,7 +19,10 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView},
+        types::{
+            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView,
+            Timings,
+        },
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
@@ -191,11 +194,11 @@ impl Inner {
     /// The latest thousand, newest first.
     pub fn history(&self) -> Result<Vec<HistoryEntry>, ApiError> {
         let revisions = self.store.history(HISTORY, None).map_err(|e| ApiError::internal(&e))?;
-        Ok(revisions.into_iter().map(entry).collect())
+        Ok(revisions.into_iter().map(|r| entry(r, &self.timings)).collect())
     }
 }
 
-fn entry(r: Revision) -> HistoryEntry {
+fn entry(r: Revision, timings: &BTreeMap<u64, Timings>) -> HistoryEntry {
     let state = r.state.name().to_string();
     let summary = match r.state {
         State::Failed { reason } | State::Interrupted { reason } if !reason.is_empty() => {
@@ -205,6 +208,7 @@ fn entry(r: Revision) -> HistoryEntry {
     };
     HistoryEntry {
         revision: r.id,
+        timings: timings.get(&r.id).copied(),
         at: time::rfc3339(r.at),
         who: r.who,
         why: Some(r.why).filter(|w| !w.is_empty()),

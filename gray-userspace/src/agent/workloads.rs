@@ -14,7 +14,8 @@ use crate::{
 impl Inner {
     pub fn set_workload(&mut self, who: &Who, set: WorkloadSet) -> Result<Workload, ApiError> {
         let name = canonical_member(ClaimKind::Workload, &set.name)
-            .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?;
+            .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?
+            .into_owned();
         let (kind, target) = match (set.cgroup, set.unit, set.pid) {
             (Some(c), None, None) => (WorkloadKind::Cgroup, c.display().to_string()),
             (None, Some(u), None) => (WorkloadKind::Unit, u),

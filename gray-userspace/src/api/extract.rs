@@ -8,6 +8,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::{ApiError, ErrorKind, Who, routes::App, who::Peer};
+use crate::ids::Ids;
 
 /// The body as it came, at most the configured size.
 pub(super) struct Raw(pub Bytes);
@@ -58,20 +59,21 @@ pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 const SHAPES: &str = "/openapi.json describes every request";
 
 /// One id per line; empty lines and lines that begin with `#` are skipped.
-pub(super) fn lines(bytes: &[u8]) -> Result<Vec<String>, ApiError> {
+pub(super) fn lines(bytes: &[u8]) -> Result<Ids, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line =
             bytes.get(..e.valid_up_to()).unwrap_or_default().iter().filter(|b| **b == b'\n').count() + 1;
         bad(format!("line {line} of the list is not UTF-8"), "save the list as UTF-8 text, one id per line")
     })?;
-    Ok(text
-        .strip_prefix('\u{feff}')
+    let count = text.bytes().filter(|b| *b == b'\n').count() + 1;
+    let mut ids = Ids::with_capacity(count, text.len());
+    text.strip_prefix('\u{feff}')
         .unwrap_or(text)
         .lines()
         .map(str::trim)
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
+        .for_each(|l| ids.push(l));
+    Ok(ids)
 }
 
 /// The query string.
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_list_is_one_id_per_line() {
         let got = lines(b"\xef\xbb\xbf a \r\n\n# note\nb\nc").unwrap();
-        assert_eq!(got, ["a", "b", "c"]);
+        assert_eq!(got.iter().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(lines(b"a\nb\n\xff\n").unwrap_err().error, "line 3 of the list is not UTF-8");
     }
 

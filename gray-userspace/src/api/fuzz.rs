@@ -78,9 +78,9 @@ pub fn lists(data: &[u8]) {
     match lines(data) {
         Ok(ids) => {
             // The first line is empty: an id may begin with the mark that is skipped there.
-            let again = lines(format!("\n{}", ids.join("\n")).as_bytes());
+            let again = lines(format!("\n{}", ids.iter().collect::<Vec<_>>().join("\n")).as_bytes());
             assert_eq!(again.ok().as_ref(), Some(&ids));
-            ids.iter().for_each(|id| members(id));
+            ids.iter().for_each(members);
         }
         Err(e) => said(&e),
     }

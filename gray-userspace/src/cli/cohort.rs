@@ -136,7 +136,7 @@ fn ids(
     ctx: &Ctx<'_>,
 ) -> Result<CohortEdited, Failure> {
     let path = format!("/v1/cohorts/{}/edit", path_segment(name));
-    ctx.wait(ctx.client.post(&path, &CohortEdit { op, ids, message }))
+    ctx.wait(ctx.client.post(&path, &CohortEdit { op, ids: ids.into_iter().collect(), message }))
 }
 
 /// The file goes as it is; the agent cuts it into lines.

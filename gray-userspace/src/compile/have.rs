@@ -9,7 +9,7 @@ use gray_common::{
     wire::{Class, Instance, ListenerKey, PrefixKey, Versioned},
 };
 
-use super::{CompileError, plan::Write};
+use super::{CompileError, identities::Identities, plan::Write};
 
 /// The tables of a data path.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Have {
     pub revision: u64,
     pub key: HashKey,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
-    pub identities: HashMap<u64, Versioned>,
+    pub identities: Identities,
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
     pub instances: BTreeMap<u32, Instance>,
     /// Maglev tables of the active bank: (offset in the arena, slots).
@@ -73,7 +73,7 @@ impl Have {
         }
         let free = self.classes.smallest_free().or_else(|| {
             let used = |v: &Versioned| [v.old, v.new];
-            let all = self.identities.values().chain(self.prefixes.values()).flat_map(used).collect();
+            let all = self.identities.classes().chain(self.prefixes.values().flat_map(used)).collect();
             self.classes.keep(&all);
             self.classes.smallest_free()
         });

@@ -1,13 +1,13 @@
 //! The explicit lists in effect, turned round: for every identity and prefix, the set of lists it is on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use gray_common::{
     hash::{HashKey, claim_hash_bytes},
     wire::{Addr, Class, PrefixKey},
 };
 
-use super::conditions::claim_code;
+use super::{conditions::claim_code, identities::ByHash};
 use crate::model::{ClaimKind, Member};
 
 /// What one entry is in the tables: an exact identity or a prefix.
@@ -53,68 +53,102 @@ pub fn entry(key: HashKey, of: ClaimKind, member: &Member<'_>) -> Entry {
 /// Every entry of every list, with the lists it is on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lists {
-    pub identities: HashMap<u64, Class>,
-    /// As listed: without what a wider prefix adds.
-    prefixes: BTreeMap<PrefixKey, Class>,
+    pub identities: ByHash<Class>,
+    pub prefixes: Prefixes,
 }
 
-fn set(class: &mut Class, bit: u32, on: bool) {
+/// Prefixes with their lists, as listed: without what a wider prefix adds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prefixes(BTreeMap<PrefixKey, Class>);
+
+/// What a live edit does to one list: each entry is named once, and changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edit {
+    pub bit: u32,
+    pub on: Vec<u64>,
+    pub off: Vec<u64>,
+    /// On the list or off it.
+    pub prefixes: Vec<(PrefixKey, bool)>,
+}
+
+impl Edit {
+    pub fn is_empty(&self) -> bool {
+        self.on.is_empty() && self.off.is_empty() && self.prefixes.is_empty()
+    }
+
+    /// Entries that come to the list and that leave it.
+    pub fn counts(&self) -> (u64, u64) {
+        let come = self.prefixes.iter().filter(|(_, on)| *on).count();
+        ((self.on.len() + come) as u64, (self.off.len() + self.prefixes.len() - come) as u64)
+    }
+}
+
+pub(super) fn set(class: &mut Class, bit: u32, on: bool) {
     let word = &mut class.lists[(bit / 64) as usize & 3];
     if on { *word |= 1 << (bit % 64) } else { *word &= !(1 << (bit % 64)) }
 }
 
-fn has(class: &Class, bit: u32) -> bool {
+pub(super) fn has(class: &Class, bit: u32) -> bool {
     class.lists[(bit / 64) as usize & 3] >> (bit % 64) & 1 != 0
 }
 
 impl Lists {
     /// Puts an entry on a list or takes it off. True when that changed anything.
     pub fn set(&mut self, bit: u32, entry: Entry, on: bool) -> bool {
-        let slot = match entry {
-            Entry::Identity(h) => self.identities.entry(h).or_default(),
-            Entry::Prefix(p) => self.prefixes.entry(p).or_default(),
+        let hash = match entry {
+            Entry::Identity(h) => h,
+            Entry::Prefix(p) => return self.prefixes.set(bit, p, on),
         };
+        let slot = self.identities.entry(hash).or_default();
         let before = *slot;
         set(slot, bit, on);
         let changed = before != *slot;
         if *slot == Class::default() {
-            match entry {
-                Entry::Identity(h) => drop(self.identities.remove(&h)),
-                Entry::Prefix(p) => drop(self.prefixes.remove(&p)),
-            }
+            let _ = self.identities.remove(&hash);
+        }
+        changed
+    }
+}
+
+impl Prefixes {
+    /// As [`Lists::set`].
+    pub fn set(&mut self, bit: u32, key: PrefixKey, on: bool) -> bool {
+        let slot = self.0.entry(key).or_default();
+        let before = *slot;
+        set(slot, bit, on);
+        let changed = before != *slot;
+        if *slot == Class::default() {
+            let _ = self.0.remove(&key);
         }
         changed
     }
 
-    /// Whether an entry itself (not a wider prefix) is on a list.
-    pub fn is_on(&self, bit: u32, entry: &Entry) -> bool {
-        let class = match entry {
-            Entry::Identity(h) => self.identities.get(h),
-            Entry::Prefix(p) => self.prefixes.get(p),
-        };
-        class.is_some_and(|c| has(c, bit))
+    pub fn has(&self, key: &PrefixKey) -> bool {
+        self.0.contains_key(key)
     }
 
-    /// Every entry of a list.
-    pub fn on(&self, bit: u32) -> impl Iterator<Item = Entry> {
-        let identities =
-            self.identities.iter().filter(move |(_, c)| has(c, bit)).map(|(h, _)| Entry::Identity(*h));
-        identities
-            .chain(self.prefixes.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| Entry::Prefix(*p)))
+    /// Whether a prefix itself (not a wider one) is on a list.
+    pub fn is_on(&self, bit: u32, key: &PrefixKey) -> bool {
+        self.0.get(key).is_some_and(|c| has(c, bit))
     }
 
-    pub fn has_prefix(&self, key: &PrefixKey) -> bool {
-        self.prefixes.contains_key(key)
+    /// Every prefix of a list.
+    pub fn on(&self, bit: u32) -> impl Iterator<Item = PrefixKey> {
+        self.0.iter().filter(move |(_, c)| has(c, bit)).map(|(p, _)| *p)
     }
 
-    pub fn prefix_count(&self) -> usize {
-        self.prefixes.len()
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// The prefixes as the trie needs them: it answers the longest match only, so each carries the lists of every
-    /// wider prefix that covers it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As the trie needs them: it answers the longest match only, so each carries the lists of every wider prefix that
+    /// covers it.
     pub fn inherited(&self) -> BTreeMap<PrefixKey, Class> {
-        let mut sorted: Vec<(&PrefixKey, &Class)> = self.prefixes.iter().collect();
+        let mut sorted: Vec<(&PrefixKey, &Class)> = self.0.iter().collect();
         // Address first, then wide before narrow: a covering prefix stands before all that it covers.
         sorted.sort_by_key(|(k, _)| (k.addr, k.bits));
         let mut stack: Vec<(PrefixKey, Class)> = Vec::new();
@@ -162,7 +196,7 @@ mod tests {
         {
             assert!(l.set(bit, Entry::Prefix(prefix(p)), true));
         }
-        let got = l.inherited();
+        let got = l.prefixes.inherited();
         let lists = |p| got[&prefix(p)].lists[0];
         assert_eq!(
             [lists("198.18.0.0/16"), lists("198.18.7.0/24"), lists("198.19.0.0/16"), lists("fd00:18::/32")],

@@ -3,6 +3,7 @@
 pub mod assigned;
 pub mod conditions;
 pub mod have;
+pub mod identities;
 pub mod lists;
 pub mod plan;
 mod prefixes;

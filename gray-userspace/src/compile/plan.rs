@@ -1,7 +1,10 @@
 //! The difference between what the tables hold and what they shall hold, as a list of values before it is a system
 //! call. The order is part of the contract: what others refer to comes first, the flip last, removals after it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use gray_common::{
     hash::HashKey,
@@ -16,7 +19,8 @@ use gray_common::{
 use super::{
     CompileError, Compiled,
     have::Have,
-    lists::{Entry, Lists},
+    identities::{ByHash, with},
+    lists::{Edit, Lists, Prefixes},
     prefixes,
 };
 
@@ -115,9 +119,28 @@ pub struct Want<'a> {
     pub revision: u64,
     pub key: HashKey,
     pub compiled: &'a Compiled,
-    pub lists: &'a Lists,
-    /// Only these entries of the lists differ from what the kernel has; `None`: compare all.
-    pub touched: Option<&'a [Entry]>,
+    pub identities: Wanted<'a>,
+    /// `None`: as they are.
+    pub prefixes: Option<&'a Prefixes>,
+}
+
+/// The lists' identities from the next epoch on.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// As they are.
+    Same,
+    /// As they are but for these.
+    Edit(&'a Edit),
+    /// These and no others.
+    All(&'a ByHash<Class>),
+}
+
+impl<'a> Want<'a> {
+    /// Everything compared, whatever the kernel has.
+    pub fn all(revision: u64, key: HashKey, compiled: &'a Compiled, lists: &'a Lists) -> Self {
+        let (identities, prefixes) = (Wanted::All(&lists.identities), Some(&lists.prefixes));
+        Self { revision, key, compiled, identities, prefixes }
+    }
 }
 
 /// The steps from `have` to `want`, up to and including the flip; `have` is brought to the state after them.
@@ -165,18 +188,17 @@ fn push<T>(out: &mut Vec<Write>, items: Vec<T>, make: impl FnOnce(Vec<T>) -> Wri
 }
 
 /// The step after the flip: entries that are absent from this epoch on, and instance slots that nobody names.
-pub fn forget(have: &mut Have, compiled: &Compiled, lists: &Lists) -> Option<Write> {
+pub fn forget(have: &mut Have, compiled: &Compiled, listed: &Prefixes) -> Option<Write> {
     let epoch = have.epoch;
     let gone = |v: &Versioned| v.at(epoch) == 0;
     let listeners: Vec<_> = have.listeners.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
-    let identities: Vec<_> = have.identities.iter().filter(|(_, v)| gone(v)).map(|(k, _)| *k).collect();
+    let identities = have.identities.forget();
     // Not by their value: a prefix that is gone carries that of a wider one.
-    let prefixes: Vec<_> = have.prefixes.keys().filter(|k| !lists.has_prefix(k)).copied().collect();
+    let prefixes: Vec<_> = have.prefixes.keys().filter(|k| !listed.has(k)).copied().collect();
     let instances: Vec<_> =
         have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
     have.listeners.retain(|_, v| !gone(v));
-    have.identities.retain(|_, v| !gone(v));
-    have.prefixes.retain(|k, _| lists.has_prefix(k));
+    have.prefixes.retain(|k, _| listed.has(k));
     have.instances.retain(|i, _| compiled.instances.contains_key(i));
     let nothing =
         listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
@@ -208,31 +230,42 @@ fn plan_identities(
     next: u64,
     out: &mut Vec<Write>,
 ) -> Result<(), CompileError> {
-    let hashes: Vec<u64> = match want.touched {
-        Some(entries) => entries
-            .iter()
-            .filter_map(|e| match e {
-                Entry::Identity(h) => Some(*h),
-                Entry::Prefix(_) => None,
-            })
-            .collect(),
-        None => {
-            let gone = have.identities.keys().filter(|h| !want.lists.identities.contains_key(h));
-            gone.chain(want.lists.identities.keys()).copied().collect()
+    let mut changed = have.identities.put_back(next);
+    match want.identities {
+        Wanted::Same => {}
+        Wanted::Edit(edit) => {
+            have.identities.reserve(edit.on.len());
+            changed.reserve(edit.on.len() + edit.off.len());
+            for (hashes, on) in [(&edit.on, true), (&edit.off, false)] {
+                // Many have the same class before, and so after.
+                let mut after = HashMap::new();
+                for h in hashes {
+                    let now = have.identities.class(*h);
+                    let class = match after.get(&now) {
+                        Some(class) => *class,
+                        None => {
+                            let class = with(have.classes.get(now), edit.bit, on);
+                            let class = have.class(class, out)?;
+                            let _ = after.insert(now, class);
+                            class
+                        }
+                    };
+                    changed.extend(have.identities.set(*h, class, next).map(|entry| (*h, entry)));
+                }
+            }
         }
-    };
-    let mut changed = Vec::new();
-    for h in hashes {
-        let class = want.lists.identities.get(&h).copied().unwrap_or_default();
-        let now = have.identities.get(&h).copied().unwrap_or_default();
-        if have.classes.get(now.at(next)) == class {
-            continue;
+        Wanted::All(lists) => {
+            have.identities.reserve(lists.len().saturating_sub(have.identities.len()));
+            let gone: Vec<u64> =
+                have.identities.iter().map(|(h, _)| h).filter(|h| !lists.contains_key(h)).collect();
+            changed.extend(gone.iter().filter_map(|h| Some((*h, have.identities.set(*h, 0, next)?))));
+            for (h, class) in lists {
+                let class = have.class(*class, out)?;
+                changed.extend(have.identities.set(*h, class, next).map(|entry| (*h, entry)));
+            }
         }
-        let entry = now.then(next, have.class(class, out)?);
-        let _ = have.identities.insert(h, entry);
-        changed.push((h, entry));
     }
-    if have.identities.len() > limits::IDENTITIES as usize {
+    if have.identities.entries() > limits::IDENTITIES as usize {
         return Err(CompileError::Limit { what: "identities", limit: limits::IDENTITIES });
     }
     push(out, changed, Write::Identities);
@@ -245,11 +278,9 @@ fn plan_prefixes(
     next: u64,
     out: &mut Vec<Write>,
 ) -> Result<(), CompileError> {
-    if want.touched.is_some_and(|t| t.iter().all(|e| matches!(e, Entry::Identity(_)))) {
-        return Ok(());
-    }
+    let Some(prefixes) = want.prefixes else { return Ok(()) };
     let mut classes = BTreeMap::new();
-    for (k, class) in want.lists.inherited() {
+    for (k, class) in prefixes.inherited() {
         let _ = classes.insert(k, have.class(class, out)?);
     }
     let changed = prefixes::differences(&mut have.prefixes, &classes, next);

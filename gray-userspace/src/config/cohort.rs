@@ -95,7 +95,7 @@ fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -
                 if of == ClaimKind::Source {
                     host_bits(item, text, &id, report);
                 }
-                out.push(id);
+                out.push(id.into_owned());
             }
             Err(bad) => report.error(
                 Draft::new(item.span, format!("{} cannot be in `{key}`", quoted(text)))

@@ -56,7 +56,7 @@ pub(crate) fn no_hole(policy: &Policy) {
 fn after(policy: &Policy, before: &Assigned) {
     let Ok(compiled) = compile(policy, before, &Circumstances::default()) else { return };
     let lists = lists(policy, &compiled);
-    let want = Want { revision: 1, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+    let want = Want::all(1, KEY, &compiled, &lists);
     let Ok(steps) = plan(&mut Have::default(), &want) else { return };
     let mut tables = MemTables::default();
     steps.iter().for_each(|s| write_mem(&mut tables, s));

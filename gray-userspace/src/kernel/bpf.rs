@@ -31,7 +31,7 @@ mod cmd {
 }
 
 /// Entries per batch call: large enough to amortise the call, small enough to keep buffers cheap.
-const BATCH: usize = 16_384;
+pub const BATCH: usize = 16_384;
 
 /// `union bpf_attr`, as words; longer than any variant used here, zero where unused.
 type Attr = [u64; 18];

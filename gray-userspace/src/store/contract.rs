@@ -48,7 +48,7 @@ fn draft(base: Option<u64>) -> Draft {
 }
 
 fn edit(cohort: &str, op: Op, ids: &[&str]) -> ListEdit {
-    ListEdit { cohort: cohort.into(), op, ids: ids.iter().map(|s| s.to_string()).collect() }
+    ListEdit { cohort: cohort.into(), op, ids: ids.iter().collect() }
 }
 
 fn apply(s: &mut impl Store, d: &Draft) -> u64 {

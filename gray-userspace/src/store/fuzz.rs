@@ -66,11 +66,7 @@ fn small() -> Sqlite {
     let build = || -> super::Result<Sqlite> {
         let mut s = Sqlite::in_memory()?;
         let text = |t: &str| Some(vec![Source { name: "a.yaml".into(), text: t.into() }]);
-        let edit = |op, ids: &[&str]| ListEdit {
-            cohort: "early".into(),
-            op,
-            ids: ids.iter().map(|i| (*i).into()).collect(),
-        };
+        let edit = |op, ids: &[&str]| ListEdit { cohort: "early".into(), op, ids: ids.iter().collect() };
         let mut draft =
             Draft { sources: text("services: {}"), ..Draft::new(Kind::Apply, None, 1, "uid:a", "first") };
         draft.assignments = Some("{}".into());

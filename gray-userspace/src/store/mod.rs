@@ -30,12 +30,23 @@ pub use types::{
 
 /// Times (`at`) are unix milliseconds and come from the caller. Revision ids count 1, 2, 3 .. with no gap.
 pub trait Store: Send {
-    /// Writes a pending revision and its audit record, durably, in one step; returns its id.
+    /// Writes a pending revision and its audit record, in one step with [`Self::commit`]; returns its id. Readers of this
+    /// store see it already, a crash takes it back.
     ///
     /// # Errors
     /// [`Error::Pending`] while another one is unsettled, [`Error::Conflict`] when `draft.base` is not the active
     /// revision, [`Error::NoRevision`] / [`Error::NeverActive`] for `restore_lists_of`, [`Error::Invalid`].
-    fn begin(&mut self, draft: &Draft) -> Result<u64>;
+    fn prepare(&mut self, draft: &Draft) -> Result<u64>;
+
+    /// What was prepared is durable when this returns, or taken back when it fails. Nothing prepared: nothing happens.
+    fn commit(&mut self) -> Result<()>;
+
+    /// [`Self::prepare`] and [`Self::commit`].
+    fn begin(&mut self, draft: &Draft) -> Result<u64> {
+        let id = self.prepare(draft)?;
+        self.commit()?;
+        Ok(id)
+    }
 
     /// The pending revision took effect. The former active one becomes `superseded`.
     fn activate(&mut self, rev: u64, at: u64) -> Result<()>;

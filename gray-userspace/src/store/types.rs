@@ -95,8 +95,8 @@ pub struct Source {
 pub struct ListEdit {
     pub cohort: String,
     pub op: Op,
-    /// Canonical texts, never empty ones; order and repeats do not matter.
-    pub ids: Vec<String>,
+    /// Canonical texts, never empty, no line breaks; order and repeats do not matter, in byte order is fastest.
+    pub ids: crate::ids::Ids,
 }
 
 /// A revision to be. Fields that are `None` are inherited from `base`.

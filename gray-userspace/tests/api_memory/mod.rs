@@ -51,7 +51,16 @@ impl Memory {
         let state = "active".into();
         s.history.insert(
             0,
-            HistoryEntry { revision, at, who: who.to_string(), why, kind: kind.into(), state, summary },
+            HistoryEntry {
+                revision,
+                at,
+                who: who.to_string(),
+                why,
+                kind: kind.into(),
+                state,
+                summary,
+                timings: None,
+            },
         );
         revision
     }
@@ -255,7 +264,7 @@ impl Control for Memory {
 
     fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited> {
         let (before, given) = (self.cohort(name, Page { offset: 0, limit: 0 })?.size, edit.ids.len() as u64);
-        let ids: BTreeSet<String> = edit.ids.into_iter().collect();
+        let ids: BTreeSet<String> = edit.ids.iter().map(String::from).collect();
         let mut s = self.state();
         let old = s.cohorts.get(name).cloned().unwrap_or_default();
         let new: BTreeSet<String> = match edit.op {
@@ -270,7 +279,15 @@ impl Control for Memory {
         assert_eq!(before + added - removed, size);
         let revision = self.commit(who, "cohort", edit.message, format!("{name}: +{added} -{removed}"));
         let unchanged = given.saturating_sub(added + removed);
-        Ok(CohortEdited { revision: Some(revision), epoch: Some(revision), added, removed, unchanged, size })
+        Ok(CohortEdited {
+            revision: Some(revision),
+            epoch: Some(revision),
+            added,
+            removed,
+            unchanged,
+            size,
+            timings: None,
+        })
     }
 
     fn explain(&self, request: ExplainRequest) -> Reply<ExplainReply> {

@@ -1,18 +1,21 @@
 //! What gray costs and how fast it is: each bench measures, and leaves an [`Outcome`] in `target/bench`.
 
+mod ask;
 mod compare;
 mod connect;
 pub mod core;
 mod cpu;
 pub mod dial;
+pub mod flip;
 mod frames;
 mod hook;
 mod http;
-pub mod machine;
 pub mod idle;
+mod load;
+pub mod machine;
+mod others;
 pub mod outcome;
 pub mod packet;
-mod others;
 mod policy;
 pub mod report;
 mod rounds;
@@ -55,6 +58,12 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },
     Bench { name: "survive", about: "kill -9 under load, and a minute without an agent", run: survive::run },
     Bench { name: "idle", about: "CPU time and memory of an agent at rest", run: idle::run },
+    Bench {
+        name: "flip",
+        about: "how long the old policy decides once the new one is on disk",
+        run: flip::run,
+    },
+    Bench { name: "load", about: "a list of a million, from a file to the decision", run: load::run },
 ];
 
 /// The benches of these names; all when there is none.

@@ -1,4 +1,4 @@
-//! The lab's child processes: `serve` (servers), `load` (load generator), `dial` (times `connect`), `hold` (a lab that waits to be
+//! The lab's child processes: `serve` (servers), `load` (load generator), `dial` (times `connect`), `redial` (does nothing else), `hold` (a lab that waits to be
 //! killed). Started by guards of gray-tests only; speaks JSON lines on stdin and stdout.
 
 use anyhow::{Result, bail};
@@ -8,8 +8,9 @@ fn main() -> Result<()> {
         Some("serve") => gray_tests::server::process::main(),
         Some("load") => gray_tests::client::process::main(),
         Some("dial") => gray_tests::bench::dial::main(),
+        Some("redial") => gray_tests::bench::flip::redial::main(),
         Some("hold") => hold(),
-        _ => bail!("this program belongs to the lab of gray-tests: serve | load | dial | hold"),
+        _ => bail!("this program belongs to the lab of gray-tests: serve | load | dial | redial | hold"),
     }
 }
 

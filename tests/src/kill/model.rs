@@ -83,7 +83,7 @@ impl State {
     /// The tables of an agent that never knew another policy.
     pub fn tables(&self) -> Result<MemTables> {
         let (compiled, lists) = self.compile()?;
-        let want = Want { revision: 1, key: self.key, compiled: &compiled, lists: &lists, touched: None };
+        let want = Want::all(1, self.key, &compiled, &lists);
         let mut tables = MemTables::default();
         for step in plan::plan(&mut Have::default(), &want)? {
             write_mem(&mut tables, &step);

@@ -175,13 +175,7 @@ impl Rig {
             let _ = lists.set(bit, entry(KEY, ClaimKind::Source, &member), true);
         }
         self.live.settle().unwrap();
-        let want = Want {
-            revision: self.have.revision + 1,
-            key: KEY,
-            compiled: &compiled,
-            lists: &lists,
-            touched: None,
-        };
+        let want = Want::all(self.have.revision + 1, KEY, &compiled, &lists);
         for step in plan(&mut self.have, &want).unwrap() {
             self.live.write(&step).unwrap();
         }

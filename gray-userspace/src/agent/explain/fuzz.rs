@@ -50,7 +50,7 @@ fn world() -> World {
     let mut tables = MemTables::default();
     let lists = Lists::default();
     let key = gray_common::hash::HashKey { k0: 3, k1: 4 };
-    let want = Want { revision: 1, key, compiled: &compiled, lists: &lists, touched: None };
+    let want = Want::all(1, key, &compiled, &lists);
     let steps = plan(&mut Have::default(), &want).unwrap_or_else(|e| panic!("{e}"));
     steps.iter().for_each(|s| write_mem(&mut tables, s));
     let names = Names::new(&policy, &compiled.assigned);

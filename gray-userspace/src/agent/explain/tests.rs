@@ -77,7 +77,7 @@ fn world() -> World {
         }
     }
     let mut fake = Fake::default();
-    let want = Want { revision: 1, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+    let want = Want::all(1, KEY, &compiled, &lists);
     for step in plan(&mut Have::default(), &want).unwrap() {
         fake.write(&step).unwrap();
     }

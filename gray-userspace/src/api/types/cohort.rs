@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::ids::Ids;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CohortOp {
@@ -22,7 +24,8 @@ pub enum CohortOp {
 pub struct CohortEdit {
     pub op: CohortOp,
     /// As the document would write them; duplicates count once.
-    pub ids: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub ids: Ids,
     /// Why, for the history.
     #[serde(default)]
     pub message: Option<String>,
@@ -48,6 +51,9 @@ pub struct CohortEdited {
     pub unchanged: u64,
     /// Entries after the edit.
     pub size: u64,
+    /// None when nothing changed.
+    #[serde(default)]
+    pub timings: Option<super::Timings>,
 }
 
 /// Which part of a cohort's list to show.

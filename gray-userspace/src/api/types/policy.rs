@@ -62,6 +62,21 @@ pub struct WriteSummary {
     pub tables: u64,
 }
 
+/// When the steps of a change were done, in ns of the node's monotonic clock (that of `gray events` and of the kernel).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Timings {
+    /// The agent began with it.
+    pub received_ns: u64,
+    /// Everything is in the kernel's tables, and nobody sees it.
+    pub prepared_ns: u64,
+    /// The revision and its audit record are on disk.
+    pub durable_ns: u64,
+    /// Every new decision is the new policy's.
+    pub flipped_ns: u64,
+    /// The record says so, too.
+    pub settled_ns: u64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApplyReply {
     /// The revision made; none for a dry run and when nothing changed.
@@ -74,6 +89,9 @@ pub struct ApplyReply {
     pub warnings: Vec<Problem>,
     /// The policy in force says the same already: no revision was made.
     pub unchanged: bool,
+    /// None for a dry run and when nothing changed.
+    #[serde(default)]
+    pub timings: Option<Timings>,
 }
 
 /// One kept revision.
@@ -92,6 +110,9 @@ pub struct HistoryEntry {
     pub state: String,
     /// One line.
     pub summary: String,
+    /// Kept by the agent that made the change, as long as it runs.
+    #[serde(default)]
+    pub timings: Option<Timings>,
 }
 
 /// Makes an earlier revision's policy the policy again, as a new revision.

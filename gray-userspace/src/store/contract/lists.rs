@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{Harness, apply, apply_lists, begin_lists, draft, edit};
+use crate::ids::Ids;
 use crate::store::{Draft, Error, Kind, ListEdit, Mark, Op, State, Store};
 
 /// The overlay as text: `=` the document is replaced, `+id`, `-id`. Counts must agree with it.
@@ -158,11 +159,11 @@ pub(crate) fn lists_follow_a_model<H: Harness>(_: &H) {
             marks.clear();
             *masked = e.op == Op::Replace;
         }
-        for id in &e.ids {
+        for id in e.ids.iter().map(String::from) {
             let _ = match e.op {
-                Op::Remove if *masked => marks.remove(id),
-                Op::Remove => marks.insert(id.clone(), Mark::Removed),
-                _ => marks.insert(id.clone(), Mark::Added),
+                Op::Remove if *masked => marks.remove(&id),
+                Op::Remove => marks.insert(id, Mark::Removed),
+                _ => marks.insert(id, Mark::Added),
             };
         }
     }
@@ -183,7 +184,11 @@ pub(crate) fn lists_follow_a_model<H: Harness>(_: &H) {
                 .edits
                 .iter()
                 .map(|(c, op, ids)| {
-                    let ids = if *op == Op::Reset { vec![] } else { ids.iter().map(u8::to_string).collect() };
+                    let ids = if *op == Op::Reset {
+                        Ids::default()
+                    } else {
+                        ids.iter().map(u8::to_string).collect()
+                    };
                     ListEdit { cohort: format!("c{c}"), op: *op, ids }
                 })
                 .collect();

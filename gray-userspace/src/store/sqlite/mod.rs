@@ -8,6 +8,7 @@ mod read;
 mod revisions;
 mod schema;
 mod verify;
+mod whole;
 mod workloads;
 
 use std::{
@@ -39,6 +40,8 @@ const MANY_IDS: usize = 10_000;
 pub struct Sqlite {
     db: Connection,
     path: PathBuf,
+    /// What is prepared names many ids.
+    many: bool,
 }
 
 /// An error of this folder before it knows the file's path.
@@ -75,7 +78,7 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
-        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path };
+        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path, many: false };
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
@@ -112,9 +115,15 @@ impl Sqlite {
         self.located(workloads::all(&self.db))
     }
 
+    /// Forgets what was prepared and not committed.
+    fn take_back(&self) -> Inner<()> {
+        if self.db.is_autocommit() { Ok(()) } else { Ok(self.db.execute_batch("ROLLBACK")?) }
+    }
+
     /// One durable transaction: all of `f` or nothing.
     fn write<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Inner<T>) -> Result<T> {
         let done = (|| {
+            self.take_back()?;
             let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = f(&tx)?;
             fail_at(Point::StoreCommit)?;
@@ -166,13 +175,35 @@ fn private_file(path: &std::path::Path) -> io::Result<u64> {
 }
 
 impl Store for Sqlite {
-    fn begin(&mut self, draft: &Draft) -> Result<u64> {
-        let id = self.write(|tx| revisions::begin(tx, draft))?;
-        if draft.lists.iter().map(|e| e.ids.len()).sum::<usize>() > MANY_IDS {
+    fn prepare(&mut self, draft: &Draft) -> Result<u64> {
+        let done = self.take_back().and_then(|()| {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+            revisions::begin(&self.db, draft)
+        });
+        self.many = draft.lists.iter().map(|e| e.ids.len()).sum::<usize>() > MANY_IDS;
+        if done.is_err() {
+            let taken_back = self.take_back();
+            self.located(taken_back)?;
+        }
+        self.located(done)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if self.db.is_autocommit() {
+            return Ok(());
+        }
+        let done =
+            fail_at(Point::StoreCommit).and_then(|()| self.db.execute_batch("COMMIT").map_err(Fail::from));
+        if done.is_err() {
+            let taken_back = self.take_back();
+            self.located(taken_back)?;
+        }
+        self.located(done)?;
+        if std::mem::take(&mut self.many) {
             // The revision is written: a cache that stays large is no reason to fail.
             let _ = self.db.execute_batch("PRAGMA shrink_memory");
         }
-        Ok(id)
+        self.located(fail_at(Point::StoreCommitted))
     }
 
     fn activate(&mut self, rev: u64, at: u64) -> Result<()> {

@@ -10,7 +10,7 @@ use super::{Error, Inner};
 const APPLICATION: u32 = 0x6772_6179;
 
 /// Step n takes version n to n + 1.
-pub(super) const STEPS: &[&str] = &[V1];
+pub(super) const STEPS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 -- Texts by content: a revision that changes no document stores none.
@@ -84,6 +84,26 @@ CREATE TABLE audit (
 CREATE TRIGGER audit_keeps BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TABLE workload (name TEXT PRIMARY KEY, kind TEXT NOT NULL, target TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+const V2: &str = "
+-- A list that replaced all of a cohort's ids at once, as sorted blocks: ids with line breaks between, `first` the first.
+CREATE TABLE list_block (
+  list  INTEGER NOT NULL,
+  first TEXT NOT NULL,
+  ids   TEXT NOT NULL,
+  PRIMARY KEY (list, first)
+) STRICT;
+-- In effect for since <= revision, and < until if that is given. Rows of list_now and list_past lie over it: of its own ids
+-- only the removed ones (kind 0) have one.
+CREATE TABLE list_whole (
+  cohort INTEGER NOT NULL,
+  since  INTEGER NOT NULL,
+  until  INTEGER,
+  list   INTEGER NOT NULL,
+  ids    INTEGER NOT NULL,
+  PRIMARY KEY (cohort, since)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Sets durability, then brings the schema up to date, one step per transaction.

@@ -45,7 +45,7 @@ fn ids(range: std::ops::Range<u32>) -> Vec<String> {
 }
 
 fn load(op: Op, ids: Vec<String>) -> Vec<ListEdit> {
-    vec![ListEdit { cohort: "big".into(), op, ids }]
+    vec![ListEdit { cohort: "big".into(), op, ids: ids.into_iter().collect() }]
 }
 
 #[test]
@@ -72,13 +72,30 @@ fn newer_foreign_and_linked_files_are_refused() {
     s.db.pragma_update(None, "user_version", 99).unwrap();
     drop(s);
     let e = Sqlite::open(&h.dir).unwrap_err();
-    assert!(matches!(e, Error::Newer { found: 99, known: 1, .. }), "{e}");
+    assert!(matches!(e, Error::Newer { found: 99, known: 2, .. }), "{e}");
     fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     assert!(matches!(Sqlite::open(&h.dir), Err(Error::Foreign { .. })));
     fs::rename(&path, h.tmp.path().join("real")).unwrap();
     std::os::unix::fs::symlink("real", &path).unwrap();
     assert!(matches!(Sqlite::open(&h.dir), Err(Error::Dir { .. })));
+}
+
+#[test]
+fn a_file_of_the_first_schema_is_brought_up_to_date() {
+    let h = Temp::new();
+    let mut s = h.open();
+    let first = s.begin(&Draft { lists: load(Op::Add, ids(0..2)), ..draft(None) }).unwrap();
+    s.activate(first, 1).unwrap();
+    s.db.execute_batch("DROP TABLE list_block; DROP TABLE list_whole; PRAGMA user_version = 1").unwrap();
+    drop(s);
+    let mut s = h.open();
+    assert_eq!(s.overlay_info(first, "big").unwrap().added, 2);
+    let second = s.begin(&Draft { lists: load(Op::Replace, ids(1..9)), ..draft(Some(first)) }).unwrap();
+    s.activate(second, 2).unwrap();
+    assert_eq!(s.overlay_info(first, "big").unwrap().added, 2);
+    assert_eq!(s.overlay_info(second, "big").unwrap().added, 8);
+    let _ = s.verify().unwrap();
 }
 
 #[test]

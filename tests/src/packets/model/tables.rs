@@ -31,7 +31,7 @@ impl Policy {
         let compiled = compile::compile(&policy, &self.compiled.assigned, around).unwrap();
         let lists = lists(&policy, &compiled);
         let revision = self.have.revision + 1;
-        let want = Want { revision, key: KEY, compiled: &compiled, lists: &lists, touched: None };
+        let want = Want::all(revision, KEY, &compiled, &lists);
         for step in plan(&mut self.have, &want).unwrap() {
             write_mem(&mut self.tables, &step);
         }
