@@ -51,7 +51,7 @@ fn choose(hits: &[String], random: &mut Random) -> Vec<String> {
     for hit in hits {
         by_name.entry(name(hit)).or_default().push(hit);
     }
-    by_name.values().map(|of| of[(random.next() % of.len() as u64) as usize].clone()).collect()
+    by_name.values().map(|of| of[(random.draw() % of.len() as u64) as usize].clone()).collect()
 }
 
 #[test]
@@ -92,11 +92,11 @@ fn h2_d1_killed_at_any_moment_it_is_one_policy_or_the_other() {
     let mut d = driver();
     let mut turns: BTreeMap<Turn, u32> = BTreeMap::new();
     for i in 0..number("GRAY_KILLS").unwrap_or(40) {
-        let op = Op::ALL[(d.random.next() % Op::ALL.len() as u64) as usize];
+        let op = Op::ALL[(d.random.draw() % Op::ALL.len() as u64) as usize];
         // An operation takes some 50 ms from the start of its process, a start some 800.
-        let kill = match d.random.next() % 4 {
-            0 => Kill::Starting(Duration::from_micros(d.random.next() % 1_200_000)),
-            _ => Kill::Changing(Duration::from_micros(d.random.next() % 90_000)),
+        let kill = match d.random.draw() % 4 {
+            0 => Kill::Starting(Duration::from_micros(d.random.draw() % 1_200_000)),
+            _ => Kill::Changing(Duration::from_micros(d.random.draw() % 90_000)),
         };
         let turn = d.round(op, &kill).unwrap_or_else(|e| panic!("kill {i}: {e:#}"));
         *turns.entry(turn).or_default() += 1;
@@ -196,7 +196,7 @@ fn h2_killed_in_the_first_start_and_in_the_uninstall() {
         let gray = steered(&world);
         assert!(gray > 0, "the policy steers somebody");
         agent.kill9().unwrap();
-        let hit = &uninstalls[(random.next() % uninstalls.len() as u64) as usize];
+        let hit = &uninstalls[(random.draw() % uninstalls.len() as u64) as usize];
         let hit = match round {
             0 => format!("{}:1", Point::UninstallStopped.name()),
             1 => format!("{}:1", Point::UninstallUnpinned.name()),

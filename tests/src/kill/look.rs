@@ -90,12 +90,6 @@ impl Seen {
         self.decisions == other.decisions && self.versions == other.versions
     }
 
-    /// Whether the tables hold as much as there.
-    pub fn holds_as_much_as(&self, other: &Self) -> bool {
-        (self.listeners, self.identities, self.prefixes, self.instances)
-            == (other.listeners, other.identities, other.prefixes, other.instances)
-    }
-
     /// How this differs from an expectation: how often, and the first differences.
     pub fn unlike(&self, other: &Self) -> String {
         let table: Vec<_> = self.decisions.iter().zip(&other.decisions).filter(|(a, b)| a != b).collect();

@@ -52,7 +52,7 @@ pub enum Turn {
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 11
     }
@@ -117,7 +117,6 @@ impl Driver {
         if let Err(e) = self.converged() {
             return if self.scene.agent.was_killed()? { self.died_in_start() } else { Err(e) };
         }
-        let before = self.state.clone();
         let (mut command, next) = op.prepare(self)?;
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let survived = match kill {
@@ -129,7 +128,7 @@ impl Driver {
             }
             _ => self.until_dead(child)?,
         };
-        self.died_in_change(op, before, next, survived)
+        self.died_in_change(op, next, survived)
     }
 
     /// Waits for the agent's death; true when none came.
@@ -159,7 +158,7 @@ impl Driver {
         Ok(Turn::InStart)
     }
 
-    fn died_in_change(&mut self, op: Op, before: State, next: State, survived: bool) -> Result<Turn> {
+    fn died_in_change(&mut self, op: Op, next: State, survived: bool) -> Result<Turn> {
         let seen = Seen::now(&self.scene)?;
         let new = Seen::expected(&self.scene, &next)?;
         ensure!(!new.decides_as(&self.expected), "the operation changes nothing that is looked at");
@@ -180,7 +179,6 @@ impl Driver {
         } else if op.may_lag() {
             self.lagging = Some(next);
         }
-        debug_assert!(turned || self.state == before);
         Ok(match (survived, turned) {
             (true, _) => Turn::Survived,
             (_, true) => Turn::Turned,
@@ -247,11 +245,10 @@ impl Driver {
         ensure!(self.scene.agent.wait_ready()?, "it was killed");
         self.converged()?;
         let middle = end_of_log()?;
-        let before = self.state.clone();
         let (mut command, next) = op.prepare(self)?;
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let survived = self.until_dead(child)?;
-        let _ = self.died_in_change(op, before, next, survived)?;
+        let _ = self.died_in_change(op, next, survived)?;
         let text = std::fs::read_to_string(&log)?;
         let points = |text: &str| -> Vec<String> {
             text.lines().filter_map(|l| l.strip_prefix("fail point ").map(str::to_owned)).collect()
@@ -265,7 +262,6 @@ impl Driver {
         self.scene.agent.spawn(&[("GRAY_FAIL", &format!("{point}=error"))])?;
         ensure!(self.scene.agent.wait_ready()?, "it was killed");
         self.converged()?;
-        let before = self.state.clone();
         let (mut command, mut next) = op.prepare(self)?;
         let out = crate::command::output(&mut command)?;
         let failed = !out.status.success();
@@ -286,7 +282,7 @@ impl Driver {
                 crate::command::run(&mut command).with_context(|| format!("{op:?} after {point} failed"))?;
         }
         self.scene.agent.kill9()?;
-        let turn = self.died_in_change(op, before, next, true)?;
+        let turn = self.died_in_change(op, next, true)?;
         ensure!(turn == Turn::Survived);
         Ok(failed)
     }

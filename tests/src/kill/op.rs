@@ -72,7 +72,7 @@ impl Op {
                 agent.command(&["instance", if drain { "drain" } else { "restore" }, &name])
             }
             Self::Key => {
-                let hex = format!("{:016x}{:016x}", d.random.next(), d.random.next());
+                let hex = format!("{:016x}{:016x}", d.random.draw(), d.random.draw());
                 next.key = key_of(&hex)?;
                 let path = file("next.key");
                 std::fs::write(&path, &hex)?;
