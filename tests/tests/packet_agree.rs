@@ -20,9 +20,9 @@ use gray_tests::packets::{
 use gray_userspace::kernel::Direction;
 
 const SEED: u64 = 20_26;
-const FRAMES: usize = 45_000;
+const FRAMES: usize = 30_000;
 /// Frames of one bench: the flows of more would push each other out of the kernel's table, which forgets.
-const PER_BENCH: usize = 15_000;
+const PER_BENCH: usize = 10_000;
 /// A policy change after so many frames, and a silence.
 const CHANGE: usize = 1_500;
 const SILENCE: usize = 5_000;
