@@ -3,9 +3,11 @@
 pub mod curl;
 mod engine;
 mod exchange;
+mod histogram;
 pub mod iperf;
 pub mod process;
 mod report;
+pub mod slow;
 mod tally;
 pub mod wrk;
 
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::helper::Helper;
 use crate::place::Place;
 
+pub use histogram::Histogram;
 pub use report::{Failure, Report, STALL, Sample};
 
 /// What one request is. `per_connection` / `per_socket`: requests before a new one is made, 1 = one each,
@@ -44,8 +47,12 @@ pub struct LoadSpec {
     pub count: Option<u64>,
     /// For connect and for each answer, ms.
     pub timeout_ms: u64,
-    /// Between two requests of a worker, ms.
+    /// Between two requests of a worker, ms. Closed loop only.
     pub pause_ms: u64,
+    /// Requests that become due each second, evenly, whatever became of those before (an open loop). Latencies count
+    /// from when a request was due, so what piled up behind a slow answer is seen. `workers` bounds how many are under
+    /// way. `None`: a closed loop, each worker asks again when it was answered.
+    pub rate: Option<f64>,
     /// Dial IPv4 through an AF_INET6 socket (`::ffff:a.b.c.d`).
     pub v4_mapped: bool,
     /// Path of HTTP requests; `nonce=` is added to the query.
@@ -65,6 +72,7 @@ impl LoadSpec {
             count: None,
             timeout_ms: 2000,
             pause_ms: 0,
+            rate: None,
             v4_mapped: false,
             path: "/".into(),
             headers: Vec::new(),
@@ -95,6 +103,12 @@ impl LoadSpec {
         self
     }
 
+    /// An open loop of `rate` requests a second.
+    pub fn rate(mut self, rate: f64) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     /// Runs to the end; needs a count.
     pub fn run(&self, place: &Place) -> Result<Report> {
         let _ = self.count.context("a load without a count never ends: use start")?;
@@ -103,6 +117,8 @@ impl LoadSpec {
 
     /// Starts in a child process, so that namespace and cgroup are those of a real caller.
     pub fn start(&self, place: &Place) -> Result<Load> {
+        let sound = self.rate.is_none_or(|r| r.is_finite() && r > 0.0);
+        anyhow::ensure!(sound, "a rate of {:?} a second: say more than 0", self.rate);
         let helper = Helper::start(place, "load", self).context("start the load generator")?;
         Ok(Load { helper })
     }

@@ -8,6 +8,7 @@
 mod offloads;
 mod relay;
 mod tap;
+#[expect(dead_code, reason = "some marks are between the programs only")]
 #[path = "../ebpf/src/wire.rs"]
 mod wire;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::command::{run, run_with_input};
+use crate::command::{note, run, run_with_input};
 use crate::netns::Netns;
 
 /// One end of a pair.
@@ -26,6 +26,20 @@ pub struct Veth {
     pub near: EndSpec,
     pub far: EndSpec,
     pub mtu: u32,
+}
+
+/// Another MTU than the pair was made with.
+#[derive(Debug)]
+pub struct MtuChange<'a> {
+    pair: &'a Veth,
+}
+
+impl Drop for MtuChange<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.pair.set_mtu(self.pair.mtu) {
+            note(&format!("set the MTU back: {e:#}"));
+        }
+    }
 }
 
 /// What the kernel says of an interface.
@@ -76,6 +90,19 @@ impl Veth {
     /// Makes a deleted pair again: same names and addresses, new ifindex and MAC addresses.
     pub fn create_again(&self) -> Result<()> {
         self.build()
+    }
+
+    /// Changes the MTU of both ends while they are in use; a drop sets it back.
+    pub fn change_mtu(&self, mtu: u32) -> Result<MtuChange<'_>> {
+        self.set_mtu(mtu)?;
+        Ok(MtuChange { pair: self })
+    }
+
+    fn set_mtu(&self, mtu: u32) -> Result<()> {
+        for end in [&self.near, &self.far] {
+            ip_batch(&end.ns, &format!("link set {} mtu {mtu}\n", end.ifname))?;
+        }
+        Ok(())
     }
 
     /// Checksum, segmentation and receive offloads of both ends.

@@ -1,4 +1,5 @@
-//! Workers that make requests, one after the other each, and count. It knows no protocol.
+//! Workers that make requests, one after the other each, and count: in a closed loop as soon as they can, in an open one
+//! when the next is due. It knows no protocol.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +16,14 @@ use crate::sys::monotonic_ns;
 /// A refused client that spins would only measure how fast it is refused.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
+/// An open loop's request that begins later than this after it was due is counted.
+const LATE_NS: u64 = 1_000_000;
+/// How soon a worker that awaits its time notices a stop.
+const NAP: Duration = Duration::from_millis(20);
+
 struct Shared {
     spec: LoadSpec,
+    started_ns: u64,
     stop: AtomicBool,
     begun: AtomicU64,
     next_source: AtomicUsize,
@@ -34,6 +41,7 @@ impl Engine {
         let tallies = (0..spec.workers).map(|_| Mutex::default()).collect();
         let shared = Arc::new(Shared {
             spec,
+            started_ns: monotonic_ns(),
             stop: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             next_source: AtomicUsize::new(0),
@@ -77,12 +85,27 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 }
 
 impl Shared {
-    fn take_ticket(&self) -> bool {
+    /// When the next request is due, after waiting for it; `None`: there is no next one.
+    fn take_ticket(&self) -> Option<u64> {
         if self.stop.load(Ordering::Relaxed) {
-            return false;
+            return None;
         }
         let n = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.spec.count.is_none_or(|count| n < count)
+        if self.spec.count.is_some_and(|count| n >= count) {
+            return None;
+        }
+        let Some(rate) = self.spec.rate else { return Some(monotonic_ns()) };
+        let due = self.started_ns + (n as f64 * 1e9 / rate) as u64;
+        loop {
+            let now = monotonic_ns();
+            if now >= due {
+                return Some(due);
+            }
+            std::thread::sleep(Duration::from_nanos(due - now).min(NAP));
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+        }
     }
 
     fn source(&self) -> Option<IpAddr> {
@@ -114,12 +137,15 @@ impl<'a> Worker<'a> {
 
     fn run(mut self) {
         let mut serial = 0_u64;
-        while self.shared.take_ticket() {
+        while let Some(due_ns) = self.shared.take_ticket() {
             serial += 1;
             let begun_ns = monotonic_ns();
             let result = self.request(&format!("{}-{}-{serial}", std::process::id(), self.index), begun_ns);
             let failed = result.0.is_err();
-            self.count(begun_ns, result);
+            self.count(due_ns, begun_ns, result);
+            if self.shared.spec.rate.is_some() {
+                continue;
+            }
             let pause = Duration::from_millis(self.shared.spec.pause_ms);
             std::thread::sleep(if failed { pause.max(PAUSE_AFTER_FAILURE) } else { pause });
         }
@@ -160,16 +186,28 @@ impl<'a> Worker<'a> {
         Ok(Open { session, local, opened_ns: begun_ns, used: 0 })
     }
 
-    fn count(&self, begun_ns: u64, (result, opened_ns): (Result<Answer, Fault>, u64)) {
+    fn count(&self, due_ns: u64, begun_ns: u64, (result, opened_ns): (Result<Answer, Fault>, u64)) {
         let ended_ns = monotonic_ns();
         let mut tally = lock(&self.shared.tallies[self.index]);
+        // In a closed loop a request is due when it begins.
+        let due_ns = if self.shared.spec.rate.is_some() { due_ns } else { begun_ns };
+        if begun_ns > due_ns + LATE_NS {
+            tally.late();
+        }
         match &result {
-            Ok(answer) => tally.good(answer, &self.source, (ended_ns - begun_ns) / 1000),
+            Ok(answer) => tally.good(answer, &self.source, ended_ns - due_ns),
             Err(fault) => tally.bad(fault, &self.source),
         }
         if self.shared.spec.record {
             let result = result.map(|a| a.server()).map_err(|f| f.kind);
-            tally.sample(Sample { begun_ns, ended_ns, opened_ns, source: self.source.clone(), result });
+            tally.sample(Sample {
+                begun_ns,
+                ended_ns,
+                due_ns,
+                opened_ns,
+                source: self.source.clone(),
+                result,
+            });
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Histogram;
+
 /// An answer that took longer than this is a stall.
 pub const STALL: Duration = Duration::from_millis(200);
 
@@ -34,6 +36,8 @@ pub struct Sample {
     /// CLOCK_MONOTONIC, ns (`sys::monotonic_ns`).
     pub begun_ns: u64,
     pub ended_ns: u64,
+    /// When it was due, ns: `begun_ns` in a closed loop, else the same or before it.
+    pub due_ns: u64,
     /// When its connection or socket was opened, ns; equals `begun_ns` or lies before it.
     pub opened_ns: u64,
     pub source: String,
@@ -59,7 +63,11 @@ pub struct Report {
     pub peer_kept: u64,
     /// Good answers later than `STALL`.
     pub stalls: u64,
-    /// Good answers; connection set-up included where a request made one.
+    /// Requests of an open loop that began more than 1 ms after they were due: all workers were busy.
+    pub late: u64,
+    /// Good answers, ns; connection set-up included where a request made one.
+    pub latency: Histogram,
+    /// Of `latency`.
     pub p50_us: u64,
     pub p99_us: u64,
     pub max_us: u64,

@@ -9,7 +9,6 @@ const MAX_DETAILS: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     report: Report,
-    latencies_us: Vec<u32>,
 }
 
 impl Tally {
@@ -21,16 +20,20 @@ impl Tally {
         self.report.samples.push(sample);
     }
 
-    pub fn good(&mut self, answer: &Answer, source: &str, took_us: u64) {
+    pub fn late(&mut self) {
+        self.report.late += 1;
+    }
+
+    pub fn good(&mut self, answer: &Answer, source: &str, took_ns: u64) {
         let r = &mut self.report;
         let server = answer.server();
         r.requests += 1;
         r.ok += 1;
         r.peer_kept += u64::from(answer.peer_kept);
-        r.stalls += u64::from(u128::from(took_us) > STALL.as_micros());
+        r.stalls += u64::from(u128::from(took_ns) > STALL.as_nanos());
         *r.by_source.entry(source.to_owned()).or_default().entry(server.clone()).or_default() += 1;
         *r.by_server.entry(server).or_default() += 1;
-        self.latencies_us.push(u32::try_from(took_us).unwrap_or(u32::MAX));
+        r.latency.record(took_ns);
     }
 
     pub fn bad(&mut self, fault: &Fault, source: &str) {
@@ -43,16 +46,16 @@ impl Tally {
     }
 }
 
-/// The sum of all workers; `full` adds percentiles and samples.
+/// The sum of all workers; `full` adds latencies and samples.
 pub(super) fn merge<'a>(tallies: impl Iterator<Item = &'a Tally>, elapsed_ms: u64, full: bool) -> Report {
     let mut sum = Report { elapsed_ms, ..Report::default() };
-    let mut latencies = Vec::new();
-    for Tally { report: r, latencies_us } in tallies {
+    for Tally { report: r } in tallies {
         sum.requests += r.requests;
         sum.ok += r.ok;
         sum.opened += r.opened;
         sum.peer_kept += r.peer_kept;
         sum.stalls += r.stalls;
+        sum.late += r.late;
         for (server, n) in &r.by_server {
             *sum.by_server.entry(server.clone()).or_default() += n;
         }
@@ -69,18 +72,12 @@ pub(super) fn merge<'a>(tallies: impl Iterator<Item = &'a Tally>, elapsed_ms: u6
         sum.details.extend(r.details.iter().take(room).cloned());
         if full {
             sum.samples.extend(r.samples.iter().cloned());
-            latencies.extend(latencies_us);
+            sum.latency.merge(&r.latency);
         }
     }
-    latencies.sort_unstable();
-    sum.p50_us = percentile(&latencies, 50);
-    sum.p99_us = percentile(&latencies, 99);
-    sum.max_us = percentile(&latencies, 100);
+    let us = |ns: u64| ns.div_ceil(1000);
+    sum.p50_us = us(sum.latency.percentile(50.0));
+    sum.p99_us = us(sum.latency.percentile(99.0));
+    sum.max_us = us(sum.latency.max());
     sum
-}
-
-/// Nearest rank; 0 for no values.
-fn percentile(sorted: &[u32], p: usize) -> u64 {
-    let rank = (sorted.len() * p).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().map_or(0, u64::from)
 }

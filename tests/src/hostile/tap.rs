@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -71,7 +71,6 @@ pub(super) fn sender(ns: &Netns, ifindex: u32, mark: u32) -> io::Result<File> {
         if unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        use std::os::fd::AsFd as _;
         set_int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark as i32)?;
         // write(2) on a bound packet socket sends one frame.
         Ok(File::from(socket))

@@ -154,6 +154,42 @@ fn long_lived_connections_report_stalls_and_the_death_of_their_server() {
     assert_eq!(end.requests, end.ok + end.failed());
 }
 
+/// A server that stands still for a while: the closed loop sees four slow answers, one for each worker; the open
+/// loop knows of all that were due meanwhile.
+#[test]
+fn an_open_loop_asks_at_its_rate_and_counts_what_waited() {
+    let world = build(WorldSpec::default());
+    let server = stable(&world);
+    let mode = Mode::Tcp { per_connection: 0 };
+    let mut spec = LoadSpec::new(vip(false, 9000), mode).rate(500.0).count(500);
+    spec.record = true;
+    let report = run(&spec, &world);
+    report.assert_all_ok();
+    let due: Vec<u64> = report.samples.iter().map(|s| s.due_ns).collect();
+    let (first, last) = (due.iter().min().unwrap(), due.iter().max().unwrap());
+    assert!((997_000_000..999_000_000).contains(&(last - first)), "499 intervals of 2 ms: {}", last - first);
+    assert!(report.samples.iter().all(|s| s.due_ns <= s.begun_ns && s.begun_ns <= s.ended_ns));
+    assert!(report.elapsed_ms >= 990, "{}", report.elapsed_ms);
+    assert_eq!(report.latency.count(), 500);
+
+    let stalled = |spec: LoadSpec| {
+        let mut load = spec.start(&world.clients[0].place()).unwrap();
+        let _ = load.wait_requests(50, Duration::from_secs(10)).unwrap();
+        sys::kill(server.pid(), libc::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        sys::kill(server.pid(), libc::SIGCONT).unwrap();
+        let now = load.snapshot().unwrap().requests;
+        let _ = load.wait_requests(now + 350, Duration::from_secs(10)).unwrap();
+        load.stop().unwrap()
+    };
+    let open = stalled(LoadSpec::new(vip(false, 9000), mode).rate(500.0));
+    open.assert_all_ok();
+    // Due during the 400 ms of the standstill that lie more than 200 ms before its end: 200.
+    assert!(open.stalls >= 150 && open.late >= 150, "{} stalls, {} late", open.stalls, open.late);
+    let closed = stalled(LoadSpec::new(vip(false, 9000), mode));
+    assert_eq!((closed.stalls, closed.late), (4, 0), "one for each worker");
+}
+
 #[test]
 fn samples_carry_times_of_the_machines_clock() {
     let world = build(WorldSpec::default());
