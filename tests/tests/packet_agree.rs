@@ -7,6 +7,7 @@ use std::{
 };
 
 use gray_common::wire::{Addr, FlowState};
+use gray_tests::command::note;
 use gray_tests::packets::{
     case::REDIRECT,
     fuzz,
@@ -41,7 +42,7 @@ fn the_kernel_does_what_the_model_says() {
         let count = PER_BENCH.min(frames - first);
         with(routes, |rig| run(rig, SEED + bench as u64, count, &mut seen));
     }
-    println!("{frames} frames, 0 mismatches: {seen:?}");
+    note(&format!("{frames} frames, 0 mismatches: {seen:?}"));
     // It must have been where it matters.
     let least = frames / 50;
     for (what, n) in [("steered", seen.steered), ("rewritten", seen.rewritten), ("passed", seen.passed)] {
@@ -70,7 +71,7 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen) {
     let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
     for n in 0..count {
         if n % CHANGE == 0 {
-            let early = n / CHANGE % 2 == 0;
+            let early = (n / CHANGE).is_multiple_of(2);
             rig.apply_land(early);
             model.apply(&policy(early), &around());
             rig.live.configure(|c| c.hz = NEVER_HZ);
@@ -160,7 +161,7 @@ fn compare(rig: &Rig, model: &Model) {
     let differ: Vec<_> =
         got.keys().chain(want.keys()).filter(|k| got.get(k) != want.get(k)).take(5).collect();
     for k in &differ {
-        println!("{k:?}: {:?}, expected {:?}", got.get(k), want.get(k));
+        note(&format!("{k:?}: {:?}, expected {:?}", got.get(k), want.get(k)));
     }
     assert!(
         differ.is_empty(),
