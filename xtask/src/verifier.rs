@@ -35,6 +35,7 @@ const LOCAL: &str = "local";
 const ALL: [&str; 4] = [LOCAL, "6.1", "6.12", "newest"];
 
 pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
+    build(ws)?;
     let kernels = if args.all { ALL.map(String::from).to_vec() } else { args.kernels.clone() };
     let mut faults = Vec::new();
     let mut budget = Budget::read(&file(ws))?;
@@ -58,6 +59,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 
 /// What `test` runs: the running kernel takes every program, within the budget where it has one. The number of programs.
 pub fn check(ws: &Workspace) -> Result<u32> {
+    build(ws)?;
     let (line, found) = here(ws)?;
     let budget = Budget::read(&file(ws))?;
     print!("{}", budget.table(&line, &found));
@@ -80,13 +82,17 @@ fn logs(ws: &Workspace, kernel: &str) -> PathBuf {
     ws.root.join("target/verifier").join(kernel)
 }
 
-/// The programs and the loader are built, old logs are gone.
-fn prepare(ws: &Workspace, kernel: &str) -> Result<PathBuf> {
+/// The programs and the loader.
+fn build(ws: &Workspace) -> Result<()> {
     if !is_root() {
         bail!("loading programs needs root");
     }
     ebpf::build(ws)?;
-    run::show(run::cargo(&ws.root).args(["build", "--quiet", "-p", "gray-tests", "--bin", "gray-verifier"]))?;
+    run::show(run::cargo(&ws.root).args(["build", "--quiet", "-p", "gray-tests", "--bin", "gray-verifier"]))
+}
+
+/// Where logs go; old ones are gone.
+fn no_logs(ws: &Workspace, kernel: &str) -> Result<PathBuf> {
     let logs = logs(ws, kernel);
     if logs.exists() {
         fs::remove_dir_all(&logs).with_context(|| ws.show(&logs))?;
@@ -97,7 +103,7 @@ fn prepare(ws: &Workspace, kernel: &str) -> Result<PathBuf> {
 
 /// `6.18` and what this machine's kernel says.
 fn here(ws: &Workspace) -> Result<(String, Found)> {
-    let logs = prepare(ws, LOCAL)?;
+    let logs = no_logs(ws, LOCAL)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut cmd = Command::new(ws.debug_bin("gray-verifier"));
     let text = run::capture(cmd.arg(object(ws)).arg(logs))?;
@@ -105,7 +111,7 @@ fn here(ws: &Workspace) -> Result<(String, Found)> {
 }
 
 fn guest(ws: &Workspace, kernel: &str) -> Result<(String, Found)> {
-    let logs = prepare(ws, kernel)?;
+    let logs = no_logs(ws, kernel)?;
     let guest = Guest::prepare(ws, kernel, false)?;
     let (program, object) = (guest.keep(&ws.debug_bin("gray-verifier"))?, guest.keep(&object(ws))?);
     let quoted = |p: &Path| format!("'{}'", p.display());

@@ -98,7 +98,7 @@ impl Apt {
         Ok(text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_string).collect())
     }
 
-    /// Downloads a package, `name` or `name=version`, and unpacks it; the directory with its files, in `work`.
+    /// Downloads a package, `name` or `name=version`, and unpacks it beside those before; the directory with the files.
     pub fn unpack(&self, package: &str) -> Result<PathBuf> {
         announce(
             &format!("downloading {package}"),
@@ -110,6 +110,7 @@ impl Apt {
             .context("apt-get download left no package")?;
         let root = self.work.join("root");
         run::show(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&root))?;
+        fs::remove_file(&deb).with_context(|| deb.display().to_string())?;
         Ok(root)
     }
 }

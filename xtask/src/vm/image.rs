@@ -57,18 +57,29 @@ fn fetch(apt: &Apt, name: &str, to: &Path) -> Result<()> {
         Some(e) => format!("no linux-image of {name} there: {e:#}"),
         None => format!("no linux-image of {name} there"),
     })?;
-    let root = apt.unpack(package)?;
+    let mut root = apt.unpack(package)?;
+    // Since Linux 7 the image package is empty and needs these.
+    for part in ["linux-base-", "linux-binary-", "linux-modules-"] {
+        let part = package.replacen("linux-image-", part, 1);
+        if apt.names(&format!("^{}$", part.replace('+', "[+]")))?.contains(&part) {
+            root = apt.unpack(&part)?;
+        }
+    }
     // Newer packages have everything below usr.
     let modules = ["lib/modules", "usr/lib/modules"].map(|d| root.join(d)).into_iter().find(|d| d.is_dir());
     let modules = modules.context("the package holds no modules")?;
     let release = fs::read_dir(&modules)?.next().context("the package holds no modules")??.file_name();
-    let kernel = root.join("boot").join(format!("vmlinuz-{}", release.display()));
+    let kernels = [
+        root.join("boot").join(format!("vmlinuz-{}", release.display())),
+        modules.join(&release).join("vmlinuz"),
+    ];
+    let kernel = kernels.iter().find(|k| k.is_file()).context("the package holds no kernel")?;
     if to.exists() {
         fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
     }
     fs::create_dir_all(to.join("lib"))?;
+    fs::rename(kernel, to.join("vmlinuz")).with_context(|| kernel.display().to_string())?;
     fs::rename(&modules, to.join("lib/modules")).context("the kernel's modules")?;
-    fs::rename(&kernel, to.join("vmlinuz")).with_context(|| kernel.display().to_string())?;
     run::show(Command::new(run::find("depmod").context("no depmod")?).arg("-b").arg(to).arg(&release))?;
     // The last file: without it the directory does not count.
     fs::write(to.join("release"), release.as_encoded_bytes()).with_context(|| to.display().to_string())
