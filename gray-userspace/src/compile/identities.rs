@@ -121,6 +121,8 @@ impl Identities {
         self.count.retain(|_, n| *n > 0);
         let mut gone = std::mem::take(&mut self.gone);
         gone.retain(|h| !self.class.contains_key(h));
+        // What is on no list and ahead is among them.
+        self.ahead.retain(|h| self.class.contains_key(h));
         gone
     }
 
@@ -150,4 +152,130 @@ pub fn with(class: Class, bit: u32, on: bool) -> Class {
     let mut class = class;
     super::lists::set(&mut class, bit, on);
     class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compile::{
+            Compiled,
+            have::Have,
+            lists::{Edit, Prefixes},
+            plan::{Want, Wanted, Write, forget, plan},
+        },
+        datapath::{Datapath as _, Fake},
+    };
+    use gray_common::hash::HashKey;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Edit(u32, Vec<u64>, bool),
+        /// All lists anew: these are on list 0, no other on any.
+        All(Vec<u64>),
+        /// An edit whose flip never comes; so many of its writes are made.
+        Abandoned(u32, Vec<u64>, bool, usize),
+        Tidy,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let hashes = || prop::collection::vec(0..9u64, 0..6);
+        prop_oneof![
+            4 => (0..3u32, hashes(), any::<bool>()).prop_map(|(b, h, on)| Step::Edit(b, h, on)),
+            1 => hashes().prop_map(Step::All),
+            2 => (0..3u32, hashes(), any::<bool>(), 0..4usize).prop_map(|(b, h, on, n)| Step::Abandoned(b, h, on, n)),
+            1 => Just(Step::Tidy),
+        ]
+    }
+
+    struct World {
+        path: Fake,
+        have: Have,
+        compiled: Compiled,
+    }
+
+    impl World {
+        fn steps(&mut self, identities: Wanted<'_>) -> Vec<Write> {
+            let (revision, key) = (self.have.revision + 1, HashKey::default());
+            let want = Want { revision, key, compiled: &self.compiled, identities, prefixes: None };
+            plan(&mut self.have, &want).unwrap()
+        }
+
+        fn write(&mut self, steps: &[Write]) {
+            steps.iter().for_each(|s| self.path.write(s).unwrap());
+        }
+
+        /// Bits by identity, as the data path answers.
+        fn answers(&self) -> BTreeMap<u64, u64> {
+            let t = &self.path.tables;
+            let bits = |v: &Versioned| match v.at(t.control.epoch) {
+                0 => 0,
+                class => t.classes[&class].lists[0],
+            };
+            t.identities.iter().map(|(h, v)| (*h, bits(v))).filter(|(_, b)| *b != 0).collect()
+        }
+    }
+
+    fn edit(bit: u32, hashes: &[u64], on: bool) -> Edit {
+        let (hashes, none) = (hashes.to_vec(), Vec::new());
+        let (on, off) = if on { (hashes, none) } else { (none, hashes) };
+        Edit { bit, on, off, prefixes: Vec::new() }
+    }
+
+    proptest! {
+        #[test]
+        fn d1_edits_lead_where_they_say_and_abandoned_ones_nowhere(steps in prop::collection::vec(step(), 1..14)) {
+            let mut w = World { path: Fake::default(), have: Have::default(), compiled: Compiled::default() };
+            let mut model: BTreeMap<u64, u64> = BTreeMap::new();
+            for step in &steps {
+                match step {
+                    Step::Edit(bit, hashes, on) => {
+                        let steps = w.steps(Wanted::Edit(&edit(*bit, hashes, *on)));
+                        let (flip, hidden) = steps.split_last().unwrap();
+                        w.write(hidden);
+                        prop_assert_eq!(&w.answers(), &model, "before the flip");
+                        w.write(std::slice::from_ref(flip));
+                        for h in hashes {
+                            let bits = model.entry(*h).or_default();
+                            if *on { *bits |= 1 << bit } else { *bits &= !(1 << bit) }
+                        }
+                        model.retain(|_, bits| *bits != 0);
+                    }
+                    Step::All(hashes) => {
+                        let class = with(Class::default(), 0, true);
+                        let all: ByHash<Class> = hashes.iter().map(|h| (*h, class)).collect();
+                        let steps = w.steps(Wanted::All(&all));
+                        w.write(&steps);
+                        model = hashes.iter().map(|h| (*h, 1)).collect();
+                    }
+                    Step::Abandoned(bit, hashes, on, n) => {
+                        let steps = w.steps(Wanted::Edit(&edit(*bit, hashes, *on)));
+                        w.write(&steps[..(*n).min(steps.len() - 1)]);
+                        w.have = w.path.read().unwrap();
+                    }
+                    Step::Tidy => {
+                        if let Some(step) = forget(&mut w.have, &w.compiled, &Prefixes::default()) {
+                            w.write(&[step]);
+                        }
+                    }
+                }
+                prop_assert_eq!(&w.answers(), &model, "{:?}", step);
+                let ids = &w.have.identities;
+                prop_assert!(ids.iter().map(|(h, _)| h).collect::<std::collections::BTreeSet<_>>().iter().eq(model.keys()));
+                for bit in 0..3 {
+                    let on = model.values().filter(|b| *b >> bit & 1 != 0).count();
+                    prop_assert_eq!(ids.count_on(bit, &w.have.classes), on as u64);
+                    prop_assert_eq!(ids.on(bit, &w.have.classes).count(), on);
+                }
+            }
+            let steps = w.steps(Wanted::Same);
+            w.write(&steps);
+            prop_assert_eq!(&w.answers(), &model, "an epoch later");
+            if let Some(step) = forget(&mut w.have, &w.compiled, &Prefixes::default()) {
+                w.write(&[step]);
+            }
+            prop_assert!(w.path.tables.identities.keys().eq(model.keys()), "nothing is left over");
+        }
+    }
 }
