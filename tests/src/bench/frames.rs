@@ -12,7 +12,6 @@ use super::rounds::{Rounds, abba};
 use super::stats::Median;
 use super::{Options, Outcome, core, stats};
 use crate::packets::{
-    frame::ACK,
     land::LANDS,
     rig::{Routes, Spec, with_spec},
 };
@@ -45,7 +44,7 @@ fn measure(flows: u32, rounds: usize, frames: u32) -> Result<Rounds<f64>> {
         rig.live.configure(|c| c.hz = hz);
         rig.apply_land(false);
         let mut stage = Stage::build(rig, flows)?;
-        abba(rounds, PATHS.len(), |path| stage.shoot(PATHS[path], ACK, frames))
+        abba(rounds, PATHS.len(), |path| stage.measure(PATHS[path], frames))
     })
 }
 
@@ -56,7 +55,7 @@ fn how(rounds: usize, frames: u32) -> String {
          pair to an XDP program that checks where it is going, counts and drops. Generator, path and sink share one \
          core, so the time a frame takes is that of all three; the first path, dropped at once, is what the generator \
          and a veth take alone. {rounds} rounds, each path there and back with {frames} frames of 96 bytes. In every \
-         run all frames must arrive at the right address and port, and the kept ones with right checksums and TTL. \
+         run that counts all frames arrive at the right address and port, and the kept ones with right checksums and TTL. \
          Medians with their 95 % interval; differences and ratios are of the same round."
     )
 }

@@ -52,14 +52,24 @@ pub const HOSTS: u32 = 64;
 pub const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 64, 0);
 /// So long that the sink can keep a frame whole.
 const PAYLOAD: usize = 42;
+/// Frames that fit the ring between two ends of a veth pair, whoever receives them.
+const FEW: u32 = 64;
+/// How often a run that lost frames is repeated.
+const TRIES: usize = 8;
 const LATE: Duration = Duration::from_millis(500);
+
+/// Where a path begins: the generator's interface, and the link address of the other end.
+struct Entry {
+    ifindex: u32,
+    mac: [u8; 6],
+}
 
 pub struct Stage {
     ebpf: Ebpf,
     plan: Array<MapData, FramePlan>,
     arrived: Array<MapData, Arrived>,
     far: Arc<Netns>,
-    pairs: Vec<link::Veth>,
+    entries: Vec<Entry>,
     redirect: u32,
     pub flows: u32,
 }
@@ -118,22 +128,47 @@ impl Stage {
                 _ => {}
             }
         }
-        let mut stage = Self { ebpf, plan, arrived, far, pairs, redirect, flows };
-        // Every flow opens once and speaks once before anything is measured.
-        for flags in [SYN, ACK] {
-            let _ = stage.shoot(Path::Gray, flags, flows)?;
-        }
+        let entry = |p: &link::Veth| -> Result<Entry> {
+            Ok(Entry { ifindex: p.far_info()?.ifindex, mac: p.near_info()?.mac })
+        };
+        let entries = pairs.iter().map(entry).collect::<Result<_>>()?;
+        let mut stage = Self { ebpf, plan, arrived, far, entries, redirect, flows };
+        stage.open()?;
         Ok(stage)
     }
 
-    /// Nanoseconds a frame; every frame must have arrived as the path leaves it.
-    pub fn shoot(&mut self, path: Path, flags: u8, frames: u32) -> Result<f64> {
+    /// Every flow opens once and speaks once before anything is measured.
+    fn open(&mut self) -> Result<()> {
+        for flags in [SYN, ACK] {
+            for _ in (0..self.flows).step_by(FEW as usize) {
+                let _ = self.shoot(Path::Gray, flags, FEW)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds a frame of one that were all handled in the same breath.
+    pub fn measure(&mut self, path: Path, frames: u32) -> Result<f64> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.shoot(path, ACK, frames) {
+                Ok(ns) => return Ok(ns),
+                Err(e) => last = Some(e),
+            }
+        }
+        // Unwrap: there is at least one try.
+        Err(last.unwrap())
+    }
+
+    /// Nanoseconds a frame; every frame must have arrived as the path leaves it. When the kernel leaves the receiving
+    /// to its own thread, as it does on a busy machine, the generator runs ahead and the short ring between two ends of a
+    /// veth pair overflows: that is an error here, as is a wrong frame.
+    fn shoot(&mut self, path: Path, flags: u8, frames: u32) -> Result<f64> {
         let n = PATHS.iter().position(|p| *p == path).context("no such path")?;
         let land = LANDS[0];
         let to = if path == Path::Gray { land.stable(SHOP_AT) } else { land.vip(SHOP) };
         let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let like =
-            Packet { dmac: self.pairs[n].near_info()?.mac, ..Packet::new(TCP, nobody, land.vip(SHOP)) };
+        let like = Packet { dmac: self.entries[n].mac, ..Packet::new(TCP, nobody, land.vip(SHOP)) };
         let like = like.flags(flags).payload(vec![b'x'; PAYLOAD]);
         let mut plan = shot::plan(&like, FIRST.to_bits(), HOSTS, self.flows);
         plan.next = self.plan.get(&0, 0)?.next;
@@ -144,7 +179,7 @@ impl Stage {
         }
         self.plan.set(0, plan, 0)?;
         self.arrived.set(0, Arrived { right: 0, wrong: 0, kept: [0; 96] }, 0)?;
-        let ifindex = self.pairs[n].far_info()?.ifindex;
+        let ifindex = self.entries[n].ifindex;
         let (ebpf, far) = (&mut self.ebpf, &self.far);
         let generator: &Xdp = xdp(ebpf, "lab_frames_generator")?;
         let ns = far.enter(|| shot::shoot(generator, ifindex, &like.frame(), frames))?;

@@ -79,7 +79,7 @@ pub fn row(rig: &mut Rig, size: Size) -> Row {
         label: size.to_string(),
         pace: Pace::OneACall,
         flows: TUPLES,
-        kind: Kind::Fresh { open: Spread::new(template, clients, End::Source) },
+        kind: Kind::Fresh(Box::new(Spread::new(template, clients, End::Source))),
         out: Some(Box::new(move |p| p.rewritten(p.src, l.gray(SHOP_AT)))),
     }
 }

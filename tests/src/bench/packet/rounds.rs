@@ -84,8 +84,8 @@ fn round(subjects: &[Subject], load: &mut dyn Load, plan: Plan, cursor: usize) -
     let turns = plan.calls.div_ceil(plan.turn);
     for turn in 0..turns {
         for step in 0..subjects.len() {
-            // There and back: no program always runs after the same one.
-            let who = if turn % 2 == 0 { step } else { subjects.len() - 1 - step };
+            // Each turn begins with another one, so that each follows each alike.
+            let who = (step + turn) % subjects.len();
             let want = if who == 0 { crate::bpf::TCX_NEXT } else { load.verdict() };
             for n in 0..plan.turn {
                 let frame = load.frame(who, cursor + turn * plan.turn + n);

@@ -6,13 +6,13 @@ use gray_common::names::{FLOWS4, FLOWS6};
 use super::{
     ring::{REPEAT, Ring},
     rounds::Load,
+    rows::Out,
     spread::Spread,
     table::Table,
     testrun::Program,
 };
 use crate::packets::{
     case::{NEXT, REDIRECT},
-    frame::Packet,
     rig::Rig,
 };
 
@@ -22,10 +22,10 @@ pub const STRIDE: u32 = 0x9E37_79B1;
 const SUBJECTS: u32 = 4;
 
 pub enum Kind {
-    /// Flows made by opening packets and one packet each of `sent`; then packets of `sent`.
-    Known { open: Spread, sent: Spread },
+    /// Opening packets that make flows, and the packets that are sent then.
+    Known(Box<[Spread; 2]>),
     /// Every packet opens a flow; the table is emptied before each round.
-    Fresh { open: Spread },
+    Fresh(Box<Spread>),
     /// Established flows back to back.
     Ring(Box<Ring>),
     /// The same frame again and again.
@@ -45,19 +45,14 @@ pub struct Traffic<'a> {
 impl<'a> Traffic<'a> {
     /// Makes the flows, in tables that hold no others, and looks at one packet closely: `out` is what must become of
     /// it, `None`: nothing.
-    pub fn new(
-        rig: &Rig,
-        maker: &'a Program,
-        kind: Kind,
-        flows: u32,
-        out: Option<&dyn Fn(&Packet) -> Packet>,
-    ) -> Result<Self> {
+    pub fn new(rig: &Rig, maker: &'a Program, kind: Kind, flows: u32, out: Option<&Out>) -> Result<Self> {
         ensure!(flows.is_power_of_two(), "{flows} flows: no power of two");
         for name in [FLOWS4, FLOWS6] {
             Table::open(&rig.pins.map(name))?.empty()?;
         }
         let v6 = match &kind {
-            Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => s.packet(0).src.is_ipv6(),
+            Kind::Known(both) => both[1].packet(0).src.is_ipv6(),
+            Kind::Fresh(open) => open.packet(0).src.is_ipv6(),
             Kind::Ring(r) => r.like.src.is_ipv6(),
             Kind::Frame(_) => false,
         };
@@ -71,13 +66,13 @@ impl<'a> Traffic<'a> {
 
     fn make(&mut self, rig: &Rig) -> Result<()> {
         match &mut self.kind {
-            Kind::Known { open, .. } => {
+            Kind::Known(both) => {
                 for n in 0..self.flows {
-                    let _ = self.maker.run(open.lay(n), 1)?;
+                    let _ = self.maker.run(both[0].lay(n), 1)?;
                 }
             }
             Kind::Ring(r) => r.make(rig, self.maker, &self.table)?,
-            Kind::Fresh { .. } | Kind::Frame(_) => {}
+            Kind::Fresh(_) | Kind::Frame(_) => {}
         }
         self.touch()
     }
@@ -85,9 +80,9 @@ impl<'a> Traffic<'a> {
     /// One packet of every flow: next hops are not older than a round.
     fn touch(&mut self) -> Result<()> {
         match &mut self.kind {
-            Kind::Known { sent, .. } => {
+            Kind::Known(both) => {
                 for n in 0..self.flows {
-                    let run = self.maker.run(sent.lay(n), 1)?;
+                    let run = self.maker.run(both[1].lay(n), 1)?;
                     ensure!(run.verdict == self.verdict, "flow {n}: verdict {}", run.verdict);
                 }
             }
@@ -97,21 +92,23 @@ impl<'a> Traffic<'a> {
                     ensure!(run.verdict == self.verdict, "flow {n}: verdict {}", run.verdict);
                 }
             }
-            Kind::Fresh { .. } | Kind::Frame(_) => {}
+            Kind::Fresh(_) | Kind::Frame(_) => {}
         }
         Ok(())
     }
 
-    fn look(&mut self, rig: &Rig, out: Option<&dyn Fn(&Packet) -> Packet>) -> Result<()> {
+    fn look(&mut self, rig: &Rig, out: Option<&Out>) -> Result<()> {
         if let Kind::Ring(r) = &self.kind {
             return r.look(self.maker);
         }
+        let at = |s: &Spread, n: u32| {
+            let p = s.packet(n);
+            (p.frame(), out.map_or_else(|| p.frame(), |out| rig.leaves(&out(&p))))
+        };
         for n in [0, self.flows - 1] {
             let (frame, want) = match &self.kind {
-                Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => {
-                    let p = s.packet(n);
-                    (p.frame(), out.map_or_else(|| p.frame(), |out| rig.leaves(&out(&p))))
-                }
+                Kind::Known(both) => at(&both[1], n),
+                Kind::Fresh(open) => at(open, n),
                 Kind::Frame(f) => (f.clone(), f.clone()),
                 Kind::Ring(_) => continue,
             };
@@ -126,8 +123,8 @@ impl<'a> Traffic<'a> {
 impl Load for Traffic<'_> {
     fn prepare(&mut self) -> Result<()> {
         match self.kind {
-            Kind::Known { .. } | Kind::Ring(_) => self.touch(),
-            Kind::Fresh { .. } => self.table.empty(),
+            Kind::Known(_) | Kind::Ring(_) => self.touch(),
+            Kind::Fresh(_) => self.table.empty(),
             Kind::Frame(_) => Ok(()),
         }
     }
@@ -136,7 +133,8 @@ impl Load for Traffic<'_> {
         let start = who as u32 * (self.flows / SUBJECTS);
         let flow = |n: u32| start.wrapping_add(n).wrapping_mul(STRIDE) & (self.flows - 1);
         match &mut self.kind {
-            Kind::Known { sent: s, .. } | Kind::Fresh { open: s } => s.lay(flow(n as u32)),
+            Kind::Known(both) => both[1].lay(flow(n as u32)),
+            Kind::Fresh(open) => open.lay(flow(n as u32)),
             Kind::Frame(f) => f,
             Kind::Ring(r) => {
                 // Each call goes on where the last one of this subject stopped.
