@@ -47,8 +47,8 @@ pub fn run(o: &Options) -> Result<Outcome> {
     out.how = HOW.into();
     let world = World::build(WorldSpec::default())?;
     let agent = Agent::start(&world)?;
-    let texts = [PolicyText::moved(&world), PolicyText::moved(&world).gray_when("all")];
-    let texts = texts.map(|t| t.cohort("all", "percent: 100").to_string());
+    let everybody = PolicyText::moved(&world).route("to: { version: \"2.0\" }");
+    let texts = [PolicyText::moved(&world).to_string(), everybody.to_string()];
     let mut ask = Ask::connect(agent.socket())?;
     let _ = apply(&mut ask, &texts[0])?;
     let mut witness = Witness::attach(world.callers.path())?;

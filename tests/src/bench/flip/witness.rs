@@ -36,7 +36,8 @@ impl Witness {
             ebpf.program_mut("lab_witness").context("no program lab_witness")?.try_into()?;
         program.load()?;
         let at = std::fs::File::open(cgroup).with_context(|| cgroup.display().to_string())?;
-        let _ = program.attach(at, CgroupAttachMode::AllowMultiple)?;
+        // A link always stands beside others; the kernel takes no flag for that.
+        let _ = program.attach(at, CgroupAttachMode::Single)?;
         let seen = Array::try_from(ebpf.take_map("WITNESS").context("no map WITNESS")?)?;
         Ok(Self { seen, _ebpf: ebpf })
     }

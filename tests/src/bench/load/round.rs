@@ -76,7 +76,6 @@ pub fn run(size: usize, number: usize) -> Result<Round> {
         add_p50_ms,
         add_p99_ms,
     };
-    scene.finish();
     Ok(round)
 }
 
