@@ -20,7 +20,7 @@ use stage::{FIRST, HOSTS, PATHS, Path, Stage};
 const FLOWS: [u32; 3] = [64, 4096, 65_536];
 
 pub fn run(options: &Options) -> Result<Outcome> {
-    let (rounds, frames) = if options.quick { (4, 32_768) } else { (15, 131_072) };
+    let (rounds, frames) = if options.quick { (4, 32_768) } else { (15, 65_536) };
     let mut o = Outcome::new("frames", "Whole frames through the packet path, one core");
     o.how = how(rounds, frames);
     for flows in FLOWS.into_iter().filter(|f| !options.quick || *f == 4096) {
