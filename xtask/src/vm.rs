@@ -156,7 +156,7 @@ impl<'a> Guest<'a> {
         setup::need(ws, &[Part::Vm])?;
         let job = ws.vm().join(kernel);
         fs::create_dir_all(&job).with_context(|| ws.show(&job))?;
-        let lock = fs::File::create(job.with_extension("lock"))?;
+        let lock = fs::File::create(ws.vm().join(format!("{kernel}.lock")))?;
         lock.lock()?;
         let image = image::get(ws, kernel, anew)?;
         fs::remove_dir_all(&job).with_context(|| ws.show(&job))?;
