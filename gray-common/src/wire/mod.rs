@@ -13,7 +13,7 @@ pub use policy::*;
 ///
 /// # Safety
 /// The type is `repr(C)`, made of integers, byte arrays and other `Wire` types, and has no padding.
-pub unsafe trait Wire: Copy + 'static {}
+pub unsafe trait Wire: Copy + 'static + Send + Sync {}
 
 // SAFETY: plain integers.
 unsafe impl Wire for u32 {}

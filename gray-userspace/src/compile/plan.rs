@@ -2,7 +2,7 @@
 //! call. The order is part of the contract: what others refer to comes first, the flip last, removals after it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
 
@@ -230,7 +230,7 @@ fn plan_identities(
     next: u64,
     out: &mut Vec<Write>,
 ) -> Result<(), CompileError> {
-    let mut changed = have.identities.put_back(next);
+    let mut changed = Vec::new();
     match want.identities {
         Wanted::Same => {}
         Wanted::Edit(edit) => {
@@ -264,6 +264,12 @@ fn plan_identities(
                 changed.extend(have.identities.set(*h, class, next).map(|entry| (*h, entry)));
             }
         }
+    }
+    let ahead = have.identities.put_back(next);
+    if !ahead.is_empty() {
+        // Each key once: writes of one step have no order among themselves.
+        let written: HashSet<u64> = changed.iter().map(|(h, _)| *h).collect();
+        changed.extend(ahead.into_iter().filter(|(h, _)| !written.contains(h)));
     }
     if have.identities.entries() > limits::IDENTITIES as usize {
         return Err(CompileError::Limit { what: "identities", limit: limits::IDENTITIES });

@@ -25,7 +25,7 @@ fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<(
 
 fn write_entries<K: Wire, V: Wire>(map: &Map<K, V>, entries: &[(K, V)]) -> io::Result<()> {
     // A part at a time: a list of a million is not copied as a whole. The fail point wants it in one.
-    let part = if fail::watched(Point::KernelHalf) { entries.len().max(1) } else { bpf::BATCH };
+    let part = if fail::watched(Point::KernelHalf) { entries.len().max(1) } else { 16 * bpf::BATCH };
     entries.chunks(part).try_for_each(|part| {
         let (keys, values): (Vec<K>, Vec<V>) = part.iter().copied().unzip();
         write_all(map, &keys, &values)

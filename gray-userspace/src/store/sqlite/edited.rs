@@ -13,7 +13,7 @@ impl Sqlite {
             Ok(db)
         };
         let db = open().map_err(|f| locate(&path, f))?;
-        Ok(Self { db, path, many: false })
+        Ok(Self { db, path, many: false, logged: 0 })
     }
 
     /// Who edits the file is not held by triggers and references.

@@ -35,6 +35,9 @@ const CHECK_AT_OPEN: u64 = 32 << 20;
 /// An edit of more ids leaves megabytes of page cache behind that nothing needs afterwards.
 const MANY_IDS: usize = 10_000;
 
+/// Commits that stay in the write-ahead log, some dozen pages each.
+const LOGGED: u32 = 64;
+
 /// The store of one node. Use it from one thread at a time; a call blocks while it writes.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -42,6 +45,8 @@ pub struct Sqlite {
     path: PathBuf,
     /// What is prepared names many ids.
     many: bool,
+    /// Commits since the log was last moved to the file.
+    logged: u32,
 }
 
 /// An error of this folder before it knows the file's path.
@@ -78,7 +83,7 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
-        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path, many: false };
+        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path, many: false, logged: 0 };
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
@@ -131,6 +136,14 @@ impl Sqlite {
             fail_at(Point::StoreCommitted)?;
             Ok(value)
         })();
+        self.logged += 1;
+        if self.logged > LOGGED {
+            self.logged = 0;
+            // It only makes room: what is in the log is as durable.
+            if let Err(e) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                tracing::warn!(error = %e, "the write-ahead log stays as it is");
+            }
+        }
         self.located(done)
     }
 
@@ -199,7 +212,9 @@ impl Store for Sqlite {
             self.located(taken_back)?;
         }
         self.located(done)?;
+        self.logged += 1;
         if std::mem::take(&mut self.many) {
+            self.logged = LOGGED;
             // The revision is written: a cache that stays large is no reason to fail.
             let _ = self.db.execute_batch("PRAGMA shrink_memory");
         }

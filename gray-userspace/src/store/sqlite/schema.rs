@@ -118,10 +118,11 @@ pub(super) fn prepare(db: &mut Connection, path: &Path) -> Inner<()> {
     if found > known {
         return Err(Error::Newer { path: path.to_owned(), found, known }.into());
     }
-    // FULL: in WAL a commit is synced, so a power loss takes back nothing that was answered.
+    // FULL: in WAL a commit is synced, so a power loss takes back nothing that was answered. What is in the log moves to
+    // the file when the store says so: never between a revision's commit and its effect.
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA journal_size_limit = 16777216; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+         PRAGMA journal_size_limit = 16777216; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
     )?;
     for (version, step) in STEPS.iter().enumerate().skip(found as usize) {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
