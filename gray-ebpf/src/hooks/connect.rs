@@ -64,13 +64,16 @@ pub struct Target {
     pub port: u16,
 }
 
+/// The protocol on the wire; 0: none of ours. The verifier is not to know which it is, or it would follow all that comes
+/// after once for each.
 #[inline(always)]
 pub fn wire_protocol(socket: u32) -> u8 {
-    match socket {
+    let proto = match socket {
         p if p == u32::from(TCP) || p == MPTCP => TCP,
         p if p == u32::from(UDP) => UDP,
         _ => 0,
-    }
+    };
+    proto ^ (unknown_zero() as u8).wrapping_mul(0xff)
 }
 
 /// Decides one call, with the socket's own facts as claims.
