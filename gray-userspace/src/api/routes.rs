@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{Request, State},
     handler::Handler,
     http::Uri,
@@ -20,6 +21,10 @@ use super::{
     handlers::{change, read, stream},
     recent::Recent,
 };
+use crate::sys::background;
+
+/// Bytes of a body that some milliseconds of work come from.
+const LARGE: usize = 256 * 1024;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -42,6 +47,19 @@ impl App {
         let control = self.control.clone();
         let done = tokio::task::spawn_blocking(move || operation(&*control)).await;
         done.unwrap_or_else(|e| Err(ApiError::internal(&e))).map(Json)
+    }
+
+    /// The same for an operation with this body: a large one gives way to traffic.
+    pub(super) async fn call_with<T, F>(&self, body: Bytes, operation: F) -> Result<Json<T>, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Control, Bytes) -> Reply<T> + Send + 'static,
+    {
+        self.call(move |c| match body.len() {
+            0..LARGE => operation(c, body),
+            _ => background::run(|| operation(c, body)),
+        })
+        .await
     }
 }
 

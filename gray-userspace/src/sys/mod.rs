@@ -1,6 +1,7 @@
-//! What gray asks of the operating system besides bpf(2): kernel version, mounts, cgroups, links, locks.
-//! Reads only, except the locks. No policy.
+//! What gray asks of the operating system besides bpf(2): kernel version, mounts, cgroups, links, locks, priorities.
+//! Reads only, except the locks and the priority of own threads. No policy.
 
+pub mod background;
 pub mod command;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;

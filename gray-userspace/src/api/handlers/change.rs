@@ -18,7 +18,7 @@ type Got<T> = Result<Json<T>, ApiError>;
 /// Makes the given documents the whole policy, at one instant; or only says what would change.
 #[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest, responses((status = 200, body = ApplyReply)))]
 pub async fn apply(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<ApplyReply> {
-    app.call(move |c| c.apply(&who, json(&body)?)).await
+    app.call_with(body, move |c, body| c.apply(&who, json(&body)?)).await
 }
 
 /// Makes an earlier revision the policy again.
@@ -36,7 +36,7 @@ pub async fn edit_cohort(
     Name(name): Name,
     Raw(body): Raw,
 ) -> Got<CohortEdited> {
-    app.call(move |c| c.edit_cohort(&who, &name, json(&body)?)).await
+    app.call_with(body, move |c, body| c.edit_cohort(&who, &name, json(&body)?)).await
 }
 
 /// Edits a list cohort by a plain list, one id per line. Empty lines and lines that begin with # are skipped.
@@ -54,7 +54,7 @@ pub async fn cohort_lines(
     if !kind.starts_with("text/plain") {
         return Err(bad("the list is not sent as text/plain", "set the header `content-type: text/plain`"));
     }
-    app.call(move |c| {
+    app.call_with(body, move |c, body| {
         let edit = CohortEdit { op: query.op, ids: lines(&body)?, message: query.message };
         drop(body); // up to 64 MiB that the edit does not need
         c.edit_cohort(&who, &name, edit)
