@@ -96,8 +96,11 @@ fn done(all: &[Hostile; 2]) -> [HarmDone; 4] {
     [a.ingress(), a.egress(), b.ingress(), b.egress()].map(Result::unwrap)
 }
 
+/// Of TCP, and of the neighbour discovery that goes beside it.
 fn csum_errors(w: &World) -> u64 {
-    w.namespaces().iter().map(|ns| netstat::counter(ns, "Tcp InCsumErrors").unwrap()).sum()
+    let counters = ["Tcp InCsumErrors", "Icmp6InCsumErrors"];
+    let of = |ns| counters.map(|name| netstat::counter(ns, name).unwrap()).iter().sum::<u64>();
+    w.namespaces().iter().map(|ns| of(ns)).sum()
 }
 
 #[test]

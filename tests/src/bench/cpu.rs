@@ -22,15 +22,16 @@ impl Busy {
         Ok(Self { start: Instant::now(), idle, cpus })
     }
 
-    /// CPU seconds, of all CPUs, that were neither idle nor stolen since the start. The idle clock is exact,
-    /// unlike the counts of user and system time, which are of ticks: so it is what is subtracted.
+    /// CPU seconds, of all CPUs, that were not idle since the start. The idle clock is exact, unlike the counts
+    /// of user and system time, which are of ticks: so it is what is subtracted. Stolen time is not: a guest
+    /// that is to wake up but may not yet has it in both counts, and less than nothing would be left.
     pub fn seconds(&self) -> Result<f64> {
         let (_, idle) = read()?;
         Ok(self.start.elapsed().as_secs_f64() * self.cpus - (idle - self.idle))
     }
 }
 
-/// How many CPUs, and their idle, waiting and stolen seconds.
+/// How many CPUs, and their idle and waiting seconds.
 fn read() -> Result<(f64, f64)> {
     let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
     parse(&text).context("/proc/stat is not as expected")
@@ -40,16 +41,16 @@ fn parse(text: &str) -> Option<(f64, f64)> {
     let cpus = text.lines().filter(|l| l.starts_with("cpu") && !l.starts_with("cpu ")).count();
     let fields: Vec<f64> =
         text.lines().next()?.split_whitespace().skip(1).map_while(|f| f.parse().ok()).collect();
-    let (idle, wait, steal) = (fields.get(3)?, fields.get(4)?, fields.get(7)?);
-    Some((cpus as f64, (idle + wait + steal) / TICKS))
+    let (idle, wait) = (fields.get(3)?, fields.get(4)?);
+    Some((cpus as f64, (idle + wait) / TICKS))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn idle_waiting_and_stolen_time_is_not_busy() {
+    fn idle_and_waiting_time_is_not_busy() {
         let text = "cpu  10 20 30 400 50 60 70 80 90 0\ncpu0 5 10 15 200 25 30 35 40 45 0\ncpu1 1 1 1 1 1 1 1 1 1 0\nintr 5\n";
-        assert_eq!(super::parse(text), Some((2.0, 5.3)));
+        assert_eq!(super::parse(text), Some((2.0, 4.5)));
         assert_eq!(super::parse("intr 5\n"), None);
     }
 }
