@@ -1,15 +1,19 @@
 //! bpf(2) by hand, for what tests must see and do without aya: what is attached where, and foreign programs
 //! that stand beside gray's. It never detaches what it did not attach.
 
+mod clsact;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use crate::cgroup::Cgroup;
 use crate::link;
 use crate::netns::Netns;
+use crate::skip;
 
 const PROG_LOAD: i32 = 5;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
@@ -135,8 +139,12 @@ fn query(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Program ids on an interface of a namespace (`TCX_INGRESS`, `TCX_EGRESS`), first to run first.
+/// Program ids on an interface of a namespace (`TCX_INGRESS`, `TCX_EGRESS`), first to run first. Where there is no tcx:
+/// those of clsact.
 pub fn on_interface(ns: &Netns, ifname: &str, attach_type: u32) -> Result<Vec<u32>> {
+    if !skip::tcx() {
+        return clsact::programs(ns, ifname, attach_type);
+    }
     let ifindex = link::info(ns, ifname)?.ifindex;
     ns.enter(|| query(ifindex, attach_type))
         .with_context(|| format!("query tcx of {ifname} in {}", ns.name()))
@@ -155,29 +163,39 @@ pub fn on_cgroup(path: &std::path::Path, attach_type: u32) -> Result<Vec<u32>> {
         .with_context(|| format!("query type {attach_type} of {}", path.display()))
 }
 
-/// tcx: the next program decides.
+/// tcx and clsact: the next program decides.
 pub const TCX_NEXT: i32 = -1;
-/// tcx: the packet is dropped.
+/// tcx and clsact: the packet is dropped.
 pub const TCX_DROP: i32 = 2;
 /// Cgroup socket hooks: the call proceeds.
 pub const ALLOW: i32 = 1;
 /// Cgroup socket hooks: the call fails with EPERM.
 pub const DENY: i32 = 0;
 
-/// A program of somebody else that returns one verdict, attached by a link until the drop.
+/// A program of somebody else that returns one verdict, attached until the drop.
 #[derive(Debug)]
 pub struct Foreign {
     prog: OwnedFd,
-    _link: OwnedFd,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Link(#[expect(dead_code, reason = "held open, it is attached")] OwnedFd),
+    Filter(#[expect(dead_code, reason = "its drop removes it")] clsact::Filter),
 }
 
 impl Foreign {
-    /// On tcx (`TCX_INGRESS` or `TCX_EGRESS`), after what is there.
-    pub fn tcx(ns: &Netns, ifname: &str, attach_type: u32, verdict: i32) -> Result<Self> {
+    /// On an interface (`TCX_INGRESS` or `TCX_EGRESS`), after what is there. Where there is no tcx: on clsact.
+    pub fn interface(ns: &Arc<Netns>, ifname: &str, attach_type: u32, verdict: i32) -> Result<Self> {
         let ifindex = link::info(ns, ifname)?.ifindex;
         let prog = load(PROG_TYPE_SCHED_CLS, 0, verdict).context("load a foreign tc program")?;
-        let link = ns.enter(|| attach(&prog, ifindex, attach_type));
-        Ok(Self { _link: link.context("attach a foreign tcx program")?, prog })
+        let place = if skip::tcx() {
+            ns.enter(|| attach(&prog, ifindex, attach_type)).map(Place::Link).map_err(Into::into)
+        } else {
+            clsact::Filter::add(ns, ifname, attach_type, &prog).map(Place::Filter)
+        };
+        Ok(Self { _place: place.context("attach a foreign tc program")?, prog })
     }
 
     /// On a cgroup, connect, sendmsg and their like (10, 11, 14, 15, 19, 20, 29, 30).
@@ -186,7 +204,7 @@ impl Foreign {
         let prog = load(PROG_TYPE_CGROUP_SOCK_ADDR, attach_type, verdict)
             .context("load a foreign cgroup program")?;
         let link = attach(&prog, dir.as_raw_fd() as u32, attach_type);
-        Ok(Self { _link: link.context("attach a foreign cgroup program")?, prog })
+        Ok(Self { _place: Place::Link(link.context("attach a foreign cgroup program")?), prog })
     }
 
     /// The program's id, as `on_interface` and `on_cgroup` list it.

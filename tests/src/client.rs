@@ -20,7 +20,7 @@ use crate::helper::Helper;
 use crate::place::Place;
 
 pub use histogram::Histogram;
-pub use report::{Failure, Report, STALL, Sample};
+pub use report::{Failure, Report, Sample};
 
 /// What one request is. `per_connection` / `per_socket`: requests before a new one is made, 1 = one each,
 /// 0 = never renewed.

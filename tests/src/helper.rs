@@ -76,15 +76,17 @@ impl Drop for Helper {
     }
 }
 
-/// `GRAY_LAB_SERVER`, else beside the running executable (a test's lies one directory below).
+/// `GRAY_LAB_SERVER`, else `beside`.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("GRAY_LAB_SERVER") {
-        return Ok(path.into());
+    match std::env::var_os("GRAY_LAB_SERVER") {
+        Some(path) => Ok(path.into()),
+        None => beside("gray-lab-server").context("or set GRAY_LAB_SERVER"),
     }
+}
+
+/// A program of this crate, beside the running executable (a test's lies one directory below).
+pub fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this executable")?;
-    let candidates = own.ancestors().skip(1).take(2).map(|dir| dir.join("gray-lab-server"));
-    candidates
-        .into_iter()
-        .find(|p| p.is_file())
-        .context("gray-lab-server is not built: cargo build -p gray-tests, or set GRAY_LAB_SERVER")
+    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file());
+    found.with_context(|| format!("{name} is not built: cargo build -p gray-tests"))
 }

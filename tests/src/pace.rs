@@ -1,11 +1,29 @@
-//! How patient the lab is. `GRAY_LAB_SLOW=10` makes it ten times as patient: emulated machines are slow.
+//! How patient the lab is. `GRAY_LAB_SLOW=10` makes it ten times as patient: emulated machines are slow. Campaigns are
+//! smaller there, and say so.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::command::note;
+
 /// This long, on an ordinary machine.
 pub fn patience(ordinary: Duration) -> Duration {
     ordinary * factor()
+}
+
+/// So many on an ordinary machine; on a slow one `slow`, which is said.
+pub fn many(what: &str, ordinary: usize, slow: usize) -> usize {
+    if factor() == 1 {
+        return ordinary;
+    }
+    fewer(what, ordinary, slow);
+    slow
+}
+
+/// Says that less was done than is ordinary, in a line `FEWER test: ...`, which `cargo xtask vm` prints.
+pub fn fewer(what: &str, ordinary: usize, done: usize) {
+    let thread = std::thread::current();
+    note(&format!("FEWER {}: {done} of {ordinary} {what}", thread.name().unwrap_or("?")));
 }
 
 /// 1, or what `GRAY_LAB_SLOW` says.

@@ -1,9 +1,10 @@
-//! What a test may lack on an older kernel. A test that lacks something says so in one line, `SKIP test: reason`, and
-//! returns; `cargo xtask vm` compares those lines with the expected ones (tests/vm/expected.txt).
+//! What a test may lack on an older kernel or a slow machine. A test that lacks something says so in one line,
+//! `SKIP test: reason`, and returns; `cargo xtask vm` compares those lines with the expected ones (tests/vm/expected.txt).
 
 use gray_userspace::sys::kernel::{KernelVersion, TCX};
 
 use crate::command::note;
+use crate::pace;
 
 /// Whether interfaces are hooked by tcx here; says nothing.
 pub fn tcx() -> bool {
@@ -20,8 +21,22 @@ pub fn without_tcx() -> bool {
 #[must_use]
 pub fn lacks(oldest: KernelVersion, what: &str) -> bool {
     let Some(why) = KernelVersion::running().ok().and_then(|v| v.needs(oldest, what)) else { return false };
+    say(&why);
+    true
+}
+
+/// True, and a line that says so, on a slow machine (`GRAY_LAB_SLOW`): for tests that measure.
+#[must_use]
+pub fn measures() -> bool {
+    let slow = pace::factor() > 1;
+    if slow {
+        say("measures; under emulation it means nothing");
+    }
+    slow
+}
+
+fn say(why: &str) {
     let thread = std::thread::current();
     // libtest names the thread after the test.
     note(&format!("SKIP {}: {why}", thread.name().unwrap_or("?")));
-    true
 }

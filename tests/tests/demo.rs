@@ -2,10 +2,13 @@
 
 use std::process::{Command, Output};
 
+use gray_tests::{command::note, helper};
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gray-demo")).arg("--json").args(args).output().unwrap()
+    let out = Command::new(helper::beside("gray-demo").unwrap()).arg("--json").args(args).output().unwrap();
+    String::from_utf8_lossy(&out.stderr).lines().filter(|l| l.starts_with("FEWER ")).for_each(note);
+    out
 }
 
 fn json(out: &Output) -> Value {

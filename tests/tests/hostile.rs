@@ -158,12 +158,12 @@ fn in_the_middle(w: &World, nginx: &[Nginx; 2], places: &[Place], change: impl F
             for (ip, way) in addresses().into_iter().flat_map(|ip| [(ip, Way::Down), (ip, Way::Up)]) {
                 let ended = &ended;
                 let _ = s.spawn(move || {
-                    transfer(w, nginx, place, ip, way, Some(Duration::from_secs(3)));
+                    transfer(w, nginx, place, ip, way, Some(patience(Duration::from_secs(3))));
                     ended.store(true, Ordering::Relaxed);
                 });
             }
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(patience(Duration::from_secs(1)));
         assert!(!ended.load(Ordering::Relaxed), "the change must come in the middle");
         change();
     });
@@ -203,7 +203,7 @@ fn h1_h2_an_interface_that_vanishes_and_returns_disturbs_no_other() {
     in_the_middle(w, &nginx, &places(w), vanish);
     let probe = LoadSpec::new(vip(false, 9000), Mode::Tcp { per_connection: 1 });
     let probe = probe.count(4).sources(other.sources(false));
-    wait_for("the agent to attach again", patience(Duration::from_secs(20)), || {
+    wait_for("the agent to attach again", Duration::from_secs(20), || {
         let report = probe.run(&other.place())?;
         Ok(report.failed() == 0 && report.of_version("2.0") == 4)
     })

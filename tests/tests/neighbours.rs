@@ -48,12 +48,12 @@ fn two_agents_side_by_side_do_not_disturb_each_other() {
 #[test]
 fn foreign_programs_stay_attached_and_in_order() {
     let world = World::build(WorldSpec::default()).unwrap();
-    let tcx = |w: &World| Foreign::tcx(&w.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
+    let interface = |w: &World| Foreign::interface(&w.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
     let cgroup = |w: &World| Foreign::cgroup(&w.callers, CONNECT4, bpf::ALLOW).unwrap();
-    let before = [tcx(&world), cgroup(&world)];
+    let before = [interface(&world), cgroup(&world)];
     let (stable, gray) = servers(&world);
     let agent = Agent::start(&world).unwrap();
-    let after = [tcx(&world), cgroup(&world)];
+    let after = [interface(&world), cgroup(&world)];
     let mut scene = Scene { agent, stable, gray, world };
     let ids = |w: &World| {
         [

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use gray_common::Reason;
+use gray_tests::pace::many;
 use gray_tests::packets::{
     case::{NEXT, REDIRECT},
     frame::{ACK, Packet, SYN, UDP},
@@ -122,7 +123,7 @@ fn damaged_frames_are_passed_or_forwarded_never_dropped_or_mangled() {
         let mut r = Random(SEED);
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut before = rig.counters();
-        for n in 0..FRAMES {
+        for n in 0..many("frames", FRAMES, FRAMES / 10) {
             let frame = fuzz::mutated(&mut r);
             let d = if r.below(8) == 0 { Direction::Egress } else { Direction::Ingress };
             let Some((verdict, out)) = rig.try_run(d, &frame) else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gray_tests::{
     client::{Load, LoadSpec, Mode, Report},
     command::wait_for,
+    pace::many,
     policy::PolicyText,
     scene::{Scene, expect_split, vip},
     world::WorldSpec,
@@ -125,7 +126,7 @@ fn d1_two_hundred_flips_under_load_show_the_old_or_the_new_policy_only() {
     let mut kept = kept.start(&scene.world.clients[0].place()).unwrap();
     let _ = kept.wait_requests(20, PATIENCE).unwrap();
     let mut new = new_connections(&scene, &all);
-    for i in 0..200 {
+    for i in 0..many("flips", 200, 30) {
         scene.apply(&flip_side(&scene, &all, i % 2 == 0));
     }
     some_more(&mut new, 20);

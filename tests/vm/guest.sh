@@ -17,6 +17,8 @@ ip link set lo up
 . /vm/env.sh
 mkdir -p /lib/modules
 mount --bind "$VM_MODULES" /lib/modules
+# The node of TUN and TAP devices is there when the module is.
+modprobe tun || echo "vm: no TAP devices"
 echo "vm: up, Linux $(uname -r)"
 sh /vm/job.sh
 echo "vm: done"

@@ -65,10 +65,13 @@ fn run(path: &str, test: &str, full: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let seconds = start.elapsed().as_secs_f32();
     let mut out = std::io::stdout().lock();
-    let skip = text.lines().find_map(|l| Some(l.split_once("SKIP ")?.1.split_once(": ")?.1));
+    let after = |word| text.lines().filter_map(move |l| Some(l.split_once(word)?.1.split_once(": ")?.1));
+    let skip = after("SKIP ").next();
+    let fewer: Vec<&str> = after("FEWER ").collect();
     match (passed, skip) {
         (true, Some(reason)) => writeln!(out, "@test {full} skipped {seconds:.1} {reason}")?,
-        (true, None) => writeln!(out, "@test {full} passed {seconds:.1}")?,
+        (true, None) if fewer.is_empty() => writeln!(out, "@test {full} passed {seconds:.1}")?,
+        (true, None) => writeln!(out, "@test {full} passed {seconds:.1} with {}", fewer.join(", "))?,
         (false, _) => {
             let late = ended.err().map(|e| format!("{e:#}\n")).unwrap_or_default();
             writeln!(out, "{}\n{late}@test {full} failed {seconds:.1}", shortened(&text))?;

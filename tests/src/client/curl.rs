@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::command::output;
+use crate::pace;
 use crate::pattern;
 use crate::place::Place;
 use crate::server::Nginx;
@@ -48,7 +50,7 @@ impl Answer {
     }
 }
 
-/// Runs curl with a time-out of 30 s; `args` are added before the URL (`-H`, `--interface`, `-T` ...).
+/// Runs curl with a time-out of 30 s (`pace`); `args` are added before the URL (`-H`, `--interface`, `-T` ...).
 /// An error when curl's exit code is not 0; any HTTP status is an answer.
 pub fn get(place: &Place, url: &str, args: &[&str]) -> Result<Answer> {
     let mut command = command(place);
@@ -59,7 +61,8 @@ pub fn get(place: &Place, url: &str, args: &[&str]) -> Result<Answer> {
 /// curl, without what it shall do.
 pub(super) fn command(place: &Place) -> Command {
     let mut command = place.command("curl");
-    let _ = command.args(["-sS", "--max-time", "30", "--noproxy", "*", "-w", "%{stderr}%{json}"]);
+    let seconds = pace::patience(Duration::from_secs(30)).as_secs().to_string();
+    let _ = command.args(["-sS", "--max-time", &seconds, "--noproxy", "*", "-w", "%{stderr}%{json}"]);
     command
 }
 

@@ -1,11 +1,13 @@
 //! iperf3 as a client: one run, its JSON and the few numbers that tests compare.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::output;
+use crate::pace;
 use crate::place::Place;
 
 /// The result of one run.
@@ -22,7 +24,8 @@ pub struct IperfResult {
 /// `iperf3 -c`; `args` as on its command line (`-R`, `-n 100M`, `-t 2`, `-B ADDRESS`). TCP only.
 pub fn run(place: &Place, server: IpAddr, port: u16, args: &[&str]) -> Result<IperfResult> {
     let mut command = place.command("iperf3");
-    let _ = command.args(["--json", "--connect-timeout", "3000", "-c", &server.to_string()]);
+    let patience = pace::patience(Duration::from_secs(3)).as_millis().to_string();
+    let _ = command.args(["--json", "--connect-timeout", &patience, "-c", &server.to_string()]);
     let out = output(command.args(["-p", &port.to_string()]).args(args))?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let json: Value = serde_json::from_str(&text)

@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Histogram;
+use crate::pace;
 
 /// An answer that took longer than this is a stall.
-pub const STALL: Duration = Duration::from_millis(200);
+pub fn stall() -> Duration {
+    pace::patience(Duration::from_millis(200))
+}
 
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,7 +64,7 @@ pub struct Report {
     pub opened: u64,
     /// Good answers whose server saw our own address (and, for TCP, port) as its peer.
     pub peer_kept: u64,
-    /// Good answers later than `STALL`.
+    /// Good answers later than `stall()`.
     pub stalls: u64,
     /// Requests of an open loop that began more than 1 ms after they were due: all workers were busy.
     pub late: u64,

@@ -1,7 +1,7 @@
 //! Counting of one worker, and the merge into a report. No sockets, no clock.
 
 use super::exchange::{Answer, Fault};
-use super::report::{Report, STALL, Sample};
+use super::report::{Report, Sample, stall};
 
 const MAX_DETAILS: usize = 10;
 
@@ -30,7 +30,7 @@ impl Tally {
         r.requests += 1;
         r.ok += 1;
         r.peer_kept += u64::from(answer.peer_kept);
-        r.stalls += u64::from(u128::from(took_ns) > STALL.as_nanos());
+        r.stalls += u64::from(u128::from(took_ns) > stall().as_nanos());
         *r.by_source.entry(source.to_owned()).or_default().entry(server.clone()).or_default() += 1;
         *r.by_server.entry(server).or_default() += 1;
         r.latency.record(took_ns);

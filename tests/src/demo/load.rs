@@ -1,6 +1,7 @@
 //! The traffic of one step: every client and every caller, both families, at once; then the judgement.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,11 +12,17 @@ use super::report::Row;
 use super::signal;
 use super::stage::{Stage, target};
 use crate::client::{Load, LoadSpec, Mode, Report};
+use crate::pace;
 use crate::place::Place;
 
-/// Requests of each client address in a step, and of each caller.
-const PER_SOURCE: u64 = 8;
-const PER_CALLER: u64 = 40;
+/// Requests of each client address in a step.
+fn per_source() -> u64 {
+    static N: OnceLock<u64> = OnceLock::new();
+    *N.get_or_init(|| pace::many("requests of each client address in a step", 8, 2) as u64)
+}
+
+/// Each caller makes as many as five client addresses.
+const PER_CALLER: u64 = 5;
 /// The machine may be busy with something else: slow is not failed.
 const TIMEOUT_MS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,12 +57,12 @@ impl Traffic {
         for v6 in [false, true] {
             for client in &stage.world.clients {
                 let sources = client.sources(v6);
-                let n = sources.len() as u64 * PER_SOURCE;
+                let n = sources.len() as u64 * per_source();
                 let spec = spec(v6, counted.then_some(n), pause_ms).sources(sources);
                 running.push(start(&spec, &client.place(), None, v6)?);
             }
             for caller in &stage.callers {
-                let spec = spec(v6, counted.then_some(PER_CALLER), pause_ms).workers(1);
+                let spec = spec(v6, counted.then_some(PER_CALLER * per_source()), pause_ms).workers(1);
                 running.push(start(&spec, &stage.caller_place(caller), Some(caller.name), v6)?);
             }
         }

@@ -16,12 +16,14 @@ use gray_userspace::fail::Point;
 use crate::bpf;
 use crate::client::{Load, LoadSpec};
 use crate::command::{note, wait_for};
+use crate::pace::patience;
 use crate::scene::{Scene, vip};
 use look::Seen;
 use model::{State, key_of};
 pub use op::Op;
 
-/// Housekeeping comes each 2 s.
+/// How often it comes.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONG_LIVED: usize = 20;
 
@@ -143,7 +145,7 @@ impl Driver {
                 done = Some(Instant::now());
             }
             // What comes after the answer comes with the next housekeeping.
-            if done.is_some_and(|d| d.elapsed() > Duration::from_millis(2500)) {
+            if done.is_some_and(|d| d.elapsed() > HOUSEKEEPING + patience(Duration::from_millis(500))) {
                 self.scene.agent.kill9()?;
                 return Ok(true);
             }

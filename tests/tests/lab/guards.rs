@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use gray_tests::client::{Failure, LoadSpec, Mode};
-use gray_tests::{WorldSpec, agent, bpf, link, residue, sweep, sys};
+use gray_tests::pace::patience;
+use gray_tests::{WorldSpec, agent, bpf, helper, link, residue, skip, sweep, sys};
 
 use super::{build, run, stable, vip};
 
@@ -13,7 +14,7 @@ fn a_world_is_up_in_less_than_two_seconds_and_gone_after() {
     let begun = Instant::now();
     let world = build(WorldSpec { clients: 3, backends: 3, sources4: 200, ..WorldSpec::default() });
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < patience(Duration::from_secs(2)), "{took:?}");
     assert_eq!(world.client_ifs(), ["c0", "c1", "c2"]);
     assert_eq!(world.clients[2].v4.len(), 200);
     let (near, far) = (world.clients[1].link.near_info().unwrap(), world.clients[1].link.far_info().unwrap());
@@ -58,14 +59,15 @@ fn two_worlds_side_by_side_do_not_meet() {
 fn residue_sees_what_is_attached_and_nothing_else() {
     let world = build(WorldSpec::default());
     assert_eq!(residue::find(&world).unwrap(), Vec::<String>::new());
-    let ingress = bpf::Foreign::tcx(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
-    let second = bpf::Foreign::tcx(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
+    let ingress = bpf::Foreign::interface(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
+    let second = bpf::Foreign::interface(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_NEXT).unwrap();
     let connect4 = bpf::Foreign::cgroup(&world.callers, 10, bpf::ALLOW).unwrap();
     link_clsact(&world, "add");
     let ids = bpf::on_interface(&world.edge, "c0", bpf::TCX_INGRESS).unwrap();
     assert_eq!(ids, [ingress.id().unwrap(), second.id().unwrap()]);
     let left = residue::find(&world).unwrap();
-    assert_eq!(left.len(), 4, "{left:#?}");
+    // Where there is no tcx, the foreign programs have a qdisc, too.
+    assert_eq!(left.len(), 4 + usize::from(!skip::tcx()), "{left:#?}");
     for part in ["tcx/ingress", "cgroup_inet4_connect", "clsact"] {
         assert!(left.iter().any(|l| l.contains(part)), "{part}: {left:#?}");
     }
@@ -82,7 +84,7 @@ fn link_clsact(world: &gray_tests::World, verb: &str) {
 #[test]
 fn a_lab_whose_process_was_killed_is_swept_and_a_living_one_is_not() {
     use std::io::{BufRead, BufReader};
-    let mut holder = std::process::Command::new(env!("CARGO_BIN_EXE_gray-lab-server"))
+    let mut holder = std::process::Command::new(helper::binary().unwrap())
         .arg("hold")
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -157,7 +159,7 @@ fn programs_in_the_lab_act_on_its_traffic_only() {
 
     let mut impatient = spec.clone();
     impatient.timeout_ms = 100;
-    let shot = bpf::Foreign::tcx(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_DROP).unwrap();
+    let shot = bpf::Foreign::interface(&world.edge, "c0", bpf::TCX_INGRESS, bpf::TCX_DROP).unwrap();
     assert_eq!(run(&impatient, &world).failed_with(Failure::TimeOut), 4);
     spec.run(&world.caller()).unwrap().assert_all_ok();
     drop(shot);

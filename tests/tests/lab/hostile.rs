@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use gray_tests::hostile::{Harm, HarmDone, Hostile, HostileSpec, Side};
+use gray_tests::pace::patience;
 use gray_tests::{World, WorldSpec, residue, sys, world};
 
 use super::build;
@@ -21,7 +22,7 @@ fn numbered(w: &World, v6: bool) -> Vec<u32> {
     client.connect(SocketAddr::new(to, 7000)).unwrap();
     // All of them fit, however slow the reader: what is missing was lost on the way.
     sys::set_int_option(server.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20).unwrap();
-    server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    server.set_read_timeout(Some(patience(Duration::from_millis(300)))).unwrap();
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
         let mut buffer = [0; 64];

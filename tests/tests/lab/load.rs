@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gray_tests::client::{Failure, LoadSpec, Mode};
 use gray_tests::command::wait_for;
+use gray_tests::pace::patience;
 use gray_tests::server::{Server, ServerSpec};
 use gray_tests::{WorldSpec, link, sys, world};
 
@@ -140,7 +141,7 @@ fn long_lived_connections_report_stalls_and_the_death_of_their_server() {
     assert_eq!((calm.failed(), calm.opened), (0, 20), "{calm:?}");
 
     sys::kill(server.pid(), libc::SIGSTOP).unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(patience(Duration::from_millis(400)));
     sys::kill(server.pid(), libc::SIGCONT).unwrap();
     let stalled = load.wait_requests(calm.requests + 200, Duration::from_secs(10)).unwrap();
     assert!(stalled.stalls - calm.stalls >= 20, "{} -> {}", calm.stalls, stalled.stalls);
@@ -176,7 +177,7 @@ fn an_open_loop_asks_at_its_rate_and_counts_what_waited() {
         let mut load = spec.start(&world.clients[0].place()).unwrap();
         let _ = load.wait_requests(50, Duration::from_secs(10)).unwrap();
         sys::kill(server.pid(), libc::SIGSTOP).unwrap();
-        std::thread::sleep(Duration::from_millis(600));
+        std::thread::sleep(patience(Duration::from_millis(600)));
         sys::kill(server.pid(), libc::SIGCONT).unwrap();
         let now = load.snapshot().unwrap().requests;
         let _ = load.wait_requests(now + 350, Duration::from_secs(10)).unwrap();
