@@ -102,7 +102,7 @@ pub fn interface(
     let program = loaded.program(d.program())?;
     let path = pins.link(&link_name(iface, d));
     if let Some(link) = pins.open(&path)? {
-        if bpf::link_ifindex(link.as_fd()).map_err(failed)? == ifindex {
+        if bpf::link_tcx(link.as_fd()).map_err(failed)? == (ifindex, d.tcx()) {
             return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed).map(|()| false);
         }
         // The interface was deleted and made again: its old link hangs on nothing.
@@ -119,7 +119,7 @@ pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32, d: Direction) -> bool
     pins.open(&pins.link(&link_name(iface, d)))
         .ok()
         .flatten()
-        .is_some_and(|l| bpf::link_ifindex(l.as_fd()).is_ok_and(|i| i == ifindex))
+        .is_some_and(|l| bpf::link_tcx(l.as_fd()).is_ok_and(|at| at == (ifindex, d.tcx())))
 }
 
 fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<bool, KernelError> {
@@ -173,7 +173,7 @@ pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelErr
         let program = loaded.program(name)?;
         let pin = pins.link(&format!("cgroup-{name}"));
         if let Some(link) = pins.open(&pin)? {
-            if bpf::link_cgroup(link.as_fd()).map_err(failed)? == id {
+            if bpf::link_cgroup(link.as_fd()).map_err(failed)? == (id, attach_type) {
                 bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed)?;
                 continue;
             }

@@ -97,15 +97,31 @@ fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {
     Ok(out)
 }
 
-/// The interface of a tcx link; 0 once the interface is gone.
-pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
-    // struct bpf_link_info: type, id, prog_id, padding, then the variant; tcx: ifindex, attach_type.
-    Ok(info::<8>(link)?[2] as u32)
+/// `enum bpf_link_type`.
+mod link_type {
+    pub const CGROUP: u32 = 3;
+    pub const TCX: u32 = 11;
 }
 
-/// The cgroup (inode number) of a cgroup link.
-pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
-    Ok(info::<8>(link)?[2])
+/// The variant part of `struct bpf_link_info`, which begins with type, id, prog_id and padding.
+fn link_info(link: BorrowedFd<'_>, kind: u32, what: &str) -> io::Result<[u64; 2]> {
+    let i = info::<8>(link)?;
+    if i[0] as u32 != kind {
+        return Err(io::Error::other(format!("what is pinned there is no {what} link; unpin it")));
+    }
+    Ok([i[2], i[3]])
+}
+
+/// Interface (0 once it is gone) and attach type of a tcx link.
+pub fn link_tcx(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let [at, _] = link_info(link, link_type::TCX, "tcx")?;
+    Ok((at as u32, (at >> 32) as u32))
+}
+
+/// Cgroup (inode number) and attach type of a cgroup link.
+pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<(u64, u32)> {
+    let [id, kind] = link_info(link, link_type::CGROUP, "cgroup")?;
+    Ok((id, kind as u32))
 }
 
 /// Type, key size, value size and capacity of a map.

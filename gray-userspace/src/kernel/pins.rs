@@ -48,9 +48,17 @@ impl Pins {
         make(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o700))
             .map_err(|e| KernelError::io("cannot set the mode of", root, e))?;
-        make(&pins.dir("maps"))?;
-        make(&pins.dir("links"))?;
+        for dir in pins.dirs() {
+            let _ = Self::check(&dir)?;
+            make(&dir)?;
+        }
         Ok(pins)
+    }
+
+    /// Outer before inner.
+    fn dirs(&self) -> [PathBuf; 3] {
+        let maps = self.dir("maps");
+        [maps.parent().unwrap_or(&self.root).into(), maps, self.dir("links")]
     }
 
     /// Whether the directory exists; refuses what is none, a symbolic link and another user's.
@@ -59,10 +67,7 @@ impl Pins {
             Ok(m) if !m.is_dir() => {
                 Err(KernelError::NotOurs { path: root.into(), why: "it is no directory" })
             }
-            // SAFETY: geteuid has no arguments and cannot fail.
-            Ok(m) if m.uid() != unsafe { libc::geteuid() } => {
-                Err(KernelError::NotOurs { path: root.into(), why: "it belongs to another user" })
-            }
+            Ok(m) if another_user(&m) => Err(KernelError::NotOurs { path: root.into(), why: ANOTHER_USER }),
             Ok(_) => Ok(true),
             Err(_) => Ok(false),
         }
@@ -93,7 +98,7 @@ impl Pins {
         names(&self.root).iter().filter_map(|n| n.strip_prefix("abi")?.parse().ok()).collect()
     }
 
-    /// Opens a pin; `None` when there is none. Symlinks are refused.
+    /// Opens a pin; `None` when there is none. Refuses symbolic links and what another user pinned.
     pub fn open(&self, path: &Path) -> Result<Option<OwnedFd>, KernelError> {
         match fs::symlink_metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -101,6 +106,7 @@ impl Pins {
             Ok(m) if m.is_symlink() => {
                 Err(KernelError::NotOurs { path: path.into(), why: "it is a symbolic link" })
             }
+            Ok(m) if another_user(&m) => Err(KernelError::NotOurs { path: path.into(), why: ANOTHER_USER }),
             Ok(_) => bpf::get(path).map(Some).map_err(|e| KernelError::io("cannot open the pin", path, e)),
         }
     }
@@ -124,8 +130,11 @@ impl Pins {
         let mut out = Vec::new();
         for abi in pins.abi_dirs() {
             let abi = root.join(format!("abi{abi}"));
+            let _ = Self::check(&abi)?;
             for kind in ["links", "maps"] {
                 let dir = abi.join(kind);
+                // What a link leads to is not ours to remove.
+                let _ = Self::check(&dir)?;
                 out.extend(names(&dir).into_iter().map(|n| dir.join(n)));
                 out.push(dir);
             }
@@ -133,6 +142,13 @@ impl Pins {
         }
         Ok(out)
     }
+}
+
+const ANOTHER_USER: &str = "it belongs to another user";
+
+fn another_user(m: &fs::Metadata) -> bool {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    m.uid() != unsafe { libc::geteuid() }
 }
 
 fn names(dir: &Path) -> Vec<String> {
