@@ -20,6 +20,7 @@ use crate::{
     },
     config,
     datapath::Datapath as _,
+    doctor,
     fail::{self, Point},
     kernel::{Hook, Live, Pins},
     store::{Sqlite, StateDir, Store as _, key::HashKey},
@@ -35,6 +36,10 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let version = KernelVersion::running()?;
     if let Some(why) = version.needs(sys::kernel::OLDEST, "the data path") {
         anyhow::bail!(why);
+    }
+    // The kernel would say EPERM, and not of what.
+    if let Some((what, fix)) = doctor::rights::refusal() {
+        return Err(ApiError::conflict(what, fix).into());
     }
     let state_dir = StateDir::open(&o.state_dir)?;
     let hook = hook(version);

@@ -9,7 +9,7 @@ mod kernel;
 mod memory;
 mod mounts;
 mod neighbours;
-mod rights;
+pub mod rights;
 
 use std::{fmt, path::PathBuf};
 

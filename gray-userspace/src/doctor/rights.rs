@@ -7,6 +7,18 @@ const SYS_ADMIN: u64 = 1 << 21;
 const NEEDED: [(u64, &str, bool); 3] =
     [(1 << 39, "CAP_BPF", true), (1 << 12, "CAP_NET_ADMIN", false), (1 << 38, "CAP_PERFMON", true)];
 
+/// Why this process cannot run an agent, and what to do; `None`: it may, or that cannot be read.
+pub fn refusal() -> Option<(String, String)> {
+    let missing = missing(effective(&std::fs::read_to_string("/proc/self/status").ok()?)?);
+    (!missing.is_empty()).then(|| complaint("this process", &missing))
+}
+
+fn complaint(who: &str, missing: &[&str]) -> (String, String) {
+    let (commas, spaces) = (missing.join(", "), missing.join(" "));
+    let fix = format!("run the agent as root, or give it AmbientCapabilities={spaces} in its unit");
+    (format!("{who} lacks {commas}"), fix)
+}
+
 pub(super) fn capabilities(input: &DoctorInput, host: &Host) -> Vec<Finding> {
     let who = input.agent.map_or_else(|| "self".into(), |pid| pid.to_string());
     let Some(have) = host.text(&format!("/proc/{who}/status")).as_deref().and_then(effective) else {
@@ -19,10 +31,8 @@ pub(super) fn capabilities(input: &DoctorInput, host: &Host) -> Vec<Finding> {
     if missing.is_empty() {
         return vec![ok("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON")];
     }
-    vec![fail(
-        format!("process {who} lacks {}", missing.join(", ")),
-        format!("run the agent as root, or give it AmbientCapabilities={} in its unit", missing.join(" ")),
-    )]
+    let (what, fix) = complaint(&format!("process {who}"), &missing);
+    vec![fail(what, fix)]
 }
 
 pub(super) fn effective(status: &str) -> Option<u64> {
