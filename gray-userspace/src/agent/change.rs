@@ -24,7 +24,7 @@ use crate::{
 
 use super::{
     core::{Inner, wire_key},
-    time,
+    orphans, time,
 };
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
@@ -120,6 +120,7 @@ impl Inner {
         self.revision = revision;
         let services = change.policy.services.iter().zip(&compiled.services);
         self.adopt_until_ns = services.map(|(s, c)| (s.name.clone(), c.adopt_until_ns)).collect();
+        self.orphans |= orphans::made_by(&self.policy, &change.policy);
         self.policy = change.policy;
         self.compiled = compiled;
         self.drained = change.drained;
@@ -255,6 +256,11 @@ impl Inner {
         }
         if let Some(step) = plan::forget(&mut self.have, &self.compiled, &self.prefixes) {
             self.live.write(&step).map_err(|e| ApiError::internal(&e))?;
+        }
+        if self.orphans {
+            let n = self.forget_orphans().map_err(|e| ApiError::internal(&e))?;
+            tracing::debug!(flows = n, "UDP flows to instances that are gone are forgotten");
+            self.orphans = false;
         }
         self.untidy = false;
         fail::point(Point::TidyDone).map_err(|e| ApiError::internal(&e))

@@ -46,6 +46,8 @@ pub struct Inner {
     pub have: Have,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
+    /// The last flip took an instance from a service: UDP flows may still go there.
+    pub orphans: bool,
     /// Rung after each flip.
     pub leftovers: Arc<Notify>,
     /// By revision, of the changes of this process.

@@ -13,6 +13,7 @@ mod kernel_log;
 mod logging;
 mod metrics;
 mod names;
+mod orphans;
 mod policy;
 mod service;
 mod start;

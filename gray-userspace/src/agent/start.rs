@@ -75,6 +75,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         adopt_until_ns: BTreeMap::new(),
         have,
         untidy: false,
+        orphans: false,
         leftovers: Arc::default(),
         timings: BTreeMap::new(),
         rekeyed: false,
@@ -206,7 +207,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         inner.live.write(step)?;
     }
     inner.prefixes = lists.prefixes;
-    inner.untidy = true;
+    (inner.untidy, inner.orphans) = (true, true);
     tracing::info!(revision = inner.revision, epoch = inner.have.epoch, "the policy is in force");
     Ok(())
 }

@@ -217,6 +217,15 @@ impl Live {
         self.maps.flows6.for_each(visit).map_err(failed("the flows"))
     }
 
+    /// Removes entries; absent ones are no fault.
+    pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
+        self.maps
+            .flows4
+            .delete_all(v4)
+            .and_then(|()| self.maps.flows6.delete_all(v6))
+            .map_err(failed("the flows"))
+    }
+
     pub fn flow4(&self, key: &FlowKey4) -> Result<Option<Flow4>, KernelError> {
         self.maps.flows4.lookup(key).map_err(failed("a flow"))
     }
