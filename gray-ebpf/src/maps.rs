@@ -16,7 +16,11 @@ use gray_common::{
     },
 };
 
-use crate::hooks::admit::Arrival;
+use crate::hooks::{
+    admit::Arrival,
+    fragment::{Fragment, FragmentKey},
+    v6::Behind,
+};
 
 /// Maps that user space may map into its memory (Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
@@ -77,6 +81,7 @@ pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
 /// interrupt each other. Not shared with user space, not pinned.
 pub struct Scratch {
     pub arrival: Arrival,
+    pub behind: Behind,
     pub key4: FlowKey4,
     pub back4: FlowKey4,
     pub key6: FlowKey6,
@@ -96,3 +101,7 @@ pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0
 /// Second of the last log line. Not shared, not pinned.
 #[map]
 pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Packets of which fragments are on their way. Not shared, not pinned.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(limits::FRAGMENTS, 0);

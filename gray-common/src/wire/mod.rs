@@ -44,7 +44,9 @@ macro_rules! wire {
 pub(crate) use wire;
 
 /// An address as the tables carry it: IPv6, or IPv4 mapped into it (`::ffff:a.b.c.d`). Network order.
-#[repr(C)]
+///
+/// Aligned, because for eBPF the compiler copies in units of the alignment: four words instead of sixteen bytes.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Addr(pub [u8; 16]);
 

@@ -3,6 +3,7 @@
 
 pub mod skb;
 pub mod sock;
+pub mod words;
 
 use core::ffi::c_void;
 

@@ -1,10 +1,12 @@
 //! A packet in tcx: bounded reads and writes, checksum helpers, redirects.
 
+use core::hint::cold_path;
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibParams},
     helpers::generated::{
         bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
     programs::TcContext,
 };
@@ -47,25 +49,39 @@ impl Skb {
     /// The first `N` bytes, pulled into the linear part when they are not there yet. `None`: the packet is shorter.
     #[inline(always)]
     pub fn head<const N: usize>(&mut self) -> Option<Head<'_, N>> {
-        if !self.linear(N) {
-            // SAFETY: a helper on the run's own context.
-            if unsafe { bpf_skb_pull_data(self.raw, N as u32) } != 0 || !self.linear(N) {
-                return None;
-            }
-        }
-        // SAFETY: fields of the context.
-        let (data, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
-        // The verifier wants the comparison with the very pointer that is used.
-        if data + N > end {
-            return None;
-        }
-        Some(Head { at: data as *mut u8, _skb: core::marker::PhantomData })
+        self.window::<N>(0)
     }
 
+    /// `N` bytes from `at` on, which is below 2048.
     #[inline(always)]
-    fn linear(&self, n: usize) -> bool {
-        // SAFETY: fields of the context.
-        unsafe { (*self.raw).data as usize + n <= (*self.raw).data_end as usize }
+    pub fn window<const N: usize>(&mut self, at: u32) -> Option<Head<'_, N>> {
+        // What the verifier is to know of an offset that is no constant.
+        let at = at & 0x7ff;
+        if let Some(at) = self.linear(at as usize, N) {
+            return Some(Head { at, _skb: core::marker::PhantomData });
+        }
+        cold_path();
+        // SAFETY: a helper on the run's own context.
+        if unsafe { bpf_skb_pull_data(self.raw, at + N as u32) } != 0 {
+            return None;
+        }
+        self.linear(at as usize, N).map(|at| Head { at, _skb: core::marker::PhantomData })
+    }
+
+    /// Where byte `at` is, if `n` bytes from there are in the linear part.
+    #[inline(always)]
+    fn linear(&self, at: usize, n: usize) -> Option<*mut u8> {
+        // SAFETY: fields of the context. Volatile: of a value that is loaded once and used twice the compiler makes a 32-bit
+        // copy, which to the verifier is no pointer any more.
+        let (data, end) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*self.raw).data) as usize,
+                core::ptr::read_volatile(&raw const (*self.raw).data_end) as usize,
+            )
+        };
+        let from = data + at;
+        // The verifier wants the comparison with the very pointer that is used.
+        if from + n > end { None } else { Some(from as *mut u8) }
     }
 
     /// Whole length in bytes, link header included.
@@ -94,6 +110,30 @@ impl Skb {
         unsafe { (*self.raw).vlan_present != 0 }
     }
 
+    /// That tag: ethertype as it stands in memory, and the host-order control information.
+    #[inline(always)]
+    pub fn vlan_tag(&self) -> Option<u32> {
+        if !self.is_tagged() {
+            return None;
+        }
+        // SAFETY: fields of the context.
+        Some(unsafe { (*self.raw).vlan_proto << 16 | (*self.raw).vlan_tci & 0xffff })
+    }
+
+    /// Removes the outermost tag; one behind it in the frame moves beside the frame.
+    #[inline(always)]
+    pub fn vlan_pop(&mut self) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_vlan_pop(self.raw) == 0 }
+    }
+
+    /// Puts a tag beside the frame; the one that was there moves into it.
+    #[inline(always)]
+    pub fn vlan_push(&mut self, proto: u16, tci: u16) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_vlan_push(self.raw, proto, tci) == 0 }
+    }
+
     /// Payload bytes per segment of a GSO packet; 0: not one.
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {
@@ -101,40 +141,36 @@ impl Skb {
         unsafe { (*self.raw).gso_size }
     }
 
-    /// Applies an address difference and a port difference (folded, one's complement) to the transport checksum at `AT`,
-    /// in a window of `N` bytes. `zero_is_none`: UDP, where 0 means no checksum.
+    /// Applies an address difference and a port difference (folded, one's complement) to the transport checksum at byte
+    /// `at` of the frame. `zero_is_none`: UDP, where 0 means no checksum.
     ///
     /// One combined difference would corrupt CHECKSUM_PARTIAL packets, whose field holds the pseudo-header's sum only, and
     /// no program can ask which kind of packet it has. But the helper treats the two kinds differently, adding the
     /// difference to one and subtracting it from the other: so what it did to the address tells what is to be done for the
     /// ports, and that is plain arithmetic.
     #[inline(always)]
-    pub fn l4_csum<const N: usize, const AT: usize>(
-        &mut self,
-        addr: u16,
-        port: u16,
-        zero_is_none: bool,
-    ) -> bool {
-        let Some(h) = self.head::<N>() else { return false };
-        let before = h.get::<u16, AT>();
+    pub fn l4_csum(&mut self, at: u32, addr: u16, port: u16, zero_is_none: bool) -> bool {
+        let Some(h) = self.window::<2>(at) else { return false };
+        let before = h.get::<u16, 0>();
         if zero_is_none && before == 0 {
             return true;
         }
-        if !self.csum_replace(AT, addr, u64::from(BPF_F_PSEUDO_HDR), zero_is_none) {
+        if !self.csum_replace(at, addr, u64::from(BPF_F_PSEUDO_HDR), zero_is_none) {
             return false;
         }
         if csum::is_zero(port) {
             return true;
         }
         if csum::is_zero(addr) {
+            cold_path();
             // Added or subtracted, it is the same: ask the helper.
-            return self.csum_replace(AT, port, 0, zero_is_none);
+            return self.csum_replace(at, port, 0, zero_is_none);
         }
-        let Some(mut h) = self.head::<N>() else { return false };
-        let after = h.get::<u16, AT>();
+        let Some(mut h) = self.window::<2>(at) else { return false };
+        let after = h.get::<u16, 0>();
         if !added(before, after, addr) {
             let check = csum::update(after, port);
-            h.set::<u16, AT>(if check == 0 && zero_is_none { 0xffff } else { check });
+            h.set::<u16, 0>(if check == 0 && zero_is_none { 0xffff } else { check });
         }
         true
     }
@@ -146,11 +182,11 @@ impl Skb {
     pub fn settled_sum<const N: usize, const AT: usize, const CHECK: usize>(&mut self) -> Option<u16> {
         const TRY: u16 = 1;
         let before = self.head::<N>()?.get::<u16, CHECK>();
-        if !self.csum_replace(CHECK, TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
+        if !self.csum_replace(CHECK as u32, TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
             return None;
         }
         let after = self.head::<N>()?.get::<u16, CHECK>();
-        if !self.csum_replace(CHECK, !TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
+        if !self.csum_replace(CHECK as u32, !TRY, u64::from(BPF_F_PSEUDO_HDR), false) {
             return None;
         }
         if added(before, after, TRY) {
@@ -181,10 +217,10 @@ impl Skb {
     }
 
     #[inline(always)]
-    fn csum_replace(&mut self, at: usize, diff: u16, flags: u64, zero_is_none: bool) -> bool {
+    fn csum_replace(&mut self, at: u32, diff: u16, flags: u64, zero_is_none: bool) -> bool {
         let udp = if zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
         // SAFETY: a helper on the run's own context; it checks the offset.
-        unsafe { bpf_l4_csum_replace(self.raw, at as u32, 0, u64::from(diff), flags | udp) == 0 }
+        unsafe { bpf_l4_csum_replace(self.raw, at, 0, u64::from(diff), flags | udp) == 0 }
     }
 
     /// Corrects `skb->csum` of a CHECKSUM_COMPLETE packet by a difference; does nothing to others. IPv6 needs it:

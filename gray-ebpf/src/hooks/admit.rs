@@ -31,14 +31,17 @@ pub enum Admit {
     /// Stable on its own address: remembered, not rewritten.
     Stay = 1,
     Steer = 2,
+    /// An older connection, which stays; nothing was decided.
+    Adopt = 3,
 }
 
-/// Decides on `SCRATCH.arrival` into `SCRATCH.decision`, and counts. The caller records the flow.
+/// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow.
 #[inline(always)]
 pub fn admit(epoch: u64) -> Admit {
     match admit_at(epoch) {
         1 => Admit::Stay,
         2 => Admit::Steer,
+        3 => Admit::Adopt,
         _ => Admit::Leave,
     }
 }
@@ -63,7 +66,7 @@ fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Ad
         if let Some(adopted) = adopted(k, listener, index) {
             emit::count(Reason::Adopted);
             *out = adopted;
-            return Admit::Stay;
+            return Admit::Adopt;
         }
         emit::count(Reason::Rebuilt);
     }
@@ -76,12 +79,10 @@ fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Ad
         Request { listener, claims, source: Some(&a.saddr), is_v4: a.is_v4 != 0, seed: seed(hash_key.k0, a) };
     match decide(k, &request) {
         Verdict::Steer(d) => {
-            report(k, a, &d);
             *out = d;
             Admit::Steer
         }
         Verdict::Stay(d) => {
-            report(k, a, &d);
             *out = d;
             Admit::Stay
         }
@@ -109,13 +110,23 @@ fn seed(secret: u64, a: &Arrival) -> u64 {
     flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto)
 }
 
-#[inline(always)]
-fn report(k: &Kernel, a: &Arrival, d: &Decision) {
-    emit::decided(k, d, PATH_PACKET, |e: &mut Event| {
+/// Counts the decision in `SCRATCH.decision` on `SCRATCH.arrival`, and sends an event if it is sampled.
+///
+/// Exported: see `admit_at`.
+#[unsafe(export_name = "gray_report")]
+#[inline(never)]
+pub extern "C" fn report(epoch: u64) -> u32 {
+    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `admit_at`.
+    let scratch = unsafe { &*scratch };
+    let (a, d) = (&scratch.arrival, &scratch.decision);
+    emit::decided(&k, d, PATH_PACKET, |e: &mut Event| {
         e.client = a.saddr;
         e.service_addr = a.daddr;
         e.client_port = a.sport;
         e.service_port = a.dport;
         e.proto = a.proto;
     });
+    1
 }

@@ -3,8 +3,10 @@
 pub mod admit;
 pub mod clock;
 pub mod connect;
+pub mod fragment;
 pub mod icmp;
 pub mod packet;
 pub mod udp;
 mod v4;
-mod v6;
+pub mod v6;
+mod vlan;

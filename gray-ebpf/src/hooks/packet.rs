@@ -1,6 +1,8 @@
 //! The packet path: what both address families share.
 
-use aya_ebpf::programs::TcContext;
+use core::hint::cold_path;
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use gray_common::{
     Reason,
     decide::Tables as _,
@@ -13,8 +15,9 @@ use gray_common::{
 };
 
 use super::{
-    admit::{Admit, admit},
-    icmp, v4, v6,
+    admit::{Admit, admit, report},
+    icmp::{self, too_big},
+    v4, v6, vlan,
 };
 use crate::{
     ctx::{
@@ -49,63 +52,126 @@ pub fn egress(ctx: &TcContext) -> i32 {
 pub const NEW: i32 = 1000;
 /// ... and: it is ICMP, perhaps an error about a packet of ours.
 pub const ERROR: i32 = 1001;
+/// ... and: its headers are not the plain ones.
+pub const ODD: i32 = 1002;
+/// ... and: what is behind them is in `SCRATCH.behind`.
+pub const MORE: i32 = 1003;
+/// ... and, with an MTU added: it is larger than that, and its sender is to be told.
+pub const TOO_BIG: i32 = 1 << 20;
 
-/// Why a packet is none that can be steered.
+/// Why a packet is none that can be steered, or not at once.
 pub enum Odd {
     /// Another protocol: not ours to look at.
     Other,
     Icmp,
+    /// Options, extension headers, a fragment.
+    Shape,
     /// Counted.
     Broken(Reason),
+}
+
+impl Odd {
+    #[inline(always)]
+    pub fn verdict(self) -> i32 {
+        match self {
+            Self::Other => NEXT,
+            Self::Icmp => ERROR,
+            Self::Shape => ODD,
+            Self::Broken(reason) => {
+                emit::count(reason);
+                NEXT
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn steer(ctx: &TcContext, side: Side) -> i32 {
+    let mut skb = Skb::new(ctx);
+    let Some(head) = skb.head::<ETH_LEN>() else {
+        emit::count(Reason::Malformed);
+        return NEXT;
+    };
+    let (mut kind, mut outer) = (head.get::<u16, ETH_TYPE>(), 0);
+    if kind == ETH_8021Q || kind == ETH_8021AD {
+        cold_path();
+        outer = vlan::open(skb.raw());
+        if outer == 0 {
+            return NEXT;
+        }
+        let Some(head) = skb.head::<ETH_LEN>() else { return NEXT };
+        kind = head.get::<u16, ETH_TYPE>();
+    }
+    let verdict = match kind {
+        ETH_IPV4 => family(&skb, side, true),
+        ETH_IPV6 => family(&skb, side, false),
+        _ => NEXT,
+    };
+    if outer != 0 && verdict == NEXT {
+        return vlan::close(skb.raw(), outer);
+    }
+    verdict
 }
 
 /// Three steps, each a function of its own with a stack frame of its own (the verifier grants 512 bytes in all): find
 /// the flow and forward; else decide; record, and forward as a known flow.
 #[inline(always)]
-fn steer(ctx: &TcContext, side: Side) -> i32 {
-    let mut skb = Skb::new(ctx);
-    // The kernel has taken the tag out of the frame; a redirect would put it back on the wrong side.
-    if skb.is_tagged() {
-        emit::count(Reason::HeaderUnsupported);
-        return NEXT;
-    }
-    let Some(head) = skb.head::<ETH_LEN>() else {
-        emit::count(Reason::Malformed);
-        return NEXT;
-    };
-    let v4 = match head.get::<u16, ETH_TYPE>() {
-        ETH_IPV4 => true,
-        ETH_IPV6 => false,
-        ETH_8021Q | ETH_8021AD => {
-            emit::count(Reason::HeaderUnsupported);
-            return NEXT;
-        }
-        _ => return NEXT,
-    };
+fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     let Some(k) = Kernel::now() else { return NEXT };
     let epoch = k.epoch();
     let raw = skb.raw();
     let egress = u32::from(side == Side::Egress);
-    let found = if v4 { v4::known(raw, epoch, egress) } else { v6::known(raw, epoch, egress) };
+    let mut found = if v4 { v4::find(raw, &k, side) } else { v6::known(raw, epoch, egress) };
     if found == ERROR {
         return if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
     }
-    if found != NEW || side == Side::Egress {
-        return if found == NEW { NEXT } else { found };
+    let odd = found == ODD;
+    if odd {
+        found = again(raw, epoch, egress, v4, true);
     }
-    let stay = match admit(epoch) {
-        Admit::Leave => return NEXT,
-        Admit::Stay => 1,
-        Admit::Steer => 0,
-    };
-    let again = if v4 {
-        if v4::record(stay) == 0 { NEW } else { v4::known(raw, epoch, 0) }
-    } else if v6::record(stay) == 0 {
-        NEW
-    } else {
-        v6::known(raw, epoch, 0)
-    };
-    if again == NEW { NEXT } else { again }
+    if found != NEW {
+        return known(found, raw, v4);
+    }
+    if side == Side::Egress {
+        return NEXT;
+    }
+    let admitted = admit(epoch);
+    if admitted == Admit::Leave {
+        return NEXT;
+    }
+    if admitted != Admit::Adopt {
+        let _ = report(epoch);
+    }
+    let stay = u32::from(admitted != Admit::Steer);
+    if (if v4 { v4::record(stay) } else { v6::record(stay) }) == 0 {
+        return NEXT;
+    }
+    let found = again(raw, epoch, egress, v4, odd);
+    if found == NEW { NEXT } else { known(found, raw, v4) }
+}
+
+/// Finds the flow of a packet that was looked at before.
+#[inline(always)]
+fn again(raw: *mut __sk_buff, epoch: u64, egress: u32, v4: bool, odd: bool) -> i32 {
+    match (v4, odd) {
+        (true, false) => v4::again(raw, epoch),
+        (true, true) => v4::odd(raw, epoch, egress),
+        (false, false) => v6::known(raw, epoch, egress),
+        (false, true) => match v6::odd(raw) {
+            MORE => v6::behind(raw, epoch, egress),
+            done => done,
+        },
+    }
+}
+
+/// The verdict on a packet of a known flow.
+#[inline(always)]
+fn known(found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
+    if found < TOO_BIG {
+        return found;
+    }
+    let mtu = (found - TOO_BIG) as u32;
+    if v4 { too_big::v4(raw, mtu) } else { too_big::v6(raw, mtu) }
 }
 
 /// Whether a bit of the filter in front is set: no set bit, not ours, whatever the tables hold.
@@ -143,6 +209,7 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
         if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
             // A second SYN of a connection that has moved on is a new connection from the same port; before that it
             // is a retransmission, which must reach the same instance.
+            cold_path();
             let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz);
             if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
@@ -237,16 +304,19 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         return stack;
     }
     if f.ifindex == 0 {
+        cold_path();
         emit::count(Reason::NoRoute);
         return stack;
     }
     if f.flags & FLOW_UNRESOLVED != 0 {
+        cold_path();
         emit::count(Reason::NoNeighbour);
         return Exit { way: Way::Resolve, to: f.ifindex };
     }
     let gso = skb.gso_size();
     let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
     if f.mtu != 0 && packet > u32::from(f.mtu) {
+        cold_path();
         if whole {
             return Exit { way: Way::TooBig, to: u32::from(f.mtu) };
         }
@@ -260,8 +330,17 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
 #[inline(always)]
 pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
     if !ok {
+        cold_path();
         emit::passed(k, Reason::RewriteFailed);
         return DROP;
+    }
+    if skb.is_tagged() && exit.way != Way::Stack {
+        cold_path();
+        // The tag is of the side that the packet came from; the interface that it leaves by has its own, if any.
+        if !skb.vlan_pop() {
+            emit::passed(k, Reason::RewriteFailed);
+            return DROP;
+        }
     }
     match exit.way {
         Way::Redirect => skb.redirect(exit.to),

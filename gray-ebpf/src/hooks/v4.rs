@@ -1,18 +1,20 @@
 //! IPv4 on the packet path.
 
+use core::hint::cold_path;
+
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     decide::Decision,
-    packet::{ICMP, TCP, UDP, V4_DF, V4_FRAGMENT},
+    packet::{ICMP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
     wire::{Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState},
 };
 
 use super::{
     admit::Arrival,
-    icmp::too_big,
+    fragment::{self, FragmentKey},
     packet::{
-        ERROR, Known, NEW, NEXT, Odd, Side, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
+        Known, NEW, NEXT, Odd, Side, TOO_BIG, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
         set_hop,
     },
 };
@@ -20,31 +22,28 @@ use crate::{
     ctx::{
         jiffies,
         skb::{Head, Skb},
+        words::{key4, macs, tuple4},
     },
     emit,
     maps::{self, Scratch},
     tables::Kernel,
 };
 
-/// Ethernet and IPv4 header and the part of the transport header that UDP has.
-const MIN: usize = 14 + 20 + 8;
-/// ... and that TCP has.
-const MIN_TCP: usize = 14 + 20 + 20;
+/// Ethernet header, and IPv4 header without options.
+const IP: usize = 14 + 20;
+/// Where the transport header begins when there are no options.
+const PLAIN: u32 = IP as u32;
 const TOS: usize = 15;
 const LEN: usize = 16;
+const ID: usize = 18;
 const FRAG: usize = 20;
 const TTL: usize = 22;
 const PROTO: usize = 23;
 const CHECK: usize = 24;
+/// Source and destination.
+const ADDRS: usize = 26;
 const SADDR: usize = 26;
 const DADDR: usize = 30;
-const SPORT: usize = 34;
-const DPORT: usize = 36;
-const TCP_DOFF: usize = 46;
-const TCP_FLAGS: usize = 47;
-const TCP_CHECK: usize = 50;
-const UDP_LEN: usize = 38;
-const UDP_CHECK: usize = 40;
 /// Difference of the word that holds TTL and protocol when the TTL falls by one.
 const TTL_STEP: u16 = 0xfffe;
 
@@ -58,25 +57,27 @@ struct Seen {
     headers: u32,
     /// Not to be fragmented.
     whole: bool,
+    /// Where the transport header begins; 0: a later fragment has none.
+    l4: u32,
 }
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
-///
-/// Exported, and so a function that the verifier checks once by itself, not at each call.
-#[unsafe(export_name = "gray_v4_known")]
-#[inline(never)]
-pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
-    let Some(k) = Kernel::at(epoch) else { return NEXT };
-    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+#[inline(always)]
+pub fn find(raw: *mut __sk_buff, k: &Kernel, side: Side) -> i32 {
+    find_at::<true>(raw, k, side, PLAIN)
+}
+
+/// The same where the transport header begins at `l4`. Of anything but a constant: the caller has looked at options and
+/// fragments.
+#[inline(always)]
+fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, k: &Kernel, side: Side, l4: u32) -> i32 {
     let skb = &mut Skb::from_raw(raw);
     let len = skb.len();
-    let seen = match parse(skb, len) {
+    let seen = match parse::<PLAIN_HEADERS>(skb, len, l4) {
         Ok(s) => s,
-        Err(Odd::Other) => return NEXT,
-        Err(Odd::Icmp) => return ERROR,
-        Err(Odd::Broken(reason)) => {
-            emit::count(reason);
-            return NEXT;
+        Err(odd) => {
+            cold_path();
+            return odd.verdict();
         }
     };
     let key = &seen.key;
@@ -88,8 +89,8 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if follow(&k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            return forward(&k, skb, f, &seen, side);
+        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+            return forward(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
@@ -115,56 +116,102 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     NEW
 }
 
+/// The same for a flow that was recorded in this run.
+///
+/// Exported, and so a function that the verifier checks once by itself. Not what every packet goes through: a call and its
+/// return cost some 10 ns.
+#[unsafe(export_name = "gray_v4_again")]
+#[inline(never)]
+pub extern "C" fn again(raw: *mut __sk_buff, epoch: u64) -> i32 {
+    let Some(k) = Kernel::at(epoch) else { return NEXT };
+    find(raw, &k, Side::Ingress)
+}
+
+/// The same for a packet with options, or a fragment (RFC 791).
+///
+/// Exported: see `again`.
+#[unsafe(export_name = "gray_v4_odd")]
+#[inline(never)]
+pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
+    let Some(k) = Kernel::at(epoch) else { return NEXT };
+    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+    let skb = &mut Skb::from_raw(raw);
+    let Some(h) = skb.head::<IP>() else { return NEXT };
+    let l4 = 14 + u32::from(h.get::<u8, 14>() & 15) * 4;
+    let (frag, proto) = (h.get::<u16, FRAG>(), h.get::<u8, PROTO>());
+    if proto != TCP && proto != UDP {
+        return NEXT;
+    }
+    if frag & V4_FRAGMENT == 0 {
+        return find_at::<false>(raw, &k, side, l4);
+    }
+    let id = FragmentKey::v4(h.get::<u32, SADDR>(), h.get::<u32, DADDR>(), h.get::<u16, ID>(), proto);
+    let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
+    if frag & V4_OFFSET == 0 {
+        let Some(t) = skb.window::<4>(l4) else { return NEXT };
+        let ports = t.get::<u32, 0>();
+        return if fragment::first(&k, &id, ports) { find_at::<false>(raw, &k, side, l4) } else { NEXT };
+    }
+    let Some(ports) = fragment::later(&k, &id) else { return NEXT };
+    let key = key4(addrs, ports, proto);
+    let Some(f) = maps::FLOWS4.get_ptr_mut(&key) else { return NEXT };
+    // SAFETY: as in `find_at`.
+    let f = unsafe { &mut *f };
+    f.state.seen = jiffies() as u32;
+    forward(&k, skb, f, &Seen { key, tcp_flags: 0, tos, ttl, headers: 0, whole: false, l4: 0 }, side)
+}
+
 #[inline(always)]
-fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Odd> {
-    let Some(h) = skb.head::<MIN>() else {
-        // Short frames of other protocols (an echo request without data) are no fault.
+fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32) -> Result<Seen, Odd> {
+    let Some(h) = skb.head::<IP>() else {
+        // Short frames of other protocols are no fault.
         return Err(Odd::Other);
     };
-    let ihl: u8 = h.get::<u8, 14>();
-    if ihl != 0x45 {
-        return Err(Odd::Broken(if ihl >> 4 == 4 && ihl & 15 > 5 {
-            Reason::HeaderUnsupported
-        } else {
-            Reason::Malformed
-        }));
-    }
     let proto: u8 = h.get::<u8, PROTO>();
-    if proto != TCP && proto != UDP {
-        return Err(if proto == ICMP { Odd::Icmp } else { Odd::Other });
+    if PLAIN_HEADERS {
+        let ihl: u8 = h.get::<u8, 14>();
+        if ihl != 0x45 {
+            return Err(if ihl >> 4 == 4 && ihl & 15 > 5 {
+                Odd::Shape
+            } else {
+                Odd::Broken(Reason::Malformed)
+            });
+        }
+        if proto != TCP && proto != UDP {
+            return Err(if proto == ICMP { Odd::Icmp } else { Odd::Other });
+        }
     }
-    if h.get::<u16, FRAG>() & V4_FRAGMENT != 0 {
-        return Err(Odd::Broken(Reason::Fragment));
+    let frag: u16 = h.get::<u16, FRAG>();
+    if PLAIN_HEADERS && frag & V4_FRAGMENT != 0 {
+        return Err(Odd::Shape);
     }
     let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
+    let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
+    let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
+    let ip = l4 - 14;
     let mut seen = Seen {
-        key: FlowKey4 {
-            saddr: h.get::<u32, SADDR>(),
-            daddr: h.get::<u32, DADDR>(),
-            sport: h.get::<u16, SPORT>(),
-            dport: h.get::<u16, DPORT>(),
-            proto: u32::from(proto),
-        },
+        key: key4(addrs, t.get::<u32, 0>(), proto),
         tcp_flags: 0,
-        tos: h.get::<u8, TOS>(),
-        ttl: h.get::<u8, TTL>(),
-        headers: 28,
-        whole: h.get::<u16, FRAG>() & V4_DF != 0,
+        tos,
+        ttl,
+        headers: ip + 8,
+        whole: frag & V4_DF != 0,
+        l4,
     };
     if proto == UDP {
-        let udp = u32::from(u16::from_be(h.get::<u16, UDP_LEN>()));
+        let udp = u32::from(u16::from_be(t.get::<u16, 4>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
-        if total < 28 || total + 14 > len || udp < 8 {
+        if total < ip + 8 || total + 14 > len || udp < 8 {
             return Err(Odd::Broken(Reason::Malformed));
         }
         return Ok(seen);
     }
-    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Odd::Broken(Reason::Malformed)) };
-    seen.tcp_flags = h.get::<u8, TCP_FLAGS>();
-    let doff = u32::from(h.get::<u8, TCP_DOFF>() >> 4) * 4;
-    seen.headers = 20 + doff;
+    let Some(t) = skb.window::<20>(l4) else { return Err(Odd::Broken(Reason::Malformed)) };
+    seen.tcp_flags = t.get::<u8, 13>();
+    let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
+    seen.headers = ip + doff;
     // Length 0 is a BIG TCP super-packet (Linux 6.3).
-    if doff < 20 || (total != 0 && (total < 20 + doff || total + 14 > len)) {
+    if doff < 20 || (total != 0 && (total < ip + doff || total + 14 > len)) {
         return Err(Odd::Broken(Reason::Malformed));
     }
     Ok(seen)
@@ -179,31 +226,38 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
     }
     if side == Side::Ingress {
         if seen.ttl <= 1 {
+            cold_path();
             emit::count(Reason::TtlExpired);
             return NEXT;
         }
         if hop_is_old(k, &f.state) {
+            cold_path();
             let hop = skb.next_hop4(f.saddr, f.daddr, seen.tos);
             set_hop(&mut f.state, hop);
         }
     }
-    let out = exit(skb, &f.state, side, seen.headers, seen.whole);
+    // What has options is quoted by the stack.
+    let out = exit(skb, &f.state, side, seen.headers, seen.whole && seen.l4 == PLAIN);
     if out.way == Way::TooBig {
-        return too_big::v4(skb.raw(), out.to);
+        return TOO_BIG + out.to as i32;
     }
-    let Some(mut h) = skb.head::<MIN>() else { return NEXT };
+    let (addrs, ports) = tuple4(f);
+    let Some(mut h) = skb.head::<IP>() else { return NEXT };
+    h.set::<u64, ADDRS>(addrs);
     write(&mut h, f, seen.ttl, out.way, side);
-    let (addr, port) = (f.state.l4_addr, f.state.l4_port);
-    let ok = if seen.key.proto == u32::from(TCP) {
-        skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
-    } else {
-        skb.l4_csum::<MIN, UDP_CHECK>(addr, port, true)
-    };
+    let mut ok = true;
+    if seen.l4 != 0 {
+        let Some(mut t) = skb.window::<4>(seen.l4) else { return NEXT };
+        t.set::<u32, 0>(ports);
+        let tcp = seen.key.proto == u32::from(TCP);
+        let check = seen.l4 + if tcp { 16 } else { 6 };
+        ok = skb.l4_csum(check, f.state.l4_addr, f.state.l4_port, !tcp);
+    }
     leave(k, skb, out, ok)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Way, side: Side) {
+fn write(h: &mut Head<'_, IP>, f: &Flow4, ttl: u8, way: Way, side: Side) {
     let mut l3 = f.state.l3;
     if side == Side::Ingress {
         h.set::<u8, TTL>(ttl - 1);
@@ -212,24 +266,21 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow4, ttl: u8, way: Way, side: Side) {
         l3 = csum::add(l3, !TTL_STEP);
     }
     h.set::<u16, CHECK>(csum::update(h.get::<u16, CHECK>(), l3));
-    h.set::<u32, SADDR>(f.saddr);
-    h.set::<u32, DADDR>(f.daddr);
-    h.set::<u16, SPORT>(f.sport);
-    h.set::<u16, DPORT>(f.dport);
     if way == Way::Redirect {
-        h.set::<[u8; 6], 0>(f.state.dmac);
-        h.set::<[u8; 6], 6>(f.state.smac);
+        let (first, rest) = macs(&f.state);
+        h.set::<u64, 0>(first);
+        h.set::<u32, 8>(rest);
     }
 }
 
 /// Records both directions of a decided flow. 1: done.
 ///
-/// Exported: see `known`.
+/// Exported: see `again`.
 #[unsafe(export_name = "gray_v4_record")]
 #[inline(never)]
 pub extern "C" fn record(stay: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: as in `known`.
+    // SAFETY: as in `find_at`.
     let scratch = unsafe { &mut *scratch };
     u32::from(both_ways(scratch, stay != 0))
 }
@@ -257,7 +308,7 @@ fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
     let back = &mut scratch.back4;
     *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
     if let Some(other) = maps::FLOWS4.get_ptr_mut(&*back) {
-        // SAFETY: as in `known`.
+        // SAFETY: as in `find_at`.
         let other = unsafe { &*other };
         let same = other.saddr == key.daddr && other.sport == key.dport;
         if !same && other.state.flags & FLOW_CLOSING == 0 {

@@ -1,5 +1,7 @@
 //! IPv6 on the packet path.
 
+use core::hint::cold_path;
+
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
@@ -10,45 +12,46 @@ use gray_common::{
 
 use super::{
     admit::Arrival,
-    icmp::too_big,
+    fragment::{self, FragmentKey},
     packet::{
-        ERROR, Known, NEW, NEXT, Odd, Side, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
-        set_hop,
+        Known, MORE, NEW, NEXT, Odd, Side, TOO_BIG, Way, account, exit, follow, hop_is_old, leave,
+        maybe_ours, set_hop,
     },
 };
 use crate::{
     ctx::{
         jiffies,
         skb::{Head, Skb},
+        words::{key6, macs, tuple6},
     },
     emit,
     maps::{self, Scratch},
     tables::Kernel,
 };
 
-/// Ethernet and IPv6 header and the part of the transport header that UDP has.
-const MIN: usize = 14 + 40 + 8;
-/// ... and that TCP has.
-const MIN_TCP: usize = 14 + 40 + 20;
+/// Ethernet and IPv6 header.
+const IP: usize = 14 + 40;
+/// Where the transport header begins when there are no extension headers.
+const PLAIN: u32 = IP as u32;
 const FIRST: usize = 14;
 const LEN: usize = 18;
 const NEXT_HEADER: usize = 20;
 const HOP_LIMIT: usize = 21;
-const SADDR: usize = 22;
-const DADDR: usize = 38;
-const SPORT: usize = 54;
-const DPORT: usize = 56;
-const TCP_DOFF: usize = 66;
-const TCP_FLAGS: usize = 67;
-const TCP_CHECK: usize = 70;
-const UDP_LEN: usize = 58;
-const UDP_CHECK: usize = 60;
+/// Source and destination.
+const ADDRS: usize = 22;
 /// Difference of the word that holds next header and hop limit when the limit falls by one (the high byte in memory
 /// order on a little-endian machine).
 pub const HOP_STEP: u16 = 0xfeff;
-/// Extension headers (IANA): hop-by-hop, routing, fragment, ESP, AH, destination options, mobility, HIP, shim6.
-const EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
+/// Extension headers (IANA). Those that are passed over on the way to the transport header; a routing header only when
+/// there is nothing left to visit.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const OPTIONS: u8 = 60;
 const FRAGMENT: u8 = 44;
+/// Those that end the search: ESP, AH (which covers the addresses), mobility, HIP, shim6.
+const OPAQUE: [u8; 5] = [50, 51, 135, 139, 140];
+/// So many are looked at.
+const HEADERS: u32 = 6;
 
 /// What the headers say.
 struct Seen {
@@ -58,25 +61,151 @@ struct Seen {
     hops: u8,
     /// Bytes of IP and transport header.
     headers: u32,
+    /// Where the transport header begins; 0: a later fragment has none.
+    l4: u32,
 }
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
 ///
-/// Exported, and so a function that the verifier checks once by itself, not at each call.
+/// Exported, and so a function that the verifier checks once by itself, not at each call. IPv4 does without: both
+/// families' stack frames in one would be too much.
 #[unsafe(export_name = "gray_v6_known")]
 #[inline(never)]
 pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let Some(k) = Kernel::at(epoch) else { return NEXT };
+    find_at::<true>(raw, &k, if egress == 0 { Side::Ingress } else { Side::Egress }, PLAIN, 0)
+}
+
+/// Looks behind extension headers, fragments among them (RFC 8200): [`MORE`] when `SCRATCH.behind` says what is there.
+///
+/// Exported: see `known`.
+#[unsafe(export_name = "gray_v6_odd")]
+#[inline(never)]
+pub extern "C" fn odd(raw: *mut __sk_buff) -> i32 {
+    let Some(k) = Kernel::now() else { return NEXT };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let behind = unsafe { &mut (*scratch).behind };
+    let skb = &mut Skb::from_raw(raw);
+    let Some(found) = search(skb) else {
+        emit::count(Reason::HeaderUnsupported);
+        return NEXT;
+    };
+    if found.proto != TCP && found.proto != UDP {
+        return NEXT;
+    }
+    *behind = Behind { l4: found.l4, proto: found.proto, ports: 0 };
+    let Some(offset) = found.offset else { return MORE };
+    let Some(h) = skb.head::<IP>() else { return NEXT };
+    let id = FragmentKey::v6(h.get::<[u64; 4], ADDRS>(), found.id, found.proto);
+    if offset == 0 {
+        let Some(t) = skb.window::<4>(found.l4) else { return NEXT };
+        return if fragment::first(&k, &id, t.get::<u32, 0>()) { MORE } else { NEXT };
+    }
+    let Some(ports) = fragment::later(&k, &id) else { return NEXT };
+    *behind = Behind { l4: 0, proto: found.proto, ports };
+    MORE
+}
+
+/// What [`odd`] found.
+pub struct Behind {
+    /// 0: a later fragment, whose ports are noted.
+    l4: u32,
+    ports: u32,
+    proto: u8,
+}
+
+/// `known` for what [`odd`] found.
+///
+/// Exported: see `known`.
+#[unsafe(export_name = "gray_v6_behind")]
+#[inline(never)]
+pub extern "C" fn behind(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
+    let Some(k) = Kernel::at(epoch) else { return NEXT };
     let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
+    // SAFETY: as in `odd`.
+    let Behind { l4, ports, proto } = unsafe { &(*scratch).behind };
+    if *l4 != 0 {
+        return find_at::<false>(raw, &k, side, *l4, *proto);
+    }
+    let skb = &mut Skb::from_raw(raw);
+    let Some(h) = skb.head::<IP>() else { return NEXT };
+    let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
+    let key = key6(h.get::<[u64; 4], ADDRS>(), *ports, *proto);
+    let Some(f) = maps::FLOWS6.get_ptr_mut(&key) else { return NEXT };
+    // SAFETY: as in `find_at`.
+    let f = unsafe { &mut *f };
+    f.state.seen = jiffies() as u32;
+    forward(&k, skb, f, &Seen { key, tcp_flags: 0, class, hops, headers: 0, l4: 0 }, side)
+}
+
+/// Where the search for the transport header ended.
+struct Found {
+    l4: u32,
+    proto: u8,
+    /// Of a fragment: where it belongs, and the packet's identification.
+    offset: Option<u16>,
+    id: u32,
+}
+
+/// Passes over extension headers. `None`: there is one that is not to be passed over, or too many.
+#[inline(always)]
+fn search(skb: &mut Skb) -> Option<Found> {
+    let mut f = Found { l4: PLAIN, proto: skb.head::<IP>()?.get::<u8, NEXT_HEADER>(), offset: None, id: 0 };
+    for _ in 0..HEADERS {
+        if f.proto == FRAGMENT {
+            let h = skb.window::<8>(f.l4)?;
+            let offset = u16::from_be(h.get::<u16, 2>()) & !7;
+            (f.proto, f.offset, f.id) = (h.get::<u8, 0>(), Some(offset), h.get::<u32, 4>());
+            f.l4 += 8;
+            if offset != 0 {
+                // What follows is the middle of something.
+                return Some(f);
+            }
+        } else if f.proto == HOP_BY_HOP || f.proto == OPTIONS || f.proto == ROUTING {
+            let h = skb.window::<4>(f.l4)?;
+            if f.proto == ROUTING && h.get::<u8, 3>() != 0 {
+                return None;
+            }
+            let long = h.get::<u8, 1>();
+            f.proto = h.get::<u8, 0>();
+            f.l4 += (u32::from(long) + 1) * 8;
+            if f.l4 > FARTHEST {
+                return None;
+            }
+        } else {
+            return if OPAQUE.contains(&f.proto) { None } else { Some(f) };
+        }
+    }
+    None
+}
+
+/// No transport header is looked for behind this.
+const FARTHEST: u32 = 1500;
+
+/// The traffic class, which is split over the first two bytes.
+#[inline(always)]
+fn class(h: &Head<'_, IP>) -> u8 {
+    h.get::<u8, FIRST>() << 4 | h.get::<u8, 15>() >> 4
+}
+
+/// Where the transport header begins at `l4` and is of `proto`. Of anything but [`PLAIN`]: the caller has found them.
+#[inline(always)]
+fn find_at<const PLAIN_HEADERS: bool>(
+    raw: *mut __sk_buff,
+    k: &Kernel,
+    side: Side,
+    l4: u32,
+    proto: u8,
+) -> i32 {
     let skb = &mut Skb::from_raw(raw);
     let len = skb.len();
-    let seen = match parse(skb, len) {
+    let seen = match parse::<PLAIN_HEADERS>(skb, len, l4, proto) {
         Ok(s) => s,
-        Err(Odd::Other) => return NEXT,
-        Err(Odd::Icmp) => return ERROR,
-        Err(Odd::Broken(reason)) => {
-            emit::count(reason);
-            return NEXT;
+        Err(odd) => {
+            cold_path();
+            return odd.verdict();
         }
     };
     let key = &seen.key;
@@ -86,8 +215,8 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if follow(&k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            return forward(&k, skb, f, &seen, side);
+        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+            return forward(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
@@ -114,52 +243,53 @@ pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
 }
 
 #[inline(always)]
-fn parse(skb: &mut Skb, len: u32) -> Result<Seen, Odd> {
-    let Some(h) = skb.head::<MIN>() else {
-        // Short frames of other protocols (an echo request without data) are no fault.
+fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8) -> Result<Seen, Odd> {
+    let Some(h) = skb.head::<IP>() else {
+        // Short frames of other protocols are no fault.
         return Err(Odd::Other);
     };
-    if h.get::<u8, FIRST>() >> 4 != 6 {
-        return Err(Odd::Broken(Reason::Malformed));
+    let mut proto = found;
+    if PLAIN_HEADERS {
+        if h.get::<u8, FIRST>() >> 4 != 6 {
+            return Err(Odd::Broken(Reason::Malformed));
+        }
+        proto = h.get::<u8, NEXT_HEADER>();
+        if proto != TCP && proto != UDP {
+            return Err(match proto {
+                ICMPV6 => Odd::Icmp,
+                HOP_BY_HOP | ROUTING | OPTIONS | FRAGMENT => Odd::Shape,
+                p if OPAQUE.contains(&p) => Odd::Broken(Reason::HeaderUnsupported),
+                _ => Odd::Other,
+            });
+        }
     }
-    let proto: u8 = h.get::<u8, NEXT_HEADER>();
-    if proto != TCP && proto != UDP {
-        return Err(match proto {
-            ICMPV6 => Odd::Icmp,
-            FRAGMENT => Odd::Broken(Reason::Fragment),
-            p if EXTENSIONS.contains(&p) => Odd::Broken(Reason::HeaderUnsupported),
-            _ => Odd::Other,
-        });
-    }
+    // Of what follows the IPv6 header.
     let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
+    let (addrs, class, hops) = (h.get::<[u64; 4], ADDRS>(), class(&h), h.get::<u8, HOP_LIMIT>());
+    let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
+    let before = l4 - PLAIN;
     let mut seen = Seen {
-        key: FlowKey6 {
-            saddr: h.get::<Addr, SADDR>(),
-            daddr: h.get::<Addr, DADDR>(),
-            sport: h.get::<u16, SPORT>(),
-            dport: h.get::<u16, DPORT>(),
-            proto: u32::from(proto),
-        },
+        key: key6(addrs, t.get::<u32, 0>(), proto),
         tcp_flags: 0,
-        // The traffic class is split over the first two bytes.
-        class: h.get::<u8, FIRST>() << 4 | h.get::<u8, 15>() >> 4,
-        hops: h.get::<u8, HOP_LIMIT>(),
-        headers: 48,
+        class,
+        hops,
+        headers: 40 + before + 8,
+        l4,
     };
     if proto == UDP {
-        let udp = u32::from(u16::from_be(h.get::<u16, UDP_LEN>()));
+        let udp = u32::from(u16::from_be(t.get::<u16, 4>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
-        if total < 8 || total + 54 > len || udp < 8 {
+        if total < before + 8 || total + PLAIN > len || udp < 8 {
             return Err(Odd::Broken(Reason::Malformed));
         }
         return Ok(seen);
     }
-    let Some(h) = skb.head::<MIN_TCP>() else { return Err(Odd::Broken(Reason::Malformed)) };
-    seen.tcp_flags = h.get::<u8, TCP_FLAGS>();
-    let doff = u32::from(h.get::<u8, TCP_DOFF>() >> 4) * 4;
-    seen.headers = 40 + doff;
+    let Some(t) = skb.window::<20>(l4) else { return Err(Odd::Broken(Reason::Malformed)) };
+    seen.tcp_flags = t.get::<u8, 13>();
+    let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
+    seen.headers = 40 + before + doff;
     // Length 0 is a BIG TCP super-packet (Linux 5.19).
-    if doff < 20 || (total != 0 && (total < doff || total + 54 > len)) {
+    if doff < 20 || (total != 0 && (total < before + doff || total + PLAIN > len)) {
         return Err(Odd::Broken(Reason::Malformed));
     }
     Ok(seen)
@@ -174,44 +304,48 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
     }
     if side == Side::Ingress {
         if seen.hops <= 1 {
+            cold_path();
             emit::count(Reason::TtlExpired);
             return NEXT;
         }
         if hop_is_old(k, &f.state) {
+            cold_path();
             let hop = skb.next_hop6(&f.saddr, &f.daddr);
             set_hop(&mut f.state, hop);
         }
     }
-    let out = exit(skb, &f.state, side, seen.headers, true);
+    // What has extension headers is quoted by the stack.
+    let out = exit(skb, &f.state, side, seen.headers, seen.l4 == PLAIN);
     if out.way == Way::TooBig {
-        return too_big::v6(skb.raw(), out.to);
+        return TOO_BIG + out.to as i32;
     }
-    let Some(mut h) = skb.head::<MIN>() else { return NEXT };
+    let (addrs, ports) = tuple6(f);
+    let Some(mut h) = skb.head::<IP>() else { return NEXT };
+    h.set::<[u64; 4], ADDRS>(addrs);
     write(&mut h, f, seen.hops, out.way, side);
-    let (addr, port) = (f.state.l4_addr, f.state.l4_port);
-    let ok = if seen.key.proto == u32::from(TCP) {
-        skb.l4_csum::<MIN_TCP, TCP_CHECK>(addr, port, false)
-    } else {
+    let mut ok = true;
+    if seen.l4 != 0 {
+        let Some(mut t) = skb.window::<4>(seen.l4) else { return NEXT };
+        t.set::<u32, 0>(ports);
+        let tcp = seen.key.proto == u32::from(TCP);
         // UDP over IPv6 must have a checksum (RFC 8200, 8.1).
-        skb.l4_csum::<MIN, UDP_CHECK>(addr, port, true)
-    };
+        let check = seen.l4 + if tcp { 16 } else { 6 };
+        ok = skb.l4_csum(check, f.state.l4_addr, f.state.l4_port, !tcp);
+    }
     let step = if side == Side::Ingress { HOP_STEP } else { 0 };
-    skb.complete_csum(csum::add(addr, step));
+    skb.complete_csum(csum::add(f.state.l4_addr, step));
     leave(k, skb, out, ok)
 }
 
 #[inline(always)]
-fn write(h: &mut Head<'_, MIN>, f: &Flow6, hops: u8, way: Way, side: Side) {
+fn write(h: &mut Head<'_, IP>, f: &Flow6, hops: u8, way: Way, side: Side) {
     if side == Side::Ingress {
         h.set::<u8, HOP_LIMIT>(hops - 1);
     }
-    h.set::<Addr, SADDR>(f.saddr);
-    h.set::<Addr, DADDR>(f.daddr);
-    h.set::<u16, SPORT>(f.sport);
-    h.set::<u16, DPORT>(f.dport);
     if way == Way::Redirect {
-        h.set::<[u8; 6], 0>(f.state.dmac);
-        h.set::<[u8; 6], 6>(f.state.smac);
+        let (first, rest) = macs(&f.state);
+        h.set::<u64, 0>(first);
+        h.set::<u32, 8>(rest);
     }
 }
 
@@ -222,7 +356,7 @@ fn write(h: &mut Head<'_, MIN>, f: &Flow6, hops: u8, way: Way, side: Side) {
 #[inline(never)]
 pub extern "C" fn record(stay: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: as in `known`.
+    // SAFETY: as in `find_at`.
     let scratch = unsafe { &mut *scratch };
     u32::from(both_ways(scratch, stay != 0))
 }
@@ -250,7 +384,7 @@ fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
     let back = &mut scratch.back6;
     *back = FlowKey6 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
     if let Some(other) = maps::FLOWS6.get_ptr_mut(&*back) {
-        // SAFETY: as in `known`.
+        // SAFETY: as in `find_at`.
         let other = unsafe { &*other };
         let same = other.saddr == key.daddr && other.sport == key.dport;
         if !same && other.state.flags & FLOW_CLOSING == 0 {

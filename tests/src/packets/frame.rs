@@ -32,6 +32,14 @@ pub struct Packet {
     pub id: u16,
     /// Flags and offset of the IPv4 header; 0x4000 is "don't fragment".
     pub frag: u16,
+    /// VLAN tags in the frame, the outermost first: ethertype and control information.
+    pub tags: Vec<(u16, u16)>,
+    /// IPv4, of a length that is a multiple of 4.
+    pub ip_options: Vec<u8>,
+    /// IPv6: the number of the first extension header, and all of them.
+    pub extensions: Option<(u8, Vec<u8>)>,
+    /// A later fragment: the payload has no transport header before it.
+    pub middle: bool,
     /// Of a length that is a multiple of 4.
     pub tcp_options: Vec<u8>,
     pub payload: Vec<u8>,
@@ -58,6 +66,10 @@ impl Packet {
             tcp_flags: SYN,
             id: 0x1234,
             frag: 0x4000,
+            tags: Vec::new(),
+            ip_options: Vec::new(),
+            extensions: None,
+            middle: false,
             tcp_options: Vec::new(),
             payload: b"forty bytes of payload, more or less ...".to_vec(),
             no_check: false,
@@ -105,17 +117,21 @@ impl Packet {
             _ => panic!("one packet, two families: {self:?}"),
         };
         let kind: [u8; 2] = if self.src.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        [&self.dmac[..], &self.smac[..], &kind[..], &ip[..], &self.trailer[..]].concat()
+        let tags = self.tags.iter().flat_map(|(kind, tci)| [kind.to_be_bytes(), tci.to_be_bytes()].concat());
+        let tags: Vec<u8> = tags.collect();
+        [&self.dmac[..], &self.smac[..], &tags, &kind, &ip, &self.trailer].concat()
     }
 
     fn v4(&self, src: &[u8; 4], dst: &[u8; 4], mut segment: Vec<u8>) -> Vec<u8> {
-        let mut ip = vec![0x45, self.tos];
-        ip.extend(self.ip_length.unwrap_or((20 + segment.len()) as u16).to_be_bytes());
+        let header = 20 + self.ip_options.len();
+        let mut ip = vec![0x40 | (header / 4) as u8, self.tos];
+        ip.extend(self.ip_length.unwrap_or((header + segment.len()) as u16).to_be_bytes());
         ip.extend(self.id.to_be_bytes());
         ip.extend(self.frag.to_be_bytes());
         ip.extend([self.ttl, self.proto, 0, 0]);
         ip.extend(src);
         ip.extend(dst);
+        ip.extend(&self.ip_options);
         let check = sum::header(&ip);
         ip[10..12].copy_from_slice(&check.to_be_bytes());
         self.check(&ip[12..20], &mut segment);
@@ -125,17 +141,23 @@ impl Packet {
 
     fn v6(&self, src: &[u8; 16], dst: &[u8; 16], mut segment: Vec<u8>) -> Vec<u8> {
         let mut ip = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0];
-        ip.extend(self.ip_length.unwrap_or(segment.len() as u16).to_be_bytes());
-        ip.extend([self.proto, self.ttl]);
+        let (next, extensions) = self.extensions.clone().unwrap_or((self.proto, Vec::new()));
+        let length = (extensions.len() + segment.len()) as u16;
+        ip.extend(self.ip_length.unwrap_or(length).to_be_bytes());
+        ip.extend([next, self.ttl]);
         ip.extend(src);
         ip.extend(dst);
         self.check(&ip[8..40], &mut segment);
+        ip.extend(extensions);
         ip.extend(segment);
         ip
     }
 
     /// The transport header and payload, checksum 0.
     fn segment(&self) -> Vec<u8> {
+        if self.middle {
+            return self.payload.clone();
+        }
         let mut s = Vec::new();
         s.extend(self.src.port().to_be_bytes());
         s.extend(self.dst.port().to_be_bytes());
@@ -161,7 +183,7 @@ impl Packet {
     }
 
     fn check(&self, addresses: &[u8], segment: &mut [u8]) {
-        if self.proto == UDP && self.no_check {
+        if self.middle || self.proto == UDP && self.no_check {
             return;
         }
         let check = sum::transport(addresses, self.proto, segment).to_be_bytes();

@@ -11,6 +11,7 @@ pub mod land;
 pub mod model;
 pub mod others;
 pub mod pcap;
+pub mod pieces;
 pub mod random;
 pub mod rig;
 pub mod subject;

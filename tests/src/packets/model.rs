@@ -7,7 +7,10 @@ mod forward;
 mod segment;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
 
 use gray_common::{
     Reason,
@@ -18,7 +21,7 @@ use gray_userspace::{compile::Circumstances, kernel::Direction};
 
 use self::{
     flows::Flows,
-    segment::{Parsed, Segment},
+    segment::{Parsed, Piece, PieceId, Segment},
     tables::Policy,
 };
 use super::{
@@ -39,9 +42,11 @@ pub struct Model {
     /// Every flow has been idle for longer than any limit.
     pub aged: bool,
     /// The last packet was too large and not to be fragmented. Its sender is told, which is ICMP: verdict, bytes and
-    /// counter are not the model's.
+    /// counter are not the model's. Or it was a tagged one that passes.
     pub told: bool,
     pub flows: Flows,
+    /// The ports of packets in pieces; `None`: the first piece was not the first to come.
+    pieces: HashMap<PieceId, Option<(u16, u16)>>,
     pub counters: BTreeMap<Reason, u64>,
     /// By service number and arm.
     pub arms: BTreeMap<(u32, u32), ArmCount>,
@@ -63,6 +68,7 @@ impl Model {
             aged: false,
             told: false,
             flows: Flows::default(),
+            pieces: HashMap::new(),
             counters: Reason::ALL.iter().map(|r| (*r, 0)).collect(),
             arms: BTreeMap::new(),
             rule_hits: BTreeMap::new(),
@@ -77,10 +83,28 @@ impl Model {
     /// Verdict and frame after one run.
     pub fn run(&mut self, d: Direction, frame: &[u8], mark: u32) -> (i32, Vec<u8>) {
         self.told = false;
+        let Some(inner) = segment::untagged(frame) else { return self.plain(d, frame, mark) };
+        let (verdict, out) = match segment::parse(frame) {
+            Parsed::Link(_) => return self.plain(d, frame, mark),
+            _ => self.plain(d, &inner, mark),
+        };
+        if verdict != NEXT || out != inner {
+            return (verdict, out);
+        }
+        // Where the tag is then, in the frame or beside it, is a matter of the filter in front.
+        self.told = true;
+        (NEXT, frame.to_vec())
+    }
+
+    fn plain(&mut self, d: Direction, frame: &[u8], mark: u32) -> (i32, Vec<u8>) {
         let unchanged = (NEXT, frame.to_vec());
         let active = self.policy.is_active();
         let segment = match segment::parse(frame) {
             Parsed::Segment(s) if active => s,
+            Parsed::Piece(piece) if active => match self.piece(d, frame, &piece) {
+                Ok(first) => first,
+                Err(done) => return done.unwrap_or(unchanged),
+            },
             // What the link header alone says is counted before a policy is asked for.
             Parsed::Link(reason) => {
                 self.count(reason);
@@ -117,6 +141,29 @@ impl Model {
         let done = self.known(d, frame, &segment);
         self.aged = aged;
         done.unwrap_or(unchanged)
+    }
+
+    /// A fragment: the first one, to be treated like a whole packet, or what becomes of it.
+    fn piece(&mut self, d: Direction, frame: &[u8], p: &Piece) -> Result<Segment, Option<(i32, Vec<u8>)>> {
+        if !p.later {
+            if self.pieces.get(&p.id) == Some(&None) {
+                self.count(Reason::Fragment);
+                return Err(None);
+            }
+            let _ = self.pieces.insert(p.id, p.ports);
+            return p.first.ok_or(None);
+        }
+        let Some((sport, dport)) = *self.pieces.entry(p.id).or_insert(None) else {
+            self.count(Reason::Fragment);
+            return Err(None);
+        };
+        let (src, dst) = (SocketAddr::new(p.id.src, sport), SocketAddr::new(p.id.dst, dport));
+        let tuple = Tuple { src, dst, proto: p.id.proto };
+        let Some(mut entry) = self.flows.table.get(&tuple).copied() else { return Err(None) };
+        let s = Segment::later(tuple, p.ttl);
+        let done = self.forward(d, frame, &s, &mut entry);
+        self.flows.put(tuple, entry);
+        Err(Some(done))
     }
 
     /// A packet of a known flow; `None`: no flow knows it, or the flow was over.

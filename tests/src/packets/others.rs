@@ -1,12 +1,12 @@
-//! Rows about frames that are not, or not yet, TCP or UDP to steer: other protocols, tags, fragments, options and
-//! extension headers. All pass unchanged; the ones that hide a transport header are counted.
+//! Rows about frames that are not TCP or UDP to steer, or not plainly: other protocols, which pass unchanged; tags, options
+//! and extension headers.
 
-use gray_common::Reason::{Explicit, Fragment, HeaderUnsupported};
+use gray_common::Reason::{Explicit, HeaderUnsupported};
 
 use super::{
     case::Case,
     frame::{ETH, Packet, SYN, TCP, UDP},
-    land::{Land, SHOP},
+    land::{Land, SHOP, SHOP_AT},
     sum,
 };
 
@@ -34,9 +34,11 @@ fn ethertype(kind: u16, rest: &[u8]) -> Vec<u8> {
     f
 }
 
-/// The frame with a tag between the addresses and the ethertype.
-fn tagged(frame: &[u8], tag: u16) -> Vec<u8> {
-    [&frame[..12], &tag.to_be_bytes(), &[0, 5], &frame[12..]].concat()
+/// Steered, and rewritten as it would be without what is odd about it.
+fn steered(name: String, l: Land, p: &Packet) -> Case {
+    let to = Packet { tags: p.tags.get(1..).unwrap_or_default().to_vec(), ..p.clone() };
+    let to = to.rewritten(p.src, l.gray(SHOP_AT));
+    Case::new(name, p.frame()).sent(to).moves(&[Explicit])
 }
 
 fn ethernet() -> Vec<Case> {
@@ -55,13 +57,23 @@ fn ethernet() -> Vec<Case> {
         Case::new("type IPv6, IPv4 inside", swap_type(syn(V4, 1).frame(), 0x86dd))
             .moves(&[gray_common::Reason::Malformed]),
     ];
-    // A tag that the NIC or the kernel did not take off; one that it did is in the skb's own field and no matter here.
-    for l in [V4, V6] {
-        for (name, tag) in [("802.1Q", 0x8100), ("802.1ad", 0x88a8)] {
-            let f = tagged(&syn(l, 2).frame(), tag);
-            out.push(Case::new(format!("{} with a tag {name}", l.name()), f).moves(&[HeaderUnsupported]));
+    // A tag that the kernel did not take off, as it does with the first of two; one that it did is beside the frame.
+    for (k, l) in [V4, V6].into_iter().enumerate() {
+        for (n, (name, tag)) in [("802.1Q", 0x8100), ("802.1ad", 0x88a8)].into_iter().enumerate() {
+            let p = Packet { tags: vec![(tag, 5)], ..syn(l, 20 + (2 * k + n) as u16) };
+            out.push(steered(format!("{} with a tag {name}", l.name()), l, &p));
+            let mut foreign = p.clone();
+            foreign.dst.set_port(9);
+            foreign.src.set_port(9);
+            out.push(Case::new(format!("{} not ours with a tag {name}", l.name()), foreign.frame()));
+            let twice = Packet { tags: vec![(tag, 5), (0x8100, 6)], ..p };
+            out.push(Case::new(format!("{} with two tags in the frame", l.name()), twice.frame()));
         }
     }
+    out.push(
+        Case::new("a tag and nothing else", ethertype(0x8100, &[0, 5, 8]))
+            .moves(&[gray_common::Reason::Malformed]),
+    );
     out
 }
 
@@ -89,26 +101,23 @@ fn v4() -> Vec<Case> {
     }
     for proto in [TCP, UDP] {
         let l = Land { proto, ..V4 };
-        for (name, frag) in
-            [("first", 0x2000_u16), ("middle", 0x2010), ("last", 0x0010), ("last, far", 0x1fff)]
-        {
-            let f = patched(&syn(l, 4), 6, &frag.to_be_bytes());
-            out.push(Case::new(format!("{} {name} fragment", l.name()), f).moves(&[Fragment]));
-        }
         // The reserved bit (RFC 3514 aside) is no fragment.
         let p = Packet { frag: 0xc000, ..syn(l, 5) };
         let to = p.rewritten(p.src, l.gray(super::land::SHOP_AT));
         out.push(Case::new(format!("{} reserved bit set", l.name()), p.frame()).sent(to).moves(&[Explicit]));
-        for (name, option) in [
-            ("no-op options", [1_u8; 4]),
-            ("router alert", [0x94, 4, 0, 0]),
-            ("an option of length 0", [0x94, 0, 0, 0]),
-            ("an option beyond the header", [0x94, 40, 0, 0]),
-        ] {
-            let f = syn(l, 6).frame();
-            let mut f = [&f[..ETH + 20], &option[..], &f[ETH + 20..]].concat();
-            f[ETH] = 0x46;
-            out.push(Case::new(format!("{} {name}", l.name()), f).moves(&[HeaderUnsupported]));
+        for (n, (name, option)) in [
+            ("no-op options", vec![1_u8; 4]),
+            ("router alert", vec![0x94, 4, 0, 0]),
+            // Whether they make sense is the receiver's matter.
+            ("an option of length 0", vec![0x94, 0, 0, 0]),
+            ("an option beyond the header", vec![0x94, 40, 0, 0]),
+            ("forty bytes of options", vec![1; 40]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let p = Packet { ip_options: option, ..syn(l, 30 + n as u16) };
+            out.push(steered(format!("{} {name}", l.name()), l, &p));
         }
     }
     out
@@ -126,41 +135,46 @@ fn v6() -> Vec<Case> {
     {
         out.push(Case::new(format!("v6 {name}"), next(&syn(V6, 7), proto)));
     }
-    let extensions = [
-        ("hop-by-hop", 0),
-        ("routing", 43),
-        ("ESP", 50),
-        ("AH", 51),
-        ("destination options", 60),
-        ("mobility", 135),
-        ("HIP", 139),
-        ("shim6", 140),
-    ];
     for proto in [TCP, UDP] {
         let l = Land { proto, ..V6 };
-        for (name, kind) in extensions {
-            let f = extended(&syn(l, 8), kind, [proto, 0, 1, 4, 0, 0, 0, 0]);
-            out.push(Case::new(format!("{} behind {name}", l.name()), f).moves(&[HeaderUnsupported]));
+        for (name, kind) in [("ESP", 50), ("AH", 51), ("mobility", 135), ("HIP", 139), ("shim6", 140)] {
+            let p = Packet { extensions: Some((kind, vec![proto, 0, 1, 4, 0, 0, 0, 0])), ..syn(l, 8) };
+            out.push(Case::new(format!("{} behind {name}", l.name()), p.frame()).moves(&[HeaderUnsupported]));
         }
-        let zero = extended(&syn(l, 8), 60, [proto, 0, 0x1e, 0, 0, 0, 0, 0]);
-        out.push(
-            Case::new(format!("{} behind an option of length 0", l.name()), zero).moves(&[HeaderUnsupported]),
-        );
-        for (name, offset) in [("first", 1_u16), ("later", 0x00b9), ("atomic", 0)] {
-            let [a, b] = offset.to_be_bytes();
-            let f = extended(&syn(l, 9), 44, [proto, 0, a, b, 0, 0, 0, 1]);
-            out.push(Case::new(format!("{} {name} fragment", l.name()), f).moves(&[Fragment]));
+        let behind = [
+            ("hop-by-hop", 0, vec![proto, 0, 1, 4, 0, 0, 0, 0]),
+            ("destination options", 60, vec![proto, 0, 1, 4, 0, 0, 0, 0]),
+            ("an option of length 0", 60, vec![proto, 0, 0x1e, 0, 0, 0, 0, 0]),
+            ("a routing header that is done", 43, vec![proto, 0, 4, 0, 0, 0, 0, 0]),
+            ("a long header", 60, [&[proto, 3, 1, 28][..], &[0; 28]].concat()),
+            (
+                "three headers",
+                0,
+                [[60, 0, 1, 4, 0, 0, 0, 0], [43, 0, 1, 4, 0, 0, 0, 0], [proto, 0, 4, 0, 0, 0, 0, 0]].concat(),
+            ),
+            ("a fragment header of a whole packet", 44, vec![proto, 0, 0, 0, 0, 0, 0, 1]),
+        ];
+        for (n, (name, kind, bytes)) in behind.into_iter().enumerate() {
+            let p = Packet { extensions: Some((kind, bytes)), ..syn(l, 40 + n as u16) };
+            out.push(steered(format!("{} behind {name}", l.name()), l, &p));
+        }
+        let unsupported = [
+            ("a routing header with more to visit", 43, vec![proto, 0, 4, 1, 0, 0, 0, 0]),
+            (
+                "seven headers",
+                60,
+                [[60, 0, 1, 4, 0, 0, 0, 0]; 6]
+                    .concat()
+                    .into_iter()
+                    .chain([proto, 0, 1, 4, 0, 0, 0, 0])
+                    .collect(),
+            ),
+            ("a header beyond the frame", 60, vec![60, 200, 1, 4, 0, 0, 0, 0]),
+        ];
+        for (name, kind, bytes) in unsupported {
+            let p = Packet { extensions: Some((kind, bytes)), ..syn(l, 8) };
+            out.push(Case::new(format!("{} behind {name}", l.name()), p.frame()).moves(&[HeaderUnsupported]));
         }
     }
-    out
-}
-
-/// An IPv6 packet with one extension header of eight bytes.
-fn extended(p: &Packet, kind: u8, header: [u8; 8]) -> Vec<u8> {
-    let f = p.frame();
-    let mut out = [&f[..ETH + 40], &header[..], &f[ETH + 40..]].concat();
-    let len = (out.len() - ETH - 40) as u16;
-    out[ETH + 4..ETH + 6].copy_from_slice(&len.to_be_bytes());
-    out[ETH + 6] = kind;
     out
 }

@@ -9,7 +9,10 @@ use gray_common::{
 
 use super::super::packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop};
 use crate::{
-    ctx::skb::{Head, Skb},
+    ctx::{
+        skb::{Head, Skb},
+        words::macs,
+    },
     emit, maps,
     tables::Kernel,
 };
@@ -120,7 +123,8 @@ fn write(h: &mut Head<'_, MIN>, back: &FlowKey4, f: &Flow4, way: Way, side: Side
     h.set::<u16, Q_DPORT>(f.sport);
     h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), port));
     if way == Way::Redirect {
-        h.set::<[u8; 6], 0>(f.state.dmac);
-        h.set::<[u8; 6], 6>(f.state.smac);
+        let (first, rest) = macs(&f.state);
+        h.set::<u64, 0>(first);
+        h.set::<u32, 8>(rest);
     }
 }

@@ -12,7 +12,10 @@ use super::super::{
     v6::HOP_STEP,
 };
 use crate::{
-    ctx::skb::{Head, Skb},
+    ctx::{
+        skb::{Head, Skb},
+        words::macs,
+    },
     emit, maps,
     tables::Kernel,
 };
@@ -61,12 +64,12 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         dport: h.get::<u16, Q_SPORT>(),
         proto: u32::from(proto),
     };
-    let (client, hops) = (h.get::<Addr, DADDR>(), h.get::<u8, HOP_LIMIT>());
+    let (client, hops) = (h.get::<[u64; 2], DADDR>(), h.get::<u8, HOP_LIMIT>());
     let Some(f) = maps::FLOWS6.get_ptr_mut(&*back) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
     let f = unsafe { &mut *f };
     // An error goes to the sender of what it quotes; another one is not for us to translate.
-    if f.state.flags & FLOW_PASS != 0 || client != back.daddr {
+    if f.state.flags & FLOW_PASS != 0 || client != back.daddr.words() {
         return NEXT;
     }
     if side == Side::Ingress {
@@ -92,33 +95,31 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
 
 #[inline(always)]
 fn write(h: &mut Head<'_, MIN>, back: &FlowKey6, f: &Flow6, way: Way, side: Side) {
-    // The outer header: from the instance itself, or from some router.
-    let from: Addr = h.get::<Addr, SADDR>();
-    let source = if from == back.saddr { f.saddr } else { from };
     if side == Side::Ingress {
         let hops: u8 = h.get::<u8, HOP_LIMIT>();
         h.set::<u8, HOP_LIMIT>(hops.wrapping_sub(1));
     }
-    let outer = csum::add(
-        csum::diff128(from.words(), source.words()),
-        csum::diff128(back.daddr.words(), f.daddr.words()),
-    );
-    h.set::<Addr, SADDR>(source);
-    h.set::<Addr, DADDR>(f.daddr);
+    let to = csum::diff128(back.daddr.words(), f.daddr.words());
+    // The outer header: from the instance itself, or from some router.
+    let mut all = to;
+    if h.get::<[u64; 2], SADDR>() == back.saddr.words() {
+        let from = csum::diff128(back.saddr.words(), f.saddr.words());
+        // There and, below, in the quotation.
+        all = csum::add(all, from);
+        h.set::<[u64; 2], SADDR>(f.saddr.words());
+    }
+    h.set::<[u64; 2], DADDR>(f.daddr.words());
     // The quotation, turned round.
-    let addr = csum::add(
-        csum::diff128(back.daddr.words(), f.daddr.words()),
-        csum::diff128(back.saddr.words(), f.saddr.words()),
-    );
-    let port = csum::add(csum::diff16(back.dport, f.dport), csum::diff16(back.sport, f.sport));
-    h.set::<Addr, Q_SADDR>(f.daddr);
-    h.set::<Addr, Q_DADDR>(f.saddr);
+    all = csum::add(all, csum::add(to, csum::diff128(back.saddr.words(), f.saddr.words())));
+    all = csum::add(all, csum::add(csum::diff16(back.dport, f.dport), csum::diff16(back.sport, f.sport)));
+    h.set::<[u64; 2], Q_SADDR>(f.daddr.words());
+    h.set::<[u64; 2], Q_DADDR>(f.saddr.words());
     h.set::<u16, Q_SPORT>(f.dport);
     h.set::<u16, Q_DPORT>(f.sport);
-    let all = csum::add(outer, csum::add(addr, port));
     h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), all));
     if way == Way::Redirect {
-        h.set::<[u8; 6], 0>(f.state.dmac);
-        h.set::<[u8; 6], 6>(f.state.smac);
+        let (first, rest) = macs(&f.state);
+        h.set::<u64, 0>(first);
+        h.set::<u32, 8>(rest);
     }
 }

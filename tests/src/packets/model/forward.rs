@@ -55,7 +55,7 @@ impl Model {
             Reach::Stack => (NEXT, Some(Reason::NoRoute)),
             Reach::Unknown => (REDIRECT, Some(Reason::NoNeighbour)),
             Reach::Known if frame.len() - ETH > MTU as usize => {
-                self.told = s.whole;
+                self.told = s.whole && s.plain;
                 (NEXT, Some(Reason::Oversize))
             }
             Reach::Known => {
@@ -112,21 +112,27 @@ fn rewritten(frame: &[u8], s: &Segment, e: &Entry, ttl: u8) -> Vec<u8> {
     let (ttl_at, from) = if v4 { (ETH + 8, ETH + 12) } else { (ETH + 7, ETH + 8) };
     out[ttl_at] = ttl;
     put(&mut out, from, &addresses);
-    put(&mut out, s.at, &ports(e.src, e.dst));
     if v4 {
+        let end = ETH + usize::from(frame[ETH] & 15) * 4;
         let check = adjusted(
             word(frame, ETH + 10),
-            &[&frame[ETH..ETH + 10], &frame[ETH + 12..s.at]],
-            &[&out[ETH..ETH + 10], &out[ETH + 12..s.at]],
+            &[&frame[ETH..ETH + 10], &frame[ETH + 12..end]],
+            &[&out[ETH..ETH + 10], &out[ETH + 12..end]],
         );
         put(&mut out, ETH + 10, &check.to_be_bytes());
     }
+    if s.at == 0 {
+        return out;
+    }
+    put(&mut out, s.at, &ports(e.src, e.dst));
     let at = s.at + if s.tuple.proto == TCP { 16 } else { 6 };
     let check = word(frame, at);
     if s.tuple.proto == UDP && check == 0 {
         return out;
     }
-    let check = adjusted(check, &[&frame[from..s.at + 4]], &[&out[from..s.at + 4]]);
+    let (addresses, ports) = (from..from + addresses.len(), s.at..s.at + 4);
+    let check =
+        adjusted(check, &[&frame[addresses.clone()], &frame[ports.clone()]], &[&out[addresses], &out[ports]]);
     let check = if s.tuple.proto == UDP && check == 0 { 0xffff } else { check };
     put(&mut out, at, &check.to_be_bytes());
     out

@@ -10,8 +10,6 @@ use crate::packets::frame::{ETH, TCP};
 
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
-/// IPv6 extension headers (IANA), without the fragment header.
-const EXTENSIONS: [u8; 8] = [0, 43, 50, 51, 60, 135, 139, 140];
 
 /// A TCP or UDP packet that can be steered.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +19,10 @@ pub struct Segment {
     pub dscp: u8,
     /// Nobody may fragment it.
     pub whole: bool,
-    /// Where the transport header begins.
+    /// Where the transport header begins; 0: a later fragment has none.
     pub at: usize,
+    /// Without options, extension headers and fragments.
+    pub plain: bool,
     /// Of TCP, else false.
     pub syn: bool,
     pub ack: bool,
@@ -31,6 +31,11 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// A later fragment of a packet with this tuple.
+    pub fn later(tuple: Tuple, ttl: u8) -> Self {
+        Self { tuple, ttl, dscp: 0, whole: false, at: 0, plain: false, syn: false, ack: false, ends: false }
+    }
+
     pub fn opens(&self) -> bool {
         self.syn && !self.ack
     }
@@ -38,12 +43,38 @@ impl Segment {
 
 pub enum Parsed {
     Segment(Segment),
+    /// Of a packet in pieces.
+    Piece(Piece),
     /// Passes, and the link header is why.
     Link(Reason),
     /// Passes, counted.
     Broken(Reason),
     /// Passes: not TCP or UDP, or too short to be seen as such.
     Other,
+}
+
+/// A fragment.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub id: PieceId,
+    /// Where the transport header is, or would be.
+    pub at: usize,
+    pub ttl: u8,
+    /// Of the first one, if it is long enough for that.
+    pub ports: Option<(u16, u16)>,
+    /// Of the first one, if it can be steered.
+    pub first: Option<Segment>,
+    /// Behind the first.
+    pub later: bool,
+}
+
+/// What the fragments of a packet have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PieceId {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub proto: u8,
+    pub id: u32,
 }
 
 /// What an IP header says.
@@ -54,8 +85,22 @@ struct Ip {
     ttl: u8,
     dscp: u8,
     whole: bool,
-    /// Bytes after the IP header by its own account; `None`: it says 0, as super-packets do.
+    /// Where the transport header begins.
+    at: usize,
+    /// Bytes from there on by its own account; `None`: it says 0, as super-packets do.
     payload: Option<usize>,
+    /// Without options, extension headers and fragments.
+    plain: bool,
+    /// Identification, and whether it is a later one.
+    piece: Option<(u32, bool)>,
+}
+
+/// The frame within a tag; `None`: this one has none.
+pub fn untagged(frame: &[u8]) -> Option<Vec<u8>> {
+    match frame.get(12..14)? {
+        [0x81, 0] | [0x88, 0xa8] => Some([&frame[..12], frame.get(16..)?].concat()),
+        _ => None,
+    }
 }
 
 pub fn parse(frame: &[u8]) -> Parsed {
@@ -63,22 +108,46 @@ pub fn parse(frame: &[u8]) -> Parsed {
     let v4 = match link.ether_type().0 {
         0x0800 => true,
         0x86dd => false,
-        0x8100 | 0x88a8 => return Parsed::Link(Reason::HeaderUnsupported),
+        0x8100 | 0x88a8 if frame.len() < ETH + 4 => return Parsed::Link(Reason::Malformed),
         _ => return Parsed::Other,
     };
-    let at = ETH + if v4 { 20 } else { 40 };
-    if frame.len() < at + UDP_HEADER {
+    if frame.len() < ETH + if v4 { 20 } else { 40 } {
         return Parsed::Other;
     }
     // Lengths are judged below: the slices shall find none too short.
-    let padded = [&frame[ETH..], &[0; 64]].concat();
-    let ip = match if v4 { ip4(&padded) } else { ip6(&padded) } {
+    let padded = [&frame[ETH..], &[0; 2048]].concat();
+    let ip = match if v4 { ip4(&padded) } else { ip6(&padded, frame.len() - ETH) } {
         Ok(ip) => ip,
         Err(passes) => return passes,
     };
-    let segment = &padded[at - ETH..];
-    let there = frame.len() - at;
-    match if ip.proto == TCP { tcp(segment, &ip, there, at) } else { udp(segment, &ip, there, at) } {
+    let there = frame.len().saturating_sub(ip.at);
+    let Some((id, later)) = ip.piece else { return whole(&padded, &ip, there) };
+    let id = PieceId { src: ip.src, dst: ip.dst, proto: ip.proto, id };
+    let mut piece = Piece { id, at: ip.at, ttl: ip.ttl, ports: None, first: None, later };
+    if later {
+        return Parsed::Piece(piece);
+    }
+    if there < 4 {
+        return Parsed::Other;
+    }
+    let port = |at: usize| u16::from_be_bytes([padded[ip.at - ETH + at], padded[ip.at - ETH + at + 1]]);
+    piece.ports = Some((port(0), port(2)));
+    match whole(&padded, &ip, there) {
+        Parsed::Segment(s) => piece.first = Some(s),
+        // Its ports are noted all the same.
+        Parsed::Broken(_) => return Parsed::Broken(Reason::Malformed),
+        _ => {}
+    }
+    Parsed::Piece(piece)
+}
+
+/// The transport header. `there`: bytes of the frame from it on.
+fn whole(padded: &[u8], ip: &Ip, there: usize) -> Parsed {
+    if there < UDP_HEADER {
+        return Parsed::Other;
+    }
+    let segment = &padded[ip.at - ETH..];
+    match if ip.proto == TCP { tcp(segment, ip, there) } else { udp(segment, ip, there) } {
         Some(s) => Parsed::Segment(s),
         None => Parsed::Broken(Reason::Malformed),
     }
@@ -86,17 +155,12 @@ pub fn parse(frame: &[u8]) -> Parsed {
 
 fn ip4(bytes: &[u8]) -> Result<Ip, Parsed> {
     let Ok(h) = Ipv4HeaderSlice::from_slice(bytes) else { return Err(Parsed::Broken(Reason::Malformed)) };
-    if h.ihl() > 5 {
-        return Err(Parsed::Broken(Reason::HeaderUnsupported));
-    }
     let proto = h.protocol().0;
     if !is_ours(proto) {
         return Err(Parsed::Other);
     }
-    if h.is_fragmenting_payload() {
-        return Err(Parsed::Broken(Reason::Fragment));
-    }
-    let total = usize::from(h.total_len());
+    let (total, header) = (usize::from(h.total_len()), usize::from(h.ihl()) * 4);
+    let offset = h.fragments_offset().value();
     Ok(Ip {
         src: h.source_addr().into(),
         dst: h.destination_addr().into(),
@@ -104,19 +168,50 @@ fn ip4(bytes: &[u8]) -> Result<Ip, Parsed> {
         ttl: h.ttl(),
         dscp: h.dcp().value(),
         whole: h.dont_fragment(),
-        payload: (total != 0).then(|| total.saturating_sub(20)),
+        at: ETH + header,
+        plain: header == 20,
+        payload: (total != 0).then(|| total.saturating_sub(header)),
+        piece: h.is_fragmenting_payload().then(|| (u32::from(h.identification()), offset != 0)),
     })
 }
 
-fn ip6(bytes: &[u8]) -> Result<Ip, Parsed> {
+/// `there`: bytes of the frame from the IPv6 header on.
+fn ip6(bytes: &[u8], there: usize) -> Result<Ip, Parsed> {
     let Ok(h) = Ipv6HeaderSlice::from_slice(bytes) else { return Err(Parsed::Broken(Reason::Malformed)) };
-    let proto = h.next_header().0;
+    let unsupported = || Parsed::Broken(Reason::HeaderUnsupported);
+    let (mut proto, mut at, mut piece) = (h.next_header().0, 40, None);
+    for n in 0.. {
+        if n == 6 {
+            return Err(unsupported());
+        }
+        match proto {
+            44 => {
+                if at + 8 > there {
+                    return Err(unsupported());
+                }
+                let b = &bytes[at..at + 8];
+                let later = u16::from_be_bytes([b[2], b[3]]) >> 3 != 0;
+                piece = Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), later));
+                (proto, at) = (b[0], at + 8);
+                if later {
+                    break;
+                }
+            }
+            0 | 43 | 60 => {
+                if at + 4 > there || (proto == 43 && bytes[at + 3] != 0) {
+                    return Err(unsupported());
+                }
+                (proto, at) = (bytes[at], at + (usize::from(bytes[at + 1]) + 1) * 8);
+                if at + ETH > 1500 {
+                    return Err(unsupported());
+                }
+            }
+            50 | 51 | 135 | 139 | 140 => return Err(unsupported()),
+            _ => break,
+        }
+    }
     if !is_ours(proto) {
-        return Err(match proto {
-            44 => Parsed::Broken(Reason::Fragment),
-            p if EXTENSIONS.contains(&p) => Parsed::Broken(Reason::HeaderUnsupported),
-            _ => Parsed::Other,
-        });
+        return Err(Parsed::Other);
     }
     let payload = usize::from(h.payload_length());
     Ok(Ip {
@@ -126,12 +221,16 @@ fn ip6(bytes: &[u8]) -> Result<Ip, Parsed> {
         ttl: h.hop_limit(),
         dscp: h.dscp().value(),
         whole: true,
-        payload: (payload != 0).then_some(payload),
+        at: ETH + at,
+        plain: at == 40,
+        // An account that ends before the transport header is none that it fits into.
+        payload: (payload != 0).then(|| payload.saturating_sub(at - 40)),
+        piece,
     })
 }
 
-/// `there`: bytes of the frame after the IP header.
-fn tcp(bytes: &[u8], ip: &Ip, there: usize, at: usize) -> Option<Segment> {
+/// `there`: bytes of the frame from the transport header on.
+fn tcp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
     let h = TcpHeaderSlice::from_slice(bytes).ok()?;
     let header = usize::from(h.data_offset()) * 4;
     let fits = ip.payload.is_none_or(|n| header <= n && n <= there);
@@ -140,19 +239,29 @@ fn tcp(bytes: &[u8], ip: &Ip, there: usize, at: usize) -> Option<Segment> {
     }
     let ports = (h.source_port(), h.destination_port());
     let (syn, ack, ends) = (h.syn(), h.ack(), h.fin() || h.rst());
-    Some(Segment { syn, ack, ends, ..segment(ip, ports, at) })
+    Some(Segment { syn, ack, ends, ..segment(ip, ports) })
 }
 
-fn udp(bytes: &[u8], ip: &Ip, there: usize, at: usize) -> Option<Segment> {
+fn udp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
     let h = UdpHeaderSlice::from_slice(bytes).ok()?;
     // Its own length may be of one segment of many.
     let payload = ip.payload.unwrap_or(0);
     let fits = (UDP_HEADER..=there).contains(&payload) && usize::from(h.length()) >= UDP_HEADER;
-    fits.then(|| segment(ip, (h.source_port(), h.destination_port()), at))
+    fits.then(|| segment(ip, (h.source_port(), h.destination_port())))
 }
 
-fn segment(ip: &Ip, (sport, dport): (u16, u16), at: usize) -> Segment {
+fn segment(ip: &Ip, (sport, dport): (u16, u16)) -> Segment {
     let tuple =
         Tuple { src: SocketAddr::new(ip.src, sport), dst: SocketAddr::new(ip.dst, dport), proto: ip.proto };
-    Segment { tuple, ttl: ip.ttl, dscp: ip.dscp, whole: ip.whole, at, syn: false, ack: false, ends: false }
+    Segment {
+        tuple,
+        ttl: ip.ttl,
+        dscp: ip.dscp,
+        whole: ip.whole,
+        at: ip.at,
+        plain: ip.plain,
+        syn: false,
+        ack: false,
+        ends: false,
+    }
 }

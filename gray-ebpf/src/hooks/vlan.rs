@@ -1,0 +1,71 @@
+//! VLAN tags. The kernel takes the outermost tag out of a frame before tcx ingress sees it, and puts it in only after egress:
+//! such frames are like any other. What has a second one (IEEE 802.1ad) is opened: the outer tag comes off, the inner one
+//! takes its place beside the frame. A frame that turns out to go on as it was gets it back.
+
+use aya_ebpf::bindings::__sk_buff;
+use gray_common::{
+    Reason,
+    packet::{ETH_IPV4, ETH_IPV6},
+    wire::Addr,
+};
+
+use super::packet::{NEXT, maybe_ours};
+use crate::{ctx::skb::Skb, emit};
+
+/// Ethernet header and one tag.
+const TAGGED: usize = 18;
+const TYPE: usize = 16;
+
+/// Takes the outermost tag off a frame that may be ours; answers what [`close`] puts back. 0: not ours, or not possible.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_vlan_open")]
+#[inline(never)]
+pub extern "C" fn open(raw: *mut __sk_buff) -> u32 {
+    let skb = &mut Skb::from_raw(raw);
+    let Some(h) = skb.head::<TAGGED>() else {
+        emit::count(Reason::Malformed);
+        return 0;
+    };
+    let (proto, tci) = (h.get::<u16, 12>(), u16::from_be(h.get::<u16, 14>()));
+    let ours = match h.get::<u16, TYPE>() {
+        ETH_IPV4 => ours4(skb),
+        ETH_IPV6 => ours6(skb),
+        _ => false,
+    };
+    if !ours {
+        return 0;
+    }
+    let outer = skb.vlan_tag().unwrap_or(u32::from(proto) << 16 | u32::from(tci));
+    if skb.vlan_pop() { outer } else { 0 }
+}
+
+/// Puts the outermost tag back.
+///
+/// Exported: see `open`.
+#[unsafe(export_name = "gray_vlan_close")]
+#[inline(never)]
+pub extern "C" fn close(raw: *mut __sk_buff, outer: u32) -> i32 {
+    let skb = &mut Skb::from_raw(raw);
+    if !skb.vlan_push((outer >> 16) as u16, outer as u16) {
+        emit::count(Reason::HeaderUnsupported);
+    }
+    NEXT
+}
+
+/// Addresses and ports as they are without options: what has some is told apart when it is open.
+#[inline(always)]
+fn ours4(skb: &mut Skb) -> bool {
+    let Some(h) = skb.head::<{ TAGGED + 24 }>() else { return false };
+    let plain = h.get::<u8, TAGGED>() == 0x45;
+    !plain
+        || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 16 }>()).words(), h.get::<u16, { TAGGED + 22 }>())
+        || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 12 }>()).words(), h.get::<u16, { TAGGED + 20 }>())
+}
+
+#[inline(always)]
+fn ours6(skb: &mut Skb) -> bool {
+    let Some(h) = skb.head::<{ TAGGED + 44 }>() else { return false };
+    maybe_ours(h.get::<[u64; 2], { TAGGED + 24 }>(), h.get::<u16, { TAGGED + 42 }>())
+        || maybe_ours(h.get::<[u64; 2], { TAGGED + 8 }>(), h.get::<u16, { TAGGED + 40 }>())
+}
