@@ -47,7 +47,7 @@ pub struct LoadSpec {
     pub count: Option<u64>,
     /// For connect and for each answer, ms.
     pub timeout_ms: u64,
-    /// Between two requests of a worker, ms. Closed loop only.
+    /// Between two requests of a worker, ms (`pace`: a slow machine has as much to do meanwhile). Closed loop only.
     pub pause_ms: u64,
     /// Requests that become due each second, evenly, whatever became of those before (an open loop). Latencies count
     /// from when a request was due, so what piled up behind a slow answer is seen. `workers` bounds how many are under
@@ -141,6 +141,7 @@ impl Load {
         let patience = crate::pace::patience(patience);
         let give_up = std::time::Instant::now() + patience;
         loop {
+            let asked = std::time::Instant::now();
             let now = self.snapshot()?;
             if now.requests >= n {
                 return Ok(now);
@@ -150,7 +151,7 @@ impl Load {
                 "only {} of {n} requests in {patience:?}",
                 now.requests
             );
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(crate::pace::between(asked.elapsed()));
         }
     }
 

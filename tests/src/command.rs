@@ -145,17 +145,20 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Polls every 5 ms until `ready` says true; `what` completes "timed out waiting for ...".
+/// Polls (`pace::between`) until `ready` says true; `what` completes "timed out waiting for ...".
 pub fn wait_for(what: &str, patience: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let patience = pace::patience(patience);
     let give_up = Instant::now() + patience;
-    while !ready()? {
+    loop {
+        let asked = Instant::now();
+        if ready()? {
+            return Ok(());
+        }
         if Instant::now() > give_up {
             bail!("timed out after {patience:?} waiting for {what}");
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pace::between(asked.elapsed()));
     }
-    Ok(())
 }
 
 /// One line for the person who watches; drops have nobody else to tell.

@@ -11,6 +11,12 @@ pub fn patience(ordinary: Duration) -> Duration {
     ordinary * factor()
 }
 
+/// How long to wait between two looks, one of which took so long: on a slow machine looking must not be what takes the time.
+pub fn between(look: Duration) -> Duration {
+    let least = Duration::from_millis(5);
+    if factor() == 1 { least } else { least.max(look * 3) }
+}
+
 /// So many on an ordinary machine; on a slow one `slow`, which is said.
 pub fn many(what: &str, ordinary: usize, slow: usize) -> usize {
     if factor() == 1 {

@@ -11,6 +11,7 @@ use super::exchange::{Answer, Fault, Session};
 use super::report::{Report, Sample};
 use super::tally::{Tally, merge};
 use super::{LoadSpec, Mode};
+use crate::pace;
 use crate::sys::monotonic_ns;
 
 /// A refused client that spins would only measure how fast it is refused.
@@ -146,7 +147,7 @@ impl<'a> Worker<'a> {
             if self.shared.spec.rate.is_some() {
                 continue;
             }
-            let pause = Duration::from_millis(self.shared.spec.pause_ms);
+            let pause = pace::patience(Duration::from_millis(self.shared.spec.pause_ms));
             std::thread::sleep(if failed { pause.max(PAUSE_AFTER_FAILURE) } else { pause });
         }
     }
