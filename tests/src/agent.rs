@@ -23,6 +23,8 @@ pub struct AgentSpec {
     pub env: Vec<(String, String)>,
     /// Instead of `binary()`.
     pub binary: Option<PathBuf>,
+    /// What starts the agent and its commands, `setpriv` and its arguments say. It must become what it starts.
+    pub by: Vec<String>,
 }
 
 impl AgentSpec {
@@ -36,6 +38,7 @@ impl AgentSpec {
             args: Vec::new(),
             env: Vec::new(),
             binary: None,
+            by: Vec::new(),
         }
     }
 }
@@ -94,7 +97,7 @@ impl Agent {
     /// Starts the process, with more environment, and does not wait for it. It must not be running.
     pub fn spawn(&mut self, env: &[(&str, &str)]) -> Result<()> {
         ensure!(self.pid().is_none(), "the agent is running already");
-        let mut command = self.place.command(&self.binary);
+        let mut command = self.program();
         let _ = command.arg("agent").args(self.where_it_lives());
         if let Some(cgroup) = &self.spec.cgroup {
             let _ = command.arg("--cgroup").arg(cgroup);
@@ -135,10 +138,17 @@ impl Agent {
         flags.into_iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]).collect()
     }
 
+    fn program(&self) -> Command {
+        let Some((first, rest)) = self.spec.by.split_first() else { return self.place.command(&self.binary) };
+        let mut command = self.place.command(first);
+        let _ = command.args(rest).arg(&self.binary);
+        command
+    }
+
     /// A `gray` command on the edge host (outside the callers' cgroup) that talks to this agent
     /// (`GRAY_SOCKET`); for what needs stdin or runs long.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.place.command(&self.binary);
+        let mut command = self.program();
         let _ = command.args(args).env("GRAY_SOCKET", &self.socket).env("NO_COLOR", "1");
         let _ = command.envs(self.spec.env.iter().cloned());
         command

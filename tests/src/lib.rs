@@ -9,6 +9,7 @@ pub mod client;
 pub mod command;
 pub mod demo;
 pub mod dnat;
+pub mod flood;
 pub mod helper;
 pub mod hostile;
 pub mod kill;

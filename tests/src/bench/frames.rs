@@ -1,6 +1,6 @@
 //! Whole frames through veth and the packet path: a generator, a path, a sink, all on one core.
 
-mod shot;
+pub(crate) mod shot;
 mod stage;
 
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ pub mod core;
 mod cpu;
 pub mod dial;
 pub mod flip;
-mod frames;
+pub(crate) mod frames;
 mod hook;
 mod http;
 pub mod idle;

@@ -27,10 +27,12 @@ pub const LAB: Programs = &[
     ("ethtool", "ethtool"),
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
+    ("strace", "strace"),
     ("ps", "procps"),
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 
 pub const VM: Programs = &[

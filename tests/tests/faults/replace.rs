@@ -1,0 +1,164 @@
+//! Programs replaced under load, in place: no packet passes in between without one.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use gray_tests::{
+    WorldSpec,
+    agent::{Agent, AgentSpec},
+    client::{Load, Report},
+    flood::{Basin, CROWD, Flood, FloodSpec},
+    link,
+    packets::frame::ACK,
+    policy::PolicyText,
+    scene::{Scene, expect_split, servers, vip},
+    skip,
+    world::World,
+};
+use gray_userspace::kernel::{Direction, Hook, Live, Pins};
+
+use super::{lived_on, long_lived, new_connections, rounds, some_more};
+
+/// Frames of made-up gray clients without end, in mid-stream; and who gets them. What is not steered goes to stable's
+/// host, which has the address that they dial.
+struct Stream {
+    flood: Flood,
+    stable: Basin,
+    gray: Basin,
+}
+
+impl Stream {
+    fn start(scene: &Scene) -> Self {
+        let [stable, gray] = [0, 1].map(|j| Basin::under(&scene.world.backends[j].ns).unwrap());
+        let pause = Duration::from_millis(5);
+        let spec = FloodSpec { target: vip(false, 8080), tcp_flags: ACK, hosts: 256, flows: 4096, pause };
+        Self { flood: Flood::start(&scene.world, spec).unwrap(), stable, gray }
+    }
+
+    fn end(self) {
+        let sent = self.flood.stop().unwrap();
+        let (stable, gray) = (self.stable.caught().unwrap(), self.gray.caught().unwrap());
+        // The ring between two ends of a veth pair is short: some get lost before they meet us.
+        assert!(gray > sent / 4 && gray <= sent, "{gray} of {sent} frames arrived");
+        assert_eq!(stable, 0, "unsteered, beside {gray} of {sent} that were steered");
+    }
+}
+
+/// Connections on both paths that must not notice anything.
+struct Loads {
+    all: [Vec<IpAddr>; 2],
+    gray: Vec<IpAddr>,
+    new: [Load; 2],
+    long: [Load; 2],
+}
+
+impl Loads {
+    fn start(scene: &Scene, gray: &[IpAddr]) -> Self {
+        let w = &scene.world;
+        let places = [w.clients[0].place(), w.caller()];
+        let all = [w.clients[0].sources(false), w.edge_addresses()];
+        let echo = vip(false, 9000);
+        let long = [0, 1].map(|i| long_lived(&places[i], echo, &all[i]));
+        let new = [0, 1].map(|i| new_connections(&places[i], &all[i]));
+        Self { all, gray: gray.to_vec(), new, long }
+    }
+
+    fn some_more(&mut self) {
+        self.new.iter_mut().for_each(|load| some_more(load, 10));
+    }
+
+    fn end(self) {
+        let Self { all, gray, new, long } = self;
+        let right = |report: &Report, all: &[IpAddr]| expect_split(report, all, &gray);
+        for (i, (new, mut long)) in new.into_iter().zip(long).enumerate() {
+            let report = new.stop().unwrap();
+            report.assert_all_ok();
+            right(&report, &all[i]);
+            some_more(&mut long, 50);
+            let report = long.stop().unwrap();
+            lived_on(&report);
+            right(&report, &all[i]);
+        }
+    }
+}
+
+/// Every third client and caller, and the crowd, go to gray.
+fn stage(hook: Option<&str>) -> (Scene, Vec<IpAddr>) {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let mut spec = AgentSpec::of(&world);
+    spec.env.extend(hook.map(|h| ("GRAY_HOOK".to_owned(), h.to_owned())));
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let scene = Scene { agent, stable, gray, world };
+    let all = [scene.world.clients[0].sources(false), scene.world.edge_addresses()].concat();
+    let early: Vec<IpAddr> = all.iter().step_by(3).copied().collect();
+    let list = early.iter().map(IpAddr::to_string).chain([CROWD.to_owned()]);
+    scene.apply(&PolicyText::moved(&scene.world).sources("early", list).gray_when("early"));
+    (scene, early)
+}
+
+#[test]
+fn h2_agents_follow_one_another_and_no_packet_is_unsteered() {
+    let (mut scene, gray) = stage(None);
+    let stream = Stream::start(&scene);
+    let mut loads = Loads::start(&scene, &gray);
+    for _ in 0..rounds("agents", 8) {
+        scene.agent.restart().unwrap();
+        loads.some_more();
+    }
+    loads.end();
+    stream.end();
+    scene.finish();
+}
+
+/// Two loaded data paths take turns on what is attached.
+fn take_turns(scene: &Scene, gray: &[IpAddr], hook: Hook) {
+    let w = &scene.world;
+    let pins = Pins::open_dir(scene.agent.bpffs()).unwrap();
+    let ifs: Vec<String> = w.client_ifs().into_iter().chain(w.backend_ifs()).collect();
+    let ifs: Vec<(u32, String)> =
+        ifs.into_iter().map(|i| (link::info(&w.edge, &i).unwrap().ifindex, i)).collect();
+    let (mut loads, cgroup) = (Loads::start(scene, gray), w.callers.path());
+    let turn = |live: &mut Live, cgroup: &Path| {
+        for (ifindex, name) in &ifs {
+            assert!(!live.attach(name, *ifindex, Direction::Ingress).unwrap(), "{name}: made anew");
+        }
+        live.attach_cgroup(cgroup).unwrap();
+    };
+    w.edge.enter(|| {
+        let mut two = [0, 1].map(|_| Live::open(pins.clone(), 1024, hook).unwrap());
+        for i in 0..rounds("replacements", 200) {
+            turn(&mut two[i & 1], cgroup);
+            if i % 20 == 0 {
+                loads.some_more();
+            }
+        }
+    });
+    loads.end();
+}
+
+fn two_hundred(hook: Hook) {
+    let (mut scene, gray) = stage((hook == Hook::Clsact).then_some("clsact"));
+    let stream = Stream::start(&scene);
+    take_turns(&scene, &gray, hook);
+    stream.end();
+    // The next agent finds what it left.
+    scene.agent.restart().unwrap();
+    let here: Vec<IpAddr> =
+        scene.world.clients[0].sources(false).into_iter().filter(|s| gray.contains(s)).collect();
+    scene.expect_gray(false, &here);
+    scene.finish();
+}
+
+#[test]
+fn h2_two_hundred_replacements_leave_no_packet_unsteered() {
+    if !skip::without_tcx() {
+        two_hundred(Hook::Tcx);
+    }
+}
+
+#[test]
+fn h2_two_hundred_replacements_of_clsact_filters_leave_no_packet_unsteered() {
+    two_hundred(Hook::Clsact);
+}
