@@ -17,6 +17,13 @@ pub trait Datapath: Send {
     fn settle(&mut self) -> Result<(), KernelError>;
 }
 
+/// The part of a data path that health turns, beside the changes of policy: tables, and the subsets of the active bank.
+pub trait Turns: Send {
+    fn turn(&mut self, step: &Write) -> Result<(), KernelError>;
+    /// As [`Datapath::settle`].
+    fn grace(&mut self) -> Result<(), KernelError>;
+}
+
 /// The data path in memory, for tests of everything above the kernel. Can be told to fail at the k-th step.
 #[derive(Debug, Default)]
 pub struct Fake {
@@ -55,6 +62,16 @@ impl Datapath for Fake {
     }
 }
 
+impl Turns for std::sync::Arc<std::sync::Mutex<Fake>> {
+    fn turn(&mut self, step: &Write) -> Result<(), KernelError> {
+        self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write(step)
+    }
+
+    fn grace(&mut self) -> Result<(), KernelError> {
+        self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).settle()
+    }
+}
+
 /// What tables in memory hold, as a plan sees it.
 pub fn have_of(t: &MemTables) -> Have {
     use gray_common::limits;
@@ -73,6 +90,7 @@ pub fn have_of(t: &MemTables) -> Have {
         have.classes.insert(*i, *c);
     }
     let subsets = t.subsets.range(bank * limits::SUBSETS..(bank + 1) * limits::SUBSETS);
+    have.subsets = subsets.clone().map(|(_, s)| *s).collect();
     for table in subsets.flat_map(|(_, s)| [s.v4, s.v6]) {
         if table.len > 0 && have.tables.iter().all(|(o, _)| *o != table.offset) {
             let slots =
@@ -104,6 +122,9 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Rules { bank: b, items } => bank(&mut t.rules, b * limits::RULES, items),
         Write::Weighted { bank: b, items } => bank(&mut t.weighted, b * limits::WEIGHTED, items),
         Write::Subsets { bank: b, items } => bank(&mut t.subsets, b * limits::SUBSETS, items),
+        Write::Turn { bank, index, subset } => {
+            let _ = t.subsets.insert(bank * limits::SUBSETS + index, *subset);
+        }
         Write::Control { bank, revision, key } => {
             t.control.revision[*bank as usize & 1] = *revision;
             t.control.key[*bank as usize & 1] = *key;

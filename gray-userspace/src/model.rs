@@ -1,6 +1,8 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+mod health;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +12,8 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +62,17 @@ pub enum OnMissing {
     Deny,
 }
 
+/// What chooses the instance inside a subset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Each connection by itself.
+    #[default]
+    Connection,
+    /// The client's identity: one client, one instance.
+    Client,
+}
+
 /// One server of a service and its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -94,6 +109,9 @@ pub struct Service {
     pub identify: Vec<ClaimKind>,
     pub on_missing: OnMissing,
     pub nat: Nat,
+    pub affinity: Affinity,
+    /// `None`: instances are taken as up.
+    pub health: Option<Health>,
     pub instances: Vec<Instance>,
     pub stable: Selector,
 }

@@ -199,6 +199,7 @@ async fn events_begin_with_the_latest_and_go_on_h4() {
     let _ = s.core.events.send(event("cart", "198.18.1.9:1")).unwrap();
     let client_of = |line: &str| match serde_json::from_str(line).unwrap() {
         EventLine::Event(e) => e.client,
+        EventLine::Health(h) => h.instance,
         EventLine::Lost { lost } => format!("lost {lost}"),
     };
     // The recorder runs beside us: wait until it has all four.

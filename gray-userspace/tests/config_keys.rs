@@ -4,9 +4,11 @@ use gray_userspace::config::{Source, load, schema_json};
 use serde_json::Value;
 
 /// A document in which the map of one kind has only `KEY: [[[]]]`, which no key accepts.
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 10] = [
     ("", "KEY: NONSENSE"),
     ("service", "services: { s: { KEY: NONSENSE } }"),
+    ("health-check", "services: { s: { health: { KEY: NONSENSE } } }"),
+    ("damping", "services: { s: { health: { damping: { KEY: NONSENSE } } } }"),
     ("instance", "services: { s: { instances: [{ KEY: NONSENSE }] } }"),
     ("selector", "services: { s: { stable: { KEY: NONSENSE } } }"),
     ("weighted-subset", "routes: [{ to: { KEY: NONSENSE } }]"),
@@ -31,7 +33,11 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
         for key in properties(&schema, place).as_object().unwrap().keys() {
             // `of` and `salt` are read beside `percent` only.
             let beside = if ["of", "salt"].contains(&key.as_str()) { "percent: 1, KEY" } else { "KEY" };
-            let nonsense = if ["stable", "to"].contains(&key.as_str()) { "{ x: [[[]]] }" } else { "[[[]]]" };
+            let nonsense = if ["stable", "to", "health", "damping"].contains(&key.as_str()) {
+                "{ x: [[[]]] }"
+            } else {
+                "[[[]]]"
+            };
             let text = template.replace("KEY", beside).replace("KEY", key).replace("NONSENSE", nonsense);
             let start = text.find(nonsense).unwrap() + 1;
             let found = load(&[Source::new("p", text.as_str())]).expect_err(&text);
@@ -54,7 +60,7 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
     let all = 1 + schema["$defs"].as_object().unwrap().len();
     assert_eq!(
         (PLACES.len(), seen),
-        (all, 44),
+        (all, 63),
         "a kind of map without a place here, or another number of keys"
     );
 }

@@ -32,14 +32,49 @@ fn metas() -> impl Strategy<Value = BTreeMap<MetaKey, String>> {
     proptest::collection::btree_map(key, texts(), 0..3)
 }
 
-type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool);
+fn healths() -> impl Strategy<Value = Health> {
+    let words = || "[!-~]{1,12}";
+    let host = proptest::option::of("[a-z][a-z0-9.-]{0,12}");
+    let probe = prop_oneof![
+        Just(Probe::Tcp),
+        ("/[a-z0-9/?&%=~\"'-]{0,12}", 100..600u16, 0..200u16, host).prop_map(|(path, first, more, host)| {
+            Probe::Http { path, status: (first, (first + more).min(599)), host }
+        }),
+        ("[a-z][a-z.]{0,9}", vec(words(), 0..3))
+            .prop_map(|(program, more)| { Probe::Command(std::iter::once(program).chain(more).collect()) }),
+    ];
+    let times = (100..3_600_000u32, 10..60_000u32, 0..3_600_000u32);
+    let damping = (1..=100u32, 0..3_600_000u32, 0..80_000_000u32);
+    let counts = (1..=100u32, 1..=100u32, 0..=50u32, proptest::option::of(1..=u16::MAX), any::<bool>());
+    (probe, times, damping, counts).prop_map(
+        |(probe, times, (flips, hold_ms, more), (rise, fall, jitter, port, keep))| {
+            Health {
+                // With a port, whatever the service listens on.
+                port: port.or(Some(80)),
+                probe,
+                interval_ms: times.0,
+                timeout_ms: times.1.min(times.0),
+                rise,
+                fall,
+                jitter,
+                slow_start_ms: times.2,
+                damping: Damping { flips, hold_ms, max_ms: hold_ms + more },
+                empty: if keep { Empty::Keep } else { Empty::Stable },
+            }
+        },
+    )
+}
+
+type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool, Balance);
+type Balance = (Option<Health>, bool);
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
     let claims = Just(ClaimKind::ALL.to_vec())
         .prop_shuffle()
         .prop_flat_map(|all| (1..=4usize).prop_map(move |n| all[..n].to_vec()));
     let instance = (metas(), proptest::option::of(texts()), 1..=1000u16);
-    let raw = (vec(instance, 1..4), claims, any::<bool>(), any::<bool>());
+    let balance = (proptest::option::of(healths()), any::<bool>());
+    let raw = (vec(instance, 1..4), claims, any::<bool>(), any::<bool>(), balance);
     proptest::collection::btree_map(names(), raw, 0..4).prop_map(|all| {
         all.into_iter()
             .enumerate()
@@ -48,7 +83,7 @@ fn services() -> impl Strategy<Value = Vec<Service>> {
     })
 }
 
-fn service(n: u8, name: String, (raw, identify, v6, udp): Raw) -> Service {
+fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw) -> Service {
     let at = |host: u8, port: u16| {
         let text =
             if v6 { format!("[fd00:18::{n}:{host}]:{port}") } else { format!("198.18.{n}.{host}:{port}") };
@@ -74,6 +109,8 @@ fn service(n: u8, name: String, (raw, identify, v6, udp): Raw) -> Service {
         identify,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
+        affinity: if sticky { Affinity::Client } else { Affinity::Connection },
+        health,
         stable: Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())])),
         instances,
     }

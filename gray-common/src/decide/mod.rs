@@ -21,8 +21,8 @@ use crate::{
     hash::mix,
     limits,
     wire::{
-        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_PREFIXES, Service, Subset,
-        Table, Versioned,
+        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
+        SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
     },
 };
 
@@ -120,28 +120,36 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
             subset = s;
         }
     }
-    arrive(t, r, out, subset, service.stable_subset)
+    let sticky = service.flags & SERVICE_AFFINITY != 0 && identity != 0;
+    arrive(t, r, out, subset, service.stable_subset, if sticky { identity } else { r.seed })
 }
 
-/// From the subset to the instance, with failover to stable.
+/// From the subset to the instance, with failover to stable. `seed` chooses the instance.
 #[inline(always)]
-fn arrive<T: Tables>(t: &T, r: &Request<'_>, mut out: Decision, subset: u32, stable: u32) -> Verdict {
+fn arrive<T: Tables>(
+    t: &T,
+    r: &Request<'_>,
+    mut out: Decision,
+    subset: u32,
+    stable: u32,
+    seed: u64,
+) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
-    if arm.1.len == 0 && subset != stable {
+    if arm.table.len == 0 && subset != stable {
         let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
         out.reason = Reason::Failover as u8;
     }
-    let (which, table) = arm;
-    out.arm = which as u8;
-    if which == ARM_STABLE && r.listener.is_self() {
+    let table = arm.table;
+    out.arm = arm.which as u8;
+    if arm.which == ARM_STABLE && r.listener.is_self() && !arm.away {
         return Verdict::Stay(out);
     }
     if table.len == 0 {
         return Verdict::Pass(Reason::NoInstance);
     }
     // Another mix than the buckets': the choice inside an arm must not follow the choice of the arm.
-    let slot = (mix(r.seed ^ 0x7361_6d65_2061_726d) % u64::from(table.len)) as u32;
+    let slot = (mix(seed ^ 0x7361_6d65_2061_726d) % u64::from(table.len)) as u32;
     let Some(number) = t.slot(table.offset + slot) else { return Verdict::Pass(Reason::TableHole) };
     match t.instance(number) {
         Some(i) if i.live != 0 => {
@@ -152,9 +160,20 @@ fn arrive<T: Tables>(t: &T, r: &Request<'_>, mut out: Decision, subset: u32, sta
     }
 }
 
+/// One address family of a subset.
+#[derive(Clone, Copy)]
+struct Arm {
+    which: u32,
+    table: Table,
+    away: bool,
+}
+
 #[inline(always)]
-fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<(u32, Table)> {
-    t.subset(subset).map(|s| (s.arm, if is_v4 { s.v4 } else { s.v6 }))
+fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
+    t.subset(subset).map(|s| match is_v4 {
+        true => Arm { which: s.arm, table: s.v4, away: s.flags & SUBSET_AWAY4 != 0 },
+        false => Arm { which: s.arm, table: s.v6, away: s.flags & SUBSET_AWAY6 != 0 },
+    })
 }
 
 /// The service's facts about this client, one bit each; `None`: a table hole.

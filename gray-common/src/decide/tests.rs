@@ -177,6 +177,46 @@ fn stable_on_its_own_address_stays() {
 }
 
 #[test]
+fn stable_leaves_its_own_address_while_health_has_it_away() {
+    let mut t = world(&[to(EMPTY, 4, &[])]);
+    for (flags, stays) in [(SUBSET_AWAY6, true), (SUBSET_AWAY4, false)] {
+        t.subsets.get_mut(&STABLE).unwrap().flags = flags;
+        match ask(&t, 3, true) {
+            Verdict::Stay(d) => assert!(stays && d.reason == Reason::Failover as u8),
+            v => assert_eq!((steered(v).instance, stays), (instance(1), false)),
+        }
+    }
+}
+
+/// C13: one client, one instance; who has no identity is spread by connection.
+#[test]
+fn c13_affinity_by_client() {
+    let mut t = world(&[]);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_AFFINITY;
+    for i in 0..101 {
+        let _ = t.arena.insert(i, 1 + i % 2);
+    }
+    t.subsets.get_mut(&STABLE).unwrap().v4 = Table { offset: 0, len: 101 };
+    let servers = |last: Option<u8>| {
+        let mut claims = Claims::none(0);
+        if let Some(last) = last {
+            claims.set_source(KEY, &addr(last));
+        }
+        let listener = ListenerValue::new(0, false);
+        let ask = |seed| {
+            let r = Request { listener, claims: &claims, source: None, is_v4: true, seed };
+            steered(decide(&t.view(), &r)).instance.addr
+        };
+        (0..64).map(ask).collect::<std::collections::BTreeSet<_>>()
+    };
+    let each: Vec<_> = (0..64).map(|last| servers(Some(last))).collect();
+    assert!(each.iter().all(|s| s.len() == 1), "one client, one instance");
+    let all: std::collections::BTreeSet<_> = each.iter().flatten().collect();
+    assert_eq!(all.len(), 2, "and not the same for all");
+    assert_eq!(servers(None).len(), 2, "nothing is known of this one");
+}
+
+#[test]
 fn every_missing_table_entry_leaves_the_traffic_alone() {
     let full = || {
         let mut t = world(&[to(GRAY, 3, &[list(0)])]);

@@ -99,6 +99,23 @@ pub struct Peer {
     pub seen: u32,
 }
 
+impl Peer {
+    /// Of a probe of health: its socket goes to the instance that it asks about.
+    pub const PROBE: Self = Self {
+        service: Addr([0; 16]),
+        instance: Addr([0; 16]),
+        service_port: u16::MAX,
+        instance_port: 0,
+        seen: 0,
+    };
+
+    #[inline(always)]
+    pub fn is_probe(&self) -> bool {
+        // No instance has port 0.
+        self.instance_port == 0 && self.service_port == u16::MAX
+    }
+}
+
 /// The services that one unconnected UDP socket talks to, oldest overwritten first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

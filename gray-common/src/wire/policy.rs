@@ -132,6 +132,8 @@ pub struct Service {
 
 /// Some rule's list has prefixes: ask the trie for the source.
 pub const SERVICE_PREFIXES: u32 = 1;
+/// One identity gets one instance of a subset; without an identity each connection is spread.
+pub const SERVICE_AFFINITY: u32 = 2;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
@@ -194,8 +196,13 @@ pub struct Subset {
     pub v6: Table,
     /// [`ARM_STABLE`] or [`ARM_GRAY`].
     pub arm: u32,
-    pub _pad: u32,
+    /// `SUBSET_*` bits.
+    pub flags: u32,
 }
+
+/// The instance that is dialled by its own address is down, and another one serves: stable does not stay on the address.
+pub const SUBSET_AWAY4: u32 = 1;
+pub const SUBSET_AWAY6: u32 = 2;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;
@@ -239,7 +246,7 @@ wire!(Rule, size 32, {
 });
 wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
 wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
-wire!(Subset, size 24, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, _pad @ 20: u32 });
+wire!(Subset, size 24, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, flags @ 20: u32 });
 wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
 wire!(Workload, size 16, { hash @ 0: [u64; 2] });
 

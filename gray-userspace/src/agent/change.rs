@@ -24,7 +24,7 @@ use crate::{
 
 use super::{
     core::{Inner, wire_key},
-    orphans, time,
+    health, orphans, time,
 };
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
@@ -146,6 +146,7 @@ impl Inner {
     /// The change failed before the flip: its record says so, and what the tables hold is read again.
     fn give_up(&mut self, revision: u64, change: &Change, e: &ApiError) {
         self.suspect = true;
+        health::lock(&self.board).abandon();
         tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
         // Before the record is settled: a pending revision tells the next agent what a staged key is.
         if change.key.is_some()
@@ -194,7 +195,9 @@ impl Inner {
         let all = lists.as_ref().map(|l| &l.prefixes).or(prefixes.as_ref());
         let all = all.or(self.suspect.then_some(&self.prefixes));
         let want = Want { revision, key, compiled, identities, prefixes: all };
-        let steps = plan::plan(&mut self.have, &want).map_err(too_large)?;
+        let placed =
+            health::lock(&self.board).place(&change.policy, compiled, health::now()).map_err(too_large)?;
+        let steps = plan::plan_placed(&mut self.have, &want, placed).map_err(too_large)?;
         let done = self.write(key, change, &steps, timings)?;
         if let Some(fresh) = lists.map(|l| l.prefixes).or(prefixes) {
             self.prefixes = fresh;
@@ -222,8 +225,12 @@ impl Inner {
         self.store.commit().map_err(|e| ApiError::internal(&e))?;
         timings.durable_ns = time::monotonic_ns();
         fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
+        let board = self.board.clone();
+        let mut board = health::lock(&board);
+        board.freshen(health::now()).map_err(|e| ApiError::internal(&e))?;
         self.steps(turn)?;
         timings.flipped_ns = time::monotonic_ns();
+        board.turned(health::now());
         Ok(summary(steps))
     }
 
@@ -248,7 +255,9 @@ impl Inner {
             return Ok(());
         }
         fail::point(Point::TidyBegin).map_err(|e| ApiError::internal(&e))?;
+        let round = health::lock(&self.board).round();
         self.live.settle().map_err(|e| ApiError::internal(&e))?;
+        health::lock(&self.board).free(round);
         fail::point(Point::TidySettled).map_err(|e| ApiError::internal(&e))?;
         if self.rekeyed {
             self.relabel()?;
@@ -327,7 +336,7 @@ pub fn too_large(e: CompileError) -> ApiError {
     )
 }
 
-fn summary(steps: &[Write]) -> WriteSummary {
+pub(super) fn summary(steps: &[Write]) -> WriteSummary {
     let mut s = WriteSummary::default();
     for step in steps {
         match step {
@@ -343,6 +352,7 @@ fn summary(steps: &[Write]) -> WriteSummary {
             Write::Weighted { items, .. } => s.targets += items.len() as u64,
             Write::Facts { .. }
             | Write::Filter(_)
+            | Write::Turn { .. }
             | Write::Control { .. }
             | Write::Flip { .. }
             | Write::Forget { .. } => {}
@@ -359,36 +369,4 @@ pub fn same_lists(a: &Policy, b: &Policy) -> bool {
             CohortBody::List { .. } => b.cohort(&c.name) == Some(c),
             CohortBody::Percent { .. } => true,
         })
-}
-
-/// The steps that a change would take, for a dry run: planned on a copy.
-pub fn rehearse(inner: &Inner, policy: &Policy, compiled: &Compiled) -> Result<WriteSummary, ApiError> {
-    let key = inner.hash_key();
-    let lists = match inner.revision {
-        _ if same_lists(&inner.policy, policy) => None,
-        // Before the first revision there are no live edits.
-        0 => Some(document_lists(policy, compiled, key)),
-        revision => Some(build_lists(&inner.store, revision, policy, compiled, key)?),
-    };
-    let mut have = inner.have.clone();
-    let want = Want {
-        revision: inner.revision + 1,
-        key,
-        compiled,
-        identities: lists.as_ref().map_or(Wanted::Same, |l| Wanted::All(&l.identities)),
-        prefixes: lists.as_ref().map(|l| &l.prefixes),
-    };
-    plan::plan(&mut have, &want).map(|steps| summary(&steps)).map_err(too_large)
-}
-
-fn document_lists(policy: &Policy, compiled: &Compiled, key: HashKey) -> Lists {
-    let mut lists = Lists::default();
-    for c in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&c.body, compiled.assigned.lists.get(&c.name)) {
-            for m in ids.iter().filter_map(|id| parse_member(*of, id).ok()) {
-                let _ = lists.set(bit, compile::lists::entry(key, *of, &m), true);
-            }
-        }
-    }
-    lists
 }

@@ -11,8 +11,9 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
+use super::health;
 use crate::{
-    api::types::{Event, Timings},
+    api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
     kernel::Live,
     model::Policy,
@@ -23,7 +24,7 @@ use crate::{
 /// What the whole agent shares.
 pub struct Core {
     inner: Mutex<Inner>,
-    pub events: broadcast::Sender<Event>,
+    pub events: broadcast::Sender<EventLine>,
     pub started: Instant,
 }
 
@@ -44,6 +45,11 @@ pub struct Inner {
     /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.
     pub adopt_until_ns: BTreeMap<String, u64>,
     pub have: Have,
+    /// What health makes of it. Locked after this.
+    pub board: health::Shared,
+    pub events: broadcast::Sender<EventLine>,
+    /// The directory of programs that checks may run.
+    pub health_commands: Option<PathBuf>,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
     /// The last flip took an instance from a service: UDP flows may still go there.
@@ -92,7 +98,8 @@ pub struct Connect {
 
 impl Core {
     pub fn new(inner: Inner) -> Self {
-        Self { inner: Mutex::new(inner), events: broadcast::channel(4096).0, started: Instant::now() }
+        let events = inner.events.clone();
+        Self { inner: Mutex::new(inner), events, started: Instant::now() }
     }
 
     /// A panic elsewhere must not stop the agent from serving: the state is valid between operations, and `change`

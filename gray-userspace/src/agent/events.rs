@@ -13,7 +13,7 @@ use super::{
     names::{Names, arm_name, proto_name, socket_addr},
     time,
 };
-use crate::api::types::{DecisionPath, Event};
+use crate::api::types::{DecisionPath, Event, EventLine};
 
 /// Events taken from the ring before others get a turn.
 const BATCH: usize = 256;
@@ -73,7 +73,7 @@ fn publish(core: &Core, batch: &[wire::Event], names: &mut Option<(u64, Names)>)
         }
         if let Some((_, names)) = names {
             // No receiver left: nobody misses it.
-            let _ = core.events.send(event(e, names, to_unix));
+            let _ = core.events.send(EventLine::Event(event(e, names, to_unix)));
         }
     }
 }

@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::core::{AttachState, Core, Inner};
+use super::{
+    core::{AttachState, Core, Inner},
+    health,
+};
 use crate::kernel::KernelError;
 
 /// One label set and its value.
@@ -121,6 +124,7 @@ impl Inner {
             counter("rule_hits", "Decisions by rule; `default` is no rule.", self.rule_samples()?),
         ];
         out.extend(self.arm_families()?);
+        out.extend(self.health_families());
         out.extend([
             gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
             gauge("revision", "Revision in force; 0 is none.", plain(self.revision)),
@@ -135,6 +139,43 @@ impl Inner {
             gauge("attached", "1 while the interface is attached.", attached.collect()),
         ]);
         Ok(out)
+    }
+
+    fn health_families(&self) -> [Family; 6] {
+        let board = health::lock(&self.board);
+        let now = health::now();
+        let (mut up, mut share, mut probes, mut changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (_, t) in board.targets() {
+            let labels = || vec![("service", t.service.clone()), ("instance", t.instance.clone())];
+            up.push((labels(), u64::from(t.machine.is_up())));
+            share.push((labels(), u64::from(t.machine.share(&t.check, now))));
+            changes.push((labels(), t.changes));
+            for (result, n) in [("pass", t.passed), ("fail", t.failed)] {
+                probes.push(([labels(), vec![("result", result.to_string())]].concat(), n));
+            }
+        }
+        let all_down = board.services(now).into_iter();
+        let all_down = all_down.map(|s| (vec![("service", s.service)], u64::from(s.kept))).collect();
+        [
+            gauge("instance_up", "1 while an instance with a health check is up.", up),
+            gauge("instance_share", "Per cent of its weight that an instance gets by its health.", share),
+            gauge(
+                "health_all_down",
+                "1 while some subset of the service is all down and sent to all the same.",
+                all_down,
+            ),
+            counter(
+                "health_probes",
+                "Probes since the agent began to probe the instance, by result.",
+                probes,
+            ),
+            counter("health_changes", "Times that an instance came up or went down.", changes),
+            gauge(
+                "health_late_ms",
+                "Milliseconds by which the latest probe began late.",
+                plain(board.late_ms),
+            ),
+        ]
     }
 
     fn rule_samples(&self) -> Result<Vec<Sample>, KernelError> {

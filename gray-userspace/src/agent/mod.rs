@@ -9,12 +9,14 @@ mod explain;
 mod flows;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+pub mod health;
 mod kernel_log;
 mod logging;
 mod metrics;
 mod names;
 mod orphans;
 mod policy;
+mod rehearse;
 mod service;
 mod start;
 mod status;
@@ -64,6 +66,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(events::pump(core.clone())),
         tokio::spawn(keep_house(core.clone())),
     ];
+    let probes = probes(&core, &o)?;
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };
     let server = Server::start(core, options).await?;
     crate::fail::point(crate::fail::Point::StartReady)?;
@@ -76,7 +79,20 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tracing::info!("stopping; steering goes on without us");
     server.stop().await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(probes);
     Ok(())
+}
+
+fn probes(core: &Core, o: &AgentOptions) -> anyhow::Result<health::Driver> {
+    let (board, unsteered) = {
+        let inner = core.lock();
+        (inner.board.clone(), inner.live.unsteered()?)
+    };
+    // Several agents on one machine are several, too.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let node = format!("{} {}", host.trim(), o.bpffs.display());
+    let means = health::Means { unsteered, commands: o.health_commands.clone() };
+    Ok(health::Driver::start(board, means, &node)?)
 }
 
 async fn keep_house(core: Arc<Core>) {

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use gray_common::wire::PrefixKey;
 
 use super::{
-    change::{ListsChange, rehearse, same_lists},
+    change::{ListsChange, same_lists},
     core::Inner,
+    rehearse::rehearse,
 };
 use crate::{
     api::{ApiError, ErrorKind, Who, types::*},
@@ -14,7 +15,7 @@ use crate::{
     config,
     fail::{self, Point},
     ids::Ids,
-    model::{ClaimKind, CohortBody, Policy, canonical_member, parse_member},
+    model::{ClaimKind, CohortBody, Policy, Probe, Service, canonical_member, parse_member},
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
 
@@ -42,6 +43,7 @@ impl Inner {
         dry_run: bool,
         warnings: Vec<Problem>,
     ) -> Result<ApplyReply, ApiError> {
+        self.may_run(&policy)?;
         let changes: Vec<config::Change> = config::diff(&self.policy, &policy);
         let mut reply = ApplyReply { warnings, ..ApplyReply::default() };
         if policy == *self.policy && self.revision != 0 {
@@ -77,6 +79,19 @@ impl Inner {
         })
     }
 
+    /// Which programs run on this machine is for its administrator to say, not for a policy.
+    fn may_run(&self, policy: &Policy) -> Result<(), ApiError> {
+        let runs = |s: &&Service| s.health.as_ref().is_some_and(|h| matches!(h.probe, Probe::Command(_)));
+        match policy.services.iter().find(runs) {
+            Some(s) if self.health_commands.is_none() => Err(ApiError::new(
+                ErrorKind::Invalid,
+                format!("service {} is checked by a command, and this agent runs none", s.name),
+                "start the agent with --health-commands DIR, and put the programs there",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn rollback(&mut self, who: &Who, r: RollbackRequest) -> Result<ApplyReply, ApiError> {
         let target = self.store.revision(r.revision).map_err(|_| {
             ApiError::not_found(
@@ -94,6 +109,7 @@ impl Inner {
         let documents: Vec<_> =
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
+        self.may_run(&loaded.policy)?;
         let changes = config::diff(&self.policy, &loaded.policy);
         let mut draft = self.draft(
             Kind::Rollback,

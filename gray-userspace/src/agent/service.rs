@@ -97,7 +97,7 @@ impl Control for Core {
         metrics::metrics(self)
     }
 
-    fn events(&self) -> broadcast::Receiver<Event> {
+    fn events(&self) -> broadcast::Receiver<EventLine> {
         self.events.subscribe()
     }
 }

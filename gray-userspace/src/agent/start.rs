@@ -1,11 +1,18 @@
 //! Starting: lock, open, load or adopt, bring the kernel to the active revision, attach.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use tokio::sync::broadcast;
 
 use super::{
     attach::directions,
     change::build_lists,
     core::{AttachState, Attachment, Connect, Inner, wire_key},
+    health::{self, Board},
     time,
 };
 use crate::{
@@ -30,6 +37,9 @@ use crate::{
 /// Events for people: one in so many decisions, and at most so many a second and CPU.
 const EVENT_EVERY: u32 = 1;
 const EVENT_LIMIT: u32 = 200;
+
+/// Events that wait for a slow reader.
+const EVENTS: usize = 4096;
 
 /// Everything up to the first attached interface. Keep the lock as long as the agent runs.
 pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
@@ -62,6 +72,8 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let have = live.read()?;
     let key = key(&state_dir, &have)?;
     let mount = CgroupMount::find().ok();
+    let events = broadcast::channel(EVENTS).0;
+    let board = Board::new(Box::new(live.turner()?), &have, events.clone());
     let mut inner = Inner {
         live,
         store,
@@ -74,6 +86,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         drained: Default::default(),
         adopt_until_ns: BTreeMap::new(),
         have,
+        board: Arc::new(Mutex::new(board)),
+        events,
+        health_commands: o.health_commands.clone(),
         untidy: false,
         orphans: false,
         leftovers: Arc::default(),
@@ -201,11 +216,18 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
     inner.live.settle()?;
     let key = inner.hash_key();
     let want = Want::all(inner.revision, key, &inner.compiled, &lists);
-    let steps = plan::plan(&mut inner.have, &want)?;
+    let mut board = health::lock(&inner.board);
+    if inner.have.epoch != 0 && inner.have.revision == inner.revision {
+        board.adopt(&inner.policy, &inner.compiled, &inner.have);
+    }
+    let placed = board.place(&inner.policy, &inner.compiled, health::now())?;
+    let steps = plan::plan_placed(&mut inner.have, &want, placed)?;
     for step in &steps {
         fail::point(Point::StartWrite)?;
         inner.live.write(step)?;
     }
+    board.turned(health::now());
+    drop(board);
     inner.prefixes = lists.prefixes;
     (inner.untidy, inner.orphans) = (true, true);
     tracing::info!(revision = inner.revision, epoch = inner.have.epoch, "the policy is in force");

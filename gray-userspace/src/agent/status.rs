@@ -8,7 +8,7 @@ use gray_common::{
 
 use super::{
     core::{AttachState, Attachment, Connect, Core, Inner},
-    time,
+    health, time,
 };
 use crate::{
     api::{
@@ -27,6 +27,11 @@ impl Inner {
     fn status(&self, uptime_s: u64) -> Result<Status, KernelError> {
         let reasons = self.live.reasons()?;
         let lost = reasons.iter().find(|(r, _)| *r == Reason::EventLost).map_or(0, |(_, n)| *n);
+        // Once: a guard in a field below would live to the end of the statement.
+        let (health, health_error) = {
+            let board = health::lock(&self.board);
+            (board.services(health::now()), board.error.clone())
+        };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             abi: abi::ABI,
@@ -49,6 +54,8 @@ impl Inner {
             counters: counters(reasons),
             events_lost: lost,
             services: self.service_counts()?,
+            health,
+            health_error,
         })
     }
 

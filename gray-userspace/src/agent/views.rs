@@ -13,6 +13,7 @@ use gray_common::{
 
 use super::{
     core::Inner,
+    health,
     names::{canonical, socket_addr},
     time,
 };
@@ -26,7 +27,7 @@ use crate::{
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
-    model::{ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _},
 };
 
@@ -49,6 +50,12 @@ impl Inner {
                 Nat::Dnat => "dnat",
             }
             .into(),
+            affinity: match s.affinity {
+                Affinity::Connection => "connection",
+                Affinity::Client => "client",
+            }
+            .into(),
+            health: s.health.as_ref().map(ToString::to_string),
             stable: s.stable.to_string(),
             instances: s.instances.len() as u64,
             routes: routes
@@ -63,6 +70,7 @@ impl Inner {
     /// Reads the flow tables once.
     pub fn instances(&self) -> Result<Vec<InstanceView>, ApiError> {
         let flows = self.flows_by_instance()?;
+        let board = health::lock(&self.board);
         let mut out = Vec::new();
         for s in &self.policy.services {
             let number = self.compiled.assigned.services.get(&s.name);
@@ -78,6 +86,7 @@ impl Inner {
                     state: if drained { "draining" } else { "active" }.into(),
                     stable: s.stable.matches(i),
                     flows: Some(count.unwrap_or(0)),
+                    health: board.target(&s.name, &i.id).map(|t| t.view(health::now())),
                 });
             }
         }

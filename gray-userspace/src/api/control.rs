@@ -45,6 +45,6 @@ pub trait Control: Send + Sync + 'static {
     /// The whole text of `/metrics`, in Prometheus or OpenMetrics text format.
     fn metrics(&self) -> String;
 
-    /// Decision events from now on. The server subscribes once and keeps the latest for `gray events`; it ends its streams when this closes.
-    fn events(&self) -> broadcast::Receiver<Event>;
+    /// Decisions and verdicts of health from now on. The server subscribes once and keeps the latest for `gray events`; it ends its streams when this closes.
+    fn events(&self) -> broadcast::Receiver<EventLine>;
 }

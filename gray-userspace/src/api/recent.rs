@@ -10,7 +10,7 @@ use tokio::sync::{
     watch,
 };
 
-use super::types::{Event, EventLine};
+use super::types::EventLine;
 
 /// How many events are kept, and how far a follower may fall behind.
 pub(super) const KEPT: usize = 1024;
@@ -49,10 +49,10 @@ impl Recent {
     }
 
     /// Takes events from the core until it closes the channel, then ends the followers.
-    pub async fn record(&self, mut from: broadcast::Receiver<Event>, ending: watch::Sender<bool>) {
+    pub async fn record(&self, mut from: broadcast::Receiver<EventLine>, ending: watch::Sender<bool>) {
         loop {
             match from.recv().await {
-                Ok(event) => self.push(EventLine::Event(event)),
+                Ok(line) => self.push(line),
                 Err(RecvError::Lagged(lost)) => self.push(EventLine::Lost { lost }),
                 Err(RecvError::Closed) => break,
             }

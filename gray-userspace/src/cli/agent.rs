@@ -34,6 +34,8 @@ pub struct AgentOptions {
     pub flows: u32,
     /// The connect path stays off.
     pub no_connect: bool,
+    /// The directory of programs that health checks may run; none: none.
+    pub health_commands: Option<PathBuf>,
 }
 
 /// `IFACE=ROLE`.
@@ -106,6 +108,9 @@ pub struct AgentArgs {
     /// Do not steer local callers
     #[arg(long)]
     no_connect: bool,
+    /// Health checks may run the programs of this directory [default: none may be run]
+    #[arg(long, value_name = "DIR")]
+    health_commands: Option<PathBuf>,
 }
 
 impl AgentArgs {
@@ -132,6 +137,7 @@ impl AgentArgs {
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
             no_connect,
+            health_commands: self.health_commands.or(file.health_commands),
         };
         options.check()
     }

@@ -24,6 +24,7 @@ pub struct AgentFile {
     pub log_format: Option<LogFormat>,
     pub flows: Option<u32>,
     pub no_connect: Option<bool>,
+    pub health_commands: Option<PathBuf>,
 }
 
 impl AgentFile {
@@ -60,7 +61,7 @@ mod tests {
     fn reads_every_key() {
         let file = AgentFile::parse(
             "state-dir: /a\nbpffs: /b\nsocket: /c\nattach: [eth0=edge, eth1=backend]\ncgroup: /d\n\
-             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\n",
+             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\n",
         )
         .unwrap();
         assert_eq!(file.attach.len(), 2);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{
     client::query,
-    types::{ArmName, Event, EventLine},
+    types::{ArmName, Event, EventLine, HealthEvent},
 };
 
 #[derive(Debug, Args)]
@@ -78,9 +78,18 @@ fn print(line: &str, ctx: &mut Ctx<'_>) -> Result<bool, Failure> {
             ctx.show(&parsed, |_, _| String::new())?;
         }
         (Format::Table, EventLine::Event(e)) => writeln!(ctx.io.out, "{}", text(e, paint))?,
+        (Format::Table, EventLine::Health(e)) => writeln!(ctx.io.out, "{}", health(e, paint))?,
         (Format::Table, EventLine::Lost { lost }) => writeln!(ctx.io.out, "... {lost} events skipped")?,
     }
-    Ok(matches!(parsed, EventLine::Event(_)))
+    Ok(!matches!(parsed, EventLine::Lost { .. }))
+}
+
+fn health(e: &HealthEvent, paint: Paint) -> String {
+    let style = if e.health == "up" { Style::Good } else { Style::Bad };
+    let clean = |text: String| text.replace(char::is_control, "?");
+    let name = clean(format!("{}/{}", e.service, e.instance));
+    let state = paint.text(style, &format!("{:<6}", e.health));
+    format!("{}  health   {name:<42}  {state}  {}", clean(e.at.clone()), clean(e.text.clone()))
 }
 
 fn text(e: &Event, paint: Paint) -> String {

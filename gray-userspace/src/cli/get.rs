@@ -75,8 +75,18 @@ fn list<T: Serialize + DeserializeOwned>(
 }
 
 fn services(all: &[ServiceView], paint: Paint) -> String {
-    let mut t =
-        Table::new(&["SERVICE", "LISTEN", "STABLE", "INSTANCES", "IDENTIFY", "MISSING", "NAT", "ROUTES"]);
+    let mut t = Table::new(&[
+        "SERVICE",
+        "LISTEN",
+        "STABLE",
+        "INSTANCES",
+        "IDENTIFY",
+        "MISSING",
+        "NAT",
+        "AFFINITY",
+        "HEALTH",
+        "ROUTES",
+    ]);
     for s in all {
         t.row([
             s.name.as_str().into(),
@@ -86,6 +96,8 @@ fn services(all: &[ServiceView], paint: Paint) -> String {
             s.identify.join(",").into(),
             s.on_missing_identity.as_str().into(),
             s.nat.as_str().into(),
+            s.affinity.as_str().into(),
+            s.health.as_deref().into(),
             s.routes.join(" ").into(),
         ]);
     }
@@ -93,7 +105,17 @@ fn services(all: &[ServiceView], paint: Paint) -> String {
 }
 
 fn instances(all: &[InstanceView], paint: Paint) -> String {
-    let mut t = Table::new(&["INSTANCE", "ADDRESS", "META", "WEIGHT", "STATE", "STABLE", "FLOWS"]);
+    let mut t = Table::new(&[
+        "INSTANCE",
+        "ADDRESS",
+        "META",
+        "WEIGHT",
+        "STATE",
+        "STABLE",
+        "FLOWS",
+        "HEALTH",
+        "LAST PROBE",
+    ]);
     for i in all {
         let meta: Vec<_> = i.meta.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let style = if i.state == "active" { Style::Good } else { Style::Warn };
@@ -105,9 +127,22 @@ fn instances(all: &[InstanceView], paint: Paint) -> String {
             Cell::styled(style, &*i.state),
             if i.stable { "yes" } else { "no" }.into(),
             i.flows.into(),
+            health(i),
+            i.health.as_ref().and_then(|h| h.last.as_deref()).into(),
         ]);
     }
     t.render(paint, "instances")
+}
+
+fn health(i: &InstanceView) -> Cell {
+    let Some(h) = &i.health else { return Cell::from("-") };
+    match h.state.as_str() {
+        "up" => Cell::styled(Style::Good, "up"),
+        "starting" => Cell::styled(Style::Warn, format!("starting {}%", h.share)),
+        "held" => Cell::styled(Style::Bad, format!("held {}s", h.held_s.unwrap_or(0))),
+        "down" => Cell::styled(Style::Bad, "down"),
+        other => Cell::styled(Style::Warn, other),
+    }
 }
 
 fn cohorts(all: &[CohortView], paint: Paint) -> String {

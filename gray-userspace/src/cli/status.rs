@@ -25,6 +25,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + &attachments(s).render(paint, "interfaces attached")
         + "\n"
         + &services(s).render(paint, "services")
+        + &health(s, paint)
         + "\n"
         + &counters(s).render(paint, "decisions yet")
 }
@@ -94,6 +95,35 @@ fn services(s: &Status) -> Table {
         t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]);
     }
     t
+}
+
+/// Nothing where nothing is checked.
+fn health(s: &Status, paint: Paint) -> String {
+    let mut out = String::new();
+    if let Some(e) = &s.health_error {
+        let _ = writeln!(out, "\n{} {e}", paint.text(Style::Bad, "health: the tables cannot follow:"));
+    }
+    if s.health.is_empty() {
+        return out;
+    }
+    let mut t = Table::new(&["HEALTH", "CHECK", "UP", "STARTING", "DOWN", "NEW", "WHAT"]);
+    for h in &s.health {
+        let style = match h.down {
+            _ if h.kept => Style::Bad,
+            0 => Style::Good,
+            _ => Style::Warn,
+        };
+        t.row([
+            Cell::styled(style, &*h.service),
+            h.check.as_str().into(),
+            h.up.into(),
+            h.starting.into(),
+            h.down.into(),
+            h.new.into(),
+            h.text.as_deref().into(),
+        ]);
+    }
+    out + "\n" + &t.render(paint, "health checks")
 }
 
 fn counters(s: &Status) -> Table {

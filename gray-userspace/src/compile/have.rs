@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use gray_common::{
     hash::HashKey,
     limits,
-    wire::{Class, Instance, ListenerKey, PrefixKey, Versioned},
+    wire::{Class, Instance, ListenerKey, PrefixKey, Subset, Versioned},
 };
 
 use super::{CompileError, identities::Identities, plan::Write};
@@ -21,6 +21,8 @@ pub struct Have {
     pub identities: Identities,
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
     pub instances: BTreeMap<u32, Instance>,
+    /// The active bank's, from the first.
+    pub subsets: Vec<Subset>,
     /// Maglev tables of the active bank: (offset in the arena, slots).
     pub tables: Vec<(u32, Vec<u32>)>,
     pub filter: Vec<u64>,

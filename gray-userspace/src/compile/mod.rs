@@ -1,5 +1,6 @@
 //! The policy compiler: a validated policy to what the kernel's tables shall hold. Pure: no clock, no I/O, no tokio.
 
+pub mod arena;
 pub mod assigned;
 pub mod conditions;
 pub mod have;
@@ -17,11 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use gray_common::{
     hash::salt,
     limits,
-    wire::{Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_PREFIXES, Service, Weighted},
+    wire::{
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES, Service,
+        Weighted,
+    },
 };
 
 pub use assigned::Assigned;
-pub use subsets::SubsetPlan;
+pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
     conditions::{Facts, claim_code},
@@ -121,7 +125,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     };
     let mut out = Compiled::default();
     for (index, service) in policy.services.iter().enumerate() {
-        let mut subsets = Subsets::new(service, &assigned.instances, &around.drained, &mut out);
+        let mut subsets = Subsets::new((index, service), &assigned.instances, &around.drained, &mut out);
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
@@ -156,7 +160,10 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if rules > limits::RULES_PER_SERVICE {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
         }
-        let (list_kinds, flags) = lists_used(policy, &facts, &assigned);
+        let (list_kinds, mut flags) = lists_used(policy, &facts, &assigned);
+        if service.affinity == model::Affinity::Client {
+            flags |= SERVICE_AFFINITY;
+        }
         let first_fact = out.facts.len() as u32;
         let mut identify = [0; limits::IDENTIFY];
         for (slot, kind) in identify.iter_mut().zip(&service.identify) {

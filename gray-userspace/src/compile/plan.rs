@@ -2,6 +2,7 @@
 //! call. The order is part of the contract: what others refer to comes first, the flip last, removals after it.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
@@ -17,7 +18,8 @@ use gray_common::{
 };
 
 use super::{
-    CompileError, Compiled,
+    CompileError, Compiled, SubsetPlan,
+    arena::Arena,
     have::Have,
     identities::{ByHash, with},
     lists::{Edit, Lists, Prefixes},
@@ -63,6 +65,12 @@ pub enum Write {
         bank: u32,
         items: Vec<Subset>,
     },
+    /// One subset of the active bank turns to other tables: health.
+    Turn {
+        bank: u32,
+        index: u32,
+        subset: Subset,
+    },
     Control {
         bank: u32,
         revision: u64,
@@ -99,6 +107,7 @@ impl fmt::Display for Write {
             Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
             Self::Weighted { bank, items } => write!(f, "{} weighted routes into bank {bank}", items.len()),
             Self::Subsets { bank, items } => write!(f, "{} subsets into bank {bank}", items.len()),
+            Self::Turn { bank, index, .. } => write!(f, "subset {index} of bank {bank}"),
             Self::Control { bank, revision, .. } => write!(f, "revision {revision} into bank {bank}"),
             Self::Flip { epoch } => write!(f, "flip to epoch {epoch}"),
             Self::Forget { listeners, identities, prefixes, instances } => write!(
@@ -145,6 +154,16 @@ impl<'a> Want<'a> {
 
 /// The steps from `have` to `want`, up to and including the flip; `have` is brought to the state after them.
 pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError> {
+    let mut arena = Arena::holding(have.tables.iter().cloned());
+    let placed = place(&mut arena, want.compiled.subsets.iter().map(|s| (s, Content::of(s))))?;
+    let used = places(&placed.subsets);
+    let tables = arena.tables().filter(|(o, _)| used.contains(o));
+    have.tables = tables.map(|(o, s)| (o, s.to_vec())).collect();
+    plan_placed(have, want, placed)
+}
+
+/// The same with tables that somebody else keeps account of.
+pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<Vec<Write>, CompileError> {
     let next = have.epoch + 1;
     let bank = (next & 1) as u32;
     let c = want.compiled;
@@ -155,7 +174,7 @@ pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError
             let _ = have.instances.insert(*index, *instance);
         }
     }
-    let subsets = place_tables(have, c, &mut out)?;
+    out.extend(placed.fresh);
     let listeners = c.listeners.iter().map(|(k, v)| (*k, v.0)).collect();
     let changed = differences(&mut have.listeners, &listeners, next);
     push(&mut out, changed, Write::Listeners);
@@ -167,7 +186,7 @@ pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError
     push(&mut out, c.facts.clone(), |items| Write::Facts { bank, items });
     push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
     push(&mut out, c.weighted.clone(), |items| Write::Weighted { bank, items });
-    push(&mut out, subsets, |items| Write::Subsets { bank, items });
+    push(&mut out, placed.subsets, |items| Write::Subsets { bank, items });
     out.push(Write::Control { bank, revision: want.revision, key: want.key });
     out.push(Write::Flip { epoch: next });
     have.epoch = next;
@@ -316,48 +335,55 @@ fn plan_filter(have: &mut Have, c: &Compiled) -> Vec<(u32, u64)> {
     words.into_iter().collect()
 }
 
-/// Gives every table of the policy a place in the arena. Tables of the active bank stay where they are and are shared
-/// when the content is the same; new ones go into the gaps between them.
-fn place_tables(have: &mut Have, c: &Compiled, out: &mut Vec<Write>) -> Result<Vec<Subset>, CompileError> {
-    let mut taken: Vec<(u32, Vec<u32>)> = have.tables.clone();
-    taken.sort_by_key(|t| t.0);
-    let mut used: Vec<(u32, Vec<u32>)> = Vec::new();
-    let mut place = |slots: &Vec<u32>| -> Result<Table, CompileError> {
-        if slots.is_empty() {
-            return Ok(Table::default());
-        }
-        let len = slots.len() as u32;
-        let offset = match taken.iter().find(|t| t.1 == *slots) {
-            Some(t) => t.0,
-            None => {
-                let at = gap(&taken, len).ok_or(CompileError::ArenaFull)?;
-                let position = taken.partition_point(|t| t.0 < at);
-                taken.insert(position, (at, slots.clone()));
-                out.push(Write::Arena { offset: at, slots: slots.clone() });
-                at
-            }
-        };
-        if !used.iter().any(|t| t.0 == offset) {
-            used.push((offset, slots.clone()));
-        }
-        Ok(Table { offset, len })
-    };
-    let mut subsets = Vec::with_capacity(c.subsets.len());
-    for s in &c.subsets {
-        subsets.push(Subset { v4: place(&s.v4)?, v6: place(&s.v6)?, arm: s.arm, _pad: 0 });
-    }
-    have.tables = used;
-    Ok(subsets)
+/// Where every table of a policy lies, and what is to be written there.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    pub subsets: Vec<Subset>,
+    pub fresh: Vec<Write>,
 }
 
-/// The first gap of a length between sorted ranges.
-fn gap(taken: &[(u32, Vec<u32>)], len: u32) -> Option<u32> {
-    let mut at = 0;
-    for (offset, slots) in taken {
-        if offset - at >= len {
-            return Some(at);
-        }
-        at = offset + slots.len() as u32;
+/// What a subset's tables hold: those of the policy, or others because of health.
+#[derive(Clone, Debug)]
+pub struct Content<'a> {
+    pub v4: Cow<'a, [u32]>,
+    pub v6: Cow<'a, [u32]>,
+    /// `SUBSET_*`.
+    pub flags: u32,
+}
+
+impl<'a> Content<'a> {
+    /// As the policy says.
+    pub fn of(s: &'a SubsetPlan) -> Self {
+        Self { v4: Cow::Borrowed(&s.v4), v6: Cow::Borrowed(&s.v6), flags: 0 }
     }
-    (limits::ARENA - at >= len).then_some(at)
+}
+
+/// Gives every table a place in the arena. Tables that are there stay where they are and are shared when the content is
+/// the same; new ones go into the gaps between them.
+pub fn place<'a>(
+    arena: &mut Arena,
+    subsets: impl IntoIterator<Item = (&'a SubsetPlan, Content<'a>)>,
+) -> Result<Placed, CompileError> {
+    let mut out = Placed::default();
+    let mut told = HashSet::new();
+    for (plan, content) in subsets {
+        let mut table = |slots: &[u32]| -> Result<Table, CompileError> {
+            if slots.is_empty() {
+                return Ok(Table::default());
+            }
+            let at = arena.place(slots)?;
+            if at.fresh && told.insert(at.offset) {
+                out.fresh.push(Write::Arena { offset: at.offset, slots: slots.to_vec() });
+            }
+            Ok(Table { offset: at.offset, len: slots.len() as u32 })
+        };
+        let (v4, v6) = (table(&content.v4)?, table(&content.v6)?);
+        out.subsets.push(Subset { v4, v6, arm: plan.arm, flags: content.flags });
+    }
+    Ok(out)
+}
+
+/// Where the tables of these subsets lie.
+pub fn places(subsets: &[Subset]) -> HashSet<u32> {
+    subsets.iter().flat_map(|s| [s.v4, s.v6]).filter(|t| t.len > 0).map(|t| t.offset).collect()
 }

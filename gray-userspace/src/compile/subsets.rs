@@ -1,6 +1,9 @@
 //! Subsets of one service: which instances match a selector, and the Maglev table over them per address family.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gray_common::{
     maglev,
@@ -18,6 +21,47 @@ pub struct SubsetPlan {
     pub v4: Vec<u32>,
     pub v6: Vec<u32>,
     pub arm: u32,
+    pub who: Arc<Who>,
+}
+
+/// Whom a subset's tables are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// Index in the policy.
+    pub service: usize,
+    pub v4: Family,
+    pub v6: Family,
+}
+
+/// One address family of a subset. Drained ones are among the members: who is out for a while moves nobody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Family {
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Index in the service.
+    pub instance: usize,
+    /// In `INSTANCES`.
+    pub number: u32,
+    pub weight: u16,
+    pub drained: bool,
+}
+
+impl Family {
+    /// The Maglev table when each member has so many per cent of its weight, drained ones none; empty when nobody has any.
+    pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
+        let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
+        let all: Vec<(String, Member)> = self.members.iter().filter_map(known).collect();
+        let backends: Vec<(&str, u32)> = all.iter().map(|(n, m)| (n.as_str(), u32::from(m.weight))).collect();
+        let shares: Vec<u32> = all.iter().map(|(_, m)| if m.drained { 0 } else { share(m) }).collect();
+        let mut slots = maglev::build(&backends, maglev::table_len(all.len()));
+        if shares.iter().any(|s| *s != 100) {
+            slots = maglev::with_shares(&slots, &backends, &shares);
+        }
+        slots.into_iter().filter_map(|s| all.get(s as usize).map(|(_, m)| m.number)).collect()
+    }
 }
 
 /// The protocols of a service's listeners. An instance serves each of them on its one port.
@@ -38,6 +82,7 @@ pub fn instance_names(policy: &Policy) -> BTreeSet<String> {
 /// Collects the subsets that a service's routes name, each once.
 pub struct Subsets<'a> {
     service: &'a model::Service,
+    at: usize,
     numbers: &'a Numbers,
     drained: &'a BTreeSet<String>,
     known: BTreeMap<&'a Selector, u32>,
@@ -46,7 +91,7 @@ pub struct Subsets<'a> {
 
 impl<'a> Subsets<'a> {
     pub fn new(
-        service: &'a model::Service,
+        (at, service): (usize, &'a model::Service),
         numbers: &'a Numbers,
         drained: &'a BTreeSet<String>,
         out: &'a mut Compiled,
@@ -63,7 +108,7 @@ impl<'a> Subsets<'a> {
                 let _ = out.instances.entry(n).or_insert(wire);
             }
         }
-        Self { service, numbers, drained, known: BTreeMap::new(), out }
+        Self { service, at, numbers, drained, known: BTreeMap::new(), out }
     }
 
     pub fn out(&mut self) -> &mut Compiled {
@@ -75,11 +120,13 @@ impl<'a> Subsets<'a> {
         if let Some(i) = self.known.get(selector) {
             return Ok(*i);
         }
+        let who = Who { service: self.at, v4: self.family(selector, true), v6: self.family(selector, false) };
         let plan = SubsetPlan {
             name: format!("{}: {selector}", self.service.name),
-            v4: self.table(selector, true),
-            v6: self.table(selector, false),
+            v4: who.v4.table(self.service, |_| 100),
+            v6: who.v6.table(self.service, |_| 100),
             arm: if self.is_stable(selector) { ARM_STABLE } else { ARM_GRAY },
+            who: Arc::new(who),
         };
         self.out.subsets.push(plan);
         let index = self.out.subsets.len() as u32 - 1;
@@ -93,17 +140,14 @@ impl<'a> Subsets<'a> {
             || self.service.instances.iter().all(|i| selector.matches(i) == self.service.stable.matches(i))
     }
 
-    fn table(&self, selector: &Selector, v4: bool) -> Vec<u32> {
-        let chosen: Vec<(String, u16, u32)> = self
-            .service
-            .instances
-            .iter()
-            .filter(|i| selector.matches(i) && i.address.is_ipv4() == v4)
-            .filter(|i| !self.drained.contains(&format!("{}/{}", self.service.name, i.id)))
-            .filter_map(|i| Some((instance_name(i), i.weight, self.numbers.get(&instance_name(i))?)))
-            .collect();
-        let backends: Vec<(&str, u16)> = chosen.iter().map(|(n, w, _)| (n.as_str(), *w)).collect();
-        let slots = maglev::build(&backends, maglev::table_len(backends.len()));
-        slots.into_iter().filter_map(|s| chosen.get(s as usize).map(|c| c.2)).collect()
+    fn family(&self, selector: &Selector, v4: bool) -> Family {
+        let all = self.service.instances.iter().enumerate();
+        let chosen = all.filter(|(_, i)| selector.matches(i) && i.address.is_ipv4() == v4);
+        let members = chosen.filter_map(|(instance, i)| {
+            let number = self.numbers.get(&instance_name(i))?;
+            let drained = self.drained.contains(&format!("{}/{}", self.service.name, i.id));
+            Some(Member { instance, number, weight: i.weight, drained })
+        });
+        Family { members: members.collect() }
     }
 }

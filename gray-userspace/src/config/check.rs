@@ -11,7 +11,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{CohortBody, Listener, Selector};
+use crate::model::{CohortBody, Listener, Probe, Proto, Selector};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -28,6 +28,7 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     for service in &drafts.services {
         families(service, report);
         stable(service, report);
+        probes(service, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
@@ -138,6 +139,18 @@ fn stable(service: &ServiceDraft, report: &mut Report<'_>) {
         let help = selector::seen(&stable.value, instances());
         let whose = quoted(&service.name.value);
         report.error(selector::matches_nothing(stable.span, &stable.value, &whose, help));
+    }
+}
+
+/// A connection can only be made to what listens on TCP.
+fn probes(service: &ServiceDraft, report: &mut Report<'_>) {
+    let Some(health) = service.health.as_ref().filter(|_| service.whole) else { return };
+    let tcp = service.listen.iter().any(|l| l.value.proto == Proto::Tcp);
+    if !tcp && health.value.port.is_none() && !matches!(health.value.probe, Probe::Command(_)) {
+        report.error(
+            Draft::new(health.span, "a check by TCP of instances that listen on UDP only")
+                .help("give the `port` where they listen on TCP, or check them by a command"),
+        );
     }
 }
 

@@ -157,6 +157,16 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.nat != b.nat {
         detail.push(format!("nat {:?} -> {:?}", a.nat, b.nat).to_lowercase());
     }
+    if a.affinity != b.affinity {
+        detail.push(format!("affinity {:?} -> {:?}", a.affinity, b.affinity).to_lowercase());
+    }
+    if a.health != b.health {
+        let show = |s: &Service| s.health.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        detail.push(match (show(a), show(b)) {
+            (x, y) if x == y => format!("health {x} with other numbers"),
+            (x, y) => format!("health {x} -> {y}"),
+        });
+    }
     if !detail.is_empty() {
         out.push(changed(What::Service, &a.name, detail.join("; ")));
     }

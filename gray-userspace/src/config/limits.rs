@@ -36,5 +36,9 @@ pub const ROUTE_NAME_CHARS: usize = 253;
 pub const INSTANCE_WEIGHT: std::ops::RangeInclusive<u16> = 1..=1_000;
 /// Weight of an instance that gives none.
 pub const INSTANCE_WEIGHT_DEFAULT: u16 = 100;
+/// Words of a health check's command.
+pub const COMMAND_WORDS: usize = 32;
+/// Characters of a path, a host, a word of a command.
+pub const WORD_CHARS: usize = 1_024;
 /// 100 % in basis points.
 pub const FULL: u32 = 10_000;

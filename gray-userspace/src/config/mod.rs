@@ -7,6 +7,7 @@ mod condition;
 mod diff;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod health;
 pub mod limits;
 mod problem;
 mod report;

@@ -86,6 +86,11 @@ fn shape(shape: &Shape, defs: &mut Map<String, Value>) -> Value {
         }
         Shape::Percent => json!({ "type": "number", "minimum": 0, "maximum": 100 }),
         Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" }),
+        Shape::Words => json!({ "type": "string", "minLength": 1, "maxLength": limits::WORD_CHARS }),
+        Shape::Statuses => {
+            json!({ "type": ["string", "integer"], "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" })
+        }
         Shape::Word(words) => json!({ "enum": words }),
         Shape::List(of, least, most) => {
             let mut out = json!({ "type": "array", "items": self::shape(of, defs) });

@@ -6,20 +6,24 @@ use std::{
 };
 
 use super::{
-    limits,
+    health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
-    shape::{self, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING, ON_MISSING_LATER, SERVICE},
+    shape::{
+        self, AFFINITY, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING, ON_MISSING_LATER, SERVICE,
+    },
     tree::Node,
     value::{self, BadAddress},
     walk::{self, Fields},
 };
-use crate::model::{ClaimKind, Instance, Listener, MetaKey, Nat, OnMissing, Selector};
+use crate::model::{Affinity, ClaimKind, Health, Instance, Listener, MetaKey, Nat, OnMissing, Selector};
 
 pub(super) struct ServiceDraft {
     pub name: At<String>,
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
+    pub affinity: Affinity,
+    pub health: Option<At<Health>>,
     pub instances: Vec<At<Instance>>,
     pub stable: Option<At<Selector>>,
     /// Every part could be read: only then is "matches nothing" worth saying.
@@ -32,6 +36,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     let mut draft = ServiceDraft {
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
+        affinity: Affinity::default(),
+        health: None,
         instances: Vec::new(),
         stable: None,
         whole: false,
@@ -49,6 +55,14 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     }
     if let Some(node) = fields.get("nat") {
         let _ = walk::word(node, "nat", (NAT, NAT_LATER), report);
+    }
+    if let Some(node) = fields.get("affinity")
+        && let Some(1) = walk::word(node, "affinity", (AFFINITY, &[]), report)
+    {
+        draft.affinity = Affinity::Client;
+    }
+    if let Some(node) = fields.get("health") {
+        draft.health = health::read(node, report).map(|value| At { value, span: node.span });
     }
     if let Some(node) = fields.get("instances") {
         draft.instances = instances(node, report);
@@ -69,6 +83,8 @@ impl ServiceDraft {
             identify: self.identify,
             on_missing: OnMissing::Stable,
             nat: Nat::Dnat,
+            affinity: self.affinity,
+            health: self.health.map(|h| h.value),
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,
         })

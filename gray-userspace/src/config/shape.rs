@@ -32,6 +32,12 @@ pub(super) enum Shape {
     Percent,
     /// Whole number in the range.
     Integer(u64, u64),
+    /// `500ms`, `2s`, `5m`, `1h`.
+    Duration,
+    /// Any short text without control characters.
+    Words,
+    /// An HTTP status or a range of them: `200`, `200-399`.
+    Statuses,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list: shape, fewest and most entries.
@@ -66,6 +72,10 @@ pub(super) const NAT: &[&str] = &["dnat"];
 pub(super) const NAT_LATER: &[&str] = &["snat", "dsr"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
 pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
+pub(super) const AFFINITY: &[&str] = &["connection", "client"];
+pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
+pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
+pub(super) const EMPTY: &[&str] = &["stable", "keep"];
 const META_LATER: &[&str] = &["address", "ip", "port"];
 
 pub(super) static DOCUMENT: Object = Object {
@@ -111,6 +121,16 @@ pub(super) static SERVICE: Object = Object {
             "How packets are translated. Default: dnat (the client's address is kept).",
             Shape::Word(NAT),
         ),
+        optional(
+            "affinity",
+            "What chooses the instance inside a subset: each connection by itself, or the client. Default: connection.",
+            Shape::Word(AFFINITY),
+        ),
+        optional(
+            "health",
+            "How instances are found healthy. Default: they are taken as up.",
+            Shape::One(&HEALTH),
+        ),
         required(
             "instances",
             "The servers of this service.",
@@ -122,16 +142,72 @@ pub(super) static SERVICE: Object = Object {
             Shape::One(&SELECTOR),
         ),
     ],
-    later: &[
-        "claims",
-        "failover",
-        "health",
-        "affinity",
-        "zone-affinity",
-        "blacklist",
-        "shadow",
-        "on-agent-lost",
+    later: &["claims", "failover", "balance", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+};
+
+pub(super) static HEALTH: Object = Object {
+    name: "a health check",
+    doc: "Probes every instance from the agent's node; those that fail get no new connections.",
+    keys: &[
+        required(
+            "check",
+            "tcp: a connection is accepted. http: a GET is answered. command: a program of the agent's --health-commands directory ends with 0.",
+            Shape::Word(CHECKS),
+        ),
+        optional("path", "http: what is asked for. Default: /.", Shape::Words),
+        optional(
+            "status",
+            "http: the answers that are right: 200, 200-399. Default: 200-399.",
+            Shape::Statuses,
+        ),
+        optional("host", "http: the Host header. Default: the instance's address.", Shape::Words),
+        optional(
+            "command",
+            "command: the program's name, then its arguments.",
+            Shape::List(&Shape::Words, 1, Some(limits::COMMAND_WORDS)),
+        ),
+        optional("port", "Where the probe goes. Default: the instance's port.", Shape::Integer(1, 65_535)),
+        optional("interval", "From probe to probe, 100ms to 1h. Default: 2s.", Shape::Duration),
+        optional(
+            "timeout",
+            "A probe that takes longer failed. At most the interval. Default: 1s, or the interval.",
+            Shape::Duration,
+        ),
+        optional(
+            "rise",
+            "So many successes in a row bring an instance back. Default: 2.",
+            Shape::Integer(1, 100),
+        ),
+        optional("fall", "So many failures in a row take it out. Default: 3.", Shape::Integer(1, 100)),
+        optional(
+            "jitter",
+            "Per cent of the interval by which probes are earlier or later. Default: 10.",
+            Shape::Integer(0, 50),
+        ),
+        optional(
+            "slow-start",
+            "Its weight grows for so long after an instance came up. Default: 0s.",
+            Shape::Duration,
+        ),
+        optional("damping", "Holds down an instance that comes and goes.", Shape::One(&DAMPING)),
+        optional(
+            "empty",
+            "Where clients of a subset go whose instances are all down: to stable, or on as before. Stable itself is always kept. Default: stable.",
+            Shape::Word(EMPTY),
+        ),
     ],
+    later: &["method", "body", "headers", "tls", "user", "env", "passive"],
+};
+
+pub(super) static DAMPING: Object = Object {
+    name: "damping",
+    doc: "An instance that was taken out more than `flips` times stays out for `hold`, then twice as long each time, up to `max`; one that was up for `max` begins anew.",
+    keys: &[
+        optional("flips", "So many times without a hold. Default: 3.", Shape::Integer(1, 100)),
+        optional("hold", "The first hold; 0s: no damping. Default: 10s.", Shape::Duration),
+        optional("max", "The longest hold. Default: 5m.", Shape::Duration),
+    ],
+    later: &[],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -275,8 +351,8 @@ pub(super) static CONDITION: Object = Object {
 };
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 8] =
-    [&DOCUMENT, &SERVICE, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE, &CONDITION];
+pub(super) static OBJECTS: [&Object; 10] =
+    [&DOCUMENT, &SERVICE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE, &CONDITION];
 
 impl Object {
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {

@@ -87,6 +87,28 @@ pub(super) fn listener(text: &str) -> Result<Listener, BadAddress> {
     Ok(Listener { addr: address(addr)?, proto })
 }
 
+/// `500ms`, `2s`, `5m`, `1h` -> milliseconds.
+pub(super) fn millis(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u32>().ok()?.checked_mul(unit)
+}
+
+/// `200` or `200-399` -> first and last.
+pub(super) fn statuses(text: &str) -> Option<(u16, u16)> {
+    let one = |t: &str| t.parse::<u16>().ok().filter(|n| t.len() == 3 && (100..=599).contains(n));
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (one(first)?, one(last)?);
+    (first <= last).then_some((first, last))
+}
+
 /// Percent with at most two decimals -> basis points, exactly: `12.34` is 1234. At most 100.
 pub(super) fn basis_points(text: &str) -> Result<u16, &'static str> {
     if text.starts_with('-') {

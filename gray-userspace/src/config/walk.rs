@@ -7,6 +7,7 @@ use super::{
     tree::{Key, Kind, Node},
     value,
 };
+use crate::model::Millis;
 
 /// An opened map: all its keys are known, wrong ones are in the report.
 pub(super) struct Fields<'n, 't> {
@@ -203,4 +204,41 @@ pub(super) fn percent(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Op
             None
         }
     }
+}
+
+/// A whole number in a range.
+pub(super) fn integer(
+    node: &Node<'_>,
+    key: &str,
+    range: std::ops::RangeInclusive<u32>,
+    report: &mut Report<'_>,
+) -> Option<u32> {
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
+    let text = number(node, &format!("`{key}`"), &expected, report)?;
+    let found = text.parse().ok().filter(|n| range.contains(n));
+    if found.is_none() {
+        report.error(Draft::new(node.span, format!("`{key}` is {}", quoted(text))).expected(expected));
+    }
+    found
+}
+
+/// A time in milliseconds.
+pub(super) fn duration(
+    node: &Node<'_>,
+    key: &str,
+    range: std::ops::RangeInclusive<u32>,
+    report: &mut Report<'_>,
+) -> Option<u32> {
+    let (least, most) = (Millis(*range.start()), Millis(*range.end()));
+    let expected = format!("a time from {least} to {most}, such as 500ms, 2s, 5m or 1h");
+    let text = text(node, &format!("`{key}`"), &expected, report)?;
+    let found = value::millis(text).filter(|n| range.contains(n));
+    if found.is_none() {
+        let bare =
+            text.bytes().all(|c| c.is_ascii_digit()).then(|| format!("with its unit: {text}s or {text}ms"));
+        report.error(
+            Draft::new(node.span, format!("`{key}` is {}", quoted(text))).expected(expected).help_if(bare),
+        );
+    }
+    found
 }

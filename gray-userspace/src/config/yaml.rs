@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{limits, route::default_name, value::percent_text};
-use crate::model::{Arm, Cohort, CohortBody, Condition, Instance, Policy, Route, Selector, Service};
+use crate::model::{
+    Affinity, Arm, Cohort, CohortBody, Condition, Empty, Health, Instance, Millis, Policy, Probe, Route,
+    Selector, Service,
+};
 
 /// Lists longer than this get one line per entry.
 const INLINE: usize = 8;
@@ -43,11 +46,43 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
-    out.push_str("    on-missing-identity: stable\n    nat: dnat\n    instances:\n");
+    out.push_str("    on-missing-identity: stable\n    nat: dnat\n");
+    if s.affinity == Affinity::Client {
+        out.push_str("    affinity: client\n");
+    }
+    if let Some(h) = &s.health {
+        let _ = writeln!(out, "    health: {{ {} }}", health(h));
+    }
+    out.push_str("    instances:\n");
     for i in &s.instances {
         let _ = writeln!(out, "      - {{ {} }}", instance(i));
     }
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
+}
+
+/// Everything, also what is the default: a later version may have others.
+fn health(h: &Health) -> String {
+    let mut out = match &h.probe {
+        Probe::Tcp => "check: tcp".to_owned(),
+        Probe::Http { path, status: (first, last), host } => {
+            let host = host.as_ref().map_or_else(String::new, |h| format!(", host: {}", quote(h)));
+            format!("check: http, path: {}, status: {first}-{last}{host}", quote(path))
+        }
+        Probe::Command(words) => {
+            let words: Vec<_> = words.iter().map(|w| quote(w)).collect();
+            format!("check: command, command: [{}]", words.join(", "))
+        }
+    };
+    if let Some(port) = h.port {
+        let _ = write!(out, ", port: {port}");
+    }
+    let (every, within, slow) = (Millis(h.interval_ms), Millis(h.timeout_ms), Millis(h.slow_start_ms));
+    let _ = write!(out, ", interval: {every}, timeout: {within}, rise: {}, fall: {}", h.rise, h.fall);
+    let d = &h.damping;
+    let damping = format!("{{ flips: {}, hold: {}, max: {} }}", d.flips, Millis(d.hold_ms), Millis(d.max_ms));
+    let empty = if h.empty == Empty::Keep { "keep" } else { "stable" };
+    let _ = write!(out, ", jitter: {}, slow-start: {slow}, damping: {damping}, empty: {empty}", h.jitter);
+    out
 }
 
 fn instance(i: &Instance) -> String {

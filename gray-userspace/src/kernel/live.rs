@@ -1,5 +1,6 @@
 //! The data path in the kernel: the pinned maps by type, and the writes of a plan.
 
+mod health;
 mod tables;
 
 use std::{io, path::Path};
@@ -12,6 +13,8 @@ use gray_common::{
         PrefixKey, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
     },
 };
+
+pub use health::{Turner, Unsteered};
 
 use super::{
     KernelError,

@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use attach::{Direction, Hook, clear_clsact};
-pub use live::{Live, Miss};
+pub use live::{Live, Miss, Turner, Unsteered};
 pub use object::LogLines;
 pub use pins::Pins;
 pub use stop::stop_steering;

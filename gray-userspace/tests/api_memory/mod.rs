@@ -26,7 +26,7 @@ pub struct State {
 
 pub struct Memory {
     pub state: Mutex<State>,
-    pub events: broadcast::Sender<Event>,
+    pub events: broadcast::Sender<EventLine>,
 }
 
 impl Memory {
@@ -66,8 +66,8 @@ impl Memory {
     }
 }
 
-pub fn event(service: &str, client: &str) -> Event {
-    Event {
+pub fn event(service: &str, client: &str) -> EventLine {
+    EventLine::Event(Event {
         at: "2026-01-02T03:04:05.000001Z".into(),
         proto: "tcp".into(),
         service: service.into(),
@@ -77,7 +77,7 @@ pub fn event(service: &str, client: &str) -> Event {
         reason: "explicit".into(),
         instance: Some("shop-2a".into()),
         path: DecisionPath::Packet,
-    }
+    })
 }
 
 fn done(text: String) -> Done {
@@ -121,6 +121,15 @@ impl Control for Memory {
             }],
             events_lost: 0,
             services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990 }],
+            health: vec![ServiceHealth {
+                service: "shop".into(),
+                check: "http /ready every 2s".into(),
+                up: 1,
+                down: 1,
+                text: Some("shop-2a is down: status 503, not 200 to 399".into()),
+                ..ServiceHealth::default()
+            }],
+            health_error: None,
         })
     }
 
@@ -191,6 +200,8 @@ impl Control for Memory {
             identify: vec!["source".into()],
             on_missing_identity: "stable".into(),
             nat: "dnat".into(),
+            affinity: "connection".into(),
+            health: Some("http /ready every 2s".into()),
             stable: "version=1.0".into(),
             instances: 2,
             routes: vec!["shop-early".into()],
@@ -208,6 +219,17 @@ impl Control for Memory {
             state: if drained.contains(&format!("shop/{id}")) { "draining" } else { "active" }.into(),
             stable,
             flows: Some(3),
+            health: Some(InstanceHealth {
+                state: if stable { "up" } else { "down" }.into(),
+                share: if stable { 100 } else { 0 },
+                since: "2026-01-02T03:04:05Z".into(),
+                last: Some(if stable { "status 200" } else { "status 503, not 200 to 399" }.into()),
+                took_us: Some(812),
+                passed: 40,
+                failed: 3,
+                changes: 1,
+                held_s: None,
+            }),
         };
         Ok(vec![one("shop-1a", "1.0", true), one("shop-2a", "2.0", false)])
     }
@@ -320,6 +342,7 @@ impl Control for Memory {
             text: "gray: route shop-tenth sends it to shop-2a".into(),
             epoch: 7,
             held: None,
+            out: Vec::new(),
         })
     }
 
@@ -410,7 +433,7 @@ impl Control for Memory {
         "# TYPE gray_up gauge\ngray_up 1\n# EOF\n".into()
     }
 
-    fn events(&self) -> broadcast::Receiver<Event> {
+    fn events(&self) -> broadcast::Receiver<EventLine> {
         self.events.subscribe()
     }
 }

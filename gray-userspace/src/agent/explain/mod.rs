@@ -19,6 +19,7 @@ use gray_common::{
 use super::{
     core::Inner,
     flows::{self, Row},
+    health,
     names::Names,
 };
 use crate::{
@@ -46,6 +47,7 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
     let tables = Tables { control: inner.live.control(), policy: &inner.policy, compiled: &inner.compiled };
     let mut reply = answer(&tables, &asked, &names, |t, miss| inner.live.fetch(t, miss))
         .map_err(|e| ApiError::internal(&e))?;
+    reply::tell_out(&mut reply, health::lock(&inner.board).out(&asked.service, health::now()));
     if let Some(held) = held {
         reply::tell_held(&mut reply, held);
     }

@@ -53,6 +53,7 @@ impl Explained<'_> {
             text: String::new(),
             epoch: self.on.control.epoch,
             held: None,
+            out: Vec::new(),
         };
         match self.answer.verdict {
             Verdict::Pass(reason) => {
@@ -111,7 +112,9 @@ impl Explained<'_> {
         let mut text = match reason {
             Reason::Default => format!("{arm}: no route applies, so it goes to {instance}"),
             Reason::Failover => {
-                format!("{arm}: route {route} wants a subset that has no instance, so it goes to {instance}")
+                format!(
+                    "{arm}: route {route} wants a subset of which no instance serves, so it goes to {instance}"
+                )
             }
             _ => format!("{arm}: route {route} sends it to {instance}"),
         };
@@ -143,6 +146,15 @@ impl Explained<'_> {
             slots.iter().collect::<BTreeSet<_>>().len()
         })
     }
+}
+
+/// Says who gets nothing now because of health.
+pub fn tell_out(reply: &mut ExplainReply, out: Vec<String>) {
+    if !out.is_empty() {
+        reply.text.push_str("; by health nothing goes to ");
+        reply.text.push_str(&out.join(", "));
+    }
+    reply.out = out;
 }
 
 /// Puts what the flow table holds before what would be decided now.

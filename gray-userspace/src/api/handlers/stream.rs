@@ -73,6 +73,7 @@ async fn follow(
 fn wants(query: &EventsQuery, line: &EventLine) -> bool {
     match (line, &query.service) {
         (EventLine::Event(e), Some(service)) => e.service == *service,
+        (EventLine::Health(e), Some(service)) => e.service == *service,
         _ => true,
     }
 }

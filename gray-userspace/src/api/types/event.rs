@@ -25,11 +25,25 @@ pub struct Event {
     pub path: DecisionPath,
 }
 
+/// An instance came up or went down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthEvent {
+    /// RFC 3339, UTC, with microseconds.
+    pub at: String,
+    pub service: String,
+    pub instance: String,
+    /// `up` or `down`.
+    pub health: String,
+    /// What the last probe said.
+    pub text: String,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventLine {
     Event(Event),
+    Health(HealthEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {
         lost: u64,

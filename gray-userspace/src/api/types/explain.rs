@@ -101,4 +101,6 @@ pub struct ExplainReply {
     pub epoch: u64,
     /// Of a live connection: what the flow table holds. All else is what a new connection would get now.
     pub held: Option<Flow>,
+    /// Instances of the service that get no new connections because of their health: `shop-2a (down)`.
+    pub out: Vec<String>,
 }

@@ -27,6 +27,29 @@ pub struct Status {
     /// Decision events that found the ring buffer full.
     pub events_lost: u64,
     pub services: Vec<ServiceCounts>,
+    /// Services with a health check.
+    pub health: Vec<ServiceHealth>,
+    /// Why the kernel's tables are not what health says; tried again and again.
+    pub health_error: Option<String>,
+}
+
+/// The instances of a service, by health.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceHealth {
+    pub service: String,
+    /// `http /ready every 2s`.
+    pub check: String,
+    /// With their whole weight.
+    pub up: u64,
+    /// Up, with a part of it.
+    pub starting: u64,
+    pub down: u64,
+    /// Have not answered yet.
+    pub new: u64,
+    /// Some subset is all down, and is sent to as if all of it were up.
+    pub kept: bool,
+    /// What is wrong, in one line; none: nothing.
+    pub text: Option<String>,
 }
 
 /// One interface of the packet path.

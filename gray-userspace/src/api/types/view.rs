@@ -16,6 +16,10 @@ pub struct ServiceView {
     pub on_missing_identity: String,
     /// `dnat`.
     pub nat: String,
+    /// `connection` or `client`.
+    pub affinity: String,
+    /// `http /ready every 2s`; none: instances are taken as up.
+    pub health: Option<String>,
     /// `version=1.0`.
     pub stable: String,
     pub instances: u64,
@@ -37,6 +41,30 @@ pub struct InstanceView {
     pub stable: bool,
     /// Entries of the flow table; none when they were not counted.
     pub flows: Option<u64>,
+    /// None: its service has no health check.
+    pub health: Option<InstanceHealth>,
+}
+
+/// What is known of an instance that is probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceHealth {
+    /// `up`; `starting`: up, with a part of its weight; `down`; `held`: down for coming and going too often; `new`: it has
+    /// not answered yet.
+    pub state: String,
+    /// Per cent of its weight.
+    pub share: u32,
+    /// RFC 3339: since when it is up or down.
+    pub since: String,
+    /// What the last probe said; none: there was none yet.
+    pub last: Option<String>,
+    /// Microseconds that it took.
+    pub took_us: Option<u64>,
+    pub passed: u64,
+    pub failed: u64,
+    /// Verdicts: times that it came up or went down.
+    pub changes: u64,
+    /// Seconds that it is held down for yet.
+    pub held_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -4,7 +4,7 @@ use std::io;
 
 use gray_common::{
     limits,
-    wire::{Instance, Wire},
+    wire::{Instance, Subset, Wire},
 };
 
 use super::{Live, failed};
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<()> {
+pub(super) fn write_array<V: Wire>(map: &Map<u32, V>, at: u32, items: &[V]) -> io::Result<()> {
     let keys: Vec<u32> = (at..at + items.len() as u32).collect();
     write_all(map, &keys, items)
 }
@@ -73,6 +73,13 @@ impl Datapath for Live {
             let mut tables = Vec::new();
             m.subsets.for_each(|k, s| {
                 if (first..first + limits::SUBSETS).contains(&k) {
+                    let at = (k - first) as usize;
+                    if s != Subset::default() && have.subsets.len() <= at {
+                        have.subsets.resize(at + 1, Subset::default());
+                    }
+                    if let Some(known) = have.subsets.get_mut(at) {
+                        *known = s;
+                    }
                     tables.extend([s.v4, s.v6].into_iter().filter(|t| t.len > 0));
                 }
             })?;
@@ -110,6 +117,9 @@ impl Datapath for Live {
                 items.iter().zip(bank * limits::WEIGHTED..).try_for_each(|(w, i)| m.weighted.update(&i, w))
             }
             Write::Subsets { bank, items } => write_array(&m.subsets, bank * limits::SUBSETS, items),
+            Write::Turn { bank, index, subset } => {
+                m.subsets.update(&(bank * limits::SUBSETS + index), subset)
+            }
             Write::Control { bank, revision, key } => {
                 self.control.edit(|c| {
                     c.revision[*bank as usize & 1] = *revision;

@@ -1,0 +1,152 @@
+//! One probe: what is asked, and what counts as an answer. Decides nothing.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use super::{command, http, targets::Probed};
+use crate::{
+    kernel::Unsteered,
+    model::{Health, Probe},
+};
+
+/// Characters of what a probe has to say.
+const TEXT: usize = 160;
+
+/// What one probe needs to know.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub service: String,
+    pub instance: String,
+    /// With the port of the check.
+    pub address: SocketAddr,
+    pub check: Arc<Health>,
+}
+
+/// What all probes share.
+pub struct Means {
+    /// Keeps the connect path from steering a probe: it goes to the instance that it asks about.
+    pub unsteered: Unsteered,
+    /// The programs that checks may run; none: no check by command.
+    pub commands: Option<PathBuf>,
+}
+
+/// Ends after the check's time-out at the latest.
+pub async fn probe(spec: &Spec, means: &Means) -> Probed {
+    let began = Instant::now();
+    let within = Duration::from_millis(u64::from(spec.check.timeout_ms));
+    let done = match &spec.check.probe {
+        // It ends its program by itself.
+        Probe::Command(words) => match &means.commands {
+            Some(dir) => command::run(dir, words, spec, within).await,
+            None => Err("this agent has no --health-commands directory".into()),
+        },
+        asked => match timeout(within, over_tcp(spec, asked, means)).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("no answer within {}", crate::model::Millis(spec.check.timeout_ms))),
+        },
+    };
+    let took_us = began.elapsed().as_micros() as u64;
+    let (passed, text) = match done {
+        Ok(text) => (true, text),
+        Err(text) => (false, text),
+    };
+    Probed { passed, text: short(&text), took_us }
+}
+
+async fn over_tcp(spec: &Spec, asked: &Probe, means: &Means) -> Result<String, String> {
+    let stream = connect(spec.address, means).await.map_err(|e| format!("connect: {}", plain(&e)))?;
+    match asked {
+        Probe::Http { path, status, host } => {
+            let host = host.clone().unwrap_or_else(|| spec.address.to_string());
+            http::get(stream, &host, path, *status).await
+        }
+        _ => Ok("accepted".into()),
+    }
+}
+
+/// In the agent's network namespace, which is that of its threads.
+async fn connect(to: SocketAddr, means: &Means) -> std::io::Result<TcpStream> {
+    let socket = match to.ip() {
+        IpAddr::V4(_) => TcpSocket::new_v4()?,
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    means.unsteered.pass(&socket)?;
+    socket.connect(to).await
+}
+
+/// `Connection refused`, without the number that the standard library adds.
+pub(super) fn plain(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// One line of a length that fits a table.
+pub(super) fn short(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
+    let clean = line.chars().map(|c| if c.is_control() { '?' } else { c });
+    let mut out: String = clean.take(TEXT + 1).collect();
+    if out.chars().count() > TEXT {
+        out = out.chars().take(TEXT - 3).collect::<String>() + "...";
+    }
+    out
+}
+
+/// A program of the directory, which only its owner may change: a policy names it, the machine's administrator put it there.
+pub(super) fn program(dir: &Path, name: &str) -> Result<PathBuf, String> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let path = dir.join(name);
+    let meta = std::fs::metadata(&path).map_err(|e| format!("{}: {}", path.display(), plain(&e)))?;
+    let mode = meta.permissions().mode();
+    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    match () {
+        () if !meta.is_file() || mode & 0o111 == 0 => Err(format!("{} is no program", path.display())),
+        () if mode & 0o022 != 0 || !ours => Err(format!("{} may be changed by others", path.display())),
+        () => Ok(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_probe_says_is_one_short_line() {
+        assert_eq!(short("\n  disk\tfull \nmore"), "disk?full");
+        assert_eq!(short(""), "");
+        let long = short(&"x".repeat(500));
+        assert_eq!((long.len(), long.ends_with("...")), (TEXT, true));
+        assert_eq!(short(&"é".repeat(TEXT)), "é".repeat(TEXT));
+    }
+
+    #[test]
+    fn only_programs_that_others_cannot_change_are_run() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        for (name, mode, why) in [
+            ("good", 0o755, None),
+            ("own", 0o700, None),
+            ("data", 0o644, Some("is no program")),
+            ("open", 0o777, Some("changed by others")),
+            ("group", 0o775, Some("changed by others")),
+        ] {
+            let path = dir.path().join(name);
+            fs::write(&path, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let found = program(dir.path(), name);
+            match why {
+                None => assert_eq!(found, Ok(path)),
+                Some(why) => assert!(found.as_ref().is_err_and(|e| e.contains(why)), "{name}: {found:?}"),
+            }
+        }
+        assert!(program(dir.path(), "none").unwrap_err().contains("no such file"));
+    }
+}

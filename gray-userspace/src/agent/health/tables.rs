@@ -1,0 +1,121 @@
+//! What a subset's tables hold when some of its instances are down or starting. Pure.
+
+use std::borrow::Cow;
+
+use gray_common::wire::{ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6};
+
+use crate::{
+    compile::{Family, Member, SubsetPlan, Who, plan::Content},
+    model::{Empty, Instance, Service},
+};
+
+/// A subset's tables, and whether one of them is as if all were up though none is.
+#[derive(Clone, Debug)]
+pub struct Made<'a> {
+    pub content: Content<'a>,
+    pub kept: bool,
+}
+
+/// `share`: per cent of its weight that an instance gets. `ready`: the policy's own tables, if they are at hand.
+pub fn made<'a>(
+    who: &Who,
+    arm: u32,
+    service: &Service,
+    share: impl Fn(&Instance) -> u32,
+    ready: Option<&'a SubsetPlan>,
+) -> Made<'a> {
+    let keep = arm == ARM_STABLE || service.health.as_ref().is_some_and(|h| h.empty == Empty::Keep);
+    let one = |family: &Family, ready: Option<&'a [u32]>| {
+        let of = |m: &Member| service.instances.get(m.instance).map_or(100, &share);
+        // Drained ones are out, whatever their health is.
+        let serving: Vec<(&Member, u32)> =
+            family.members.iter().filter(|m| !m.drained).map(|m| (m, of(m))).collect();
+        let kept = keep && !serving.is_empty() && serving.iter().all(|(_, s)| *s == 0);
+        let whole = kept || serving.iter().all(|(_, s)| *s == 100);
+        let slots = match ready {
+            Some(ready) if whole => Cow::Borrowed(ready),
+            _ if whole => Cow::Owned(family.table(service, |_| 100)),
+            _ => Cow::Owned(family.table(service, of)),
+        };
+        let dialled = |m: &Member| {
+            let at = service.instances.get(m.instance).map(|i| i.address);
+            service.listen.iter().any(|l| Some(l.addr) == at)
+        };
+        let away = !kept && !slots.is_empty() && serving.iter().any(|(m, s)| *s == 0 && dialled(m));
+        (slots, kept, away && arm == ARM_STABLE)
+    };
+    let (v4, kept4, away4) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
+    let (v6, kept6, away6) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
+    let flag = |on, bit| if on { bit } else { 0 };
+    let flags = flag(away4, SUBSET_AWAY4) | flag(away6, SUBSET_AWAY6);
+    Made { content: Content { v4, v6, flags }, kept: kept4 || kept6 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing;
+
+    /// The share of each instance by its id, of the subset with this name; ids in the table, flags, kept.
+    fn table(document: &str, subset: &str, down: &[&str]) -> (Vec<String>, u32, bool) {
+        let (policy, compiled) = testing::compiled(document);
+        let plan = compiled.subsets.iter().find(|s| s.name == subset).unwrap();
+        let service = &policy.services[0];
+        let share = |i: &Instance| if down.contains(&i.id.as_str()) { 0 } else { 100 };
+        let m = made(&plan.who, plan.arm, service, share, Some(plan));
+        let again = made(&plan.who, plan.arm, service, share, None);
+        assert_eq!((&m.content.v4, &m.content.v6), (&again.content.v4, &again.content.v6));
+        let id = |n: &u32| {
+            let member = plan.who.v4.members.iter().find(|m| m.number == *n).unwrap();
+            service.instances[member.instance].id.clone()
+        };
+        let mut ids: Vec<String> = m.content.v4.iter().map(id).collect();
+        let len = ids.len();
+        assert!(len == 0 || len == plan.v4.len(), "the size stays");
+        ids.sort();
+        ids.dedup();
+        (ids, m.content.flags, m.kept)
+    }
+
+    fn shop(listen: &str, empty: &str) -> String {
+        format!(
+            "services:
+  shop:
+    listen: ['{listen}']
+    health: {{ check: tcp, empty: {empty} }}
+    instances:
+      - {{ address: '198.18.2.1:80', version: '1', id: s1 }}
+      - {{ address: '198.18.2.2:80', version: '1', id: s2 }}
+      - {{ address: '198.18.2.3:80', version: '2', id: g1 }}
+      - {{ address: '198.18.2.4:80', version: '2', id: g2 }}
+    stable: {{ version: '1' }}
+routes: [{{ service: shop, to: {{ version: '2' }} }}]
+"
+        )
+    }
+
+    #[test]
+    fn who_is_down_gets_nothing_and_an_empty_subset_is_as_configured() {
+        let far = shop("198.18.1.100:80", "stable");
+        let (stable, gray) = ("shop: version=1", "shop: version=2");
+        let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(table(&far, gray, &[]), (ids(&["g1", "g2"]), 0, false));
+        assert_eq!(table(&far, gray, &["g1"]), (ids(&["g2"]), 0, false));
+        assert_eq!(table(&far, gray, &["g1", "g2"]), (ids(&[]), 0, false), "its clients go to stable");
+        assert_eq!(table(&far, stable, &["s1"]), (ids(&["s2"]), 0, false));
+        assert_eq!(table(&far, stable, &["s1", "s2"]), (ids(&["s1", "s2"]), 0, true), "stable is kept");
+        let keep = shop("198.18.1.100:80", "keep");
+        assert_eq!(table(&keep, gray, &["g1", "g2"]), (ids(&["g1", "g2"]), 0, true));
+    }
+
+    #[test]
+    fn stable_leaves_the_dialled_address_while_its_instance_is_down() {
+        let own = shop("198.18.2.1:80", "stable");
+        let flags = |down: &[&str]| table(&own, "shop: version=1", down).1;
+        assert_eq!(flags(&[]), 0);
+        assert_eq!(flags(&["s1"]), SUBSET_AWAY4);
+        assert_eq!(flags(&["s2"]), 0, "another one is dialled");
+        assert_eq!(flags(&["s1", "s2"]), 0, "all down: as if all were up");
+        assert_eq!(table(&own, "shop: version=2", &["g1"]).1, 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! What health needs of the live data path, beside the changes of policy: descriptors of its own.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _},
+};
+
+use gray_common::{
+    limits, names,
+    wire::{Peer, Subset},
+};
+
+use super::{Live, failed, open, tables::write_array};
+use crate::{
+    compile::plan::Write,
+    datapath::Turns,
+    kernel::{
+        KernelError,
+        bpf::{self, Map},
+    },
+};
+
+/// Tables, and the subsets that point to them.
+pub struct Turner {
+    subsets: Map<u32, Subset>,
+    arena: Map<u32, u32>,
+}
+
+/// Sockets that the connect path leaves alone.
+pub struct Unsteered {
+    peers: Map<u32, Peer>,
+}
+
+impl Live {
+    pub fn turner(&self) -> Result<Turner, KernelError> {
+        Ok(Turner { subsets: open(&self.pins, names::SUBSETS)?, arena: open(&self.pins, names::ARENA)? })
+    }
+
+    pub fn unsteered(&self) -> Result<Unsteered, KernelError> {
+        Ok(Unsteered { peers: open(&self.pins, names::PEERS)? })
+    }
+}
+
+impl Turns for Turner {
+    fn turn(&mut self, step: &Write) -> Result<(), KernelError> {
+        let done = match step {
+            Write::Arena { offset, slots } => write_array(&self.arena, *offset, slots),
+            // The kernel copies an element in words, and every run reads a table's offset and its length in one each.
+            Write::Turn { bank, index, subset } => {
+                self.subsets.update(&(bank * limits::SUBSETS + index), subset)
+            }
+            other => Err(io::Error::other(format!("{other} is not for health to write"))),
+        };
+        done.map_err(failed(step))
+    }
+
+    fn grace(&mut self) -> Result<(), KernelError> {
+        bpf::wait_for_runs().map_err(failed("the grace period"))
+    }
+}
+
+impl Unsteered {
+    /// To be called before the socket is connected. A socket's storage is written by its descriptor.
+    pub fn pass(&self, socket: &impl AsFd) -> io::Result<()> {
+        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &Peer::PROBE)
+    }
+}

@@ -1,0 +1,297 @@
+//! Health of instances (C6, C8, C12): real servers are killed and started; what clients meet, and what the kernel's
+//! tables hold.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use gray_tests::{
+    agent::{Agent, AgentSpec},
+    client::{LoadSpec, Mode, Report},
+    command::wait_for,
+    kill::pinned,
+    place::Place,
+    residue,
+    scene::vip,
+    server::{Nginx, Server, ServerSpec},
+    world::{World, WorldSpec},
+};
+use serde_json::Value;
+
+const ONE: Mode = Mode::Http { per_connection: 1 };
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A service with stable 1.0 on backends 0 and 1, gray 2.0 on backends 2 and 3. `own`: clients dial backend 0's own
+/// address.
+struct Shop {
+    own: bool,
+    health: String,
+    routes: String,
+}
+
+impl Shop {
+    fn checked(health: &str) -> Self {
+        Self { own: false, health: health.into(), routes: String::new() }
+    }
+
+    fn all_to(mut self, version: &str) -> Self {
+        self.routes = format!("routes: [{{ service: shop, to: {{ version: '{version}' }} }}]\n");
+        self
+    }
+
+    fn text(&self, w: &World) -> String {
+        let mut out = format!(
+            "services:\n  shop:\n    listen: ['{}']\n    health: {{ {} }}\n",
+            vip(false, 8080),
+            self.health
+        );
+        out += "    stable: { version: '1.0' }\n    instances:\n";
+        for (j, id, version) in [(0, "s0", "1.0"), (1, "s1", "1.0"), (2, "g0", "2.0"), (3, "g1", "2.0")] {
+            let ip = if self.own && j == 0 { vip(false, 8080).ip() } else { IpAddr::V4(w.backends[j].v4) };
+            let at = SocketAddr::new(ip, 8080);
+            out += &format!("      - {{ address: '{at}', version: '{version}', id: {id} }}\n");
+        }
+        out + &self.routes
+    }
+}
+
+const HTTP: &str =
+    "check: http, path: /ready, status: 200, interval: 200ms, timeout: 150ms, fall: 2, rise: 2";
+
+fn world() -> World {
+    World::build(WorldSpec { backends: 4, vips: vec![Some(0)], ..WorldSpec::default() }).unwrap()
+}
+
+fn server(w: &World, j: usize) -> Server {
+    let (name, version) = [("s0", "1.0"), ("s1", "1.0"), ("g0", "2.0"), ("g1", "2.0")][j];
+    Server::start(&w.backends[j].place(), ServerSpec::on(&w.backends[j], name, version)).unwrap()
+}
+
+fn states(agent: &Agent) -> Vec<(String, String)> {
+    let all = agent.gray_json(&["get", "instances"]).unwrap();
+    let text = |v: &Value| v.as_str().unwrap_or("none").to_string();
+    all.as_array().unwrap().iter().map(|i| (text(&i["id"]), text(&i["health"]["state"]))).collect()
+}
+
+/// `s0 up` and so on, of those that are named.
+fn wait_states(agent: &Agent, want: &[(&str, &str)]) {
+    let mut seen = Vec::new();
+    let there = wait_for("the instances' health", gray_tests::pace::patience(PATIENCE), || {
+        seen = states(agent);
+        Ok(want.iter().all(|(id, s)| seen.iter().any(|(i, t)| i == id && t == s)))
+    });
+    assert!(there.is_ok(), "{want:?}, but {seen:?}");
+}
+
+const ALL_UP: [(&str, &str); 4] = [("s0", "up"), ("s1", "up"), ("g0", "up"), ("g1", "up")];
+
+/// Addresses that the kernel's Maglev tables name, over all subsets.
+fn in_tables(agent: &Agent) -> BTreeSet<IpAddr> {
+    let t = pinned::read(agent.bpffs()).unwrap();
+    t.arena.values().filter_map(|n| t.instances.get(n)).map(|i| IpAddr::from(i.addr)).collect()
+}
+
+fn backend(w: &World, j: usize) -> IpAddr {
+    IpAddr::V4(w.backends[j].v4)
+}
+
+/// New connections, none of which may fail; by server.
+fn load(w: &World, place: &Place, count: u64) -> Report {
+    let sources =
+        if *place.ns.name() == *w.clients[0].ns.name() { w.clients[0].sources(false) } else { Vec::new() };
+    let report = LoadSpec::new(vip(false, 8080), ONE).count(count).sources(sources).run(place).unwrap();
+    report.assert_all_ok();
+    report
+}
+
+#[test]
+fn c8_a_killed_instance_gets_nothing_more_and_comes_back() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    wait_states(&agent, &ALL_UP);
+    let client = w.clients[0].place();
+    let _ = load(&w, &client, 200);
+    let before = agent.gray_json(&["status"]).unwrap();
+    servers[3].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("g1", "down"), ("g0", "up")]);
+    assert!(!in_tables(&agent).contains(&backend(&w, 3)), "no table names it");
+    let report = load(&w, &client, 400);
+    assert_eq!((report.of_version("2.0"), report.of_version("1.0")), (400, 0));
+    let after = agent.gray_json(&["status"]).unwrap();
+    assert_eq!(
+        (&before["epoch"], &before["revision"]),
+        (&after["epoch"], &after["revision"]),
+        "health is no policy"
+    );
+    assert!(
+        after["health"][0]["text"].as_str().unwrap().contains("g1 is down: connect: connection refused"),
+        "{after}"
+    );
+    let events = agent.gray_ok(&["events", "--recent", "1000"]).unwrap();
+    assert!(events.lines().any(|l| l.contains("shop/g1") && l.contains("down")), "{events}");
+
+    servers[3] = Some(server(&w, 3));
+    wait_states(&agent, &ALL_UP);
+    assert!(in_tables(&agent).contains(&backend(&w, 3)));
+    let _ = load(&w, &client, 200);
+    assert!(servers[3].as_ref().unwrap().stats().unwrap().requests > 60, "it serves again");
+    residue::assert_none(&w, agent);
+}
+
+#[test]
+fn c6_all_of_gray_down_goes_to_stable_and_all_of_stable_down_is_kept() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    wait_states(&agent, &ALL_UP);
+    let client = w.clients[0].place();
+    for j in [2, 3] {
+        servers[j].take().unwrap().kill9().unwrap();
+    }
+    wait_states(&agent, &[("g0", "down"), ("g1", "down")]);
+    assert_eq!(load(&w, &client, 200).of_version("1.0"), 200);
+    let told =
+        agent.gray_json(&["explain", "--service", "shop", "--src", &w.clients[0].v4[0].to_string()]).unwrap();
+    assert_eq!(told["reason"], "failover");
+    assert_eq!(told["out"], serde_json::json!(["g0 (down)", "g1 (down)"]));
+    assert!(told["text"].as_str().unwrap().contains("of which no instance serves"), "{told}");
+    for j in [0, 1] {
+        servers[j].take().unwrap().kill9().unwrap();
+    }
+    wait_states(&agent, &[("s0", "down"), ("s1", "down")]);
+    let status = agent.gray_json(&["status"]).unwrap();
+    assert_eq!(status["health"][0]["kept"], true, "{status}");
+    assert!(status["health"][0]["text"].as_str().unwrap().starts_with("EVERY INSTANCE"), "{status}");
+    assert!(
+        in_tables(&agent).is_superset(&[backend(&w, 0), backend(&w, 1)].into()),
+        "stable is sent to all the same"
+    );
+    servers[1] = Some(server(&w, 1));
+    wait_states(&agent, &[("s1", "up")]);
+    let _ = load(&w, &client, 200);
+    residue::assert_none(&w, agent);
+}
+
+#[test]
+fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let mut agent = Agent::start(&w).unwrap();
+    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    wait_states(&agent, &ALL_UP);
+    servers[2].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("g0", "down")]);
+    let client = w.clients[0].place();
+    let sources = w.clients[0].sources(false);
+    let mut spec = LoadSpec::new(vip(false, 8080), ONE).sources(sources);
+    spec.pause_ms = 5;
+    let mut running = spec.start(&client).unwrap();
+    let _ = running.wait_requests(100, PATIENCE).unwrap();
+    for _ in 0..3 {
+        agent.kill9().unwrap();
+        let seen = running.snapshot().unwrap().requests;
+        let _ = running.wait_requests(seen + 100, PATIENCE).unwrap();
+        agent.restart().unwrap();
+        let seen = running.snapshot().unwrap().requests;
+        let _ = running.wait_requests(seen + 100, PATIENCE).unwrap();
+        assert!(!in_tables(&agent).contains(&backend(&w, 2)));
+    }
+    let report = running.stop().unwrap();
+    report.assert_all_ok();
+    assert_eq!(report.of_version("1.0"), 0, "nobody was sent to stable");
+    servers[2] = Some(server(&w, 2));
+    wait_states(&agent, &ALL_UP);
+    assert!(in_tables(&agent).contains(&backend(&w, 2)));
+    residue::assert_none(&w, agent);
+}
+
+/// The probe of an instance that is dialled by its own address goes to it, though the connect path steers everybody else.
+#[test]
+fn c8_the_dialled_instance_is_probed_itself_and_left_when_it_is_down() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    // The agent is one of the callers that are steered, as on a host where all are.
+    let procs = w.callers.path().join("cgroup.procs");
+    std::fs::write(procs, agent.pid().unwrap().to_string()).unwrap();
+    let own = Shop { own: true, ..Shop::checked(HTTP) };
+    let _ = agent.apply(&Shop { own: true, ..Shop::checked(HTTP).all_to("2.0") }.text(&w)).unwrap();
+    wait_states(&agent, &ALL_UP);
+    assert_eq!(load(&w, &w.caller(), 20).of_version("2.0"), 20, "the edge host's own callers are steered");
+    servers[0].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("s0", "down"), ("s1", "up"), ("g0", "up")]);
+    let _ = agent.apply(&own.text(&w)).unwrap();
+    for place in [w.clients[0].place(), w.caller()] {
+        assert_eq!(
+            load(&w, &place, 100).of_version("1.0"),
+            100,
+            "the other stable instance serves its address"
+        );
+    }
+    servers[0] = Some(server(&w, 0));
+    wait_states(&agent, &ALL_UP);
+    let before = servers[0].as_ref().unwrap().stats().unwrap().requests;
+    let _ = load(&w, &w.clients[0].place(), 50);
+    assert!(servers[0].as_ref().unwrap().stats().unwrap().requests >= before + 50, "its own address again");
+    residue::assert_none(&w, agent);
+}
+
+#[test]
+fn c8_nginx_and_a_program_are_asked() {
+    let w = world();
+    let mut nginx: Vec<Nginx> = (0..4)
+        .map(|j| {
+            let (name, version) = [("s0", "1.0"), ("s1", "1.0"), ("g0", "2.0"), ("g1", "2.0")][j];
+            Nginx::start(&w.backends[j].place(), w.temp(), name, version, 8080).unwrap()
+        })
+        .collect();
+    let checks = w.temp().join("checks");
+    std::fs::create_dir_all(&checks).unwrap();
+    let program = checks.join("ask");
+    let flag = w.temp().join("broken");
+    let script = format!(
+        "#!/bin/sh\ncase \"$(cat {} 2>/dev/null)\" in *$GRAY_INSTANCE*) echo $GRAY_INSTANCE is told to fail; exit 1;; esac\n",
+        flag.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = AgentSpec::of(&w);
+    spec.args.extend(["--health-commands".into(), checks.display().to_string()]);
+    let agent = Agent::start_with(&w, spec).unwrap();
+    let times = "interval: 300ms, timeout: 300ms, fall: 2, rise: 1";
+    let _ = agent
+        .apply(&Shop::checked(&format!("check: command, command: [ask, --all], {times}")).text(&w))
+        .unwrap();
+    wait_states(&agent, &ALL_UP);
+    std::fs::write(&flag, "s1 g1").unwrap();
+    wait_states(&agent, &[("s0", "up"), ("s1", "down"), ("g1", "down")]);
+    let status = agent.gray_ok(&["status"]).unwrap();
+    assert!(status.contains("s1 is down: s1 is told to fail (ask ended with 1)"), "{status}");
+    assert_eq!(in_tables(&agent), [backend(&w, 0)].into(), "no route names gray");
+    std::fs::write(&flag, "").unwrap();
+    wait_states(&agent, &ALL_UP);
+
+    // The same instances by HTTP; a status that is not asked for is a failure. Who is up stays so until it fails.
+    let _ = agent
+        .apply(&Shop::checked(&format!("check: http, path: /file, host: shop.test, {times}")).text(&w))
+        .unwrap();
+    nginx[1].kill9().unwrap();
+    wait_states(&agent, &[("s0", "up"), ("s1", "down")]);
+    let _ = load(&w, &w.clients[0].place(), 100);
+    let _ = agent.apply(&Shop::checked(&format!("check: http, status: 404, {times}")).text(&w)).unwrap();
+    wait_states(&agent, &[("s0", "down"), ("g0", "down")]);
+    residue::assert_none(&w, agent);
+}
+
+#[test]
+fn a_policy_cannot_choose_programs_where_the_agent_runs_none() {
+    let w = world();
+    let agent = Agent::start(&w).unwrap();
+    let refused = agent.apply(&Shop::checked("check: command, command: [ask]").text(&w)).unwrap_err();
+    assert!(refused.to_string().contains("this agent runs none"), "{refused:#}");
+    residue::assert_none(&w, agent);
+}
