@@ -102,6 +102,7 @@ impl Inner {
     pub fn change(&mut self, mut change: Change) -> Result<Changed, ApiError> {
         let received_ns = time::monotonic_ns();
         self.settle_record()?;
+        self.know().map_err(|e| ApiError::internal(&e))?;
         let compiled = self.compile(&change.policy, &change.drained)?;
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
@@ -158,9 +159,9 @@ impl Inner {
         if let Err(e) = recorded {
             tracing::error!(revision, error = %e, "cannot record the failure");
         }
-        match self.live.read() {
-            Ok(have) => self.have = have,
-            Err(e) => tracing::error!(error = %e, "cannot read the kernel's tables"),
+        self.unread = true;
+        if let Err(e) = self.know() {
+            tracing::error!(error = %e, "cannot read the kernel's tables; the next change tries again");
         }
     }
 
@@ -255,6 +256,7 @@ impl Inner {
             return Ok(());
         }
         fail::point(Point::TidyBegin).map_err(|e| ApiError::internal(&e))?;
+        self.know().map_err(|e| ApiError::internal(&e))?;
         let round = health::lock(&self.board).round();
         self.live.settle().map_err(|e| ApiError::internal(&e))?;
         health::lock(&self.board).free(round);

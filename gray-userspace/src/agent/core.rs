@@ -15,7 +15,8 @@ use super::health;
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
-    kernel::Live,
+    datapath::Datapath as _,
+    kernel::{KernelError, Live},
     model::Policy,
     store::{Sqlite, key::HashKey as StoredKey},
     sys::workload::CgroupMount,
@@ -62,6 +63,8 @@ pub struct Inner {
     pub rekeyed: bool,
     /// A change failed half-way: its leftovers in the tables would turn with the next epoch unless all is compared.
     pub suspect: bool,
+    /// ... and the tables could not be read then: `have` says what was planned, not what is there.
+    pub unread: bool,
     pub attachments: Vec<Attachment>,
     pub connect: Option<Connect>,
     pub mount: Option<CgroupMount>,
@@ -110,6 +113,15 @@ impl Core {
 }
 
 impl Inner {
+    /// Makes `have` true again where it is not known to be.
+    pub fn know(&mut self) -> Result<(), KernelError> {
+        if self.unread {
+            self.have = self.live.read()?;
+            self.unread = false;
+        }
+        Ok(())
+    }
+
     pub fn hash_key(&self) -> HashKey {
         wire_key(&self.key)
     }

@@ -95,6 +95,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         timings: BTreeMap::new(),
         rekeyed: false,
         suspect: false,
+        unread: false,
         attachments: wanted(o),
         connect: None,
         mount,

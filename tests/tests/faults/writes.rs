@@ -1,4 +1,5 @@
-//! The k-th bpf(2) call of a change fails, for every k: the old policy stays whole, and the error names the table.
+//! The k-th bpf(2) call of a change fails, for every k, alone or with all that come after it: the old policy stays whole,
+//! the error names the table, and when the fault is over the same change works.
 
 use std::fs;
 use std::net::IpAddr;
@@ -36,15 +37,16 @@ const TABLES: [&str; 13] = [
     "counter",
 ];
 
-/// strace at every thread of the agent: each thread's n-th bpf(2) fails.
+/// strace at every thread of the agent: each thread's n-th bpf(2) fails, or (`for_good`) that and all after it.
 struct Fault {
     strace: Child,
 }
 
 impl Fault {
-    fn on(pid: u32, nth: u32, error: &str) -> Result<Self> {
+    fn on(pid: u32, nth: u32, for_good: bool, error: &str) -> Result<Self> {
         let mut strace = Command::new("strace");
-        let inject = format!("inject=bpf:error={error}:when={nth}");
+        let until = if for_good { "+" } else { "" };
+        let inject = format!("inject=bpf:error={error}:when={nth}{until}");
         let _ = strace.args(["-f", "-qq", "-e", "trace=bpf", "-e", &inject, "-p", &pid.to_string()]);
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         wait_for("strace to hold every thread", Duration::from_secs(5), || {
@@ -103,8 +105,7 @@ fn revision(scene: &Scene) -> u64 {
     scene.agent.gray_json(&["status"]).unwrap()["revision"].as_u64().unwrap()
 }
 
-#[test]
-fn d1_whichever_call_of_bpf_fails_the_old_policy_stays_and_the_error_names_the_table() {
+fn each_call_fails(for_good: bool) {
     if run(Command::new("strace").arg("-V")).is_err() {
         note("SKIP faults: no strace");
         return;
@@ -122,7 +123,7 @@ fn d1_whichever_call_of_bpf_fails_the_old_policy_stays_and_the_error_names_the_t
         let (fault, errno) = FAULTS[k as usize % FAULTS.len()];
         let before = revision(&scene);
         let out = {
-            let _fault = Fault::on(pid, k, fault).unwrap();
+            let _fault = Fault::on(pid, k, for_good, fault).unwrap();
             scene.agent.gray(&["apply", "-f", &file.to_string_lossy()]).unwrap()
         };
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -130,19 +131,34 @@ fn d1_whichever_call_of_bpf_fails_the_old_policy_stays_and_the_error_names_the_t
             passed += 1;
             in_force(&scene, &all[4..6]);
             scene.apply(&policy(&scene, &all, false));
+            in_force(&scene, &all[..2]);
         } else {
             (failed, passed) = (failed + 1, 0);
             assert!(said.contains(&format!("os error {errno}")), "call {k}: {said}");
             assert!(TABLES.iter().any(|t| said.contains(t)), "call {k} names no table: {said}");
             assert_eq!(revision(&scene), before, "call {k}");
+            in_force(&scene, &all[..2]);
+            // The same change, now that nothing is in its way, and back.
+            if for_good {
+                scene.apply(&policy(&scene, &all, true));
+                in_force(&scene, &all[4..6]);
+                scene.apply(&policy(&scene, &all, false));
+                in_force(&scene, &all[..2]);
+            }
         }
-        in_force(&scene, &all[..2]);
         assert!(k < 100, "a change never ends to call bpf(2)");
     }
     note(&format!("{failed} of {k} failed"));
     assert!(failed > 8, "a change has more than {failed} calls of bpf(2)");
-    // Unharmed: the next change works.
-    scene.apply(&policy(&scene, &all, true));
-    in_force(&scene, &all[4..6]);
     scene.finish();
+}
+
+#[test]
+fn d1_whichever_call_of_bpf_fails_the_old_policy_stays_and_the_error_names_the_table() {
+    each_call_fails(false);
+}
+
+#[test]
+fn d1_from_whichever_call_on_bpf_fails_the_next_change_works() {
+    each_call_fails(true);
 }
