@@ -3,8 +3,9 @@
 use gray_common::Reason;
 
 use super::{
-    frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP},
+    frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP, UDP},
     land::{COND, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME, SHOP, SHOP_AT, SHOP_TOO, WEIGH},
+    pieces,
     random::Random,
     rig::MTU,
 };
@@ -27,7 +28,8 @@ pub fn wide(r: &mut Random) -> Vec<u8> {
     let l: Land = LANDS[r.below(LANDS.len())];
     let port = AT[r.below(AT.len())];
     let place = [l.vip(port), l.vip(port), l.stable(port), l.gray(port)][r.below(4)];
-    let mut frame = packet(r, l, place);
+    let p = packet(r, l, place);
+    let mut frame = odd(r, l, p).frame();
     let pieces = if r.below(2) == 0 { 0 } else { 1 + r.below(4) };
     for _ in 0..pieces {
         damage(r, &mut frame);
@@ -47,11 +49,11 @@ pub fn is_icmp(frame: &[u8]) -> bool {
 fn seed(r: &mut Random) -> Vec<u8> {
     let l: Land = LANDS[r.below(LANDS.len())];
     let place = [l.vip(SHOP), l.stable(OWN), l.gray(SHOP_AT), l.stable(SHOP_AT)][r.below(4)];
-    packet(r, l, place)
+    packet(r, l, place).frame()
 }
 
 /// Between a client and a place, in either direction.
-fn packet(r: &mut Random, l: Land, place: std::net::SocketAddr) -> Vec<u8> {
+fn packet(r: &mut Random, l: Land, place: std::net::SocketAddr) -> Packet {
     let client = [l.plain(0), l.early(0), l.office(0)][r.below(3)].ip();
     // Few client ports: many frames meet flows of earlier ones.
     let client = std::net::SocketAddr::new(client, 40_000 + r.below(64) as u16);
@@ -61,7 +63,43 @@ fn packet(r: &mut Random, l: Land, place: std::net::SocketAddr) -> Vec<u8> {
     let size = if r.below(32) == 0 { MTU as usize - 80 + r.below(80) } else { r.below(64) };
     let p = Packet { ttl: r.draw() as u8, tos: r.draw() as u8, ..Packet::new(l.proto, src, dst) };
     let p = Packet { no_check: r.below(4) == 0, frag: [0, 0x4000][r.below(2)], ..p };
-    p.flags(flags).payload(r.bytes(size)).frame()
+    p.flags(flags).payload(r.bytes(size))
+}
+
+/// Now and then with a tag, options, extension headers, or in pieces.
+fn odd(r: &mut Random, l: Land, p: Packet) -> Packet {
+    match r.below(12) {
+        0 => Packet { tags: vec![([0x8100, 0x88a8][r.below(2)], 5)], ..p },
+        1 if l.v6 => Packet { extensions: Some(extensions(r, l.proto)), ..p },
+        1 => {
+            let words = r.below(11);
+            Packet { ip_options: r.bytes(4 * words), ..p }
+        }
+        2 => {
+            let (id, offset) = (r.below(64) as u16, [0, 0, 8, 16][r.below(4)]);
+            pieces::piece(&p, id, offset, r.below(2) == 0)
+        }
+        _ => p,
+    }
+}
+
+/// Up to seven headers, of lengths and kinds that mostly fit.
+fn extensions(r: &mut Random, proto: u8) -> (u8, Vec<u8>) {
+    const KINDS: [u8; 8] = [0, 60, 43, 60, 0, 44, 51, 60];
+    let kinds: Vec<u8> = (0..1 + r.below(7)).map(|_| KINDS[r.below(KINDS.len())]).collect();
+    let mut bytes = Vec::new();
+    for k in 0..kinds.len() {
+        let long = if kinds[k] == 44 { 0 } else { r.below(3) };
+        let at = bytes.len();
+        bytes.extend(r.bytes(8 + 8 * long));
+        bytes[at] = *kinds.get(k + 1).unwrap_or(&proto);
+        bytes[at + 1] = long as u8;
+        // Mostly the first of its packet, and a routing header with nothing to visit.
+        if r.below(4) != 0 {
+            bytes[at + 2..at + 4].copy_from_slice(&[0, 0]);
+        }
+    }
+    (kinds[0], bytes)
 }
 
 fn damage(r: &mut Random, frame: &mut Vec<u8>) {
@@ -89,12 +127,17 @@ fn damage(r: &mut Random, frame: &mut Vec<u8>) {
 /// What a rewrite of `before` may have touched: link addresses, TTL, addresses, ports and checksums. `Some`: the
 /// first byte that differs and must not.
 pub fn touched_too_much(before: &[u8], after: &[u8]) -> Option<usize> {
+    let v4 = before[ETH] >> 4 == 4;
+    let (ihl, proto) = (usize::from(before[ETH] & 15) * 4, before[ETH + if v4 { 9 } else { 6 }]);
+    let (header, ttl, addresses) = if v4 { (ihl, 8, 10..20) } else { (40, 7, 8..40) };
+    let tcp = proto == TCP;
+    if before[12] & 0x80 != 0 && before[13] != 0xdd || !v4 && !tcp && proto != UDP {
+        // Tags come off, and behind extension headers ports may be anywhere: the model says what is right there.
+        return None;
+    }
     if before.len() != after.len() {
         return Some(before.len().min(after.len()));
     }
-    let v4 = before[ETH] >> 4 == 4;
-    let (header, ttl, addresses) = if v4 { (20, 8, 10..20) } else { (40, 7, 8..40) };
-    let tcp = before[ETH + if v4 { 9 } else { 6 }] == TCP;
     let check = if tcp { 16..18 } else { 6..8 };
     before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i).find(|i| {
         let Some(ip) = i.checked_sub(ETH) else { return *i >= 12 };

@@ -145,12 +145,19 @@ impl Model {
 
     /// A fragment: the first one, to be treated like a whole packet, or what becomes of it.
     fn piece(&mut self, d: Direction, frame: &[u8], p: &Piece) -> Result<Segment, Option<(i32, Vec<u8>)>> {
+        if self.aged {
+            // Identifications come round again.
+            let _ = self.pieces.remove(&p.id);
+        }
         if !p.later {
             if self.pieces.get(&p.id) == Some(&None) {
                 self.count(Reason::Fragment);
                 return Err(None);
             }
             let _ = self.pieces.insert(p.id, p.ports);
+            if p.broken {
+                self.count(Reason::Malformed);
+            }
             return p.first.ok_or(None);
         }
         let Some((sport, dport)) = *self.pieces.entry(p.id).or_insert(None) else {

@@ -12,7 +12,7 @@ use super::{
 const MORE: u16 = 0x2000;
 
 /// A piece at `offset` (in eighths) of the packet with this identification.
-fn piece(p: &Packet, id: u16, offset: u16, more: bool) -> Packet {
+pub fn piece(p: &Packet, id: u16, offset: u16, more: bool) -> Packet {
     let mut out = Packet { id, middle: offset != 0, ..p.clone() };
     if p.src.is_ipv4() {
         out.frag = offset | if more { MORE } else { 0 };

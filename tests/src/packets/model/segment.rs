@@ -57,13 +57,13 @@ pub enum Parsed {
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
     pub id: PieceId,
-    /// Where the transport header is, or would be.
-    pub at: usize,
     pub ttl: u8,
     /// Of the first one, if it is long enough for that.
     pub ports: Option<(u16, u16)>,
     /// Of the first one, if it can be steered.
     pub first: Option<Segment>,
+    /// Its transport header contradicts itself; the ports are noted all the same.
+    pub broken: bool,
     /// Behind the first.
     pub later: bool,
 }
@@ -123,7 +123,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
     let there = frame.len().saturating_sub(ip.at);
     let Some((id, later)) = ip.piece else { return whole(&padded, &ip, there) };
     let id = PieceId { src: ip.src, dst: ip.dst, proto: ip.proto, id };
-    let mut piece = Piece { id, at: ip.at, ttl: ip.ttl, ports: None, first: None, later };
+    let mut piece = Piece { id, ttl: ip.ttl, ports: None, first: None, broken: false, later };
     if later {
         return Parsed::Piece(piece);
     }
@@ -134,8 +134,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
     piece.ports = Some((port(0), port(2)));
     match whole(&padded, &ip, there) {
         Parsed::Segment(s) => piece.first = Some(s),
-        // Its ports are noted all the same.
-        Parsed::Broken(_) => return Parsed::Broken(Reason::Malformed),
+        Parsed::Broken(_) => piece.broken = true,
         _ => {}
     }
     Parsed::Piece(piece)
