@@ -266,7 +266,10 @@ impl Inner {
             self.rekeyed = false;
         }
         if let Some(step) = plan::forget(&mut self.have, &self.compiled, &self.prefixes) {
-            self.live.write(&step).map_err(|e| ApiError::internal(&e))?;
+            let done = self.live.write(&step);
+            // What was not removed must not pass for gone: it is read again, and removed the next time.
+            self.unread |= done.is_err();
+            done.map_err(|e| ApiError::internal(&e))?;
         }
         if self.orphans {
             let n = self.forget_orphans().map_err(|e| ApiError::internal(&e))?;

@@ -11,12 +11,13 @@ use gray_tests::{
     WorldSpec,
     client::LoadSpec,
     command::{note, run, wait_for},
+    kill::pinned,
     policy::PolicyText,
     scene::{Scene, vip},
     sys,
 };
 
-use super::ONE;
+use super::{ONE, PATIENCE};
 
 /// Faults, and how Rust calls them.
 const FAULTS: [(&str, i32); 3] = [("ENOSPC", libc::ENOSPC), ("E2BIG", libc::E2BIG), ("EPERM", libc::EPERM)];
@@ -116,6 +117,11 @@ fn each_call_fails(for_good: bool) {
     let file = scene.world.temp().join("second.yaml");
     fs::write(&file, policy(&scene, &all, true).to_string()).unwrap();
     let pid = scene.agent.pid().unwrap();
+    let entries = || -> Result<[usize; 4]> {
+        let t = pinned::read(scene.agent.bpffs())?;
+        Ok([t.listeners.len(), t.identities.len(), t.prefixes.len(), t.instances.len()])
+    };
+    let few = entries().unwrap();
     let (mut failed, mut passed, mut k) = (0, 0, 0);
     // The second success in a row means that no call of a change is the k-th any more.
     while passed < 2 {
@@ -150,6 +156,9 @@ fn each_call_fails(for_good: bool) {
     }
     note(&format!("{failed} of {k} failed"));
     assert!(failed > 8, "a change has more than {failed} calls of bpf(2)");
+    // A flip's leftovers go, also when they could not at first.
+    let gone = wait_for("leftovers to go", PATIENCE, || Ok(entries()? == few));
+    assert!(gone.is_ok(), "listeners, identities, prefixes, instances: {:?}, not {few:?}", entries());
     scene.finish();
 }
 
