@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -95,4 +95,20 @@ pub fn set_int_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i3
     let size = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the pointer and length describe one live i32.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) })
+}
+
+/// IPv4 options of what a socket sends from now on; of a length that is a multiple of 4.
+pub fn ip_options(socket: &impl AsFd, options: &[u8]) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: a live descriptor, and a pointer to as many bytes as are said.
+    let rc = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_ptr().cast(),
+            options.len() as libc::socklen_t,
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
