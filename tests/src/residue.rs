@@ -11,6 +11,7 @@ use crate::bpf;
 use crate::command::run;
 use crate::link;
 use crate::netns::Netns;
+use crate::skip;
 use crate::world::World;
 
 /// Uninstalls, then fails with everything that is still there.
@@ -49,7 +50,15 @@ pub fn find(world: &World) -> Result<Vec<String>> {
 
 fn in_namespace(ns: &Netns) -> Result<Vec<String>> {
     let mut left = Vec::new();
-    for link in link::list(ns)? {
+    let mut clsact = Vec::new();
+    for qdisc in json_list(&run(ns.command("tc").args(["-j", "qdisc", "show"]))?)? {
+        if matches!(qdisc["kind"].as_str(), Some("clsact" | "ingress")) {
+            left.push(format!("{} {}: qdisc {}", ns.name(), qdisc["dev"], qdisc["kind"]));
+            clsact.extend(qdisc["dev"].as_str().map(str::to_owned));
+        }
+    }
+    // Without tcx a program needs the qdisc, and each look is a process.
+    for link in link::list(ns)?.into_iter().filter(|l| skip::tcx() || clsact.contains(&l.ifname)) {
         for (attach_type, name) in [(bpf::TCX_INGRESS, "tcx/ingress"), (bpf::TCX_EGRESS, "tcx/egress")] {
             for id in bpf::on_interface(ns, &link.ifname, attach_type)? {
                 left.push(format!("{} {}: {name}: program {id}", ns.name(), link.ifname));
@@ -64,11 +73,6 @@ fn in_namespace(ns: &Netns) -> Result<Vec<String>> {
     for link in json_list(&run(ns.command("ip").args(["-j", "-d", "link", "show"]))?)? {
         if let Some(xdp) = link.get("xdp") {
             left.push(format!("{} {}: xdp: {xdp}", ns.name(), link["ifname"]));
-        }
-    }
-    for qdisc in json_list(&run(ns.command("tc").args(["-j", "qdisc", "show"]))?)? {
-        if matches!(qdisc["kind"].as_str(), Some("clsact" | "ingress")) {
-            left.push(format!("{} {}: qdisc {}", ns.name(), qdisc["dev"], qdisc["kind"]));
         }
     }
     Ok(left)
