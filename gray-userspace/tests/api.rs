@@ -114,12 +114,14 @@ async fn workloads_and_instances_go_round() {
     let both = WorkloadSet { unit: Some("a.service".into()), ..set };
     assert_eq!(refused(c.post::<_, Workload>("/v1/workloads", &both)).await.0, 422);
 
-    let id = InstanceRef { id: "shop/198.18.2.3:8080".into() };
+    let id = InstanceRef { id: "shop/198.18.2.3:8080".into(), deadline_ms: None };
     let _: Done = c.post("/v1/instances/drain", &id).await.unwrap();
     assert_eq!(refused(c.post::<_, Done>("/v1/instances/drain", &id)).await.0, 409);
     let _: Done = c.post("/v1/instances/restore", &id).await.unwrap();
-    let (status, reply) =
-        refused(c.post::<_, Done>("/v1/instances/drain", &InstanceRef { id: "shop".into() })).await;
+    let (status, reply) = refused(
+        c.post::<_, Done>("/v1/instances/drain", &InstanceRef { id: "shop".into(), deadline_ms: None }),
+    )
+    .await;
     assert_eq!((status, reply.error.as_str()), (422, "`shop` is not SERVICE/INSTANCE"));
 }
 

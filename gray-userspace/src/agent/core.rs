@@ -11,7 +11,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::health;
+use super::{drain::Deadlines, health};
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -43,6 +43,8 @@ pub struct Inner {
     pub prefixes: Prefixes,
     /// `service/instance` names that get no new connections.
     pub drained: BTreeSet<String>,
+    /// When what is open to some of them is closed.
+    pub deadlines: Deadlines,
     /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.
     pub adopt_until_ns: BTreeMap<String, u64>,
     pub have: Have,

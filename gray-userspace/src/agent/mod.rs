@@ -4,6 +4,7 @@ pub mod attach;
 pub mod change;
 pub mod core;
 mod doctor;
+mod drain;
 mod events;
 mod explain;
 mod flows;
@@ -65,6 +66,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(attach::follow(core.clone(), links)),
         tokio::spawn(events::pump(core.clone())),
         tokio::spawn(keep_house(core.clone())),
+        tokio::spawn(drain::watch(core.clone())),
     ];
     let probes = probes(&core, &o)?;
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };

@@ -242,59 +242,6 @@ impl Inner {
         ApiError::not_found(format!("there is no cohort {name}"), help)
     }
 
-    pub fn set_drained(&mut self, who: &Who, instance: &InstanceRef, drain: bool) -> Result<Done, ApiError> {
-        let unknown = || {
-            ApiError::not_found(
-                format!("there is no instance {}", instance.id),
-                "name it SERVICE/INSTANCE as `gray get instances` shows it",
-            )
-        };
-        if !names_instance(&self.policy, &instance.id) {
-            return Err(unknown());
-        }
-        if self.drained.contains(&instance.id) == drain {
-            let text =
-                format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
-            return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
-        }
-        if drain && self.holds_the_address(&instance.id) {
-            return Err(ApiError::conflict(
-                format!("{} is dialled by its own address and stable has no other instance", instance.id),
-                "add another stable instance first; without one, clients reach it whatever is decided",
-            ));
-        }
-        let verb = if drain { "drain" } else { "restore" };
-        let draft = self.draft(Kind::Instance, who, None, format!("{verb} {}", instance.id));
-        let mut change = self.keep(draft);
-        if drain {
-            let _ = change.drained.insert(instance.id.clone());
-        } else {
-            let _ = change.drained.remove(&instance.id);
-        }
-        let made = self.change(change)?;
-        let text = match drain {
-            true => format!("{} gets no new connections; established ones stay", instance.id),
-            false => format!("{} gets new connections again", instance.id),
-        };
-        Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
-    }
-
-    /// Whether an instance is the last stable one of a service that listens on its address.
-    fn holds_the_address(&self, id: &str) -> bool {
-        let Some((service, name)) = id.split_once('/') else { return false };
-        let Some(s) = self.policy.service(service) else { return false };
-        let Some(i) = s.instances.iter().find(|i| i.id == name) else { return false };
-        let serves = |o: &&crate::model::Instance| {
-            o.id != i.id
-                && s.stable.matches(o)
-                && o.address.is_ipv4() == i.address.is_ipv4()
-                && !self.drained.contains(&format!("{service}/{}", o.id))
-        };
-        s.listen.iter().any(|l| l.addr == i.address)
-            && s.stable.matches(i)
-            && !s.instances.iter().any(|o| serves(&o))
-    }
-
     pub fn import_key(&mut self, who: &Who, key: &HashKey) -> Result<Done, ApiError> {
         let key = StoredKey::from_hex(&key.key).map_err(|e| {
             ApiError::new(
@@ -350,7 +297,7 @@ fn canonical(of: ClaimKind, ids: &Ids) -> Result<Ids, ApiError> {
     Err(e)
 }
 
-fn names_instance(policy: &Policy, id: &str) -> bool {
+pub(super) fn names_instance(policy: &Policy, id: &str) -> bool {
     id.split_once('/').is_some_and(|(service, instance)| {
         policy.service(service).is_some_and(|s| s.instances.iter().any(|i| i.id == instance))
     })

@@ -12,6 +12,7 @@ use super::{
     attach::directions,
     change::build_lists,
     core::{AttachState, Attachment, Connect, Inner, wire_key},
+    drain::Deadlines,
     health::{self, Board},
     time,
 };
@@ -74,9 +75,11 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let mount = CgroupMount::find().ok();
     let events = broadcast::channel(EVENTS).0;
     let board = Board::new(Box::new(live.turner()?), &have, events.clone());
+    let deadlines = Deadlines::load(state_dir.path());
     let mut inner = Inner {
         live,
         store,
+        deadlines,
         state_dir,
         key,
         revision: 0,

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use super::start;
+use super::{drain, start};
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
@@ -55,7 +55,8 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         }
     }
     fail::point(Point::UninstallUnpinned)?;
-    for name in ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"] {
+    let store = ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"];
+    for name in store.iter().chain(&drain::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
     }
     // Only when nothing of others is in it.

@@ -84,6 +84,11 @@ impl Inner {
                     meta: i.meta.iter().map(|(k, v)| (k.name().to_string(), v.clone())).collect(),
                     weight: i.weight,
                     state: if drained { "draining" } else { "active" }.into(),
+                    deadline: self
+                        .deadlines
+                        .of(&format!("{}/{}", s.name, i.id))
+                        .filter(|_| drained)
+                        .map(time::rfc3339),
                     stable: s.stable.matches(i),
                     flows: Some(count.unwrap_or(0)),
                     health: board.target(&s.name, &i.id).map(|t| t.view(health::now())),

@@ -124,7 +124,10 @@ fn instances(all: &[InstanceView], paint: Paint) -> String {
             i.address.as_str().into(),
             meta.join(",").into(),
             i.weight.into(),
-            Cell::styled(style, &*i.state),
+            match &i.deadline {
+                Some(at) => Cell::styled(style, format!("{} to {at}", i.state)),
+                None => Cell::styled(style, &*i.state),
+            },
             if i.stable { "yes" } else { "no" }.into(),
             i.flows.into(),
             health(i),

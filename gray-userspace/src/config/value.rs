@@ -88,7 +88,7 @@ pub(super) fn listener(text: &str) -> Result<Listener, BadAddress> {
 }
 
 /// `500ms`, `2s`, `5m`, `1h` -> milliseconds.
-pub(super) fn millis(text: &str) -> Option<u32> {
+pub fn millis(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(end);
     let unit = match unit {

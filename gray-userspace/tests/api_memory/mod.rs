@@ -217,6 +217,7 @@ impl Control for Memory {
             meta: [("version".to_string(), version.to_string()), ("zone".into(), "z1".into())].into(),
             weight: 100,
             state: if drained.contains(&format!("shop/{id}")) { "draining" } else { "active" }.into(),
+            deadline: None,
             stable,
             flows: Some(3),
             health: Some(InstanceHealth {

@@ -85,7 +85,7 @@ pub async fn remove_workload(State(app): State<App>, Caller(who): Caller, Name(n
     app.call(move |c| c.remove_workload(&who, &name)).await
 }
 
-/// No new connections to this instance; established ones stay.
+/// No new connections to this instance; established ones stay, until the deadline if one is given.
 #[utoipa::path(post, path = "/v1/instances/drain", request_body = InstanceRef, responses((status = 200, body = Done)))]
 pub async fn drain(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<Done> {
     app.call(move |c| c.drain(&who, instance(&body)?)).await
@@ -102,6 +102,12 @@ fn instance(body: &[u8]) -> Result<InstanceRef, ApiError> {
     if instance.split().is_none() {
         let what = format!("`{}` is not SERVICE/INSTANCE", instance.id);
         return Err(ApiError::unusable(what, "`gray get instances` lists them"));
+    }
+    if instance.deadline_ms.is_some_and(|ms| ms > LONGEST_DRAIN_MS) {
+        return Err(ApiError::unusable(
+            "a deadline of more than a week",
+            "drain without one, or by a nearer one",
+        ));
     }
     Ok(instance)
 }

@@ -37,6 +37,8 @@ pub struct InstanceView {
     pub weight: u16,
     /// `active` or `draining`.
     pub state: String,
+    /// RFC 3339: when what is still open is closed; none: it lives on.
+    pub deadline: Option<String>,
     /// In the stable subset.
     pub stable: bool,
     /// Entries of the flow table; none when they were not counted.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
 use gray_common::{
@@ -60,6 +60,11 @@ impl Turns for Turner {
 }
 
 impl Unsteered {
+    /// The storage of sockets that the connect path steered, or was told not to.
+    pub fn records(&self) -> BorrowedFd<'_> {
+        self.peers.fd()
+    }
+
     /// To be called before the socket is connected. A socket's storage is written by its descriptor.
     pub fn pass(&self, socket: &impl AsFd) -> io::Result<()> {
         self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &Peer::PROBE)

@@ -10,8 +10,9 @@ const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
 const DEL_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
-const F_REQUEST: u16 = 1;
-const F_DUMP: u16 = 0x300;
+pub(in crate::sys) const F_REQUEST: u16 = 1;
+pub(in crate::sys) const F_ACK: u16 = 4;
+pub(in crate::sys) const F_DUMP: u16 = 0x300;
 const F_DUMP_INTR: u16 = 0x10;
 
 /// One message of a datagram.
@@ -28,7 +29,7 @@ pub(super) fn link_dump(seq: u32) -> Vec<u8> {
     frame(GET_LINK, F_REQUEST | F_DUMP, seq, &[0; super::link::INFO])
 }
 
-fn frame(kind: u16, flags: u16, seq: u32, body: &[u8]) -> Vec<u8> {
+pub(in crate::sys) fn frame(kind: u16, flags: u16, seq: u32, body: &[u8]) -> Vec<u8> {
     let mut m = Vec::with_capacity(HEADER + body.len());
     m.extend(((HEADER + body.len()) as u32).to_ne_bytes());
     m.extend(kind.to_ne_bytes());
@@ -55,7 +56,7 @@ pub(in crate::sys) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message
 }
 
 /// Type (without the nested and byte-order bits) and value of each attribute.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::sys) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let len = usize::from(u16_at(bytes, 0)?);
         let attribute = (u16_at(bytes, 2)? & 0x3fff, bytes.get(4..len)?);
@@ -93,6 +94,16 @@ impl Message<'_> {
         let code = u32_at(self.body, 0).map_or(0, |c| c as i32);
         // Zero is an acknowledgement, which nobody asked for.
         (code != 0).then(|| io::Error::from_raw_os_error(code.saturating_neg()))
+    }
+
+    /// The body of a message of this kind.
+    pub(in crate::sys) fn body_of(&self, kind: u16) -> Option<&[u8]> {
+        (self.kind == kind).then_some(self.body)
+    }
+
+    /// What was asked for is done.
+    pub(in crate::sys) fn acknowledges(&self) -> bool {
+        self.kind == ERROR && u32_at(self.body, 0) == Some(0)
     }
 
     pub(in crate::sys) fn new_link(&self) -> Option<Link> {

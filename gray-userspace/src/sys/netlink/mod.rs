@@ -13,16 +13,16 @@ use rustix::{
     io::Errno,
     net::{
         self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
-        netlink::SocketAddrNetlink,
+        netlink::{SOCK_DIAG, SocketAddrNetlink},
         sockopt::{self, Timeout},
     },
 };
 
 pub use link::{Link, Xdp};
-pub(super) use message::messages;
+pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
 
 /// The kernel sends at most 32 KiB per datagram.
-const DATAGRAM: usize = 64 << 10;
+pub(super) const DATAGRAM: usize = 64 << 10;
 const ATTEMPTS: usize = 8;
 const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -44,10 +44,26 @@ pub(super) enum Datagram {
 impl Socket {
     /// `groups`: multicast groups as a mask, 0 for none.
     pub fn open(groups: u32, flags: SocketFlags) -> io::Result<Self> {
-        let fd =
-            net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC, None)?;
+        Self::of(None, groups, flags)
+    }
+
+    /// sock_diag(7), whose answers are waited for, but not for ever.
+    pub(super) fn sock_diag() -> io::Result<Self> {
+        let socket = Self::of(Some(SOCK_DIAG), 0, SocketFlags::empty())?;
+        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_LIMIT))?;
+        Ok(socket)
+    }
+
+    fn of(protocol: Option<net::Protocol>, groups: u32, flags: SocketFlags) -> io::Result<Self> {
+        let kind = (AddressFamily::NETLINK, SocketType::RAW, flags | SocketFlags::CLOEXEC);
+        let fd = net::socket_with(kind.0, kind.1, kind.2, protocol)?;
         net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self(fd))
+    }
+
+    pub(super) fn send(&self, message: &[u8]) -> io::Result<()> {
+        let _ = net::send(&self.0, message, SendFlags::empty())?;
+        Ok(())
     }
 
     pub(super) fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {

@@ -1,0 +1,361 @@
+//! Drains with a deadline: when it has passed, what is still open to the instance is closed. The deadline is no policy; it
+//! is kept beside it in the state directory, and met by the next agent if this one dies.
+//!
+//! Packet path: both entries of a TCP flow are forgotten. The client's next segment is decided anew, goes to another
+//! instance, which knows nothing of it and resets it; the old instance's next segment reaches the client as a stranger's,
+//! and is reset. A connection on which nobody speaks lives until somebody does. UDP is left as it is.
+//!
+//! Connect path: the kernel destroys the sockets of this network namespace whose record says that they were sent there. One
+//! that dialled the instance itself has no record, and stays.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    mem::offset_of,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use gray_common::{
+    packet::TCP,
+    wire::{Addr, FLOW_PASS, FlowKey4, FlowKey6, Peer},
+};
+use tokio::sync::Notify;
+
+use super::{
+    core::{Core, Inner},
+    flows::{Row, row4, row6},
+    names::canonical,
+    policy::names_instance,
+    time,
+};
+use crate::{
+    api::{
+        ApiError, Who,
+        types::{Done, InstanceRef},
+    },
+    kernel::KernelError,
+    store::Kind,
+    sys::sockets,
+};
+
+const FILE: &str = "deadlines.json";
+const NEXT: &str = "deadlines.json.next";
+/// What is in the state directory because of this.
+pub const FILES: [&str; 2] = [FILE, NEXT];
+/// Without any deadline.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// When what is open to drained instances is closed: unix milliseconds by `service/instance`.
+#[derive(Debug)]
+pub struct Deadlines {
+    at: BTreeMap<String, u64>,
+    path: PathBuf,
+    pub changed: Arc<Notify>,
+}
+
+impl Deadlines {
+    /// Those of the last agent. A file that cannot be read is said so, and is none.
+    pub fn load(state_dir: &std::path::Path) -> Self {
+        let path = state_dir.join(FILE);
+        let read = std::fs::read_to_string(&path);
+        let at = match read.map(|text| serde_json::from_str(&text)) {
+            Ok(Ok(at)) => at,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Ok(Err(e)) => unreadable(&path, &e),
+            Err(e) => unreadable(&path, &e),
+        };
+        Self { at, path, changed: Arc::default() }
+    }
+
+    pub fn of(&self, id: &str) -> Option<u64> {
+        self.at.get(id).copied()
+    }
+
+    /// Durable when this returns; `None` takes it away.
+    pub fn set(&mut self, id: &str, at: Option<u64>) -> io::Result<()> {
+        let before = match at {
+            Some(at) => self.at.insert(id.to_string(), at),
+            None => self.at.remove(id),
+        };
+        if before != at {
+            self.save()?;
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        use std::io::Write as _;
+        let next = self.path.with_file_name(NEXT);
+        let mut file = std::fs::File::create(&next)?;
+        file.write_all(serde_json::to_string(&self.at)?.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&next, &self.path)
+    }
+
+    fn due(&self, now: u64) -> Vec<String> {
+        self.at.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn next(&self) -> Option<u64> {
+        self.at.values().min().copied()
+    }
+}
+
+fn unreadable(path: &std::path::Path, e: &dyn std::error::Error) -> BTreeMap<String, u64> {
+    tracing::error!(path = %path.display(), error = %e, "the deadlines of drains cannot be read; drain again");
+    BTreeMap::new()
+}
+
+/// Waits for deadlines and meets them.
+pub async fn watch(core: Arc<Core>) {
+    let changed = core.lock().deadlines.changed.clone();
+    loop {
+        let due = core.clone();
+        let met = tokio::task::spawn_blocking(move || due.lock().meet_deadlines()).await;
+        if let Ok(Err(error)) = met {
+            tracing::error!(%error, "a drained instance's connections cannot be closed; trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let next = core.lock().deadlines.next();
+        let pause =
+            next.map_or(LONG, |at| Duration::from_millis(at.saturating_sub(time::now_ms())).min(LONG));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed.notified() => {}
+        }
+    }
+}
+
+impl Inner {
+    pub fn set_drained(&mut self, who: &Who, instance: &InstanceRef, drain: bool) -> Result<Done, ApiError> {
+        let unknown = || {
+            ApiError::not_found(
+                format!("there is no instance {}", instance.id),
+                "name it SERVICE/INSTANCE as `gray get instances` shows it",
+            )
+        };
+        if !names_instance(&self.policy, &instance.id) {
+            return Err(unknown());
+        }
+        let internal = |e: io::Error| ApiError::internal(&e);
+        let now = time::now_ms();
+        let deadline = instance.deadline_ms.filter(|_| drain).map(|ms| now + ms);
+        if self.drained.contains(&instance.id) == drain {
+            if let Some(at) = deadline {
+                self.deadlines.set(&instance.id, Some(at)).map_err(internal)?;
+                let text =
+                    format!("{} was drained already; what is open is closed at the deadline", instance.id);
+                return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
+            }
+            let text =
+                format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
+            return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
+        }
+        if drain && self.holds_the_address(&instance.id) {
+            return Err(ApiError::conflict(
+                format!("{} is dialled by its own address and stable has no other instance", instance.id),
+                "add another stable instance first; without one, clients reach it whatever is decided",
+            ));
+        }
+        let verb = if drain { "drain" } else { "restore" };
+        let draft = self.draft(Kind::Instance, who, None, format!("{verb} {}", instance.id));
+        let mut change = self.keep(draft);
+        if drain {
+            let _ = change.drained.insert(instance.id.clone());
+        } else {
+            let _ = change.drained.remove(&instance.id);
+        }
+        // Before the change: a drain that is in force has its deadline.
+        self.deadlines.set(&instance.id, deadline).map_err(internal)?;
+        let made = self.change(change)?;
+        let text = match (drain, deadline) {
+            (true, None) => format!("{} gets no new connections; established ones stay", instance.id),
+            (true, Some(at)) => {
+                let at = time::rfc3339(at);
+                format!("{} gets no new connections; established ones live to {at}", instance.id)
+            }
+            (false, _) => format!("{} gets new connections again", instance.id),
+        };
+        Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
+    }
+
+    /// Whether an instance is the last stable one of a service that listens on its address.
+    fn holds_the_address(&self, id: &str) -> bool {
+        let Some((service, name)) = id.split_once('/') else { return false };
+        let Some(s) = self.policy.service(service) else { return false };
+        let Some(i) = s.instances.iter().find(|i| i.id == name) else { return false };
+        let serves = |o: &&crate::model::Instance| {
+            o.id != i.id
+                && s.stable.matches(o)
+                && o.address.is_ipv4() == i.address.is_ipv4()
+                && !self.drained.contains(&format!("{service}/{}", o.id))
+        };
+        s.listen.iter().any(|l| l.addr == i.address)
+            && s.stable.matches(i)
+            && !s.instances.iter().any(|o| serves(&o))
+    }
+
+    fn meet_deadlines(&mut self) -> Result<(), KernelError> {
+        for id in self.deadlines.due(time::now_ms()) {
+            if self.drained.contains(&id) {
+                let closed = self.close(&id)?;
+                tracing::info!(instance = id, connections = closed, "drained: what was open is closed");
+            }
+            if let Err(error) = self.deadlines.set(&id, None) {
+                tracing::error!(%error, "a deadline that was met cannot be forgotten; the next agent meets it again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the TCP connections of an instance; how many.
+    fn close(&self, id: &str) -> Result<usize, KernelError> {
+        let Some((service, name)) = id.split_once('/') else { return Ok(0) };
+        let known = self.policy.service(service);
+        let instance = known.and_then(|s| s.instances.iter().find(|i| i.id == name));
+        let (Some(i), Some(number)) = (instance, self.compiled.assigned.services.get(service)) else {
+            return Ok(0);
+        };
+        let at = canonical(i.address);
+        let (mut v4, mut v6, mut n) = (Vec::new(), Vec::new(), 0);
+        let ours = |r: &Row| r.proto == TCP && r.service_number() == number && served_by(r) == at;
+        self.live.flows4(|k, f| {
+            if let Some(r) = row4(&k, &f).filter(ours) {
+                n += 1;
+                v4.extend([k, reply4(&r)]);
+            }
+        })?;
+        self.live.flows6(|k, f| {
+            if let Some(r) = row6(&k, &f).filter(ours) {
+                n += 1;
+                v6.extend([k, reply6(&r)]);
+            }
+        })?;
+        self.live.forget_flows(&v4, &v6)?;
+        let dialled = known.map(|s| s.listen.iter().map(|l| canonical(l.addr)).collect()).unwrap_or_default();
+        Ok(n + self.close_local(&dialled, at)?)
+    }
+
+    /// Sockets of this node that were sent to an instance when they dialled one of these addresses.
+    fn close_local(
+        &self,
+        dialled: &BTreeSet<SocketAddr>,
+        instance: SocketAddr,
+    ) -> Result<usize, KernelError> {
+        if self.connect.is_none() {
+            return Ok(0);
+        }
+        let failed = |source| KernelError::Write { what: "the end of drained sockets".into(), source };
+        let records = self.live.unsteered()?;
+        let mut n = 0;
+        for held in sockets::held(records.records()).map_err(failed)? {
+            let ours = steered(&held.record).is_some_and(|(s, i)| i == instance && dialled.contains(&s));
+            if ours && held.peer == instance {
+                sockets::destroy(&held).map_err(failed)?;
+                n += 1;
+            }
+        }
+        Ok(n)
+    }
+}
+
+/// Service address and instance of a socket's record; `None`: it was not steered.
+fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let address =
+        |at: usize| Some(IpAddr::from(Addr(record.get(at..at + 16)?.try_into().ok()?)).to_canonical());
+    let port = |at: usize| Some(u16::from_be_bytes(record.get(at..at + 2)?.try_into().ok()?));
+    let service = SocketAddr::new(address(offset_of!(Peer, service))?, port(offset_of!(Peer, service_port))?);
+    let instance =
+        SocketAddr::new(address(offset_of!(Peer, instance))?, port(offset_of!(Peer, instance_port))?);
+    (instance.port() != 0).then_some((service, instance))
+}
+
+/// Stable on its own address is not rewritten: it is what was dialled.
+fn served_by(r: &Row) -> SocketAddr {
+    if r.state.flags & FLOW_PASS != 0 { r.service } else { r.instance }
+}
+
+fn reply4(r: &Row) -> FlowKey4 {
+    let v4 = |a: SocketAddr| match a.ip() {
+        IpAddr::V4(a) => u32::from_ne_bytes(a.octets()),
+        IpAddr::V6(_) => 0,
+    };
+    let at = served_by(r);
+    FlowKey4 {
+        saddr: v4(at),
+        daddr: v4(r.client),
+        sport: at.port().to_be(),
+        dport: r.client.port().to_be(),
+        proto: u32::from(r.proto),
+    }
+}
+
+fn reply6(r: &Row) -> FlowKey6 {
+    let at = served_by(r);
+    FlowKey6 {
+        saddr: Addr::from(at.ip()),
+        daddr: Addr::from(r.client.ip()),
+        sport: at.port().to_be(),
+        dport: r.client.port().to_be(),
+        proto: u32::from(r.proto),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_outlive_their_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut d = Deadlines::load(dir.path());
+        assert_eq!((d.next(), d.due(u64::MAX)), (None, vec![]));
+        d.set("shop/one", Some(2000)).unwrap();
+        d.set("shop/two", Some(1000)).unwrap();
+        d.set("shop/two", Some(3000)).unwrap();
+        let mut next = Deadlines::load(dir.path());
+        assert_eq!((next.next(), next.of("shop/two")), (Some(2000), Some(3000)));
+        assert_eq!(next.due(2000), ["shop/one"]);
+        next.set("shop/one", None).unwrap();
+        assert_eq!(Deadlines::load(dir.path()).due(u64::MAX), ["shop/two"]);
+        std::fs::write(dir.path().join(FILE), "{ half").unwrap();
+        assert_eq!(Deadlines::load(dir.path()).next(), None);
+    }
+
+    #[test]
+    fn a_record_says_whether_its_socket_was_steered() {
+        let v4 = |d: [u8; 4]| Addr::v4(u32::from_ne_bytes(d)).0;
+        let mut r = [v4([198, 18, 1, 100]), v4([198, 18, 2, 3])].concat();
+        r.extend([80u16.to_be_bytes(), 8080u16.to_be_bytes()].concat());
+        r.extend([0; 4]);
+        let want = ("198.18.1.100:80".parse().unwrap(), "198.18.2.3:8080".parse().unwrap());
+        assert_eq!((r.len(), steered(&r)), (size_of::<Peer>(), Some(want)));
+        assert_eq!(steered(&[0; 40]), None);
+        assert_eq!(steered(&[0xff; 39][..20]), None);
+    }
+
+    #[test]
+    fn both_directions_of_a_connection_are_named() {
+        let ip = |d: [u8; 4]| u32::from_ne_bytes(d);
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let state = gray_common::wire::FlowState::default();
+        let (client, service, instance) =
+            (at("198.18.1.3:40000"), at("198.18.1.100:80"), at("198.18.2.3:8080"));
+        let mut r = Row { proto: TCP, client, service, instance, state };
+        let reply = |saddr, sport: u16| FlowKey4 {
+            saddr: ip(saddr),
+            daddr: ip([198, 18, 1, 3]),
+            sport: sport.to_be(),
+            dport: 40_000u16.to_be(),
+            proto: 6,
+        };
+        assert_eq!(reply4(&r), reply([198, 18, 2, 3], 8080));
+        r.state.flags = FLOW_PASS;
+        assert_eq!(reply4(&r), reply([198, 18, 1, 100], 80));
+        assert_eq!(reply6(&r).saddr, Addr::from(service.ip()));
+    }
+}
