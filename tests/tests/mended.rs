@@ -1,9 +1,12 @@
 //! Faults that were found by attack, each once: they must not come back. And the older way onto an interface.
 
+use std::time::Duration;
+
 use gray_tests::{
     WorldSpec,
     agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode},
+    command::{run, wait_for},
     policy::PolicyText,
     scene::{Scene, servers, vip},
     world::World,
@@ -78,6 +81,14 @@ fn h1_h2_clsact_carries_the_packet_path_where_tcx_is_missing() {
     scene.agent.kill9().unwrap();
     scene.expect_gray(false, &early);
     scene.agent.restart().unwrap();
+    scene.expect_gray(false, &early);
+    // Somebody takes the qdisc away: the agent's comparison each 10 s brings the filter back.
+    let tc = |args: &[&str]| run(scene.world.edge.command("tc").args(args)).unwrap();
+    let _ = tc(&["qdisc", "del", "dev", "c0", "clsact"]);
+    wait_for("the filter to come back", Duration::from_secs(15), || {
+        Ok(tc(&["filter", "show", "dev", "c0", "ingress"]).contains("gray_tc_ingress"))
+    })
+    .unwrap();
     scene.expect_gray(false, &early);
     scene.finish();
 }

@@ -146,8 +146,10 @@ impl Live {
         attach::interface(&self.pins, &mut self.loaded, self.hook, iface, ifindex, d)
     }
 
+    /// Filters have no pins to look at: they are attached again each time, which replaces ours by itself, or brings it back
+    /// when somebody took it or the qdisc away.
     pub fn is_attached(&self, iface: &str, ifindex: u32, d: Direction) -> bool {
-        self.hook == Hook::Clsact || attach::is_attached(&self.pins, iface, ifindex, d)
+        self.hook == Hook::Tcx && attach::is_attached(&self.pins, iface, ifindex, d)
     }
 
     pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), KernelError> {
