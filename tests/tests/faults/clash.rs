@@ -156,7 +156,6 @@ fn h1_one_port_towards_two_services_with_one_instance() {
 }
 
 #[test]
-#[ignore = "a clash is not remembered: the second connection is decided again when the first ends"]
 fn h1_one_port_towards_two_services_with_one_instance_when_nothing_is_adopted_any_more() {
     let t = Two::start(true);
     t.apply(true, [1, 1], true);
@@ -273,7 +272,6 @@ fn forwarded(rig: &mut Rig, frame: &[u8]) -> bool {
 
 /// A connection that was left alone for a clash stays alone: its instance never saw its beginning.
 #[test]
-#[ignore = "a segment in mid-stream may take the reply entry of a connection that closes"]
 fn h1_a_clashing_connection_is_not_steered_in_mid_stream() {
     with(Routes::None, |rig| {
         rig.apply_land(true);
@@ -290,7 +288,6 @@ fn h1_a_clashing_connection_is_not_steered_in_mid_stream() {
 
 /// The first one fell silent long ago: the port is free again.
 #[test]
-#[ignore = "an idle reply entry clashes until the table forgets it"]
 fn h1_what_is_over_clashes_with_nobody() {
     for proto in [UDP, TCP] {
         with(Routes::None, |rig| {

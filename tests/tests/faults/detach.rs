@@ -12,6 +12,7 @@ use gray_tests::{
     policy::PolicyText,
     residue,
     scene::{MODES, Scene, expect_split, servers, vip},
+    skip,
     world::World,
 };
 
@@ -68,7 +69,7 @@ fn h2_from_before_the_agent_until_after_the_uninstall_stable_serves() {
     lived_on(&long.stop().unwrap());
 }
 
-/// Links and maps are gone with their pins, as they are after a reboot.
+/// Links and maps are gone with their pins, as they are after a reboot. (Filters of clsact stay.)
 fn unpin(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
@@ -83,6 +84,9 @@ fn unpin(dir: &Path) {
 
 #[test]
 fn h2_after_a_reboot_stable_serves_until_the_agent_starts_and_then_the_policy_is_in_force() {
+    if skip::without_tcx() {
+        return;
+    }
     let mut scene = Scene::start(WorldSpec::default());
     let (all, gray): (Vec<IpAddr>, Vec<IpAddr>) = super::four_are_gray(&scene);
     scene.expect_gray(false, &gray);
