@@ -11,6 +11,12 @@ pub fn tcx() -> bool {
     KernelVersion::running().is_ok_and(|v| v >= TCX)
 }
 
+/// True, and a line that says so, where there is no tcx: the test returns then.
+#[must_use]
+pub fn without_tcx() -> bool {
+    lacks(TCX, "tcx")
+}
+
 /// True, and a line that says so, when this kernel is older than `oldest`.
 #[must_use]
 pub fn lacks(oldest: KernelVersion, what: &str) -> bool {
