@@ -84,8 +84,12 @@ pub struct Scratch {
     pub behind: Behind,
     pub key4: FlowKey4,
     pub back4: FlowKey4,
+    pub other4: FlowKey4,
     pub key6: FlowKey6,
     pub back6: FlowKey6,
+    pub other6: FlowKey6,
+    /// Not 0: the listener's address is stable's own.
+    pub own: u32,
     pub claims: Claims,
     pub decision: Decision,
     pub flow4: Flow4,

@@ -54,13 +54,14 @@ pub extern "C" fn admit_at(epoch: u64) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
-    judge(&k, &scratch.arrival, &mut scratch.claims, &mut scratch.decision) as u32
+    judge(&k, &scratch.arrival, &mut scratch.claims, &mut scratch.decision, &mut scratch.own) as u32
 }
 
 #[inline(always)]
-fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision) -> Admit {
+fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision, own: &mut u32) -> Admit {
     let key = ListenerKey { addr: a.daddr, port: a.dport, proto: a.proto, _pad: 0 };
     let listener = k.listener(&key);
+    *own = u32::from(listener.is_self());
     let Some(index) = listener.service() else { return Admit::Leave };
     if a.proto == TCP && !opens(a.tcp_flags) {
         if let Some(adopted) = adopted(k, listener, index) {

@@ -81,6 +81,7 @@ pub fn wire_protocol(socket: u32) -> u8 {
 pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Decision> {
     let listener = k.listener(&ListenerKey { addr: d.addr, port: d.port, proto: d.proto, _pad: 0 });
     let _ = listener.service()?;
+    // A probe of health goes to the instance that it asks about.
     if s.stored(&maps::PEERS).is_some_and(|p| p.is_probe()) {
         return None;
     }

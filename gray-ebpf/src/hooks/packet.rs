@@ -143,7 +143,7 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         let _ = report(epoch);
     }
     let stay = u32::from(admitted != Admit::Steer);
-    if (if v4 { v4::record(stay) } else { v6::record(stay) }) == 0 {
+    if (if v4 { v4::record::record(stay) } else { v6::record::record(stay) }) == 0 {
         return NEXT;
     }
     let found = again(raw, epoch, egress, v4, odd);
@@ -225,6 +225,21 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
         f.seen = now;
     }
     Known::Same
+}
+
+/// Whether an entry is of a connection that is no more: its end was seen, or it has been silent for so long that its next
+/// packet would be decided anew.
+#[inline(always)]
+pub fn is_over(k: &Kernel, f: &FlowState, proto: u8) -> bool {
+    let idle = (jiffies() as u32).wrapping_sub(f.seen);
+    let longer_than = |seconds: u32| idle > seconds.wrapping_mul(k.control.hz);
+    match proto {
+        UDP => longer_than(limits::UDP_IDLE_S),
+        _ => {
+            f.flags & FLOW_CLOSING != 0
+                || f.flags & FLOW_ESTABLISHED == 0 && longer_than(limits::TCP_OPENING_S)
+        }
+    }
 }
 
 /// Whether the next hop must be looked up (again).

@@ -1,13 +1,14 @@
 //! IPv4 on the packet path.
 
+pub mod record;
+
 use core::hint::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    decide::Decision,
     packet::{ICMP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
-    wire::{Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState},
+    wire::{Addr, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
 };
 
 use super::{
@@ -24,8 +25,7 @@ use crate::{
         skb::{Head, Skb},
         words::{key4, macs, tuple4},
     },
-    emit,
-    maps::{self, Scratch},
+    emit, maps,
     tables::Kernel,
 };
 
@@ -271,84 +271,4 @@ fn write(h: &mut Head<'_, IP>, f: &Flow4, ttl: u8, way: Way, side: Side) {
         h.set::<u64, 0>(first);
         h.set::<u32, 8>(rest);
     }
-}
-
-/// Records both directions of a decided flow. 1: done.
-///
-/// Exported: see `again`.
-#[unsafe(export_name = "gray_v4_record")]
-#[inline(never)]
-pub extern "C" fn record(stay: u32) -> u32 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: as in `find_at`.
-    let scratch = unsafe { &mut *scratch };
-    u32::from(both_ways(scratch, stay != 0))
-}
-
-#[inline(always)]
-fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
-    let a = &scratch.arrival;
-    let key = &mut scratch.key4;
-    *key = FlowKey4 {
-        saddr: a.saddr.as_v4(),
-        daddr: a.daddr.as_v4(),
-        sport: a.sport,
-        dport: a.dport,
-        proto: u32::from(a.proto),
-    };
-    let key = &*key;
-    let d = &scratch.decision;
-    let f = &mut scratch.flow4;
-    if stay {
-        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
-        *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f);
-    }
-    let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
-    let back = &mut scratch.back4;
-    *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
-    if let Some(other) = maps::FLOWS4.get_ptr_mut(&*back) {
-        // SAFETY: as in `find_at`.
-        let other = unsafe { &*other };
-        let same = other.saddr == key.daddr && other.sport == key.dport;
-        if !same && other.state.flags & FLOW_CLOSING == 0 {
-            emit::count(Reason::TupleClash);
-            return false;
-        }
-    }
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    if !insert(back, f) {
-        return false;
-    }
-    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
-    insert(key, f)
-}
-
-#[inline(always)]
-fn insert(key: &FlowKey4, f: &Flow4) -> bool {
-    if maps::FLOWS4.insert(key, f, 0).is_err() {
-        emit::count(Reason::FlowInsert);
-        return false;
-    }
-    true
-}
-
-/// Fills in the entry that turns the tuple of `key` into the new one.
-#[inline(always)]
-fn fill(f: &mut Flow4, key: &FlowKey4, addrs: [u32; 2], ports: [u16; 2], direction: u16, d: &Decision) {
-    let addr = csum::add(csum::diff32(key.saddr, addrs[0]), csum::diff32(key.daddr, addrs[1]));
-    let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
-    let state = FlowState {
-        l3: csum::add(addr, TTL_STEP),
-        l4_addr: addr,
-        l4_port: port,
-        flags: direction | FLOW_UNRESOLVED,
-        ..state(d)
-    };
-    *f = Flow4 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
-}
-
-#[inline(always)]
-fn state(d: &Decision) -> FlowState {
-    FlowState { seen: jiffies() as u32, rule: d.rule, counter: emit::counter(d), ..FlowState::default() }
 }

@@ -1,13 +1,14 @@
 //! IPv6 on the packet path.
 
+pub mod record;
+
 use core::hint::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    decide::Decision,
     packet::{ICMPV6, TCP, UDP},
-    wire::{Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow6, FlowKey6, FlowState},
+    wire::{FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
 };
 
 use super::{
@@ -24,8 +25,7 @@ use crate::{
         skb::{Head, Skb},
         words::{key6, macs, tuple6},
     },
-    emit,
-    maps::{self, Scratch},
+    emit, maps,
     tables::Kernel,
 };
 
@@ -347,81 +347,4 @@ fn write(h: &mut Head<'_, IP>, f: &Flow6, hops: u8, way: Way, side: Side) {
         h.set::<u64, 0>(first);
         h.set::<u32, 8>(rest);
     }
-}
-
-/// Records both directions of a decided flow. 1: done.
-///
-/// Exported: see `known`.
-#[unsafe(export_name = "gray_v6_record")]
-#[inline(never)]
-pub extern "C" fn record(stay: u32) -> u32 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: as in `find_at`.
-    let scratch = unsafe { &mut *scratch };
-    u32::from(both_ways(scratch, stay != 0))
-}
-
-#[inline(always)]
-fn both_ways(scratch: &mut Scratch, stay: bool) -> bool {
-    let a = &scratch.arrival;
-    let key = &mut scratch.key6;
-    *key = FlowKey6 {
-        saddr: a.saddr,
-        daddr: a.daddr,
-        sport: a.sport,
-        dport: a.dport,
-        proto: u32::from(a.proto),
-    };
-    let key = &*key;
-    let d = &scratch.decision;
-    let f = &mut scratch.flow6;
-    if stay {
-        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
-        *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f);
-    }
-    let (server, port) = (d.instance.addr, d.instance.port);
-    let back = &mut scratch.back6;
-    *back = FlowKey6 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
-    if let Some(other) = maps::FLOWS6.get_ptr_mut(&*back) {
-        // SAFETY: as in `find_at`.
-        let other = unsafe { &*other };
-        let same = other.saddr == key.daddr && other.sport == key.dport;
-        if !same && other.state.flags & FLOW_CLOSING == 0 {
-            emit::count(Reason::TupleClash);
-            return false;
-        }
-    }
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    if !insert(back, f) {
-        return false;
-    }
-    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
-    insert(key, f)
-}
-
-#[inline(always)]
-fn insert(key: &FlowKey6, f: &Flow6) -> bool {
-    if maps::FLOWS6.insert(key, f, 0).is_err() {
-        emit::count(Reason::FlowInsert);
-        return false;
-    }
-    true
-}
-
-/// Fills in the entry that turns the tuple of `key` into the new one.
-#[inline(always)]
-fn fill(f: &mut Flow6, key: &FlowKey6, addrs: [Addr; 2], ports: [u16; 2], direction: u16, d: &Decision) {
-    let addr = csum::add(
-        csum::diff128(key.saddr.words(), addrs[0].words()),
-        csum::diff128(key.daddr.words(), addrs[1].words()),
-    );
-    let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
-    let state = FlowState { l4_addr: addr, l4_port: port, flags: direction | FLOW_UNRESOLVED, ..state(d) };
-    *f = Flow6 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
-}
-
-#[inline(always)]
-fn state(d: &Decision) -> FlowState {
-    FlowState { seen: jiffies() as u32, rule: d.rule, counter: emit::counter(d), ..FlowState::default() }
 }

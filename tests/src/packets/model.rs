@@ -125,13 +125,15 @@ impl Model {
         let recorded = match self.admit(&segment, mark) {
             Admit::Leave => false,
             Admit::Stay(decision) => self.flows.stay(segment.tuple, &decision),
-            Admit::Steer(decision) => match self.flows.steer(segment.tuple, &decision) {
-                Ok(()) => true,
-                Err(reason) => {
-                    self.count(reason);
-                    false
+            Admit::Steer(decision) => {
+                match self.flows.steer(&segment, &decision, self.own(segment.tuple), self.aged) {
+                    Ok(()) => true,
+                    Err((reason, stays)) => {
+                        self.count(reason);
+                        stays
+                    }
                 }
-            },
+            }
         };
         if !recorded {
             return unchanged;
@@ -221,6 +223,12 @@ impl Model {
         };
         reasons.into_iter().for_each(|r| self.count(r));
         out
+    }
+
+    /// Whether the dialled address is stable's own.
+    fn own(&self, t: Tuple) -> bool {
+        let (addr, port) = (Addr::from(t.dst.ip()), t.dst.port().to_be());
+        self.policy.tables.view().listener(&ListenerKey { addr, port, proto: t.proto, _pad: 0 }).is_self()
     }
 
     fn arm(&mut self, service: u32, arm: u32) -> &mut ArmCount {

@@ -90,19 +90,33 @@ impl Flows {
         true
     }
 
-    /// Both directions of a steered flow.
-    pub fn steer(&mut self, t: Tuple, d: &Decision) -> Result<(), Reason> {
+    /// Both directions of a steered flow. `aged`: all that is there has been idle for longer than any limit.
+    pub fn steer(&mut self, s: &Segment, d: &Decision, own: bool, aged: bool) -> Result<(), (Reason, bool)> {
+        let t = s.tuple;
         let server = SocketAddr::new(d.instance.addr.into(), u16::from_be(d.instance.port));
         let back = Tuple { src: server, dst: t.src, proto: t.proto };
-        if let Some(other) = self.table.get(&back) {
-            // The instance could not tell the two connections apart.
-            if other.src != t.dst && !other.closing {
-                return Err(Reason::TupleClash);
+        if self.clashes(s, &back, aged) {
+            // The instance could not tell the two connections apart. On stable's own address this one stays there.
+            if own {
+                let stable = Decision { arm: 0, ..*d };
+                let _ = self.stay(t, &stable);
             }
+            return Err((Reason::TupleClash, own));
         }
         self.put(back, entry(d, t.dst, t.src));
         self.put(t, Entry { forward: true, ..entry(d, t.src, server) });
         Ok(())
+    }
+
+    fn clashes(&self, s: &Segment, back: &Tuple, aged: bool) -> bool {
+        let Some(reply) = self.table.get(back).filter(|e| e.src != s.tuple.dst) else { return false };
+        let tcp = s.tuple.proto == TCP;
+        let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
+        if tcp && !s.opens() || !is_over(reply) {
+            return true;
+        }
+        let forward = Tuple { src: reply.dst, dst: reply.src, proto: s.tuple.proto };
+        !reply.closing && self.table.get(&forward).is_some_and(|e| !is_over(e))
     }
 }
 

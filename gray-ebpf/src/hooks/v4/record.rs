@@ -1,0 +1,128 @@
+//! What is remembered of a decided IPv4 flow: an entry for each direction.
+
+use gray_common::{
+    Reason, csum,
+    decide::Decision,
+    packet::{TCP, opens},
+    wire::{ARM_STABLE, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState},
+};
+
+use super::TTL_STEP;
+use crate::{
+    ctx::jiffies,
+    emit,
+    hooks::{admit::Arrival, packet::is_over},
+    maps::{self, Scratch},
+    tables::Kernel,
+};
+
+/// Records both directions of a decided flow. 1: done.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_v4_record")]
+#[inline(never)]
+pub extern "C" fn record(stay: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot, and elements that stay readable for the run.
+    let scratch = unsafe { &mut *scratch };
+    let Some(k) = Kernel::now() else { return 0 };
+    u32::from(both_ways(&k, scratch, stay != 0))
+}
+
+#[inline(always)]
+fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool) -> bool {
+    let a = &scratch.arrival;
+    let key = &mut scratch.key4;
+    *key = FlowKey4 {
+        saddr: a.saddr.as_v4(),
+        daddr: a.daddr.as_v4(),
+        sport: a.sport,
+        dport: a.dport,
+        proto: u32::from(a.proto),
+    };
+    let key = &*key;
+    let d = &scratch.decision;
+    let f = &mut scratch.flow4;
+    if stay {
+        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
+        *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
+        return insert(key, f);
+    }
+    let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
+    let back = &mut scratch.back4;
+    *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
+    if clashes(k, a, key, back, &mut scratch.other4) {
+        emit::count(Reason::TupleClash);
+        if scratch.own == 0 {
+            return false;
+        }
+        // It lives with stable from now on, also when the other connection has ended.
+        let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
+        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
+        *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
+        return insert(key, f);
+    }
+    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
+    if !insert(back, f) {
+        return false;
+    }
+    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
+    insert(key, f)
+}
+
+/// Whether the instance would take this connection for another one, of a client with the same port to another service. What
+/// does not open a connection is of one that lives elsewhere: it takes nobody's place.
+#[inline(always)]
+fn clashes(k: &Kernel, a: &Arrival, key: &FlowKey4, back: &FlowKey4, of: &mut FlowKey4) -> bool {
+    let Some(reply) = maps::FLOWS4.get_ptr_mut(back) else { return false };
+    // SAFETY: this CPU's own slot, and elements that stay readable for the run.
+    let reply = unsafe { &*reply };
+    if reply.saddr == key.daddr && reply.sport == key.dport {
+        return false;
+    }
+    if a.proto == TCP && !opens(a.tcp_flags) || !is_over(k, &reply.state, a.proto) {
+        return true;
+    }
+    if reply.state.flags & FLOW_CLOSING != 0 {
+        return false;
+    }
+    // The instance may be one that never answers.
+    *of = FlowKey4 {
+        saddr: reply.daddr,
+        daddr: reply.saddr,
+        sport: reply.dport,
+        dport: reply.sport,
+        proto: key.proto,
+    };
+    // SAFETY: this CPU's own slot, and elements that stay readable for the run.
+    maps::FLOWS4.get_ptr_mut(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
+}
+
+#[inline(always)]
+fn insert(key: &FlowKey4, f: &Flow4) -> bool {
+    if maps::FLOWS4.insert(key, f, 0).is_err() {
+        emit::count(Reason::FlowInsert);
+        return false;
+    }
+    true
+}
+
+/// Fills in the entry that turns the tuple of `key` into the new one.
+#[inline(always)]
+fn fill(f: &mut Flow4, key: &FlowKey4, addrs: [u32; 2], ports: [u16; 2], direction: u16, d: &Decision) {
+    let addr = csum::add(csum::diff32(key.saddr, addrs[0]), csum::diff32(key.daddr, addrs[1]));
+    let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
+    let state = FlowState {
+        l3: csum::add(addr, TTL_STEP),
+        l4_addr: addr,
+        l4_port: port,
+        flags: direction | FLOW_UNRESOLVED,
+        ..state(d)
+    };
+    *f = Flow4 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
+}
+
+#[inline(always)]
+fn state(d: &Decision) -> FlowState {
+    FlowState { seen: jiffies() as u32, rule: d.rule, counter: emit::counter(d), ..FlowState::default() }
+}
