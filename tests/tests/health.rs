@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 use gray_tests::{
@@ -206,6 +207,38 @@ fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
     servers[2] = Some(server(&w, 2));
     wait_states(&agent, &ALL_UP);
     assert!(in_tables(&agent).contains(&backend(&w, 2)));
+    residue::assert_none(&w, agent);
+}
+
+/// A verdict does not wait for what else the agent does: it is in the tables while a large list is still being loaded.
+#[test]
+fn c8_an_ejection_does_not_wait_for_a_large_change() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    let often = "check: tcp, interval: 100ms, timeout: 100ms, fall: 1, rise: 1";
+    let shop = Shop::checked(often).all_to("2.0").text(&w);
+    let _ = agent.apply(&format!("{shop}cohorts: {{ many: {{ sources: [] }} }}\n")).unwrap();
+    wait_states(&agent, &ALL_UP);
+    let ids: String =
+        (0..150_000u32).map(|i| format!("10.{}.{}.{}\n", i >> 16, i >> 8 & 255, i & 255)).collect();
+    let file = w.temp().join("many");
+    std::fs::write(&file, ids).unwrap();
+    let mut load = agent.command(&["cohort", "load", "many", "--file", &file.display().to_string()]);
+    let mut load = load.stdout(Stdio::null()).spawn().unwrap();
+    // Once the agent has read the list and is at it.
+    std::thread::sleep(gray_tests::pace::patience(Duration::from_millis(300)));
+    servers[3].take().unwrap().kill9().unwrap();
+    wait_for("the ejection", gray_tests::pace::patience(PATIENCE), || {
+        Ok(!in_tables(&agent).contains(&backend(&w, 3)))
+    })
+    .unwrap();
+    assert!(load.try_wait().unwrap().is_none(), "the list was loaded before the instance was out");
+    assert!(load.wait().unwrap().success());
+    assert!(!in_tables(&agent).contains(&backend(&w, 3)), "and the new tables leave it out, too");
+    assert_eq!(agent.gray_json(&["status"]).unwrap()["policy"]["prefixes"], 0);
+    let report = self::load(&w, &w.clients[0].place(), 200);
+    assert_eq!(report.of_version("2.0"), 200);
     residue::assert_none(&w, agent);
 }
 

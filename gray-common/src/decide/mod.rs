@@ -120,8 +120,10 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
             subset = s;
         }
     }
-    let sticky = service.flags & SERVICE_AFFINITY != 0 && identity != 0;
-    arrive(t, r, out, subset, service.stable_subset, if sticky { identity } else { r.seed })
+    // No branch: the verifier would follow all that comes after once for each side.
+    let sticky = u64::from(service.flags & SERVICE_AFFINITY != 0) & u64::from(identity != 0);
+    let seed = r.seed ^ (r.seed ^ identity) & sticky.wrapping_neg();
+    arrive(t, r, out, subset, service.stable_subset, seed)
 }
 
 /// From the subset to the instance, with failover to stable. `seed` chooses the instance.
@@ -142,7 +144,7 @@ fn arrive<T: Tables>(
     }
     let table = arm.table;
     out.arm = arm.which as u8;
-    if arm.which == ARM_STABLE && r.listener.is_self() && !arm.away {
+    if arm.which == ARM_STABLE && r.listener.is_self() && arm.away == 0 {
         return Verdict::Stay(out);
     }
     if table.len == 0 {
@@ -165,15 +167,15 @@ fn arrive<T: Tables>(
 struct Arm {
     which: u32,
     table: Table,
-    away: bool,
+    /// Not 0: stable does not stay on the address that is dialled.
+    away: u32,
 }
 
 #[inline(always)]
 fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
-    t.subset(subset).map(|s| match is_v4 {
-        true => Arm { which: s.arm, table: s.v4, away: s.flags & SUBSET_AWAY4 != 0 },
-        false => Arm { which: s.arm, table: s.v6, away: s.flags & SUBSET_AWAY6 != 0 },
-    })
+    let away = if is_v4 { SUBSET_AWAY4 } else { SUBSET_AWAY6 };
+    let arm = |s: &Subset| Arm { which: s.arm, table: if is_v4 { s.v4 } else { s.v6 }, away: s.flags & away };
+    t.subset(subset).map(arm)
 }
 
 /// The service's facts about this client, one bit each; `None`: a table hole.
