@@ -320,6 +320,36 @@ fn c8_nginx_and_a_program_are_asked() {
     residue::assert_none(&w, agent);
 }
 
+/// C13: one client, one instance, also when another instance comes and goes; a subset's clients are still spread.
+#[test]
+fn c13_affinity_by_client_holds_while_the_instances_stand() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    let shop = Shop::checked(HTTP).all_to("2.0").text(&w);
+    let _ = agent.apply(&shop.replace("    stable:", "    affinity: client\n    stable:")).unwrap();
+    wait_states(&agent, &ALL_UP);
+    let client = w.clients[0].place();
+    let served = |report: &Report| -> Vec<(String, String)> {
+        let one = |(source, by): (&String, &std::collections::BTreeMap<String, u64>)| {
+            assert_eq!(by.len(), 1, "{source} saw {by:?}");
+            (source.clone(), by.keys().next().unwrap().clone())
+        };
+        report.by_source.iter().map(one).collect()
+    };
+    let before = served(&load(&w, &client, 320));
+    let all: BTreeSet<&String> = before.iter().map(|(_, server)| server).collect();
+    assert_eq!((before.len(), all.len()), (16, 2), "{before:?}");
+    servers[3].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("g1", "down")]);
+    let meanwhile = served(&load(&w, &client, 320));
+    assert!(meanwhile.iter().all(|(_, server)| server.starts_with("g0")), "{meanwhile:?}");
+    servers[3] = Some(server(&w, 3));
+    wait_states(&agent, &ALL_UP);
+    assert_eq!(served(&load(&w, &client, 320)), before, "everybody is back where they were");
+    residue::assert_none(&w, agent);
+}
+
 #[test]
 fn a_policy_cannot_choose_programs_where_the_agent_runs_none() {
     let w = world();
