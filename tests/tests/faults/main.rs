@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use gray_tests::{
     client::{Load, LoadSpec, Mode, Report},
+    command::wait_for,
+    link::Veth,
     pace,
     place::Place,
     policy::PolicyText,
@@ -75,4 +77,17 @@ fn counted(scene: &Scene, reason: &str) -> u64 {
     let status = scene.agent.gray_json(&["status"]).unwrap();
     let counters = status["counters"].as_array().unwrap();
     counters.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
+}
+
+/// Waits until the pair's near end, made anew, has our program.
+fn attached(scene: &Scene, pair: &Veth) {
+    let ifindex = u64::from(pair.near_info().unwrap().ifindex);
+    wait_for("the interface to be attached", Duration::from_secs(1), || {
+        let status = scene.agent.gray_json(&["status"])?;
+        let all = status["attachments"].as_array().unwrap();
+        Ok(all.iter().any(|a| {
+            a["iface"] == pair.near.ifname.as_str() && a["state"] == "attached" && a["ifindex"] == ifindex
+        }))
+    })
+    .unwrap();
 }

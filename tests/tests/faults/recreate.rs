@@ -13,7 +13,7 @@ use gray_tests::{
     skip,
 };
 
-use super::{four_are_gray, lived_on, long_lived, new_connections, rounds, some_more};
+use super::{attached, four_are_gray, lived_on, long_lived, new_connections, rounds, some_more};
 use crate::ONE;
 
 /// What the agent holds and what it pinned: descriptors by what they are, names of pins, threads, programs by place.
@@ -55,18 +55,6 @@ fn memory(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-}
-
-fn attached(scene: &Scene, pair: &Veth) {
-    let ifindex = u64::from(pair.near_info().unwrap().ifindex);
-    wait_for("the interface to be attached", Duration::from_secs(1), || {
-        let status = scene.agent.gray_json(&["status"])?;
-        let all = status["attachments"].as_array().unwrap();
-        Ok(all.iter().any(|a| {
-            a["iface"] == pair.near.ifname.as_str() && a["state"] == "attached" && a["ifindex"] == ifindex
-        }))
-    })
-    .unwrap();
 }
 
 /// Once in a while it moves to another namespace and ends there.

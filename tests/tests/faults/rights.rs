@@ -15,7 +15,7 @@ use gray_tests::{
     world::World,
 };
 
-use super::ONE;
+use super::{ONE, attached};
 
 /// With their numbers, as setpriv calls them.
 const THREE: [(&str, u32); 3] = [("bpf", 39), ("net_admin", 12), ("perfmon", 38)];
@@ -80,6 +80,7 @@ fn everything_works(scene: &mut Scene) {
     let pair = &scene.world.backends[1].link;
     pair.delete().unwrap();
     pair.create_again().unwrap();
+    attached(scene, pair);
     scene.agent.kill9().unwrap();
     scene.expect_gray(false, &v4[..2]);
     scene.agent.restart().unwrap();
