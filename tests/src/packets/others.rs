@@ -103,7 +103,7 @@ fn v4() -> Vec<Case> {
         let l = Land { proto, ..V4 };
         // The reserved bit (RFC 3514 aside) is no fragment.
         let p = Packet { frag: 0xc000, ..syn(l, 5) };
-        let to = p.rewritten(p.src, l.gray(super::land::SHOP_AT));
+        let to = p.rewritten(p.src, l.gray(SHOP_AT));
         out.push(Case::new(format!("{} reserved bit set", l.name()), p.frame()).sent(to).moves(&[Explicit]));
         for (n, (name, option)) in [
             ("no-op options", vec![1_u8; 4]),

@@ -44,7 +44,7 @@ impl Segment {
 pub enum Parsed {
     Segment(Segment),
     /// Of a packet in pieces.
-    Piece(Piece),
+    Piece(Box<Piece>),
     /// Passes, and the link header is why.
     Link(Reason),
     /// Passes, counted.
@@ -125,7 +125,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
     let id = PieceId { src: ip.src, dst: ip.dst, proto: ip.proto, id };
     let mut piece = Piece { id, ttl: ip.ttl, ports: None, first: None, broken: false, later };
     if later {
-        return Parsed::Piece(piece);
+        return Parsed::Piece(Box::new(piece));
     }
     if there < 4 {
         return Parsed::Other;
@@ -137,7 +137,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
         Parsed::Broken(_) => piece.broken = true,
         _ => {}
     }
-    Parsed::Piece(piece)
+    Parsed::Piece(Box::new(piece))
 }
 
 /// The transport header. `there`: bytes of the frame from it on.

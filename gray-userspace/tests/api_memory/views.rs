@@ -1,0 +1,122 @@
+//! What the core without a kernel shows.
+
+use std::collections::BTreeSet;
+
+use gray_userspace::api::types::*;
+
+use super::State;
+
+pub fn status(s: &State) -> Status {
+    let revision = s.revision;
+    Status {
+        version: "0.1.0".into(),
+        abi: 1,
+        kernel: "6.18.0".into(),
+        pid: 4711,
+        uptime_s: 7384,
+        epoch: revision,
+        revision: Some(revision),
+        attachments: vec![AttachmentStatus {
+            iface: "veth-edge".into(),
+            ifindex: Some(7),
+            role: "edge".into(),
+            hook: Some("tcx".into()),
+            state: "attached".into(),
+            since: "2026-01-02T03:04:05Z".into(),
+            error: None,
+        }],
+        connect: None,
+        policy: PolicySize {
+            services: 1,
+            cohorts: 2,
+            routes: 3,
+            identities: 1_000_000,
+            prefixes: 4,
+            rules: 5,
+        },
+        flows: FlowTable { v4: 12, v6: 3, capacity: 262_144 },
+        counters: vec![Counter { reason: "steered".into(), count: 42, doc: "Sent to an instance.".into() }],
+        events_lost: 0,
+        services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990 }],
+        health: vec![ServiceHealth {
+            service: "shop".into(),
+            check: "http /ready every 2s".into(),
+            up: 1,
+            down: 1,
+            text: Some("shop-2a is down: status 503, not 200 to 399".into()),
+            ..ServiceHealth::default()
+        }],
+        health_error: None,
+    }
+}
+
+pub fn services() -> Vec<ServiceView> {
+    vec![ServiceView {
+        name: "shop".into(),
+        listen: vec!["198.18.1.100:80".into()],
+        identify: vec!["source".into()],
+        on_missing_identity: "stable".into(),
+        nat: "dnat".into(),
+        affinity: "connection".into(),
+        health: Some("http /ready every 2s".into()),
+        stable: "version=1.0".into(),
+        instances: 2,
+        routes: vec!["shop-early".into()],
+    }]
+}
+
+pub fn instances(s: &State) -> Vec<InstanceView> {
+    let drained = &s.drained;
+    let one = |id: &str, version: &str, stable| InstanceView {
+        service: "shop".into(),
+        id: id.into(),
+        address: "198.18.2.2:8080".into(),
+        meta: [("version".to_string(), version.to_string()), ("zone".into(), "z1".into())].into(),
+        weight: 100,
+        state: if drained.contains(&format!("shop/{id}")) { "draining" } else { "active" }.into(),
+        deadline: None,
+        stable,
+        flows: Some(3),
+        health: Some(InstanceHealth {
+            state: if stable { "up" } else { "down" }.into(),
+            share: if stable { 100 } else { 0 },
+            since: "2026-01-02T03:04:05Z".into(),
+            last: Some(if stable { "status 200" } else { "status 503, not 200 to 399" }.into()),
+            took_us: Some(812),
+            passed: 40,
+            failed: 3,
+            changes: 1,
+            held_s: None,
+        }),
+    };
+    vec![one("shop-1a", "1.0", true), one("shop-2a", "2.0", false)]
+}
+
+pub fn cohorts(s: &State) -> Vec<CohortView> {
+    let list = |(name, ids): (&String, &BTreeSet<String>)| CohortView {
+        name: name.clone(),
+        kind: "list".into(),
+        of: Some("source".into()),
+        size: ids.len() as u64,
+        ..Default::default()
+    };
+    let mut all: Vec<_> = s.cohorts.iter().map(list).collect();
+    all.push(CohortView {
+        name: "tenth".into(),
+        kind: "percent".into(),
+        basis_points: Some(1000),
+        ..Default::default()
+    });
+    all
+}
+
+pub fn routes() -> Vec<RouteView> {
+    vec![RouteView {
+        name: "shop-early".into(),
+        service: Some("shop".into()),
+        when: Some("early-apps".into()),
+        precedence: "explicit".into(),
+        to: vec![ArmView { subset: "version=2.0".into(), basis_points: 10_000 }],
+        decisions: 10,
+    }]
+}
