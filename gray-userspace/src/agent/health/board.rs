@@ -201,9 +201,10 @@ impl Board {
     pub fn result(&mut self, id: &str, probed: Probed, now: u64) -> Option<Verdict> {
         let t = self.targets.get_mut(id)?;
         let passed = probed.passed;
+        t.last = Some(probed);
+        let passed = passed?;
         *(if passed { &mut t.passed } else { &mut t.failed }) += 1;
         let verdict = t.machine.on(&t.check, passed, now);
-        t.last = Some(probed);
         if let Some(v) = verdict {
             t.changes += 1;
             t.since = time::now_ms();

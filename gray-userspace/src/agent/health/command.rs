@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::probe::{Spec, plain, program, short};
+use super::probe::{Fault, Spec, plain, program, short};
 
 /// Bytes that are kept of what a program writes.
 const KEPT: usize = 1024;
@@ -18,9 +18,11 @@ const LEFT: Duration = Duration::from_millis(50);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Passes when the program ends with 0 in time.
-pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) -> Result<String, String> {
-    let Some((name, arguments)) = words.split_first() else { return Err("no program is named".into()) };
-    let path = program(dir, name)?;
+pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) -> Result<String, Fault> {
+    let Some((name, arguments)) = words.split_first() else {
+        return Err(Fault::Own("no program is named".into()));
+    };
+    let path = program(dir, name).map_err(|e| Fault::Own(format!("not asked: {e}")))?;
     let mut child = Command::new(&path)
         .args(arguments)
         .current_dir("/")
@@ -32,19 +34,23 @@ pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) ->
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| format!("{name}: {}", plain(&e)))?;
+        .map_err(|e| Fault::Own(format!("{name}: {}", plain(&e))))?;
     match timeout(within, finish(&mut child)).await {
         Ok(Ok((status, said))) if status.success() => {
             Ok(if said.is_empty() { "ended with 0".into() } else { said })
         }
         Ok(Ok((status, said))) => {
             let how = status.to_string().replace("exit status: ", "ended with ");
-            Err(if said.is_empty() { format!("{name} {how}") } else { format!("{said} ({name} {how})") })
+            Err(Fault::Instance(match said.is_empty() {
+                true => format!("{name} {how}"),
+                false => format!("{said} ({name} {how})"),
+            }))
         }
-        Ok(Err(e)) => Err(format!("{name}: {}", plain(&e))),
+        Ok(Err(e)) => Err(Fault::Own(format!("{name}: {}", plain(&e)))),
         Err(_) => {
             kill(&mut child).await;
-            Err(format!("{name} did not end within {}", crate::model::Millis(spec.check.timeout_ms)))
+            let within = crate::model::Millis(spec.check.timeout_ms);
+            Err(Fault::Instance(format!("{name} did not end within {within}")))
         }
     }
 }
@@ -133,7 +139,14 @@ mod tests {
         }
     }
 
-    async fn said(script: &str, within: Duration) -> Result<String, String> {
+    fn failed(said: Result<String, Fault>) -> String {
+        match said {
+            Err(Fault::Instance(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn said(script: &str, within: Duration) -> Result<String, Fault> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("check");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -147,12 +160,16 @@ mod tests {
     async fn its_end_is_the_answer_and_its_words_are_kept() {
         assert_eq!(said("exit 0", LONG).await, Ok("ended with 0".into()));
         assert_eq!(said("echo fine", LONG).await, Ok("fine".into()));
-        assert_eq!(said("exit 3", LONG).await, Err("check ended with 3".into()));
-        let told = said("echo disk full >&2; exit 1", LONG).await.unwrap_err();
+        assert_eq!(failed(said("exit 3", LONG).await), "check ended with 3");
+        let told = failed(said("echo disk full >&2; exit 1", LONG).await);
         assert_eq!(told, "disk full (check ended with 1)");
         let much = said("yes | head -c 1000000; exit 0", LONG).await.unwrap();
         assert_eq!(much, "y");
-        assert!(said("kill -9 $$", LONG).await.unwrap_err().contains("signal: 9"));
+        assert!(failed(said("kill -9 $$", LONG).await).contains("signal: 9"));
+        let none = run(Path::new("/nowhere"), &["check".into()], &spec(), LONG).await;
+        assert!(
+            matches!(none, Err(Fault::Own(e)) if e.starts_with("not asked: /nowhere/check: no such file"))
+        );
     }
 
     #[tokio::test]
@@ -169,7 +186,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-        let late = said(&script, Duration::from_millis(700)).await.unwrap_err();
+        let late = failed(said(&script, Duration::from_millis(700)).await);
         assert!(late.contains("did not end within 300ms"), "{late}");
         let child = fs::read_to_string(&pid).unwrap_or_default();
         let alive = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();

@@ -15,7 +15,7 @@ use tokio::{
 use super::{command, http, targets::Probed};
 use crate::{
     kernel::Unsteered,
-    model::{Health, Probe},
+    model::{Health, Millis, Probe},
 };
 
 /// Characters of what a probe has to say.
@@ -39,6 +39,21 @@ pub struct Means {
     pub commands: Option<PathBuf>,
 }
 
+/// Why a probe did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The instance's: it counts.
+    Instance(String),
+    /// The agent's own, or its machine's.
+    Own(String),
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self::Instance(text)
+    }
+}
+
 /// Ends after the check's time-out at the latest.
 pub async fn probe(spec: &Spec, means: &Means) -> Probed {
     let began = Instant::now();
@@ -47,30 +62,49 @@ pub async fn probe(spec: &Spec, means: &Means) -> Probed {
         // It ends its program by itself.
         Probe::Command(words) => match &means.commands {
             Some(dir) => command::run(dir, words, spec, within).await,
-            None => Err("this agent has no --health-commands directory".into()),
+            None => Err(Fault::Own("not asked: this agent has no --health-commands directory".into())),
         },
         asked => match timeout(within, over_tcp(spec, asked, means)).await {
             Ok(done) => done,
-            Err(_) => Err(format!("no answer within {}", crate::model::Millis(spec.check.timeout_ms))),
+            Err(_) => Err(format!("no answer within {}", Millis(spec.check.timeout_ms)).into()),
         },
     };
     let took_us = began.elapsed().as_micros() as u64;
     let (passed, text) = match done {
-        Ok(text) => (true, text),
-        Err(text) => (false, text),
+        Ok(text) => (Some(true), text),
+        Err(Fault::Instance(text)) => (Some(false), text),
+        Err(Fault::Own(text)) => (None, text),
     };
     Probed { passed, text: short(&text), took_us }
 }
 
-async fn over_tcp(spec: &Spec, asked: &Probe, means: &Means) -> Result<String, String> {
-    let stream = connect(spec.address, means).await.map_err(|e| format!("connect: {}", plain(&e)))?;
+async fn over_tcp(spec: &Spec, asked: &Probe, means: &Means) -> Result<String, Fault> {
+    let stream = connect(spec.address, means).await.map_err(|e| {
+        let text = format!("connect: {}", plain(&e));
+        if is_own(&e) { Fault::Own(text) } else { Fault::Instance(text) }
+    })?;
     match asked {
         Probe::Http { path, status, host } => {
             let host = host.clone().unwrap_or_else(|| spec.address.to_string());
-            http::get(stream, &host, path, *status).await
+            Ok(http::get(stream, &host, path, *status).await?)
         }
         _ => Ok("accepted".into()),
     }
+}
+
+/// No descriptors, memory or ports, or not the right to ask.
+fn is_own(e: &std::io::Error) -> bool {
+    let own = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::EADDRNOTAVAIL,
+        libc::EAGAIN,
+        libc::EPERM,
+        libc::EACCES,
+    ];
+    e.raw_os_error().is_some_and(|code| own.contains(&code))
 }
 
 /// In the agent's network namespace, which is that of its threads.
@@ -117,6 +151,13 @@ pub(super) fn program(dir: &Path, name: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_want_of_descriptors_is_not_the_instances_fault() {
+        let of = |code| is_own(&std::io::Error::from_raw_os_error(code));
+        assert!(of(libc::EMFILE) && of(libc::EADDRNOTAVAIL));
+        assert!(!of(libc::ECONNREFUSED) && !of(libc::EHOSTUNREACH) && !of(libc::ECONNRESET));
+    }
 
     #[test]
     fn what_a_probe_says_is_one_short_line() {

@@ -39,7 +39,8 @@ pub struct Target {
 /// One result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probed {
-    pub passed: bool,
+    /// `None`: the agent could not ask, which says nothing of the instance.
+    pub passed: Option<bool>,
     /// Short: what was answered, or what went wrong.
     pub text: String,
     pub took_us: u64,

@@ -102,7 +102,8 @@ impl Agent {
 
     fn probe(&mut self, id: &str, passed: bool) -> Option<Verdict> {
         self.now += 1000;
-        let verdict = self.board.result(id, Probed { passed, text: "said".into(), took_us: 7 }, self.now);
+        let verdict =
+            self.board.result(id, Probed { passed: Some(passed), text: "said".into(), took_us: 7 }, self.now);
         while self.board.follow(self.now).unwrap() {}
         verdict
     }
@@ -213,6 +214,20 @@ fn c8_an_instance_that_fails_is_out_and_comes_back() {
     assert_eq!(seen[4..], ["g2 down", "g1 down", "s1 down", "s2 down", "g1 up", "s1 up"]);
 }
 
+/// A failure of the agent's own (no descriptors, no such program) ejects nobody, however often it happens.
+#[test]
+fn what_the_agent_could_not_ask_is_no_verdict() {
+    let mut a = Agent::with(&shop(CHECK, "2"));
+    a.all(&[STABLE, GRAY].concat(), true);
+    let _ = a.probe("shop/g1", false);
+    for _ in 0..10 {
+        let none = Probed { passed: None, text: "no descriptors".into(), took_us: 1 };
+        assert_eq!(a.board.result("shop/g1", none, a.now), None);
+    }
+    assert_eq!(a.gets(), "3, 4");
+    assert_eq!(a.probe("shop/g1", false), Some(Verdict::Down), "what was known before still counts");
+}
+
 #[test]
 fn c8_empty_keep_goes_on_and_the_dialled_address_is_left_when_its_instance_is_down() {
     let mut a = Agent::with(&shop(&format!("{CHECK}, empty: keep"), "2"));
@@ -315,7 +330,8 @@ fn a_write_that_fails_is_tried_again_and_nothing_is_half_seen() {
         let at = a.path.lock().unwrap().steps() + k;
         a.path.lock().unwrap().fail_at = Some(at);
         a.now += 1;
-        let _ = a.board.result("shop/g1", Probed { passed: false, text: String::new(), took_us: 0 }, a.now);
+        let _ =
+            a.board.result("shop/g1", Probed { passed: Some(false), text: String::new(), took_us: 0 }, a.now);
         let first = a.board.follow(a.now);
         assert_eq!(first.is_err(), k < 2, "a table and a subset");
         assert_eq!(a.gets(), if k < 2 { "3, 4" } else { "4" }, "step {k}");
