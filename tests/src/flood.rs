@@ -17,6 +17,7 @@ use crate::command::{note, run, run_with_input};
 use crate::link;
 use crate::netns::Netns;
 use crate::object;
+use crate::pace;
 use crate::packets::frame::{Packet, TCP};
 use crate::world::World;
 
@@ -117,7 +118,7 @@ fn shoot(
     while !stop.load(Ordering::Relaxed) {
         let _ = shot::shoot(generator, ifindex, &frame, burst)?;
         let _ = sent.fetch_add(u64::from(burst), Ordering::Relaxed);
-        std::thread::sleep(spec.pause);
+        std::thread::sleep(pace::patience(spec.pause));
     }
     Ok(())
 }

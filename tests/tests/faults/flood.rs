@@ -94,7 +94,7 @@ fn h1_established_connections_live_beside_a_syn_flood() {
 
 #[test]
 fn h1_established_connections_live_beside_a_syn_flood_at_full_speed() {
-    under_flood(MANY_FLOWS, 500_000, Duration::ZERO, true);
+    under_flood(MANY_FLOWS, pace::many("SYNs", 500_000, 50_000) as u64, Duration::ZERO, true);
 }
 
 /// The table is full of the flood within the time that an instance takes to answer.
