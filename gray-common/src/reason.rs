@@ -55,6 +55,7 @@ reasons! {
     RewriteFailed = 24, "rewrite_failed", "A checksum helper refused; the packet was dropped rather than sent corrupted. Should be 0.";
     IcmpError = 25, "icmp_error", "An ICMP error about a steered packet; translated back and sent to that packet's sender.";
     TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
+    Echo = 27, "echo", "An ICMP echo request to a service address that no instance has; answered.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -6,7 +6,7 @@ use gray_common::Reason;
 use gray_tests::{
     WorldSpec,
     client::curl,
-    link,
+    command, link,
     packets::{
         case::{NEXT, REDIRECT},
         frame::{ETH, Packet, SYN, UDP},
@@ -130,6 +130,68 @@ fn h1_other_icmp_passes_unchanged() {
             }
         }
     });
+}
+
+/// An echo request, 32 bytes with it, as a frame.
+fn request(from: IpAddr, to: IpAddr, kind: u8) -> Vec<u8> {
+    let p = IcmpError { quoted: (0..32).collect(), ..echo(from, to, kind) };
+    p.frame()
+}
+
+fn echo(from: IpAddr, to: IpAddr, kind: u8) -> IcmpError {
+    let [dmac, smac] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+    IcmpError { dmac, smac, from, to, ttl: 9, tos: 0, kind, code: 0, rest: 0x1234_0007, quoted: Vec::new() }
+}
+
+/// Who asks for a service address that nobody has gets an answer; all others ask whom they mean.
+#[test]
+fn h1_an_echo_request_to_a_service_address_is_answered() {
+    with(Routes::Neighbours, |rig| {
+        rig.apply_land(true);
+        for l in LANDS {
+            let (ask, answer) = if l.v6 { (128, 129) } else { (8, 0) };
+            let (client, service) = (l.early(1).ip(), l.vip(SHOP).ip());
+            let (verdict, out, counted) = run(rig, &request(client, service, ask));
+            let want = IcmpError {
+                dmac: [2, 0, 0, 0, 0, 2],
+                smac: [2, 0, 0, 0, 0, 1],
+                ttl: 64,
+                quoted: (0..32).collect(),
+                ..echo(service, client, answer)
+            };
+            same(&out, &want.frame());
+            assert_eq!((verdict, counted), (REDIRECT, vec![Reason::Echo]), "{}", l.name());
+            for (to, kind) in [(l.gray(SHOP_AT).ip(), ask), (router(l), ask), (service, answer)] {
+                let frame = request(client, to, kind);
+                let (verdict, out, counted) = run(rig, &frame);
+                same(&out, &frame);
+                assert_eq!((verdict, counted), (NEXT, Vec::new()), "{} {to} {kind}", l.name());
+            }
+        }
+    });
+}
+
+#[test]
+fn h1_ping_finds_a_service_address_that_nobody_has() {
+    let scene = Scene::start(WorldSpec { vips: vec![None], ..WorldSpec::default() });
+    let w = &scene.world;
+    let ping = |ip: IpAddr, size: &str| {
+        let mut ping = w.clients[0].ns.command("ping");
+        let _ = ping.args(["-c", "3", "-i", "0.2", "-W", "2", "-s", size]).arg(ip.to_string());
+        let out = command::output(&mut ping).unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let addresses = [IpAddr::V4(vip4(0)), IpAddr::V6(vip6(0))];
+    for ip in addresses {
+        let said = ping(ip, "56");
+        assert!(said.contains(" 0 received"), "somebody answers already: {said}");
+    }
+    scene.apply(&PolicyText::moved(w));
+    for (ip, size) in addresses.into_iter().flat_map(|ip| [(ip, "56"), (ip, "1400"), (ip, "0")]) {
+        let said = ping(ip, size);
+        assert!(said.contains("3 received"), "{said}");
+    }
+    scene.finish();
 }
 
 /// A packet that does not fit the way to its instance and must not be fragmented is answered, quoted as it was sent.

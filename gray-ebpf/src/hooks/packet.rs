@@ -50,7 +50,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
 /// What the family's functions answer beside a verdict: no flow knows this packet; it is described in
 /// `SCRATCH.arrival`.
 pub const NEW: i32 = 1000;
-/// ... and: it is ICMP, perhaps an error about a packet of ours.
+/// ... and: it is ICMP, perhaps an error about a packet of ours, or an echo request.
 pub const ERROR: i32 = 1001;
 /// ... and: its headers are not the plain ones.
 pub const ODD: i32 = 1002;
@@ -123,6 +123,12 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     let egress = u32::from(side == Side::Egress);
     let mut found = if v4 { v4::find(raw, &k, side) } else { v6::known(raw, epoch, egress) };
     if found == ERROR {
+        if side == Side::Ingress {
+            let answered = if v4 { icmp::echo::v4(raw) } else { icmp::echo::v6(raw) };
+            if answered != NEXT {
+                return answered;
+            }
+        }
         return if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
     }
     let odd = found == ODD;

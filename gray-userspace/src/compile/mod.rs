@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gray_common::{
     hash::salt,
     limits,
+    packet::{ICMP, ICMPV6},
     wire::{
         Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES, Service,
         Weighted,
@@ -78,6 +79,11 @@ pub fn proto_number(p: Proto) -> u8 {
         Proto::Tcp => gray_common::packet::TCP,
         Proto::Udp => gray_common::packet::UDP,
     }
+}
+
+/// Echo requests to a listener's address, whatever its port.
+fn echo_key(l: &model::Listener) -> ListenerKey {
+    ListenerKey { port: 0, proto: if l.addr.is_ipv4() { ICMP } else { ICMPV6 }, ..listener_key(l) }
 }
 
 pub fn listener_key(l: &model::Listener) -> ListenerKey {
@@ -189,6 +195,10 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             let stable = |i: &&model::Instance| service.stable.matches(i) && !drained(i);
             let own = service.instances.iter().filter(stable).any(|i| i.address == l.addr);
             let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
+            // Who has the address answers its echo requests: an instance, or else gray.
+            if !policy.services.iter().flat_map(|s| &s.instances).any(|i| i.address.ip() == l.addr.ip()) {
+                let _ = out.listeners.insert(echo_key(l), ListenerValue::new(index as u32, false));
+            }
         }
     }
     check_sizes(&out)?;

@@ -40,6 +40,9 @@ pub fn wide(r: &mut Random) -> Vec<u8> {
 /// The model knows nothing of ICMP.
 pub fn is_icmp(frame: &[u8]) -> bool {
     match frame.get(12..14) {
+        Some([0x81, 0x00] | [0x88, 0xa8]) => {
+            is_icmp(&[&frame[..12], frame.get(16..).unwrap_or_default()].concat())
+        }
         Some([0x08, 0x00]) => frame.get(ETH + 9) == Some(&1),
         Some([0x86, 0xdd]) => frame.get(ETH + 6) == Some(&58),
         _ => false,

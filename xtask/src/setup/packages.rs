@@ -20,6 +20,7 @@ pub const LAB: Programs = &[
     ("nft", "nftables"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
+    ("ping", "iputils-ping"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),

@@ -7,6 +7,7 @@
 //!
 //! The checksum of the quoted transport header is left as it is: the quotation is often cut before it, and nobody can check it.
 
+pub mod echo;
 pub mod too_big;
 pub mod v4;
 pub mod v6;
