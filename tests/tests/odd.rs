@@ -22,7 +22,7 @@ fn ask(place: &Place, from: IpAddr, to: SocketAddr, size: usize) -> Option<(Stri
         let socket = UdpSocket::bind((from, 0)).unwrap();
         socket.set_read_timeout(Some(patience(Duration::from_secs(1)))).unwrap();
         let nonce: String = (0..size).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
-        socket.send_to(nonce.as_bytes(), to).unwrap();
+        let _ = socket.send_to(nonce.as_bytes(), to).unwrap();
         let mut buffer = vec![0; 65_536];
         let (n, sender) = socket.recv_from(&mut buffer).ok()?;
         let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
@@ -153,7 +153,7 @@ fn h1_packets_with_ip_options_are_steered() {
         let socket = UdpSocket::bind((client.sources(false)[0], 0)).unwrap();
         socket.set_read_timeout(Some(patience(Duration::from_secs(2)))).unwrap();
         gray_tests::sys::ip_options(&socket, &[1, 1, 1, 0]).unwrap();
-        socket.send_to(b"nonce", vip(false, 9001)).unwrap();
+        let _ = socket.send_to(b"nonce", vip(false, 9001)).unwrap();
         let mut buffer = [0; 512];
         let n = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..n]).into_owned()
