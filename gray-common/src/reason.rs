@@ -52,7 +52,7 @@ reasons! {
     StorageFull = 21, "storage_full", "No memory for a socket's peer record; the connection was left alone.";
     EventLost = 22, "event_lost", "The event ring was full.";
     EventLimited = 23, "event_limited", "An event over the rate limit.";
-    RewriteFailed = 24, "rewrite_failed", "A checksum helper refused; the packet was dropped rather than sent corrupted. Should be 0.";
+    RewriteFailed = 24, "rewrite_failed", "The kernel refused a part of a rewrite (a checksum, a VLAN tag); the packet was dropped rather than sent corrupted. Should be 0.";
     IcmpError = 25, "icmp_error", "An ICMP error about a steered packet; translated back and sent to that packet's sender.";
     TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
     Echo = 27, "echo", "An ICMP echo request to a service address that no instance has; answered.";

@@ -31,7 +31,7 @@ use crate::{
 /// Goes on to the next program (`TCX_NEXT`; on clsact `TC_ACT_UNSPEC`, the same number).
 pub const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`.
-const DROP: i32 = 2;
+pub const DROP: i32 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -99,8 +99,7 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
         if outer == 0 {
             return NEXT;
         }
-        let Some(head) = skb.head::<ETH_LEN>() else { return NEXT };
-        kind = head.get::<u16, ETH_TYPE>();
+        kind = skb.head::<ETH_LEN>().map_or(0, |head| head.get::<u16, ETH_TYPE>());
     }
     let verdict = match kind {
         ETH_IPV4 => family(&skb, side, true),

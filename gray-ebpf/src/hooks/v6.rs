@@ -181,6 +181,12 @@ fn search(skb: &mut Skb) -> Option<Found> {
     None
 }
 
+/// Whether a transport header may be behind such a header.
+#[inline(always)]
+pub fn is_passed_over(header: u8) -> bool {
+    matches!(header, HOP_BY_HOP | ROUTING | OPTIONS | FRAGMENT)
+}
+
 /// No transport header is looked for behind this.
 const FARTHEST: u32 = 1500;
 
@@ -257,7 +263,7 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8)
         if proto != TCP && proto != UDP {
             return Err(match proto {
                 ICMPV6 => Odd::Icmp,
-                HOP_BY_HOP | ROUTING | OPTIONS | FRAGMENT => Odd::Shape,
+                p if is_passed_over(p) => Odd::Shape,
                 p if OPAQUE.contains(&p) => Odd::Broken(Reason::HeaderUnsupported),
                 _ => Odd::Other,
             });

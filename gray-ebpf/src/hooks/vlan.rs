@@ -5,11 +5,14 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
-    packet::{ETH_IPV4, ETH_IPV6},
+    packet::{ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, TCP, UDP, V4_FRAGMENT},
     wire::Addr,
 };
 
-use super::packet::{NEXT, maybe_ours};
+use super::{
+    packet::{DROP, NEXT, maybe_ours},
+    v6,
+};
 use crate::{ctx::skb::Skb, emit};
 
 /// Ethernet header and one tag.
@@ -47,18 +50,26 @@ pub extern "C" fn open(raw: *mut __sk_buff) -> u32 {
 #[inline(never)]
 pub extern "C" fn close(raw: *mut __sk_buff, outer: u32) -> i32 {
     let skb = &mut Skb::from_raw(raw);
-    if !skb.vlan_push((outer >> 16) as u16, outer as u16) {
-        emit::count(Reason::HeaderUnsupported);
+    if skb.vlan_push((outer >> 16) as u16, outer as u16) {
+        return NEXT;
     }
-    NEXT
+    // Without it the frame would go on in another network.
+    emit::count(Reason::RewriteFailed);
+    DROP
 }
 
-/// Addresses and ports as they are without options: what has some is told apart when it is open.
+/// Plain TCP and UDP by addresses and ports; what may be ours in another shape (options, fragments, ICMP) is told apart when
+/// it is open: all fragments of a packet must be treated alike.
 #[inline(always)]
 fn ours4(skb: &mut Skb) -> bool {
     let Some(h) = skb.head::<{ TAGGED + 24 }>() else { return false };
-    let plain = h.get::<u8, TAGGED>() == 0x45;
-    !plain
+    let proto = h.get::<u8, { TAGGED + 9 }>();
+    let whole = h.get::<u16, { TAGGED + 6 }>() & V4_FRAGMENT == 0;
+    if proto != TCP && proto != UDP {
+        return proto == ICMP;
+    }
+    h.get::<u8, TAGGED>() != 0x45
+        || !whole
         || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 16 }>()).words(), h.get::<u16, { TAGGED + 22 }>())
         || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 12 }>()).words(), h.get::<u16, { TAGGED + 20 }>())
 }
@@ -66,6 +77,11 @@ fn ours4(skb: &mut Skb) -> bool {
 #[inline(always)]
 fn ours6(skb: &mut Skb) -> bool {
     let Some(h) = skb.head::<{ TAGGED + 44 }>() else { return false };
-    maybe_ours(h.get::<[u64; 2], { TAGGED + 24 }>(), h.get::<u16, { TAGGED + 42 }>())
-        || maybe_ours(h.get::<[u64; 2], { TAGGED + 8 }>(), h.get::<u16, { TAGGED + 40 }>())
+    match h.get::<u8, { TAGGED + 6 }>() {
+        TCP | UDP => {
+            maybe_ours(h.get::<[u64; 2], { TAGGED + 24 }>(), h.get::<u16, { TAGGED + 42 }>())
+                || maybe_ours(h.get::<[u64; 2], { TAGGED + 8 }>(), h.get::<u16, { TAGGED + 40 }>())
+        }
+        next => next == ICMPV6 || v6::is_passed_over(next),
+    }
 }

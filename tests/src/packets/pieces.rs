@@ -57,6 +57,12 @@ fn of(l: Land) -> Vec<Case> {
     let (first, second) = (piece(&answer, 6, 0, true), piece(&answer, 6, 8, false));
     out.push(Case::new("an answer's first", first.frame()).after(&[&a]).sent(back(&first)));
     out.push(Case::new("an answer's second", second.frame()).after(&[&a, &first]).sent(back(&second)));
+    // Without ports in sight the frame is opened all the same.
+    let tagged = |p: &Packet| Packet { tags: vec![(0x8100, 5)], ..p.clone() };
+    let (first, second) = (piece(&b, 8, 0, true), piece(&b, 8, 8, false));
+    out.push(
+        Case::new("a second with a tag", tagged(&second).frame()).after(&[&tagged(&first)]).sent(to(&second)),
+    );
     let spent = piece(&d, 7, 8, false).ttl(1);
     out.push(
         Case::new("a second that has come too far", spent.frame())
