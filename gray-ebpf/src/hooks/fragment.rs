@@ -4,6 +4,7 @@
 
 use gray_common::{Reason, limits, wire::Addr};
 
+use super::packet;
 use crate::{
     ctx::{jiffies, words::key6},
     emit, maps,
@@ -46,6 +47,12 @@ pub struct Fragment {
     known: u32,
     /// Low 32 bits of jiffies at the first that came.
     seen: u32,
+}
+
+/// Whether a fragment may be ours, by its addresses: others leave no trace here.
+#[inline(always)]
+pub fn maybe_ours(id: &FragmentKey) -> bool {
+    packet::maybe_ours(id.daddr.words(), 0) || packet::maybe_ours(id.saddr.words(), 0)
 }
 
 /// Notes the ports of a first fragment. False: others of its packet have passed already.

@@ -147,6 +147,9 @@ pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     }
     let id = FragmentKey::v4(h.get::<u32, SADDR>(), h.get::<u32, DADDR>(), h.get::<u16, ID>(), proto);
     let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
+    if !fragment::maybe_ours(&id) {
+        return NEXT;
+    }
     if frag & V4_OFFSET == 0 {
         let Some(t) = skb.window::<4>(l4) else { return NEXT };
         let ports = t.get::<u32, 0>();

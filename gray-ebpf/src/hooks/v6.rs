@@ -98,6 +98,9 @@ pub extern "C" fn odd(raw: *mut __sk_buff) -> i32 {
     let Some(offset) = found.offset else { return MORE };
     let Some(h) = skb.head::<IP>() else { return NEXT };
     let id = FragmentKey::v6(h.get::<[u64; 4], ADDRS>(), found.id, found.proto);
+    if !fragment::maybe_ours(&id) {
+        return NEXT;
+    }
     if offset == 0 {
         let Some(t) = skb.window::<4>(found.l4) else { return NEXT };
         return if fragment::first(&k, &id, t.get::<u32, 0>()) { MORE } else { NEXT };

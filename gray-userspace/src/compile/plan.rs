@@ -316,14 +316,14 @@ fn plan_prefixes(
     Ok(())
 }
 
-/// Bits of listeners and instances. Bits are only ever added: flows of a removed instance still need theirs, and a
+/// Bits of listeners and instances, and of their addresses alone (port 0), which is all that a fragment tells. Bits are only ever added: flows of a removed instance still need theirs, and a
 /// stale bit costs one lookup.
 fn plan_filter(have: &mut Have, c: &Compiled) -> Vec<(u32, u64)> {
     have.filter.resize((limits::FILTER_BITS / 64) as usize, 0);
     let listeners = c.listeners.keys().map(|l| (l.addr, l.port));
     let instances = c.instances.values().map(|i| (i.addr, i.port));
     let mut words = BTreeMap::new();
-    for (addr, port) in listeners.chain(instances) {
+    for (addr, port) in listeners.chain(instances).flat_map(|(addr, port)| [(addr, port), (addr, 0)]) {
         let bit = filter_bit(Addr::words(&addr), port);
         let word = (bit / 64) as usize;
         let set = have.filter[word] | 1 << (bit % 64);

@@ -147,6 +147,9 @@ impl Model {
 
     /// A fragment: the first one, to be treated like a whole packet, or what becomes of it.
     fn piece(&mut self, d: Direction, frame: &[u8], p: &Piece) -> Result<Segment, Option<(i32, Vec<u8>)>> {
+        if !self.policy.maybe_ours(p.id.src) && !self.policy.maybe_ours(p.id.dst) {
+            return Err(None);
+        }
         if self.aged {
             // Identifications come round again.
             let _ = self.pieces.remove(&p.id);

@@ -54,6 +54,9 @@ fn of(l: Land) -> Vec<Case> {
     out.push(Case::new("the first of a stranger", piece(&stranger, 5, 0, true).frame()));
     let second = piece(&stranger, 5, 8, false);
     out.push(Case::new("the second of a stranger", second.frame()).after(&[&piece(&stranger, 5, 0, true)]));
+    // Of nobody's addresses a fragment leaves no trace, and no counter.
+    let foreign = Packet { dst: l.early(65), ..stranger.clone() };
+    out.push(Case::new("a second between strangers", piece(&foreign, 9, 8, false).frame()));
     let (first, second) = (piece(&answer, 6, 0, true), piece(&answer, 6, 8, false));
     out.push(Case::new("an answer's first", first.frame()).after(&[&a]).sent(back(&first)));
     out.push(Case::new("an answer's second", second.frame()).after(&[&a, &first]).sent(back(&second)));
