@@ -13,27 +13,52 @@ pub struct Args {
     release: bool,
 }
 
-pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
-    ebpf::build(ws)?;
-    host(ws, args.release)
+/// How host programs are compiled. The eBPF objects always are optimised.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// What demo and tests run: unoptimised, because making it is what takes the time on a fresh machine. The host tests
+    /// share what was compiled.
+    Debug,
+    /// What is measured.
+    Release,
+    /// What runs emulated. Has the fail points of a debug build.
+    Guest,
 }
 
-/// Everything that demo and tests run: unoptimised, because making it is what takes the time on a fresh machine. The host
-/// tests share what was compiled.
-pub fn debug(ws: &Workspace) -> Result<()> {
-    ebpf::build(ws)?;
-    host(ws, false)
-}
-
-/// gray-userspace's build script finds the object in its place.
-fn host(ws: &Workspace, release: bool) -> Result<()> {
-    let mut cmd = run::cargo(&ws.root);
-    let _ = cmd.args(["build", "-p", "gray-userspace", "-p", "gray-tests"]);
-    if release {
-        let _ = cmd.arg("--release");
+impl Profile {
+    /// As cargo knows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "dev",
+            Self::Release => "release",
+            Self::Guest => "guest",
+        }
     }
-    run::show(&mut cmd)?;
-    if release { no_fail_points(&ws.release_bin("gray")) } else { Ok(()) }
+
+    /// Its directory under `target`.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Release | Self::Guest => self.name(),
+        }
+    }
+}
+
+pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
+    all(ws, if args.release { Profile::Release } else { Profile::Debug })
+}
+
+/// Everything that demo and tests run.
+pub fn debug(ws: &Workspace) -> Result<()> {
+    all(ws, Profile::Debug)
+}
+
+/// The eBPF objects, then the host programs: gray-userspace's build script finds the object in its place.
+pub fn all(ws: &Workspace, profile: Profile) -> Result<()> {
+    ebpf::build(ws)?;
+    let packages = ["build", "-p", "gray-userspace", "-p", "gray-tests"];
+    run::show(run::cargo(&ws.root).args(packages).args(["--profile", profile.name()]))?;
+    if profile == Profile::Release { no_fail_points(&ws.bin(profile, "gray")) } else { Ok(()) }
 }
 
 /// What is measured and shipped contains no fail point: none of its names, not the variable that arms them.

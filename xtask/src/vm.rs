@@ -1,26 +1,25 @@
 //! `vm`: the kernel tier inside Debian's kernels. Builds here, boots there; the guest sees this machine's files, so that what
 //! was built runs in it. Knows nothing of what the tests test.
 
+mod guest;
 mod image;
 mod initramfs;
 mod outcome;
 mod qemu;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{
-    image::Image,
-    outcome::{Expected, Outcomes},
-};
+pub use self::guest::Guest;
+use self::outcome::{Expected, Outcomes};
 use crate::{
-    build, run,
-    setup::{self, Part},
+    build::{self, Profile},
+    run, setup,
     workspace::{Workspace, is_root},
 };
 
@@ -40,6 +39,9 @@ pub struct Args {
 /// Emulation is so much slower: patience of tests is multiplied by it.
 const SLOW: u32 = 10;
 const SMOKE: &str = "smoke";
+/// A test keeps about one emulated CPU busy, so that guests of a kernel share its tests. More than this and their memory is
+/// what lacks.
+const MOST_GUESTS: usize = 4;
 
 pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     if let Some(name) = args.kernels.iter().find(|k| *k != SMOKE && !image::is_name(k)) {
@@ -77,15 +79,18 @@ fn tests(
         bail!("the guest's files are this machine's: run as root");
     }
     setup::need(ws, setup::LAB)?;
-    build::debug(ws)?;
-    let binaries = test_binaries(ws, target)?;
+    // Few tests are sooner done with what `test` has built anyway.
+    let profile = if target.is_some() { Profile::Debug } else { Profile::Guest };
+    build::all(ws, profile)?;
+    let binaries = test_binaries(ws, profile, target)?;
     let guest = Guest::prepare(ws, kernel, anew)?;
     let mut script =
-        format!("export GRAY_LAB_SLOW={SLOW} GRAY_BIN={}\n", quoted(&guest.keep(&ws.debug_bin("gray"))?));
+        format!("export GRAY_LAB_SLOW={SLOW} GRAY_BIN={}\n", quoted(&guest.keep(&ws.bin(profile, "gray"))?));
     for name in ["gray-lab-server", "gray-demo"] {
-        let _ = guest.keep(&ws.debug_bin(name))?;
+        let _ = guest.keep(&ws.bin(profile, name))?;
     }
-    script += &quoted(&guest.keep(&ws.debug_bin("gray-lab-guest"))?);
+    script += &quoted(&guest.keep(&ws.bin(profile, "gray-lab-guest"))?);
+    script += " --claims /vm/claims";
     if let Some(filter) = filter {
         script += &format!(" --filter {}", quoted(Path::new(filter)));
     }
@@ -94,18 +99,22 @@ fn tests(
     }
     let start = Instant::now();
     let mut got = Outcomes::new();
-    let ended = guest.run(&script, |line| {
+    let crew = match target {
+        Some(_) => 1,
+        None => thread::available_parallelism().map_or(1, |n| n.get().min(MOST_GUESTS)),
+    };
+    let ended = guest.run_in(crew, &script, |line| {
         println!("{line}");
         got.extend(outcome::parse(line));
     });
     let seconds = start.elapsed().as_secs();
-    println!("vm {kernel} (Linux {}): {}, {seconds} s", guest.image.release, outcome::summary(&got));
-    let log = ws.show(&guest.console());
-    ended.with_context(|| format!("kernel log: {log}"))?;
+    println!("vm {kernel} (Linux {}): {}, {seconds} s", guest.release(), outcome::summary(&got));
+    let log = format!("kernel log: {}", ws.show(&guest.console()));
+    ended.with_context(|| log.clone())?;
     let expected = Expected::read(&ws.root.join("tests/vm/expected.txt"), kernel)?;
     let faults = expected.faults(&got, filter.is_none() && target.is_none());
     if !faults.is_empty() {
-        bail!("{}\nkernel log: {log}", faults.join("\n"));
+        bail!("{}\n{log}", faults.join("\n"));
     }
     let passed = got.values().filter(|o| **o == outcome::Outcome::Passed).count();
     if passed == 0 {
@@ -116,7 +125,7 @@ fn tests(
 }
 
 /// Names and paths of gray-tests' test programs.
-fn test_binaries(ws: &Workspace, target: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
+fn test_binaries(ws: &Workspace, profile: Profile, target: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args([
         "test",
@@ -125,6 +134,8 @@ fn test_binaries(ws: &Workspace, target: Option<&str>) -> Result<Vec<(String, Pa
         "--no-run",
         "--quiet",
         "--message-format=json-render-diagnostics",
+        "--profile",
+        profile.name(),
     ]);
     if let Some(target) = target {
         let _ = cmd.args(["--test", target]);
@@ -141,71 +152,6 @@ fn test_binaries(ws: &Workspace, target: Option<&str>) -> Result<Vec<(String, Pa
     }
     out.sort();
     if out.is_empty() { bail!("cargo names no test program") } else { Ok(out) }
-}
-
-/// A kernel that is ready to boot, and the directory that its guest sees as `/vm`. One guest of a kernel at a time.
-pub struct Guest<'a> {
-    ws: &'a Workspace,
-    image: Image,
-    job: PathBuf,
-    _lock: fs::File,
-}
-
-impl<'a> Guest<'a> {
-    pub fn prepare(ws: &'a Workspace, kernel: &str, anew: bool) -> Result<Self> {
-        setup::need(ws, &[Part::Vm])?;
-        let job = ws.vm().join(kernel);
-        fs::create_dir_all(&job).with_context(|| ws.show(&job))?;
-        let lock = fs::File::create(ws.vm().join(format!("{kernel}.lock")))?;
-        lock.lock()?;
-        let image = image::get(ws, kernel, anew)?;
-        fs::remove_dir_all(&job).with_context(|| ws.show(&job))?;
-        fs::create_dir_all(job.join("bin/deps")).with_context(|| ws.show(&job))?;
-        initramfs::write(ws, &image, &job.join("initrd"))?;
-        let script = ws.root.join("tests/vm/guest.sh");
-        let _ = fs::copy(&script, job.join("guest.sh")).with_context(|| ws.show(&script))?;
-        fs::write(job.join("env.sh"), format!("VM_MODULES={}\n", quoted(&image.modules())))?;
-        Ok(Self { ws, image, job, _lock: lock })
-    }
-
-    /// A file as it is now, for the guest: what is built while it runs must not change under it. Keeps the directory `deps`.
-    pub fn keep(&self, file: &Path) -> Result<PathBuf> {
-        let deps = file.parent().is_some_and(|p| p.ends_with("deps"));
-        let to =
-            self.job.join(if deps { "bin/deps" } else { "bin" }).join(file.file_name().unwrap_or_default());
-        // The linker writes a new file in place of the old one, so that a second name keeps the old one.
-        fs::hard_link(file, &to)
-            .or_else(|_| fs::copy(file, &to).map(drop))
-            .with_context(|| file.display().to_string())?;
-        Ok(to)
-    }
-
-    /// Boots, and runs a shell script in `/`. Its output comes line by line.
-    pub fn run(&self, script: &str, line: impl FnMut(&str)) -> Result<()> {
-        fs::write(self.job.join("job.sh"), script)?;
-        qemu::boot(&self.image, &self.job.join("initrd"), &self.job, &self.console(), line)
-    }
-
-    /// Its directory, here.
-    pub fn job(&self) -> &Path {
-        &self.job
-    }
-
-    pub fn release(&self) -> &str {
-        &self.image.release
-    }
-
-    /// What its kernel said.
-    pub fn console(&self) -> PathBuf {
-        let name = self.job.file_name().unwrap_or_default().display().to_string();
-        self.ws.vm().join(format!("{name}.log"))
-    }
-
-    /// Nothing went wrong: nobody needs its log.
-    pub fn forget(self) {
-        let _ = fs::remove_file(self.console());
-        let _ = fs::remove_dir_all(&self.job);
-    }
 }
 
 /// A word of a shell script.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::run;
+use crate::{build::Profile, run};
 
 /// Paths of this checkout. Tools and the eBPF object are always under the checkout's own `target/`,
 /// whatever `CARGO_TARGET_DIR` says: that variable is about host crates only.
@@ -55,14 +55,19 @@ impl Workspace {
         self.root.join("target/vm")
     }
 
-    /// A binary of the host workspace as `build` makes it.
+    /// A binary of the host workspace.
+    pub fn bin(&self, profile: Profile, name: &str) -> PathBuf {
+        self.host_target.join(profile.directory()).join(name)
+    }
+
+    /// A binary of the host workspace as demo and tests run it.
     pub fn debug_bin(&self, name: &str) -> PathBuf {
-        self.host_target.join("debug").join(name)
+        self.bin(Profile::Debug, name)
     }
 
     /// A binary of the host workspace as `bench` makes it.
     pub fn release_bin(&self, name: &str) -> PathBuf {
-        self.host_target.join("release").join(name)
+        self.bin(Profile::Release, name)
     }
 
     /// `path` as a person wants to read it: relative to the checkout where it is inside.

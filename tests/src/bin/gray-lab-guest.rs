@@ -1,10 +1,10 @@
 //! Runs test programs in a guest: each test in a process of its own, with a limit, and one line `@test` for each. One at a
-//! time: with both emulated CPUs busy all the time, each test takes four times as long. Hidden; `cargo xtask vm` starts it
-//! and reads its lines.
+//! time: with both emulated CPUs busy all the time, each test takes four times as long; guests of the same kernel share the
+//! tests instead. Hidden; `cargo xtask vm` starts it and reads its lines.
 
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ struct Args {
     /// Only tests whose path contains this
     #[arg(long)]
     filter: Option<String>,
+    /// A directory that several guests see: who makes a test's directory there runs the test
+    #[arg(long)]
+    claims: Option<PathBuf>,
     /// `NAME=PATH` of the test programs
     programs: Vec<String>,
 }
@@ -30,12 +33,23 @@ fn main() -> Result<()> {
         let (name, path) = program.split_once('=').context("a program is NAME=PATH")?;
         for test in list(path)? {
             let full = format!("{name}::{test}");
-            if args.filter.as_ref().is_none_or(|f| full.contains(f)) {
+            if args.filter.as_ref().is_none_or(|f| full.contains(f))
+                && claimed(args.claims.as_deref(), &full)?
+            {
                 run(path, &test, &full)?;
             }
         }
     }
     Ok(())
+}
+
+fn claimed(claims: Option<&Path>, test: &str) -> Result<bool> {
+    let Some(claims) = claims else { return Ok(true) };
+    match fs::create_dir(claims.join(test)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e).with_context(|| claims.display().to_string()),
+    }
 }
 
 fn list(path: &str) -> Result<Vec<String>> {
