@@ -57,6 +57,8 @@ pub const TCP_OPENING_S: u32 = 2;
 pub const TCP_CLOSING_S: u32 = 60;
 /// The next hop of a flow is looked up again after this, seconds.
 pub const NEXT_HOP_S: u32 = 4;
+/// Places for interfaces that XDP may send to; a power of two.
+pub const XDP_OUT_SLOTS: u32 = 256;
 /// Packets of which fragments are on their way.
 pub const FRAGMENTS: u32 = 16_384;
 /// Fragments of one packet find each other for this long, seconds (Linux' receivers wait 30).

@@ -52,6 +52,7 @@ maps! {
     FILTER: Array, 4 => 8, limits::FILTER_BITS / 64;
     FLOWS4: LruHash, 16 => 48, limits::FLOWS;
     FLOWS6: LruHash, 40 => 72, limits::FLOWS;
+    XDP_OUT: Array, 4 => 4, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, 4 => 40, 0;
     UDP_PEERS: SkStorage, 4 => 328, 0;
     REASONS: PerCpuArray, 4 => 8, REASON_SLOTS;
@@ -65,6 +66,7 @@ maps! {
 /// Programs, by the name of their function.
 pub const TC_INGRESS: &str = "gray_tc_ingress";
 pub const TC_EGRESS: &str = "gray_tc_egress";
+pub const XDP: &str = "gray_xdp";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.

@@ -9,8 +9,8 @@ mod maps;
 mod tables;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
 
 /// tcx or clsact ingress of an edge, backend or host interface. May rewrite and redirect; on doubt passes unchanged.
@@ -23,6 +23,12 @@ pub fn gray_tc_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn gray_tc_egress(ctx: TcContext) -> i32 {
     hooks::packet::egress(&ctx)
+}
+
+/// In front of `gray_tc_ingress` on the same interface. Sends on what it can; leaves the rest to it, unchanged.
+#[xdp]
+pub fn gray_xdp(ctx: XdpContext) -> u32 {
+    hooks::xdp::ingress(&ctx)
 }
 
 /// Run by the agent only (BPF_PROG_TEST_RUN): notes ticks and nanoseconds side by side.

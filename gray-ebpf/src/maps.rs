@@ -60,6 +60,9 @@ pub static FILTER: Array<u64> = Array::with_max_entries(limits::FILTER_BITS / 64
 pub static FLOWS4: LruHashMap<FlowKey4, Flow4> = LruHashMap::with_max_entries(limits::FLOWS, 0);
 #[map]
 pub static FLOWS6: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(limits::FLOWS, 0);
+/// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.
+#[map]
+pub static XDP_OUT: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
 #[btf_map]
 pub static PEERS: SkStorage<Peer> = SkStorage::new();
 #[btf_map]

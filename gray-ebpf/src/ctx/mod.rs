@@ -1,9 +1,12 @@
 //! The pointer arithmetic and the raw helper calls: the only place, with `maps.rs`, where `unsafe` reaches memory
 //! that the kernel owns.
 
+mod fib;
+mod head;
 pub mod skb;
 pub mod sock;
 pub mod words;
+pub mod xdp;
 
 use core::ffi::c_void;
 

@@ -3,16 +3,17 @@
 use core::hint::cold_path;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibParams},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
-        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-        bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
+        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
     programs::TcContext,
 };
 use gray_common::{csum, wire::Addr};
 
-use crate::maps;
+use super::fib;
+pub use super::{fib::Hop, head::Head};
 
 /// `BPF_ADJ_ROOM_MAC`.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
@@ -20,13 +21,6 @@ const BPF_ADJ_ROOM_MAC: u32 = 1;
 /// The packet of one run.
 pub struct Skb {
     raw: *mut __sk_buff,
-}
-
-/// A window of `N` bytes from the start of the frame, checked against the packet's end. Invalid after any helper that
-/// may move the packet: it borrows the [`Skb`], and such helpers take `&mut Skb`.
-pub struct Head<'a, const N: usize> {
-    at: *mut u8,
-    _skb: core::marker::PhantomData<&'a Skb>,
 }
 
 impl Skb {
@@ -58,14 +52,14 @@ impl Skb {
         // What the verifier is to know of an offset that is no constant.
         let at = at & 0x7ff;
         if let Some(at) = self.linear(at as usize, N) {
-            return Some(Head { at, _skb: core::marker::PhantomData });
+            return Some(Head::new(at));
         }
         cold_path();
         // SAFETY: a helper on the run's own context.
         if unsafe { bpf_skb_pull_data(self.raw, at + N as u32) } != 0 {
             return None;
         }
-        self.linear(at as usize, N).map(|at| Head { at, _skb: core::marker::PhantomData })
+        self.linear(at as usize, N).map(Head::new)
     }
 
     /// Where byte `at` is, if `n` bytes from there are in the linear part.
@@ -235,43 +229,13 @@ impl Skb {
     /// The next hop of an IPv4 packet with these addresses.
     #[inline(always)]
     pub fn next_hop4(&self, saddr: u32, daddr: u32, tos: u8) -> Hop {
-        let Some(p) = fib() else { return Hop::Stack };
-        p.family = 2;
-        p.__bindgen_anon_2.tos = tos;
-        p.__bindgen_anon_3.ipv4_src = saddr;
-        p.__bindgen_anon_4.ipv4_dst = daddr;
-        self.next_hop(p)
+        fib::next_hop4(self.raw.cast(), self.ifindex(), saddr, daddr, tos)
     }
 
     /// The next hop of an IPv6 packet with these addresses.
     #[inline(always)]
     pub fn next_hop6(&self, saddr: &Addr, daddr: &Addr) -> Hop {
-        let Some(p) = fib() else { return Hop::Stack };
-        p.family = 10;
-        p.__bindgen_anon_3.ipv6_src = words(saddr);
-        p.__bindgen_anon_4.ipv6_dst = words(daddr);
-        self.next_hop(p)
-    }
-
-    #[inline(always)]
-    fn next_hop(&self, p: &mut FibParams) -> Hop {
-        p.ifindex = self.ifindex();
-        // With a length the kernel answers the route's MTU (5.12), a locked one included, and not the device's alone; so
-        // short a packet fits everywhere.
-        p.__bindgen_anon_1.tot_len = 1;
-        // SAFETY: the helper reads and writes `p`, whose size is given.
-        let rc = unsafe {
-            bpf_fib_lookup(self.raw.cast(), core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0)
-        };
-        match rc {
-            0 => {
-                // SAFETY: a union of two numbers; on success it holds this one.
-                let mtu = unsafe { p.__bindgen_anon_1.mtu_result };
-                Hop::Direct { ifindex: p.ifindex, mtu, dmac: p.dmac, smac: p.smac }
-            }
-            FIB_NO_NEIGH => Hop::Resolve { ifindex: p.ifindex },
-            _ => Hop::Stack,
-        }
+        fib::next_hop6(self.raw.cast(), self.ifindex(), saddr, daddr)
     }
 
     /// Sends the packet out of an interface as it is.
@@ -293,60 +257,4 @@ impl Skb {
 #[inline(always)]
 fn added(before: u16, after: u16, diff: u16) -> bool {
     csum::is_zero(csum::add(csum::diff16(before, after), !diff))
-}
-
-/// This CPU's lookup parameters, all zero. Not on the stack, where the verifier wants every access aligned.
-#[inline(always)]
-fn fib() -> Option<&'static mut FibParams> {
-    let p = maps::FIB.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own slot, tc programs of one CPU do not interrupt each other; the struct is eight words, for
-    // which zero is a value.
-    unsafe {
-        *p.cast::<[u64; size_of::<FibParams>() / 8]>() = [0; size_of::<FibParams>() / 8];
-        Some(&mut *p)
-    }
-}
-
-/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
-const FIB_NO_NEIGH: i64 = 7;
-
-/// Where a packet goes next.
-pub enum Hop {
-    Direct {
-        ifindex: u32,
-        mtu: u16,
-        dmac: [u8; 6],
-        smac: [u8; 6],
-    },
-    /// The link address is unknown.
-    Resolve {
-        ifindex: u32,
-    },
-    /// Local, unreachable, filtered or forwarding is off: the stack knows better.
-    Stack,
-}
-
-#[inline(always)]
-fn words(a: &Addr) -> [u32; 4] {
-    let [lo, hi] = a.words();
-    [lo as u32, (lo >> 32) as u32, hi as u32, (hi >> 32) as u32]
-}
-
-impl<const N: usize> Head<'_, N> {
-    /// Reads at a constant offset, in memory order.
-    #[inline(always)]
-    pub fn get<T: Copy, const AT: usize>(&self) -> T {
-        const { assert!(AT + size_of::<T>() <= N) };
-        // SAFETY: `AT + size_of::<T>() <= N` bytes were checked against the packet's end, and no helper that can
-        // move the packet ran since: those borrow the Skb mutably.
-        unsafe { self.at.add(AT).cast::<T>().read_unaligned() }
-    }
-
-    /// Writes at a constant offset, in memory order.
-    #[inline(always)]
-    pub fn set<T: Copy, const AT: usize>(&mut self, value: T) {
-        const { assert!(AT + size_of::<T>() <= N) };
-        // SAFETY: as in `get`.
-        unsafe { self.at.add(AT).cast::<T>().write_unaligned(value) }
-    }
 }

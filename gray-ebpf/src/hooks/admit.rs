@@ -38,7 +38,18 @@ pub enum Admit {
 /// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow.
 #[inline(always)]
 pub fn admit(epoch: u64) -> Admit {
-    match admit_at(epoch) {
+    admitted(admit_at(epoch, 0))
+}
+
+/// The same, counting nothing: for a packet that may have to be decided again.
+#[inline(always)]
+pub fn admit_quietly(epoch: u64) -> Admit {
+    admitted(admit_at(epoch, 1))
+}
+
+#[inline(always)]
+fn admitted(code: u32) -> Admit {
+    match code {
         1 => Admit::Stay,
         2 => Admit::Steer,
         3 => Admit::Adopt,
@@ -49,27 +60,37 @@ pub fn admit(epoch: u64) -> Admit {
 /// A function of its own: a stack frame of its own. Exported, and so checked once by itself.
 #[unsafe(export_name = "gray_admit")]
 #[inline(never)]
-pub extern "C" fn admit_at(epoch: u64) -> u32 {
+pub extern "C" fn admit_at(epoch: u64, quiet: u32) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
-    judge(&k, &scratch.arrival, &mut scratch.claims, &mut scratch.decision, &mut scratch.own) as u32
+    let to = (&mut scratch.claims, &mut scratch.decision, &mut scratch.own);
+    judge(&k, &scratch.arrival, to, quiet != 0) as u32
 }
 
 #[inline(always)]
-fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision, own: &mut u32) -> Admit {
+fn judge(
+    k: &Kernel,
+    a: &Arrival,
+    (claims, out, own): (&mut Claims, &mut Decision, &mut u32),
+    quiet: bool,
+) -> Admit {
     let key = ListenerKey { addr: a.daddr, port: a.dport, proto: a.proto, _pad: 0 };
     let listener = k.listener(&key);
     *own = u32::from(listener.is_self());
     let Some(index) = listener.service() else { return Admit::Leave };
     if a.proto == TCP && !opens(a.tcp_flags) {
         if let Some(adopted) = adopted(k, listener, index) {
-            emit::count(Reason::Adopted);
+            if !quiet {
+                emit::count(Reason::Adopted);
+            }
             *out = adopted;
             return Admit::Adopt;
         }
-        emit::count(Reason::Rebuilt);
+        if !quiet {
+            emit::count(Reason::Rebuilt);
+        }
     }
     *claims = Claims::none(0);
     let hash_key = k.key();
@@ -88,7 +109,9 @@ fn judge(k: &Kernel, a: &Arrival, claims: &mut Claims, out: &mut Decision, own: 
             Admit::Stay
         }
         Verdict::Pass(reason) => {
-            emit::passed(k, reason);
+            if !quiet {
+                emit::passed(k, reason);
+            }
             Admit::Leave
         }
     }

@@ -10,3 +10,4 @@ pub mod udp;
 mod v4;
 pub mod v6;
 mod vlan;
+pub mod xdp;

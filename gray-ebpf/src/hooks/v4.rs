@@ -30,18 +30,18 @@ use crate::{
 };
 
 /// Ethernet header, and IPv4 header without options.
-const IP: usize = 14 + 20;
+pub(super) const IP: usize = 14 + 20;
 /// Where the transport header begins when there are no options.
 const PLAIN: u32 = IP as u32;
-const TOS: usize = 15;
-const LEN: usize = 16;
+pub(super) const TOS: usize = 15;
+pub(super) const LEN: usize = 16;
 const ID: usize = 18;
-const FRAG: usize = 20;
-const TTL: usize = 22;
-const PROTO: usize = 23;
-const CHECK: usize = 24;
+pub(super) const FRAG: usize = 20;
+pub(super) const TTL: usize = 22;
+pub(super) const PROTO: usize = 23;
+pub(super) const CHECK: usize = 24;
 /// Source and destination.
-const ADDRS: usize = 26;
+pub(super) const ADDRS: usize = 26;
 const SADDR: usize = 26;
 const DADDR: usize = 30;
 /// Difference of the word that holds TTL and protocol when the TTL falls by one.

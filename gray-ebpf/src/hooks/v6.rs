@@ -30,15 +30,15 @@ use crate::{
 };
 
 /// Ethernet and IPv6 header.
-const IP: usize = 14 + 40;
+pub(super) const IP: usize = 14 + 40;
 /// Where the transport header begins when there are no extension headers.
 const PLAIN: u32 = IP as u32;
-const FIRST: usize = 14;
-const LEN: usize = 18;
-const NEXT_HEADER: usize = 20;
-const HOP_LIMIT: usize = 21;
+pub(super) const FIRST: usize = 14;
+pub(super) const LEN: usize = 18;
+pub(super) const NEXT_HEADER: usize = 20;
+pub(super) const HOP_LIMIT: usize = 21;
 /// Source and destination.
-const ADDRS: usize = 22;
+pub(super) const ADDRS: usize = 22;
 /// Difference of the word that holds next header and hop limit when the limit falls by one (the high byte in memory
 /// order on a little-endian machine).
 pub const HOP_STEP: u16 = 0xfeff;

@@ -16,21 +16,21 @@ use crate::{
     tables::Kernel,
 };
 
-/// Records both directions of a decided flow. 1: done.
+/// Records both directions of a decided flow. 1: done. `how`: 0 steered, 1 stays, 2 steered and no refusal is counted.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v4_record")]
 #[inline(never)]
-pub extern "C" fn record(stay: u32) -> u32 {
+pub extern "C" fn record(how: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
-    u32::from(both_ways(&k, scratch, stay != 0))
+    u32::from(both_ways(&k, scratch, how == 1, how == 2))
 }
 
 #[inline(always)]
-fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool) -> bool {
+fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool {
     let a = &scratch.arrival;
     let key = &mut scratch.key4;
     *key = FlowKey4 {
@@ -46,12 +46,15 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool) -> bool {
     if stay {
         let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f);
+        return insert(key, f, quiet);
     }
     let (server, port) = (d.instance.addr.as_v4(), d.instance.port);
     let back = &mut scratch.back4;
     *back = FlowKey4 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
     if clashes(k, a, key, back, &mut scratch.other4) {
+        if quiet {
+            return false;
+        }
         emit::count(Reason::TupleClash);
         if scratch.own == 0 {
             return false;
@@ -60,14 +63,14 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool) -> bool {
         let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
         let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f);
+        return insert(key, f, quiet);
     }
     fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    if !insert(back, f) {
+    if !insert(back, f, quiet) {
         return false;
     }
     fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
-    insert(key, f)
+    insert(key, f, quiet)
 }
 
 /// Whether the instance would take this connection for another one, of a client with the same port to another service. What
@@ -99,9 +102,11 @@ fn clashes(k: &Kernel, a: &Arrival, key: &FlowKey4, back: &FlowKey4, of: &mut Fl
 }
 
 #[inline(always)]
-fn insert(key: &FlowKey4, f: &Flow4) -> bool {
+fn insert(key: &FlowKey4, f: &Flow4, quiet: bool) -> bool {
     if maps::FLOWS4.insert(key, f, 0).is_err() {
-        emit::count(Reason::FlowInsert);
+        if !quiet {
+            emit::count(Reason::FlowInsert);
+        }
         return false;
     }
     true

@@ -1,0 +1,93 @@
+//! A packet in XDP: bounded reads and writes, redirects. All of what is looked at is in the first buffer, or the packet is
+//! none for XDP.
+
+use aya_ebpf::{
+    bindings::{xdp_action::XDP_TX, xdp_md},
+    helpers::generated::bpf_redirect,
+    programs::XdpContext,
+};
+use gray_common::wire::Addr;
+
+use super::{
+    fib::{self, Hop},
+    head::Head,
+};
+
+/// The frame of one run.
+pub struct Frame {
+    raw: *mut xdp_md,
+}
+
+impl Frame {
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { raw: ctx.ctx }
+    }
+
+    /// In a function of its own, which gets the context as a plain pointer.
+    #[inline(always)]
+    pub fn from_raw(raw: *mut xdp_md) -> Self {
+        Self { raw }
+    }
+
+    #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.raw
+    }
+
+    /// Start and end. Volatile: of a value that is loaded once and used twice the compiler makes a 32-bit copy, which to the
+    /// verifier is no pointer any more.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: fields of the context.
+        unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*self.raw).data) as usize,
+                core::ptr::read_volatile(&raw const (*self.raw).data_end) as usize,
+            )
+        }
+    }
+
+    /// The first `N` bytes. `None`: the frame is shorter.
+    #[inline(always)]
+    pub fn head<const N: usize>(&self) -> Option<Head<'_, N>> {
+        let (data, end) = self.bounds();
+        if data + N > end { None } else { Some(Head::new(data as *mut u8)) }
+    }
+
+    /// Whole length in bytes, link header included. In 64 bits to the last: the verifier knows no 32-bit difference of
+    /// pointers.
+    #[inline(always)]
+    pub fn len(&self) -> u64 {
+        let (data, end) = self.bounds();
+        (end - data) as u64
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ingress_ifindex }
+    }
+
+    /// The next hop of an IPv4 packet with these addresses.
+    #[inline(always)]
+    pub fn next_hop4(&self, saddr: u32, daddr: u32, tos: u8) -> Hop {
+        fib::next_hop4(self.raw.cast(), self.ifindex(), saddr, daddr, tos)
+    }
+
+    /// The next hop of an IPv6 packet with these addresses.
+    #[inline(always)]
+    pub fn next_hop6(&self, saddr: &Addr, daddr: &Addr) -> Hop {
+        fib::next_hop6(self.raw.cast(), self.ifindex(), saddr, daddr)
+    }
+
+    /// Sends the frame out of an interface as it is.
+    #[inline(always)]
+    pub fn leave(&self, ifindex: u32) -> u32 {
+        if ifindex == self.ifindex() {
+            return XDP_TX;
+        }
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_redirect(ifindex, 0) as u32 }
+    }
+}

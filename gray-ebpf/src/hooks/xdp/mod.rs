@@ -1,0 +1,86 @@
+//! XDP, in front of tc on the same interface: the same decision with the same code, for plain packets that it can send on
+//! whole. Everything else goes on untouched and uncounted, and `gray_tc_ingress` does all of it.
+
+mod v4;
+mod v6;
+
+use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
+use gray_common::{
+    Reason,
+    decide::Tables as _,
+    limits::XDP_OUT_SLOTS,
+    packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, opens},
+    wire::{FLOW_PASS, FLOW_UNRESOLVED, FlowState},
+};
+
+use super::{
+    admit::{Admit, admit_quietly, report},
+    v4::record as record4,
+    v6::record as record6,
+};
+use crate::{ctx::xdp::Frame, emit, maps, tables::Kernel};
+
+/// No flow knows this packet; it is described in `SCRATCH.arrival`.
+const NEW: u32 = 1000;
+/// Known flows ask the tables nothing; and an argument that nothing reads would be one that nobody wrote.
+const NO_EPOCH: u64 = 0;
+
+pub fn ingress(ctx: &XdpContext) -> u32 {
+    let frame = Frame::new(ctx);
+    let Some(head) = frame.head::<ETH_LEN>() else { return XDP_PASS };
+    match head.get::<u16, ETH_TYPE>() {
+        ETH_IPV4 => family(&frame, true),
+        ETH_IPV6 => family(&frame, false),
+        _ => XDP_PASS,
+    }
+}
+
+/// The three steps of tc (`packet::family`), where each may end in leaving the packet to it.
+#[inline(always)]
+fn family(frame: &Frame, is_v4: bool) -> u32 {
+    let Some(k) = Kernel::now() else { return XDP_PASS };
+    let (raw, epoch) = (frame.raw(), k.epoch());
+    let found = if is_v4 { v4::find(raw, &k) } else { v6::known(raw) };
+    if found != NEW {
+        return found;
+    }
+    // What is not rewritten is tc's: it decides again, and counts.
+    if admit_quietly(epoch) != Admit::Steer {
+        return XDP_PASS;
+    }
+    if (if is_v4 { record4::record(QUIETLY) } else { record6::record(QUIETLY) }) == 0 {
+        return XDP_PASS;
+    }
+    count_rebuilt();
+    let _ = report(epoch);
+    let found = if is_v4 { v4::again(raw) } else { v6::known(raw) };
+    if found == NEW { XDP_PASS } else { found }
+}
+
+/// To `record`: steered, and what fails is not counted, for tc will try again.
+const QUIETLY: u32 = 2;
+
+/// What `admit` counts beside the decision, when it counts.
+#[inline(always)]
+fn count_rebuilt() {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own slot; packet programs of one CPU do not interrupt each other.
+    let a = unsafe { &(*scratch).arrival };
+    if a.proto == TCP && !opens(a.tcp_flags) {
+        emit::count(Reason::Rebuilt);
+    }
+}
+
+/// Where a frame of `len` bytes of this flow leaves; 0: not by XDP.
+#[inline(always)]
+fn exit(f: &FlowState, len: u64) -> u32 {
+    if f.flags & (FLOW_PASS | FLOW_UNRESOLVED) != 0 || f.mtu != 0 && len > u64::from(f.mtu) + ETH_LEN as u64 {
+        return 0;
+    }
+    // A redirect to what does not take XDP's frames would lose them, and nobody would know.
+    let to = f.ifindex;
+    match maps::XDP_OUT.get(to & (XDP_OUT_SLOTS - 1)) {
+        Some(there) if *there == to => to,
+        _ => 0,
+    }
+}

@@ -1,0 +1,165 @@
+//! IPv4 in XDP: TCP and UDP without options, in one piece.
+
+use core::hint::cold_path;
+
+use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
+use gray_common::{
+    csum,
+    packet::{TCP, UDP, V4_FRAGMENT},
+    wire::{Addr, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
+};
+
+use super::{NEW, NO_EPOCH, exit};
+use crate::{
+    ctx::{
+        words::{key4, macs, tuple4},
+        xdp::Frame,
+    },
+    hooks::{
+        admit::Arrival,
+        packet::{Known, account, follow, hop_is_old, maybe_ours, set_hop},
+        v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
+    },
+    maps,
+    tables::Kernel,
+};
+
+/// Up to the end of the UDP header, and of the TCP header without options.
+const UDP_END: usize = IP + 8;
+const TCP_END: usize = IP + 20;
+
+/// What the headers say.
+struct Seen {
+    key: FlowKey4,
+    tcp_flags: u8,
+    tos: u8,
+    ttl: u8,
+    len: u64,
+}
+
+/// Sends a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
+#[inline(always)]
+pub fn find(raw: *mut xdp_md, k: &Kernel) -> u32 {
+    let frame = Frame::from_raw(raw);
+    let Some(seen) = parse(&frame) else { return XDP_PASS };
+    let key = &seen.key;
+    if !maybe_ours(Addr::v4(key.daddr).words(), key.dport)
+        && !maybe_ours(Addr::v4(key.saddr).words(), key.sport)
+    {
+        return XDP_PASS;
+    }
+    if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
+        // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
+        let f = unsafe { &mut *f };
+        // In this order: a packet that is left to tc leaves no trace here, or its end would be seen twice.
+        let to = way(k, &frame, f, &seen);
+        if to == 0 {
+            return XDP_PASS;
+        }
+        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+            return send(&frame, f, &seen, to);
+        }
+        if f.state.flags & FLOW_FORWARD == 0 {
+            return XDP_PASS;
+        }
+        let _ = maps::FLOWS4.remove(key);
+    }
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
+    // SAFETY: this CPU's own slot; packet programs of one CPU do not interrupt each other.
+    let a = unsafe { &mut (*scratch).arrival };
+    *a = Arrival {
+        saddr: Addr::v4(key.saddr),
+        daddr: Addr::v4(key.daddr),
+        sport: key.sport,
+        dport: key.dport,
+        proto: key.proto as u8,
+        tcp_flags: seen.tcp_flags,
+        dscp: seen.tos >> 2,
+        is_v4: 1,
+        mark: 0,
+    };
+    NEW
+}
+
+/// The same for a flow that was recorded in this run.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_xdp_v4_again")]
+#[inline(never)]
+pub extern "C" fn again(raw: *mut xdp_md) -> u32 {
+    let Some(k) = Kernel::at(NO_EPOCH) else { return XDP_PASS };
+    find(raw, &k)
+}
+
+/// `None`: not plain, or broken, which tc says.
+#[inline(always)]
+fn parse(frame: &Frame) -> Option<Seen> {
+    let h = frame.head::<UDP_END>()?;
+    let proto = h.get::<u8, PROTO>();
+    if h.get::<u8, 14>() != 0x45 || h.get::<u16, FRAG>() & V4_FRAGMENT != 0 {
+        return None;
+    }
+    let (total, len) = (u64::from(u16::from_be(h.get::<u16, LEN>())), frame.len());
+    let mut seen = Seen {
+        key: key4(h.get::<u64, ADDRS>(), h.get::<u32, IP>(), proto),
+        tcp_flags: 0,
+        tos: h.get::<u8, TOS>(),
+        ttl: h.get::<u8, TTL>(),
+        len,
+    };
+    let least = match proto {
+        TCP => {
+            let t = frame.head::<TCP_END>()?;
+            seen.tcp_flags = t.get::<u8, { IP + 13 }>();
+            let doff = u64::from(t.get::<u8, { IP + 12 }>() >> 4) * 4;
+            if doff < 20 {
+                return None;
+            }
+            20 + doff
+        }
+        UDP if u16::from_be(h.get::<u16, { IP + 4 }>()) >= 8 => 28,
+        _ => return None,
+    };
+    if total < least || total + 14 > len { None } else { Some(seen) }
+}
+
+/// The interface that a packet of a known flow leaves by; 0: tc has to see to it.
+#[inline(always)]
+fn way(k: &Kernel, frame: &Frame, f: &mut Flow4, seen: &Seen) -> u32 {
+    if f.state.flags & FLOW_PASS != 0 || seen.ttl <= 1 {
+        return 0;
+    }
+    if hop_is_old(k, &f.state) {
+        cold_path();
+        let hop = frame.next_hop4(f.saddr, f.daddr, seen.tos);
+        set_hop(&mut f.state, hop);
+    }
+    exit(&f.state, seen.len)
+}
+
+/// Rewrites a packet of a known flow and sends it on.
+#[inline(always)]
+fn send(frame: &Frame, f: &Flow4, seen: &Seen, to: u32) -> u32 {
+    let Some(mut h) = frame.head::<UDP_END>() else { return XDP_PASS };
+    let (addrs, ports) = tuple4(f);
+    let l4 = csum::add(f.state.l4_addr, f.state.l4_port);
+    if seen.key.proto == u32::from(TCP) {
+        let Some(mut t) = frame.head::<TCP_END>() else { return XDP_PASS };
+        t.set::<u16, { IP + 16 }>(csum::update(t.get::<u16, { IP + 16 }>(), l4));
+    } else {
+        let check = h.get::<u16, { IP + 6 }>();
+        if check != 0 {
+            let check = csum::update(check, l4);
+            h.set::<u16, { IP + 6 }>(if check == 0 { 0xffff } else { check });
+        }
+    }
+    account(&f.state, seen.len as u32);
+    h.set::<u64, ADDRS>(addrs);
+    h.set::<u32, IP>(ports);
+    h.set::<u8, TTL>(seen.ttl - 1);
+    h.set::<u16, CHECK>(csum::update(h.get::<u16, CHECK>(), f.state.l3));
+    let (first, rest) = macs(&f.state);
+    h.set::<u64, 0>(first);
+    h.set::<u32, 8>(rest);
+    frame.leave(to)
+}
