@@ -14,13 +14,27 @@ use crate::{
     cli::AttachRole,
     kernel::{Direction, KernelError},
     sys::{
-        netlink::{Link, links},
+        netlink::{Link, Xdp, links},
         watch::{LinkEvent, LinkEvents},
     },
 };
 
 /// The full comparison happens on its own interval, not on the feed's silence.
 const RESYNC: Duration = Duration::from_secs(10);
+
+/// What an interface was when something was tried with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    ifindex: u32,
+    mtu: u32,
+    xdp: Xdp,
+}
+
+impl Seen {
+    pub fn of(link: &Link) -> Self {
+        Self { ifindex: link.ifindex, mtu: link.mtu, xdp: link.xdp }
+    }
+}
 
 pub fn directions(role: AttachRole) -> &'static [Direction] {
     match role {
@@ -87,7 +101,7 @@ impl Inner {
         let there = |d: &Direction| self.live.is_attached(&a.iface, link.ifindex, *d);
         if a.state == AttachState::Attached && a.ifindex == Some(link.ifindex) && directions.iter().all(there)
         {
-            return;
+            return self.follow_front(i, link);
         }
         let done = directions.iter().try_fold(false, |new, d| {
             Ok::<_, KernelError>(new | self.live.attach(&a.iface, link.ifindex, *d)?)
@@ -98,7 +112,10 @@ impl Inner {
             self.live.configure(|c| c.adopt_until_ns = until);
         }
         match done {
-            Ok(_) => self.set_attachment(i, Some(link.ifindex), AttachState::Attached, None),
+            Ok(_) => {
+                self.set_attachment(i, Some(link.ifindex), AttachState::Attached, None);
+                self.follow_front(i, link);
+            }
             Err(e) => self.set_attachment(i, Some(link.ifindex), AttachState::Failed, Some(e.to_string())),
         }
     }
@@ -123,5 +140,8 @@ impl Inner {
             (None, _) => tracing::info!(iface = a.iface, role, ifindex, "attached"),
         }
         (a.ifindex, a.state, a.since, a.error) = (ifindex, state, SystemTime::now(), error);
+        if ifindex.is_none() {
+            self.forget_front(i);
+        }
     }
 }

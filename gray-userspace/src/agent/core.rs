@@ -11,7 +11,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{drain::Deadlines, health};
+use super::{drain::Deadlines, front::Front, health};
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -80,10 +80,12 @@ pub struct Inner {
 pub struct Attachment {
     pub iface: String,
     pub role: crate::cli::agent::AttachRole,
+    pub xdp: crate::cli::XdpWish,
     pub ifindex: Option<u32>,
     pub state: AttachState,
     pub since: SystemTime,
     pub error: Option<String>,
+    pub front: Front,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod drain;
 mod events;
 mod explain;
 mod flows;
+mod front;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod health;

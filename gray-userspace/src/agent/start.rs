@@ -13,6 +13,7 @@ use super::{
     change::build_lists,
     core::{AttachState, Attachment, Connect, Inner, wire_key},
     drain::Deadlines,
+    front::Front,
     health::{self, Board},
     time,
 };
@@ -127,10 +128,12 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
         .map(|a| Attachment {
             iface: a.iface.clone(),
             role: a.role,
+            xdp: a.xdp,
             ifindex: None,
             state: AttachState::Waiting,
             since: SystemTime::now(),
             error: None,
+            front: Front::default(),
         })
         .collect()
 }
@@ -247,6 +250,7 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     for gone in inner.live.prune_links(&wanted, !o.no_connect)? {
         tracing::info!(link = gone, "detached: no longer wanted");
     }
+    inner.retire_fronts()?;
     fail::point(Point::StartPruned)?;
     inner.sync_links();
     fail::point(Point::StartInterfaces)?;

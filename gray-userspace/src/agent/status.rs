@@ -104,6 +104,8 @@ fn attachment(a: &Attachment, hook: Hook) -> AttachmentStatus {
         ifindex: a.ifindex,
         role: a.role.name().into(),
         hook: (a.state == AttachState::Attached).then(|| hook.into()),
+        xdp: a.front.on.then(|| "native".into()),
+        xdp_note: (!a.front.why.is_empty()).then(|| a.front.why.clone()),
         state: match a.state {
             AttachState::Attached => "attached",
             AttachState::Waiting => "waiting",

@@ -38,12 +38,24 @@ pub struct AgentOptions {
     pub health_commands: Option<PathBuf>,
 }
 
-/// `IFACE=ROLE`.
+/// `IFACE=ROLE`, with `:xdp` or `:tc` behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Attach {
     pub iface: String,
     pub role: AttachRole,
+    pub xdp: XdpWish,
+}
+
+/// Whether XDP stands in front of tc.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpWish {
+    /// Where it makes things faster: in hardware whose driver has it.
+    #[default]
+    Auto,
+    Off,
+    /// Also where it costs, on a veth.
+    Force,
 }
 
 /// What comes in by an interface.
@@ -70,6 +82,8 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Roles: edge (clients are there), backend (instances are there), host (both).
+Hardware whose driver has native XDP gets it in front of tc; eth0=edge:tc leaves it off, veth0=edge:xdp puts it
+on other interfaces, too: on a veth it costs TCP 3 to 5 times. `gray status` says what was picked and why.
 
 Examples:
   gray agent --attach eth0=edge --attach eth1=backend
@@ -91,7 +105,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR")]
     bpffs: Option<PathBuf>,
     /// Steer on an interface; may be given several times
-    #[arg(long, value_name = "IFACE=ROLE")]
+    #[arg(long, value_name = "IFACE=ROLE[:xdp|:tc]")]
     attach: Vec<Attach>,
     /// Steer callers of this cgroup [default: all of this node]
     #[arg(long, value_name = "PATH", conflicts_with = "no_connect")]
@@ -172,7 +186,8 @@ impl FromStr for Attach {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (iface, role) = text.split_once('=').ok_or("not of the form IFACE=ROLE, such as eth0=edge")?;
+        let (iface, rest) = text.split_once('=').ok_or("not of the form IFACE=ROLE, such as eth0=edge")?;
+        let (role, path) = rest.split_once(':').map_or((rest, None), |(role, path)| (role, Some(path)));
         // What the kernel takes as a name (dev_valid_name): 1 to 15 bytes.
         let fits = (1..=15).contains(&iface.len()) && iface != "." && iface != "..";
         if !fits || iface.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
@@ -189,7 +204,13 @@ impl FromStr for Attach {
                 ),
                 other => return Err(format!("`{other}` is no role; use edge, backend or host")),
             };
-        Ok(Self { iface: iface.into(), role })
+        let xdp = match path {
+            None => XdpWish::Auto,
+            Some("tc") => XdpWish::Off,
+            Some("xdp") => XdpWish::Force,
+            Some(other) => return Err(format!("`{other}` is no way to attach; use xdp, tc or nothing")),
+        };
+        Ok(Self { iface: iface.into(), role, xdp })
     }
 }
 
@@ -213,7 +234,12 @@ impl AttachRole {
 
 impl fmt::Display for Attach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.iface, self.role.name())
+        let path = match self.xdp {
+            XdpWish::Auto => "",
+            XdpWish::Off => ":tc",
+            XdpWish::Force => ":xdp",
+        };
+        write!(f, "{}={}{path}", self.iface, self.role.name())
     }
 }
 

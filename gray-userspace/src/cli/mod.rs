@@ -30,7 +30,7 @@ mod workload;
 
 use std::{ffi::OsString, process::ExitCode};
 
-pub use agent::{AgentOptions, Attach, AttachRole, LogFormat};
+pub use agent::{AgentOptions, Attach, AttachRole, LogFormat, XdpWish};
 pub use args::command;
 pub use failure::Failure;
 pub use io::Io;

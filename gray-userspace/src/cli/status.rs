@@ -8,7 +8,7 @@ use super::{
     table::{Cell, Paint, Style, Table},
     text::{count, duration},
 };
-use crate::api::types::Status;
+use crate::api::types::{AttachmentStatus, Status};
 
 pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let status: Status = ctx.wait(ctx.client.get("/v1/status"))?;
@@ -80,13 +80,24 @@ fn attachments(s: &Status) -> Table {
             a.iface.as_str().into(),
             a.ifindex.into(),
             a.role.as_str().into(),
-            a.hook.as_deref().into(),
+            hook(a).as_deref().into(),
             Cell::styled(style, &*a.state),
             a.since.as_str().into(),
             a.error.as_deref().into(),
         ]);
     }
     t
+}
+
+/// `tcx + xdp (native)`, `tcx (veth: ...)`; nothing while not attached.
+fn hook(a: &AttachmentStatus) -> Option<String> {
+    let hook = a.hook.as_deref()?;
+    Some(match (&a.xdp, &a.xdp_note) {
+        (Some(mode), None) => format!("{hook} + xdp ({mode})"),
+        (Some(mode), Some(note)) => format!("{hook} + xdp ({mode}; {note})"),
+        (None, Some(note)) => format!("{hook} ({note})"),
+        (None, None) => hook.into(),
+    })
 }
 
 fn services(s: &Status) -> Table {

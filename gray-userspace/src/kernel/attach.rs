@@ -189,10 +189,15 @@ pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelErr
 
 /// Removes links that no wanted attachment explains. `wanted`: interfaces with their directions.
 pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
+    // XDP is taken off by itself (`agent::front`), when nothing sends there any more.
     let keep: Vec<String> = wanted.iter().map(|(i, d)| link_name(i, *d)).collect();
     let mut gone = Vec::new();
     for name in pins.links() {
-        let stays = if name.starts_with("cgroup-") { connect } else { keep.contains(&name) };
+        let stays = match name.split('-').next() {
+            Some("cgroup") => connect,
+            Some("xdp") => true,
+            _ => keep.contains(&name),
+        };
         if !stays {
             pins.remove(&pins.link(&name))?;
             gone.push(name);

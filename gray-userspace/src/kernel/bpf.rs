@@ -73,11 +73,21 @@ pub fn get(path: &Path) -> io::Result<OwnedFd> {
     call(cmd::GET, &mut a).map(fd_result)
 }
 
-/// Attaches a program by link. `target`: an interface index (tcx) or a descriptor number (cgroup).
+/// Attaches a program by link. `target`: an interface index (tcx, XDP) or a descriptor number (cgroup).
 pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    link_create_with(program, target, attach_type, 0)
+}
+
+/// The same with the flags of the attach type.
+pub fn link_create_with(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let mut a = Attr::default();
     a[0] = raw(program) | u64::from(target) << 32;
-    a[1] = u64::from(attach_type);
+    a[1] = u64::from(attach_type) | u64::from(flags) << 32;
     call(cmd::LINK_CREATE, &mut a).map(fd_result)
 }
 
@@ -100,6 +110,7 @@ fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {
 /// `enum bpf_link_type`.
 mod link_type {
     pub const CGROUP: u32 = 3;
+    pub const XDP: u32 = 6;
     pub const TCX: u32 = 11;
 }
 
@@ -116,6 +127,12 @@ fn link_info(link: BorrowedFd<'_>, kind: u32, what: &str) -> io::Result<[u64; 2]
 pub fn link_tcx(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let [at, _] = link_info(link, link_type::TCX, "tcx")?;
     Ok((at as u32, (at >> 32) as u32))
+}
+
+/// Interface of an XDP link; 0 once it is gone.
+pub fn link_xdp(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let [at, _] = link_info(link, link_type::XDP, "XDP")?;
+    Ok(at as u32)
 }
 
 /// Cgroup (inode number) and attach type of a cgroup link.

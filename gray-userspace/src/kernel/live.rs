@@ -2,6 +2,7 @@
 
 mod health;
 mod tables;
+mod xdp;
 
 use std::{io, path::Path};
 
@@ -55,6 +56,7 @@ struct Maps {
     arms: Map<u32, ArmCount>,
     rule_hits: Map<u32, u64>,
     clock: Map<u32, Clock>,
+    xdp_out: Map<u32, u32>,
 }
 
 fn open<K: Wire, V: Wire>(pins: &Pins, name: &str) -> Result<Map<K, V>, KernelError> {
@@ -93,6 +95,7 @@ impl Live {
             arms: open(&pins, names::ARMS)?,
             rule_hits: open(&pins, names::RULE_HITS)?,
             clock: open(&pins, names::CLOCK)?,
+            xdp_out: open(&pins, names::XDP_OUT)?,
         };
         let page = ControlPage::map(control.fd())
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;

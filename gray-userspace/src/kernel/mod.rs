@@ -8,6 +8,7 @@ mod live;
 mod object;
 mod pins;
 mod stop;
+mod xdp;
 
 use std::{
     io,

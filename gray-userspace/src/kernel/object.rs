@@ -57,6 +57,7 @@ pub fn load(pins: &Pins, flows: u32) -> Result<Loaded, KernelError> {
         let done = match program {
             Program::SchedClassifier(p) => p.load(),
             Program::CgroupSockAddr(p) => p.load(),
+            Program::Xdp(p) => p.load(),
             _ => continue,
         };
         done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })?;
@@ -97,6 +98,20 @@ impl Loaded {
         aya::TestRun::test_run(program, options)
             .map(drop)
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
+    }
+
+    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+        let mut out = vec![0u8; frame.len() + 256];
+        let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {
+            return Err(KernelError::MissingProgram(names::XDP.into()));
+        };
+        let options =
+            aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        let done = aya::TestRun::test_run(program, options)
+            .map_err(|e| KernelError::Load { what: "a run of XDP".into(), source: e.into() })?;
+        let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
+        out.truncate(len);
+        Ok((verdict, out))
     }
 
     pub fn run_packet(&mut self, name: &str, frame: &[u8], mark: u32) -> Result<(i32, Vec<u8>), KernelError> {

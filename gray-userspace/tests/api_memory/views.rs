@@ -21,6 +21,8 @@ pub fn status(s: &State) -> Status {
             ifindex: Some(7),
             role: "edge".into(),
             hook: Some("tcx".into()),
+            xdp: None,
+            xdp_note: Some("veth: native XDP would cost TCP 3 to 5 times; `:xdp` forces it".into()),
             state: "attached".into(),
             since: "2026-01-02T03:04:05Z".into(),
             error: None,

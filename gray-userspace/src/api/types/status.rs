@@ -62,6 +62,10 @@ pub struct AttachmentStatus {
     pub role: String,
     /// `tcx` or `clsact`; none while not attached.
     pub hook: Option<String>,
+    /// In front of the hook: `native` XDP; none: nothing.
+    pub xdp: Option<String>,
+    /// Why there is no XDP, or what it leaves to the hook.
+    pub xdp_note: Option<String>,
     /// `attached`, `waiting`, `failed`.
     pub state: String,
     /// RFC 3339: since when it is in this state.

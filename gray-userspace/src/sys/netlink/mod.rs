@@ -1,5 +1,6 @@
 //! A small rtnetlink client: one socket, dumps and notifications of links. Changes nothing in the kernel.
 
+mod features;
 mod link;
 mod message;
 
@@ -18,6 +19,7 @@ use rustix::{
     },
 };
 
+pub use features::{XdpFeatures, xdp_features};
 pub use link::{Link, Xdp};
 pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
 

@@ -1,0 +1,58 @@
+//! XDP in front of tc: which interfaces have it, and which take its frames.
+
+use gray_common::limits::XDP_OUT_SLOTS;
+
+use super::{Live, failed};
+use crate::kernel::{KernelError, bpf, xdp};
+
+impl Live {
+    /// True: newly attached; false: an existing link was brought to our program.
+    pub fn attach_xdp(&self, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
+        xdp::attach(&self.pins, &self.loaded, iface, ifindex)
+    }
+
+    pub fn is_xdp_attached(&self, iface: &str, ifindex: u32) -> bool {
+        xdp::is_attached(&self.pins, iface, ifindex)
+    }
+
+    /// Interfaces whose links are pinned.
+    pub fn xdp_pinned(&self) -> Vec<String> {
+        xdp::pinned(&self.pins)
+    }
+
+    /// Takes XDP off an interface that [`Live::set_xdp_out`] no longer names.
+    pub fn detach_xdp(&self, iface: &str) -> Result<(), KernelError> {
+        // A run that began before may still send there.
+        bpf::wait_for_runs().map_err(failed("the end of runs"))?;
+        xdp::detach(&self.pins, iface)
+    }
+
+    /// These interfaces, and no others, are sent to by XDP. No two may have the same place.
+    pub fn set_xdp_out(&self, interfaces: &[u32]) -> Result<(), KernelError> {
+        let mut want = [0; XDP_OUT_SLOTS as usize];
+        for i in interfaces {
+            want[(i % XDP_OUT_SLOTS) as usize] = *i;
+        }
+        let write = failed("the interfaces of XDP");
+        (0..XDP_OUT_SLOTS)
+            .zip(want)
+            .try_for_each(|(slot, ifindex)| {
+                if self.maps.xdp_out.lookup(&slot)?.unwrap_or_default() == ifindex {
+                    return Ok(());
+                }
+                self.maps.xdp_out.update(&slot, &ifindex)
+            })
+            .map_err(write)
+    }
+
+    /// Runs the XDP program once on a frame (BPF_PROG_TEST_RUN), as if it came in on the loopback interface. Returns the
+    /// verdict and the frame after it. For tests and benchmarks.
+    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+        self.loaded.run_xdp(frame)
+    }
+
+    /// A descriptor of the XDP program. For benchmarks.
+    pub fn xdp_program(&self) -> Result<std::os::fd::OwnedFd, KernelError> {
+        self.loaded.program(gray_common::names::XDP)
+    }
+}
