@@ -11,6 +11,7 @@ use gray_tests::command::note;
 use gray_tests::pace::many;
 use gray_tests::packets::{
     case::REDIRECT,
+    front::Front,
     fuzz,
     land::{around, policy},
     model::{Model, Tuple},
@@ -36,6 +37,16 @@ const KEPT: usize = 200;
 /// A5, A11, D1, H1: verdict, bytes, counters, arms, rules and the flow table.
 #[test]
 fn the_kernel_does_what_the_model_says() {
+    agree(false);
+}
+
+/// The same with XDP in front: between the two a packet is treated as by tc alone.
+#[test]
+fn the_kernel_with_xdp_in_front_does_what_the_model_says() {
+    agree(true);
+}
+
+fn agree(front: bool) {
     let asked = std::env::var("GRAY_FRAMES").ok().map(|n| n.parse().expect("GRAY_FRAMES: a number"));
     let frames = asked.unwrap_or_else(|| many("frames", FRAMES, FRAMES / 2));
     // Each way out has its share.
@@ -44,7 +55,7 @@ fn the_kernel_does_what_the_model_says() {
     for (bench, first) in (0..frames).step_by(per_bench).enumerate() {
         let routes = [Routes::Neighbours, Routes::None, Routes::Unresolved][bench % 3];
         let count = per_bench.min(frames - first);
-        with(routes, |rig| run(rig, SEED + bench as u64, count, &mut seen));
+        with(routes, |rig| run(rig, SEED + bench as u64, count, &mut seen, front));
     }
     note(&format!("{frames} frames, 0 mismatches: {seen:?}"));
     // It must have been where it matters.
@@ -52,6 +63,7 @@ fn the_kernel_does_what_the_model_says() {
     for (what, n) in [("steered", seen.steered), ("rewritten", seen.rewritten), ("passed", seen.passed)] {
         assert!(n > least, "{what}: {seen:?}");
     }
+    assert!(!front || seen.by_xdp as usize > least, "{seen:?}");
 }
 
 /// What became of the frames.
@@ -65,24 +77,27 @@ struct Seen {
     rewritten: usize,
     /// Redirected.
     steered: usize,
+    /// ... by XDP.
+    by_xdp: u64,
     /// Most flows that a bench ended with.
     flows: usize,
 }
 
-fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen) {
+fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
     let mut r = Random(seed);
     let mut model = Model::new(rig.way.clone());
+    let mut on = if front { Front::on(rig) } else { Front::without(rig) };
     let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
     for n in 0..count {
         if n % CHANGE == 0 {
             let early = (n / CHANGE).is_multiple_of(2);
-            rig.apply_land(early);
+            on.rig.apply_land(early);
             model.apply(&policy(early), &around());
-            rig.live.configure(|c| c.hz = NEVER_HZ);
+            on.rig.live.configure(|c| c.hz = NEVER_HZ);
         }
         let silence = n % SILENCE == SILENCE - 1;
         if silence {
-            rig.age();
+            on.rig.age();
             model.age();
         }
         let frame = fuzz::wide(&mut r);
@@ -92,11 +107,11 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen) {
         let d = if r.below(8) == 0 { Direction::Egress } else { Direction::Ingress };
         let mark = [0, 0, 0, 0, 7, 8][r.below(6)];
         let before = model.counters.clone();
-        match rig.try_run_marked(d, &frame, mark) {
+        match on.try_run(d, &frame, mark) {
             None => seen.refused += 1,
             Some(got) => {
                 let want = model.run(d, &frame, mark);
-                let counters = rig.counters();
+                let counters = on.rig.counters();
                 if model.told {
                     seen.told += 1;
                     model.counters = counters;
@@ -127,14 +142,15 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen) {
         }
         if silence {
             model.young();
-            rig.live.configure(|c| c.hz = NEVER_HZ);
+            on.rig.live.configure(|c| c.hz = NEVER_HZ);
         }
         recent.push_back(frame);
         if recent.len() > KEPT {
             let _ = recent.pop_front();
         }
     }
-    compare(rig, &model);
+    compare(on.rig, &model);
+    seen.by_xdp += on.sent;
     seen.flows = seen.flows.max(model.flows.table.len());
 }
 

@@ -100,13 +100,21 @@ impl Loaded {
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
     }
 
-    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
+    pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
         let mut out = vec![0u8; frame.len() + 256];
         let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {
             return Err(KernelError::MissingProgram(names::XDP.into()));
         };
-        let options =
-            aya::TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut context = [0u8; 24];
+        context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
+        context[12..16].copy_from_slice(&ingress.to_ne_bytes());
+        let options = aya::TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..Default::default()
+        };
         let done = aya::TestRun::test_run(program, options)
             .map_err(|e| KernelError::Load { what: "a run of XDP".into(), source: e.into() })?;
         let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);

@@ -5,6 +5,7 @@ pub mod aged;
 pub mod broken;
 pub mod case;
 pub mod frame;
+pub mod front;
 pub mod fuzz;
 pub mod icmp;
 pub mod land;

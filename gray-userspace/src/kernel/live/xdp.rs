@@ -45,10 +45,10 @@ impl Live {
             .map_err(write)
     }
 
-    /// Runs the XDP program once on a frame (BPF_PROG_TEST_RUN), as if it came in on the loopback interface. Returns the
-    /// verdict and the frame after it. For tests and benchmarks.
-    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<(i32, Vec<u8>), KernelError> {
-        self.loaded.run_xdp(frame)
+    /// Runs the XDP program once on a frame (BPF_PROG_TEST_RUN), as if it came in on this interface (0: loopback). Returns
+    /// the verdict and the frame after it. For tests and benchmarks.
+    pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
+        self.loaded.run_xdp(frame, ingress)
     }
 
     /// A descriptor of the XDP program. For benchmarks.
