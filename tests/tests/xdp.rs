@@ -141,7 +141,7 @@ fn forced_on_veth_both_directions_go_by_xdp() {
         return;
     }
     let world = World::build(spec()).unwrap();
-    let _far = far_ends(&world);
+    let far = far_ends(&world);
     let spec = forced(&world);
     let mut scene = scene(world, spec);
     apply(&scene);
@@ -168,6 +168,7 @@ fn forced_on_veth_both_directions_go_by_xdp() {
     assert_ne!(program(&scene.world.edge, "c0").unwrap(), id, "the new agent's program, in the old link");
     all_protocols(&scene);
     assert!(redirected(&scene, "b0") > before[1]);
+    drop(far);
     scene.finish();
 }
 
@@ -294,5 +295,6 @@ fn it_follows_the_interface_and_the_options() {
     write("b1=backend");
     scene.agent.restart().unwrap();
     assert_eq!(program(&scene.world.edge, "c0").unwrap(), 0, "nobody names c0");
+    drop(far);
     scene.finish();
 }
