@@ -13,6 +13,8 @@ pub mod maglev;
 pub mod names;
 pub mod packet;
 pub mod reason;
+#[cfg(any(test, feature = "user"))]
+pub mod turns;
 pub mod wire;
 
 pub use reason::Reason;

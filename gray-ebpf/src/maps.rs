@@ -105,6 +105,10 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
 
+/// Turns of round robin, by `decide::turn_of`. Not shared, not pinned.
+#[map]
+pub static TURNS: Array<u64> = Array::with_max_entries(2 * limits::SUBSETS, 0);
+
 /// Second of the last log line. Not shared, not pinned.
 #[map]
 pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

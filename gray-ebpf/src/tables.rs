@@ -11,7 +11,7 @@ use gray_common::{
 };
 
 use crate::{
-    ctx::{opaque, repeat},
+    ctx::{taken, opaque, repeat},
     maps,
 };
 
@@ -142,5 +142,10 @@ impl Tables for Kernel {
     #[inline(always)]
     fn instance(&self, index: u32) -> Option<&Instance> {
         maps::INSTANCES.get(index)
+    }
+
+    #[inline(always)]
+    fn turn(&self, at: u32) -> u32 {
+        maps::TURNS.get_ptr_mut(at).map_or(0, |n| taken(n) as u32)
     }
 }

@@ -62,6 +62,27 @@ pub enum OnMissing {
     Deny,
 }
 
+/// How connections are spread over the instances of a subset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// By a hash: a connection whose flow entry is lost finds its instance again.
+    #[default]
+    Maglev,
+    /// Each connection to the next instance.
+    RoundRobin,
+}
+
+impl Balance {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Maglev => "maglev",
+            Self::RoundRobin => "round-robin",
+        }
+    }
+}
+
 /// What chooses the instance inside a subset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,6 +130,7 @@ pub struct Service {
     pub identify: Vec<ClaimKind>,
     pub on_missing: OnMissing,
     pub nat: Nat,
+    pub balance: Balance,
     pub affinity: Affinity,
     /// `None`: instances are taken as up.
     pub health: Option<Health>,

@@ -121,6 +121,8 @@ fn d4_service() {
     check(
         "service",
         &[
+            ("balance_unknown", more("balance: random")),
+            ("balance_with_affinity", more("balance: round-robin\n    affinity: client")),
             ("is_empty", "services:\n  shop:\n".into()),
             ("needs", "services:\n  shop: { nat: dnat }\n".into()),
             ("unknown_key", with("    instances:", "    instanses:")),

@@ -65,8 +65,8 @@ fn healths() -> impl Strategy<Value = Health> {
     )
 }
 
-type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool, Balance);
-type Balance = (Option<Health>, bool);
+type Raw = (Vec<(BTreeMap<MetaKey, String>, Option<String>, u16)>, Vec<ClaimKind>, bool, bool, Spread);
+type Spread = (Option<Health>, bool);
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
     let claims = Just(ClaimKind::ALL.to_vec())
@@ -109,6 +109,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         identify,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
+        balance: if udp && !sticky { Balance::RoundRobin } else { Balance::Maglev },
         affinity: if sticky { Affinity::Client } else { Affinity::Connection },
         health,
         stable: Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())])),

@@ -358,3 +358,28 @@ fn a_policy_cannot_choose_programs_where_the_agent_runs_none() {
     assert!(refused.to_string().contains("this agent runs none"), "{refused:#}");
     residue::assert_none(&w, agent);
 }
+
+/// C11: each connection goes to the next instance, by weight; who is down has no turn.
+#[test]
+fn c11_round_robin_gives_each_connection_to_the_next_instance() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let agent = Agent::start(&w).unwrap();
+    let shop = Shop::checked(HTTP).all_to("2.0").text(&w);
+    let _ = agent.apply(&shop.replace("    stable:", "    balance: round-robin\n    stable:")).unwrap();
+    wait_states(&agent, &ALL_UP);
+    let client = w.clients[0].place();
+    let served = |n| load(&w, &client, n).by_server;
+    let both = served(60);
+    let counts: Vec<u64> = both.values().copied().collect();
+    assert_eq!(counts, [30, 30], "{both:?}");
+    servers[3].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("g1", "down")]);
+    let one = served(20);
+    assert_eq!(one.len(), 1, "{one:?}");
+    servers[3] = Some(server(&w, 3));
+    wait_states(&agent, &ALL_UP);
+    let again: Vec<u64> = served(40).into_values().collect();
+    assert_eq!(again, [20, 20]);
+    residue::assert_none(&w, agent);
+}

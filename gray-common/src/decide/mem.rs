@@ -36,6 +36,8 @@ pub struct View<'a> {
     epoch: u64,
     /// (rule, facts, matched), in the order of the scan.
     pub trail: RefCell<Vec<(Rule, u64, bool)>>,
+    /// Taken from this view.
+    turns: RefCell<BTreeMap<u32, u32>>,
 }
 
 impl MemTables {
@@ -45,7 +47,7 @@ impl MemTables {
     }
 
     pub fn view_at(&self, epoch: u64) -> View<'_> {
-        View { tables: self, epoch, trail: RefCell::default() }
+        View { tables: self, epoch, trail: RefCell::default(), turns: RefCell::default() }
     }
 }
 
@@ -110,6 +112,13 @@ impl Tables for View<'_> {
 
     fn instance(&self, index: u32) -> Option<&Instance> {
         self.tables.instances.get(&index)
+    }
+
+    fn turn(&self, at: u32) -> u32 {
+        let mut turns = self.turns.borrow_mut();
+        let n = turns.entry(at).or_insert(0);
+        *n += 1;
+        *n - 1
     }
 
     fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {

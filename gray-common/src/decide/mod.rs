@@ -22,7 +22,7 @@ use crate::{
     limits,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
-        SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
+        SERVICE_ROUND_ROBIN, SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
     },
 };
 
@@ -41,6 +41,8 @@ pub trait Tables {
     /// Instance number in a slot of the arena.
     fn slot(&self, index: u32) -> Option<u32>;
     fn instance(&self, index: u32) -> Option<&Instance>;
+    /// How many turns a subset's table has had before this one: see [`turn_of`].
+    fn turn(&self, at: u32) -> u32;
     /// Calls `f` with 0, 1 .. `n` - 1 until it answers false. A method, because in the kernel a plain loop is verified
     /// once for each turn.
     #[inline(always)]
@@ -123,23 +125,31 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
     // No branch: the verifier would follow all that comes after once for each side.
     let sticky = u64::from(service.flags & SERVICE_AFFINITY != 0) & u64::from(identity != 0);
     let seed = r.seed ^ (r.seed ^ identity) & sticky.wrapping_neg();
-    arrive(t, r, out, subset, service.stable_subset, seed)
+    let turns = service.flags & SERVICE_ROUND_ROBIN != 0;
+    arrive(t, r, out, (subset, service.stable_subset), (seed, turns))
 }
 
-/// From the subset to the instance, with failover to stable. `seed` chooses the instance.
+/// Where the turns of a subset's table are counted. Each family has its own: dual-stack clients that try one after the other
+/// would meet the same instance again and again.
+#[inline(always)]
+pub fn turn_of(subset: u32, is_v4: bool) -> u32 {
+    subset * 2 + u32::from(is_v4)
+}
+
+/// From the subset to the instance, with failover to stable. The seed chooses the instance, or the subset's turn does.
 #[inline(always)]
 fn arrive<T: Tables>(
     t: &T,
     r: &Request<'_>,
     mut out: Decision,
-    subset: u32,
-    stable: u32,
-    seed: u64,
+    (mut subset, stable): (u32, u32),
+    (seed, turns): (u64, bool),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
     if arm.table.len == 0 && subset != stable {
         let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
+        subset = stable;
         out.reason = Reason::Failover as u8;
     }
     let table = arm.table;
@@ -151,7 +161,11 @@ fn arrive<T: Tables>(
         return Verdict::Pass(Reason::NoInstance);
     }
     // Another mix than the buckets': the choice inside an arm must not follow the choice of the arm.
-    let slot = (mix(seed ^ 0x7361_6d65_2061_726d) % u64::from(table.len)) as u32;
+    let mut choice = mix(seed ^ 0x7361_6d65_2061_726d);
+    if turns {
+        choice = u64::from(t.turn(turn_of(subset, r.is_v4)));
+    }
+    let slot = (choice % u64::from(table.len)) as u32;
     let Some(number) = t.slot(table.offset + slot) else { return Verdict::Pass(Reason::TableHole) };
     match t.instance(number) {
         Some(i) if i.live != 0 => {

@@ -216,6 +216,30 @@ fn c13_affinity_by_client() {
     assert_eq!(servers(None).len(), 2, "nothing is known of this one");
 }
 
+/// C11: the instances of a subset take turns, whoever the client is; each family has turns of its own.
+#[test]
+fn c11_round_robin_by_turns() {
+    let mut t = world(&[]);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_ROUND_ROBIN;
+    for i in 0..7 {
+        let _ = t.arena.insert(i, 1 + i % 2);
+    }
+    let table = Table { offset: 0, len: 7 };
+    let subset = t.subsets.get_mut(&STABLE).unwrap();
+    (subset.v4, subset.v6) = (table, table);
+    let view = t.view();
+    let ask = |is_v4| {
+        let claims = Claims::none(0);
+        let listener = ListenerValue::new(0, false);
+        let r = Request { listener, claims: &claims, source: None, is_v4, seed: 42 };
+        steered(decide(&view, &r)).instance
+    };
+    let (a, b) = (instance(1), instance(2));
+    assert_eq!([ask(true), ask(false), ask(true), ask(false)], [a, a, b, b]);
+    let rest: Vec<_> = (0..12).map(|_| ask(true)).collect();
+    assert_eq!(rest, [a, b, a, b, a, a, b, a, b, a, b, a], "and round again after seven");
+}
+
 #[test]
 fn every_missing_table_entry_leaves_the_traffic_alone() {
     let full = || {

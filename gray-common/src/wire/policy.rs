@@ -134,6 +134,8 @@ pub struct Service {
 pub const SERVICE_PREFIXES: u32 = 1;
 /// One identity gets one instance of a subset; without an identity each connection is spread.
 pub const SERVICE_AFFINITY: u32 = 2;
+/// The instances of a subset take turns: its tables say in which order, `TURNS` counts.
+pub const SERVICE_ROUND_ROBIN: u32 = 4;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

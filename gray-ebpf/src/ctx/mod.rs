@@ -40,6 +40,22 @@ pub fn unknown_zero() -> u64 {
     jiffies() >> 63
 }
 
+/// Adds one to a counter that all CPUs share; what it was before (Linux 5.12).
+#[inline(always)]
+pub fn taken(counter: *mut u64) -> u64 {
+    let mut one = 1u64;
+    // SAFETY: a map's element, eight bytes and aligned; the instruction changes nothing else.
+    unsafe {
+        core::arch::asm!(
+            "{one} = atomic_fetch_add((u64 *)({at} + 0), {one})",
+            at = in(reg) counter,
+            one = inout(reg) one,
+            options(nostack),
+        );
+    }
+    one
+}
+
 /// Calls `f` with 0, 1 .. `n` - 1 until it answers false. The verifier looks at `f` as a function of its own and not `n`
 /// times (Linux 5.17).
 #[inline(always)]

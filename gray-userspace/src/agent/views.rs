@@ -50,6 +50,7 @@ impl Inner {
                 Nat::Dnat => "dnat",
             }
             .into(),
+            balance: s.balance.name().into(),
             affinity: match s.affinity {
                 Affinity::Connection => "connection",
                 Affinity::Client => "client",

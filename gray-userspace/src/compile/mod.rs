@@ -20,8 +20,8 @@ use gray_common::{
     limits,
     packet::{ICMP, ICMPV6},
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES, Service,
-        Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
+        SERVICE_ROUND_ROBIN, Service, Weighted,
     },
 };
 
@@ -169,6 +169,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let (list_kinds, mut flags) = lists_used(policy, &facts, &assigned);
         if service.affinity == model::Affinity::Client {
             flags |= SERVICE_AFFINITY;
+        }
+        if service.balance == model::Balance::RoundRobin {
+            flags |= SERVICE_ROUND_ROBIN;
         }
         let first_fact = out.facts.len() as u32;
         let mut identify = [0; limits::IDENTIFY];

@@ -6,12 +6,12 @@ use std::{
 };
 
 use gray_common::{
-    maglev,
+    maglev, turns,
     wire::{ARM_GRAY, ARM_STABLE, Addr, Instance},
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
-use crate::model::{self, Policy, Proto, Selector};
+use crate::model::{self, Balance, Policy, Proto, Selector};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,16 +50,25 @@ pub struct Member {
 }
 
 impl Family {
-    /// The Maglev table when each member has so many per cent of its weight, drained ones none; empty when nobody has any.
+    /// The table when each member has so many per cent of its weight, drained ones none; empty when nobody has any. Its
+    /// length depends on the number of members only.
     pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
         let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
         let all: Vec<(String, Member)> = self.members.iter().filter_map(known).collect();
         let backends: Vec<(&str, u32)> = all.iter().map(|(n, m)| (n.as_str(), u32::from(m.weight))).collect();
         let shares: Vec<u32> = all.iter().map(|(_, m)| if m.drained { 0 } else { share(m) }).collect();
-        let mut slots = maglev::build(&backends, maglev::table_len(all.len()));
-        if shares.iter().any(|s| *s != 100) {
-            slots = maglev::with_shares(&slots, &backends, &shares);
-        }
+        let len = maglev::table_len(all.len());
+        let slots = match service.balance {
+            Balance::Maglev => {
+                let base = maglev::build(&backends, len);
+                let whole = shares.iter().all(|s| *s == 100);
+                if whole { base } else { maglev::with_shares(&base, &backends, &shares) }
+            }
+            Balance::RoundRobin => {
+                let turns = |((_, weight), share): (&(&str, u32), &u32)| u64::from(weight * share);
+                turns::build(&backends.iter().zip(&shares).map(turns).collect::<Vec<_>>(), len)
+            }
+        };
         slots.into_iter().filter_map(|s| all.get(s as usize).map(|(_, m)| m.number)).collect()
     }
 }

@@ -157,6 +157,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.nat != b.nat {
         detail.push(format!("nat {:?} -> {:?}", a.nat, b.nat).to_lowercase());
     }
+    if a.balance != b.balance {
+        detail.push(format!("balance {} -> {}", a.balance.name(), b.balance.name()));
+    }
     if a.affinity != b.affinity {
         detail.push(format!("affinity {:?} -> {:?}", a.affinity, b.affinity).to_lowercase());
     }

@@ -10,18 +10,22 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING, ON_MISSING_LATER, SERVICE,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING,
+        ON_MISSING_LATER, SERVICE,
     },
     tree::Node,
     value::{self, BadAddress},
     walk::{self, Fields},
 };
-use crate::model::{Affinity, ClaimKind, Health, Instance, Listener, MetaKey, Nat, OnMissing, Selector};
+use crate::model::{
+    Affinity, Balance, ClaimKind, Health, Instance, Listener, MetaKey, Nat, OnMissing, Selector,
+};
 
 pub(super) struct ServiceDraft {
     pub name: At<String>,
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
+    pub balance: Balance,
     pub affinity: Affinity,
     pub health: Option<At<Health>>,
     pub instances: Vec<At<Instance>>,
@@ -36,6 +40,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     let mut draft = ServiceDraft {
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
+        balance: Balance::default(),
         affinity: Affinity::default(),
         health: None,
         instances: Vec::new(),
@@ -56,10 +61,21 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("nat") {
         let _ = walk::word(node, "nat", (NAT, NAT_LATER), report);
     }
+    if let Some(node) = fields.get("balance")
+        && let Some(1) = walk::word(node, "balance", (BALANCE, &[]), report)
+    {
+        draft.balance = Balance::RoundRobin;
+    }
     if let Some(node) = fields.get("affinity")
         && let Some(1) = walk::word(node, "affinity", (AFFINITY, &[]), report)
     {
         draft.affinity = Affinity::Client;
+        if draft.balance == Balance::RoundRobin {
+            report.error(
+                Draft::new(node.span, "`affinity: client` and `balance: round-robin` exclude each other")
+                    .help("remove one of them: a client keeps its instance, or instances take turns"),
+            );
+        }
     }
     if let Some(node) = fields.get("health") {
         draft.health = health::read(node, report).map(|value| At { value, span: node.span });
@@ -83,6 +99,7 @@ impl ServiceDraft {
             identify: self.identify,
             on_missing: OnMissing::Stable,
             nat: Nat::Dnat,
+            balance: self.balance,
             affinity: self.affinity,
             health: self.health.map(|h| h.value),
             instances: self.instances.into_iter().map(|i| i.value).collect(),

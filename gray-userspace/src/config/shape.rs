@@ -72,6 +72,7 @@ pub(super) const NAT: &[&str] = &["dnat"];
 pub(super) const NAT_LATER: &[&str] = &["snat", "dsr"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
 pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
+pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
@@ -122,6 +123,11 @@ pub(super) static SERVICE: Object = Object {
             Shape::Word(NAT),
         ),
         optional(
+            "balance",
+            "How connections are spread over the instances of a subset: by a hash, or each to the next. Default: maglev.",
+            Shape::Word(BALANCE),
+        ),
+        optional(
             "affinity",
             "What chooses the instance inside a subset: each connection by itself, or the client. Default: connection.",
             Shape::Word(AFFINITY),
@@ -142,7 +148,7 @@ pub(super) static SERVICE: Object = Object {
             Shape::One(&SELECTOR),
         ),
     ],
-    later: &["claims", "failover", "balance", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+    later: &["claims", "failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
 };
 
 pub(super) static HEALTH: Object = Object {

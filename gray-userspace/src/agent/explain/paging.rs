@@ -135,6 +135,10 @@ impl Tables for Paged<'_> {
         self.or(self.view.instance(index), Miss::Instance(index))
     }
 
+    fn turn(&self, at: u32) -> u32 {
+        self.view.turn(at)
+    }
+
     fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {
         self.view.looked_at(rule, facts, matched);
     }

@@ -6,7 +6,7 @@ use gray_common::{
     Reason,
     decide::{Claims, Decision, NO_BUCKET, Verdict, mem::MemTables},
     limits,
-    wire::Fact,
+    wire::{Fact, SERVICE_ROUND_ROBIN},
 };
 
 use super::{Tables, asked::Asked, paging::Answer, trail::Telling};
@@ -123,6 +123,8 @@ impl Explained<'_> {
         }
         if d.bucket != NO_BUCKET && identity == 0 {
             text.push_str("; without an identity each connection is weighed anew");
+        } else if !stay && self.choices() > 1 && self.takes_turns(d) {
+            text.push_str("; the instances of its subset take turns, and this is one of them");
         } else if !stay && self.asked.sport.is_none() && self.choices() > 1 {
             text.push_str("; another connection may get another instance of the same subset");
         }
@@ -136,6 +138,10 @@ impl Explained<'_> {
             Some((_, selector)) => selector.to_string(),
             None => p.name.clone(),
         })
+    }
+
+    fn takes_turns(&self, d: &Decision) -> bool {
+        self.on.compiled.services.iter().any(|s| s.id == d.service && s.flags & SERVICE_ROUND_ROBIN != 0)
     }
 
     /// Instances that this connection's subset may choose from.

@@ -16,6 +16,8 @@ pub struct ServiceView {
     pub on_missing_identity: String,
     /// `dnat`.
     pub nat: String,
+    /// `maglev` or `round-robin`.
+    pub balance: String,
     /// `connection` or `client`.
     pub affinity: String,
     /// `http /ready every 2s`; none: instances are taken as up.
