@@ -131,6 +131,14 @@ pub fn lab_frames_bounce(ctx: XdpContext) -> u32 {
     XDP_TX
 }
 
+/// XDP: sends every frame out of one interface, unchanged.
+#[xdp]
+pub fn lab_frames_send(_ctx: XdpContext) -> u32 {
+    let Some(plan) = FRAME_PLAN.get_ptr_mut(0) else { return XDP_PASS };
+    // SAFETY: a live map value; the helper has no pointers.
+    unsafe { bpf_redirect((*plan).redirect, 0) as u32 }
+}
+
 /// tcx ingress: sends every packet out of one interface, unchanged.
 #[classifier]
 pub fn lab_frames_redirect(_ctx: TcContext) -> i32 {

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::outcome::{Plot, Point, Row, Series, Table};
+use super::compare::at_least;
+use super::outcome::{Bar, Plot, Point, Row, Series, Table};
 use super::rounds::{Rounds, abba};
 use super::stats::Median;
 use super::{Options, Outcome, core, stats};
@@ -29,6 +30,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
         o.notes.push(found.quiet(&format!("{flows} flows")));
         if flows == 4096 {
             o.plots.push(plot(&found));
+            o.bars.push(bar(&found));
         }
     }
     Ok(o)
@@ -94,6 +96,13 @@ fn table(flows: u32, found: &Rounds<f64>) -> Table {
         columns: columns.map(str::to_owned).into(),
         rows: rows.collect(),
     }
+}
+
+/// What XDP may lose of the rate of a redirect that asks nothing.
+fn bar(found: &Rounds<f64>) -> Bar {
+    let (bare, gray) = (found.each(at(Path::BareXdp), |s| *s), found.each(at(Path::GrayXdp), |s| *s));
+    let rate = stats::median(&stats::ratios(&bare, &gray));
+    at_least("XDP, gray, 4096 flows: rate to XDP, redirected unseen", rate, 0.85)
 }
 
 fn plot(found: &Rounds<f64>) -> Plot {

@@ -10,6 +10,7 @@ mod spread;
 mod table;
 pub mod testrun;
 mod traffic;
+mod xdp;
 
 use std::{env, path::PathBuf};
 
@@ -17,11 +18,12 @@ use anyhow::{Context, Result};
 use gray_userspace::kernel::Direction;
 
 use super::{Options, Outcome, core};
+use crate::bpf::TCX_NEXT;
 use crate::packets::rig::{Rig, Routes, Spec, with_spec};
 use rounds::{Measured, Plan, Subject, measure};
 use rows::{Pace, Row};
 use testrun::{Program, Size};
-use traffic::Traffic;
+use traffic::{Traffic, Verdicts};
 
 pub use traffic::STRIDE;
 
@@ -70,7 +72,9 @@ pub fn run(options: &Options) -> Result<Outcome> {
             rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
         })?;
     }
-    Ok(show::outcome(&all))
+    let mut o = show::outcome(&all);
+    xdp::run(quick, &mut o)?;
+    Ok(o)
 }
 
 /// A rig whose flow tables have so many entries, with the policy of the packet cases and the clients on the link.
@@ -88,6 +92,7 @@ fn on_rig<R: Send>(flows: u32, f: impl FnOnce(&mut Rig) -> Result<R> + Send) -> 
 /// The programs of one rig.
 struct Session {
     subjects: Vec<Subject>,
+    verdicts: Verdicts,
     /// Holds the maps that the rival has for itself.
     _rival: Option<aya::Ebpf>,
 }
@@ -96,19 +101,19 @@ impl Session {
     fn open(rig: &Rig, all: &mut Findings) -> Result<Self> {
         let ours = Program::new(rig.live.packet_program(Direction::Ingress)?);
         let mut subjects = vec![
-            Subject { name: "empty".into(), program: Program::empty()? },
-            Subject { name: "gray".into(), program: ours },
+            Subject { name: "empty".into(), program: Program::empty()?, always: Some(TCX_NEXT) },
+            Subject { name: "gray".into(), program: ours, always: None },
         ];
         let mut rival = None;
         if let Some(path) = env::var_os(rival::VARIABLE).map(PathBuf::from) {
             let loaded = rival::load(&path, &rig.pins);
             let (object, program) = loaded.with_context(|| format!("load {}", path.display()))?;
-            subjects.push(Subject { name: "rival".into(), program });
+            subjects.push(Subject { name: "rival".into(), program, always: None });
             rival = Some(object);
         }
         all.names = subjects.iter().map(|s| s.name.clone()).collect();
         all.sizes = subjects.iter().map(|s| s.program.size()).collect::<Result<_, _>>()?;
-        Ok(Self { subjects, _rival: rival })
+        Ok(Self { subjects, verdicts: traffic::TC, _rival: rival })
     }
 
     #[expect(clippy::print_stderr, reason = "progress, for a person")]
@@ -119,7 +124,7 @@ impl Session {
         }
         eprintln!("  {label}");
         let ours = &self.subjects[1].program;
-        let measured = Traffic::new(rig, ours, kind, flows, out.as_deref())
+        let measured = Traffic::new(rig, (ours, self.verdicts), kind, flows, out.as_deref())
             .and_then(|mut traffic| measure(&self.subjects, &mut traffic, plan(pace, all.quick)))
             .with_context(|| label.clone())?;
         all.rows.push(Figures { label, pace, flows, measured });

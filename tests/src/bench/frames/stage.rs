@@ -31,9 +31,12 @@ pub enum Path {
     Redirect,
     Routed,
     Gray,
+    BareXdp,
+    GrayXdp,
 }
 
-pub const PATHS: [Path; 5] = [Path::Drop, Path::Bounce, Path::Redirect, Path::Routed, Path::Gray];
+pub const PATHS: [Path; 7] =
+    [Path::Drop, Path::Bounce, Path::Redirect, Path::Routed, Path::Gray, Path::BareXdp, Path::GrayXdp];
 
 impl Path {
     pub fn name(self) -> &'static str {
@@ -43,6 +46,8 @@ impl Path {
             Self::Redirect => "tc, redirected unseen",
             Self::Routed => "routed by the kernel",
             Self::Gray => "tc, gray",
+            Self::BareXdp => "XDP, redirected unseen",
+            Self::GrayXdp => "XDP, gray",
         }
     }
 }
@@ -99,21 +104,33 @@ impl Stage {
         let mut ebpf = object::open(|_| {})?;
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the lab has no map {name}"));
         let (plan, arrived) = (Array::try_from(take("FRAME_PLAN")?)?, Array::try_from(take("ARRIVED")?)?);
-        for name in ["lab_frames_generator", "lab_frames_sink", "lab_frames_bounce", "lab_empty_xdp"] {
+        for name in [
+            "lab_frames_generator",
+            "lab_frames_sink",
+            "lab_frames_bounce",
+            "lab_frames_send",
+            "lab_empty_xdp",
+        ] {
             xdp(&mut ebpf, name)?.load().with_context(|| name.to_owned())?;
         }
         far.enter(|| -> Result<()> {
             on(&mut ebpf, "lab_frames_sink", "out")?;
             on(&mut ebpf, "lab_frames_sink", "g1")
         })?;
+        // The sink's end takes frames.
+        rig.live.set_xdp_out(&[redirect])?;
         // A program on the receiving end makes it take frames as they are; all but the first two only pass them on.
         for (n, path) in PATHS.into_iter().enumerate() {
             let name = match path {
-                Path::Drop => "lab_frames_sink",
-                Path::Bounce => "lab_frames_bounce",
-                Path::Redirect | Path::Routed | Path::Gray => "lab_empty_xdp",
+                Path::Drop => Some("lab_frames_sink"),
+                Path::Bounce => Some("lab_frames_bounce"),
+                Path::BareXdp => Some("lab_frames_send"),
+                Path::Redirect | Path::Routed | Path::Gray => Some("lab_empty_xdp"),
+                Path::GrayXdp => None,
             };
-            on(&mut ebpf, name, &format!("p{n}"))?;
+            if let Some(name) = name {
+                on(&mut ebpf, name, &format!("p{n}"))?;
+            }
             match path {
                 Path::Redirect => {
                     let program = ebpf.program_mut("lab_frames_redirect").context("no redirect")?;
@@ -124,6 +141,12 @@ impl Stage {
                 Path::Gray => {
                     let index = pairs[n].near_info()?.ifindex;
                     let _ = rig.live.attach(&format!("p{n}"), index, Direction::Ingress)?;
+                }
+                Path::GrayXdp => {
+                    let index = pairs[n].near_info()?.ifindex;
+                    let name = format!("p{n}");
+                    let _ = rig.live.attach(&name, index, Direction::Ingress)?;
+                    let _ = rig.live.attach_xdp(&name, index)?;
                 }
                 _ => {}
             }
@@ -166,7 +189,8 @@ impl Stage {
     fn shoot(&mut self, path: Path, flags: u8, frames: u32) -> Result<f64> {
         let n = PATHS.iter().position(|p| *p == path).context("no such path")?;
         let land = LANDS[0];
-        let to = if path == Path::Gray { land.stable(SHOP_AT) } else { land.vip(SHOP) };
+        let to =
+            if matches!(path, Path::Gray | Path::GrayXdp) { land.stable(SHOP_AT) } else { land.vip(SHOP) };
         let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
         let like = Packet { dmac: self.entries[n].mac, ..Packet::new(TCP, nobody, land.vip(SHOP)) };
         let like = like.flags(flags).payload(vec![b'x'; PAYLOAD]);
@@ -203,7 +227,7 @@ impl Stage {
         if frames >= 1024 {
             let wrong = sum::wrong(&arrived.kept, false);
             ensure!(wrong.is_none(), "{wrong:?}:\n{}", hex(&arrived.kept));
-            let ttl = if matches!(path, Path::Routed | Path::Gray) { 63 } else { 64 };
+            let ttl = if matches!(path, Path::Routed | Path::Gray | Path::GrayXdp) { 63 } else { 64 };
             ensure!(arrived.kept[22] == ttl, "TTL {} where {ttl} belongs", arrived.kept[22]);
         }
         Ok(())

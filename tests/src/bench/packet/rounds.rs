@@ -32,6 +32,8 @@ pub struct Plan {
 pub struct Subject {
     pub name: String,
     pub program: Program,
+    /// What it answers to every packet, if it does: the empty one.
+    pub always: Option<i32>,
 }
 
 /// What is sent, and what must come of it.
@@ -86,7 +88,7 @@ fn round(subjects: &[Subject], load: &mut dyn Load, plan: Plan, cursor: usize) -
         for step in 0..subjects.len() {
             // Each turn begins with another one, so that each follows each alike.
             let who = (step + turn) % subjects.len();
-            let want = if who == 0 { crate::bpf::TCX_NEXT } else { load.verdict() };
+            let want = subjects[who].always.unwrap_or(load.verdict());
             for n in 0..plan.turn {
                 let frame = load.frame(who, cursor + turn * plan.turn + n);
                 let run = subjects[who].program.run(frame, plan.repeat)?;

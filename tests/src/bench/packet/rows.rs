@@ -147,6 +147,19 @@ pub fn ordinary(quick: bool) -> Vec<Row> {
     rows
 }
 
+/// For XDP: known flows, and what is none of ours.
+pub fn xdp(quick: bool) -> Vec<Row> {
+    let [tcp4, udp4, tcp6, _] = LANDS;
+    let to = |l: Land, flows| ring(l, BOTH, shop(l), End::Source, flows);
+    let strange = tcp4.open(tcp4.stranger(4000), tcp4.stranger(5000)).flags(ACK).frame();
+    let mut rows = vec![to(tcp4, 64), to(tcp4, 4096), to(tcp6, 64), to(tcp6, 4096)];
+    rows.push(foreign(&name(tcp4), strange, Pace::BackToBack));
+    if !quick {
+        rows.extend([to(udp4, 4096), ring(tcp4, "reply", shop(tcp4), End::Destination, 4096)]);
+    }
+    rows
+}
+
 /// More flows than fit the caches.
 pub fn many(flows: u32, quick: bool) -> Vec<Row> {
     let [tcp4, _, tcp6, _] = LANDS;

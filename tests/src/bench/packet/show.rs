@@ -18,13 +18,13 @@ const LIMIT: f64 = 150.0;
 const BAR_ROW: &str = "IPv4 TCP address and port, 4096 flows";
 
 /// Median, smallest and largest.
-fn range(values: &[f64]) -> (f64, f64, f64) {
+pub(super) fn range(values: &[f64]) -> (f64, f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     (stats::median(values).median, low, high)
 }
 
-fn cell((median, low, high): (f64, f64, f64)) -> String {
+pub(super) fn cell((median, low, high): (f64, f64, f64)) -> String {
     format!("{median:.0} ({low:.0} .. {high:.0})")
 }
 
@@ -71,7 +71,7 @@ fn how(many: Plan, one: Plan) -> String {
     )
 }
 
-fn times(all: &Findings, pace: Pace, title: &str) -> Table {
+pub(super) fn times(all: &Findings, pace: Pace, title: &str) -> Table {
     let mut columns = vec!["packet".to_owned()];
     columns.extend(all.names.iter().skip(1).map(|n| format!("{n}, net ns")));
     columns.extend(all.names.iter().skip(2).map(|n| format!("gray less {n}, ns")));

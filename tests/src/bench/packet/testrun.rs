@@ -7,6 +7,11 @@ use crate::bpf;
 
 pub const PROG_TEST_RUN: i32 = 10;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
+/// `XDP_PASS`.
+pub const PASS: i32 = 2;
+/// `XDP_REDIRECT`.
+pub const SENT: i32 = 4;
 
 /// `union bpf_attr`, the part for BPF_PROG_TEST_RUN.
 #[repr(C)]
@@ -49,7 +54,7 @@ pub struct Size {
     pub verified: u32,
 }
 
-/// A tc program.
+/// A tc or XDP program.
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
@@ -63,6 +68,11 @@ impl Program {
     /// `r0 = TCX_NEXT; exit`
     pub fn empty() -> io::Result<Self> {
         bpf::load(SCHED_CLS, 0, bpf::TCX_NEXT).map(Self::new)
+    }
+
+    /// `r0 = XDP_PASS; exit`
+    pub fn empty_xdp() -> io::Result<Self> {
+        bpf::load(XDP, 0, PASS).map(Self::new)
     }
 
     /// Runs it so many times on one copy of the frame: a run sees what the ones before it in the same call wrote.

@@ -9,12 +9,22 @@ use super::{
     rows::Out,
     spread::Spread,
     table::Table,
-    testrun::Program,
+    testrun::{PASS, Program, SENT},
 };
 use crate::packets::{
     case::{NEXT, REDIRECT},
     rig::Rig,
 };
+
+/// What programs of a kind answer: the packet is sent on, and it is left alone.
+#[derive(Clone, Copy)]
+pub struct Verdicts {
+    pub sent: i32,
+    pub left: i32,
+}
+
+pub const TC: Verdicts = Verdicts { sent: REDIRECT, left: NEXT };
+pub const XDP: Verdicts = Verdicts { sent: SENT, left: PASS };
 
 /// Odd: multiplied by it, the numbers below a power of two come in an order that no prefetcher guesses.
 pub const STRIDE: u32 = 0x9E37_79B1;
@@ -45,7 +55,13 @@ pub struct Traffic<'a> {
 impl<'a> Traffic<'a> {
     /// Makes the flows, in tables that hold no others, and looks at one packet closely: `out` is what must become of
     /// it, `None`: nothing.
-    pub fn new(rig: &Rig, maker: &'a Program, kind: Kind, flows: u32, out: Option<&Out>) -> Result<Self> {
+    pub fn new(
+        rig: &Rig,
+        (maker, verdicts): (&'a Program, Verdicts),
+        kind: Kind,
+        flows: u32,
+        out: Option<&Out>,
+    ) -> Result<Self> {
         ensure!(flows.is_power_of_two(), "{flows} flows: no power of two");
         for name in [FLOWS4, FLOWS6] {
             Table::open(&rig.pins.map(name))?.empty()?;
@@ -57,7 +73,7 @@ impl<'a> Traffic<'a> {
             Kind::Frame(_) => false,
         };
         let table = Table::open(&rig.pins.map(if v6 { FLOWS6 } else { FLOWS4 }))?;
-        let verdict = if out.is_some() { REDIRECT } else { NEXT };
+        let verdict = if out.is_some() { verdicts.sent } else { verdicts.left };
         let mut new = Self { kind, flows, verdict, maker, table, frame: Vec::new() };
         new.make(rig)?;
         new.look(rig, out)?;
