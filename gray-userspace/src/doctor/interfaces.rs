@@ -145,7 +145,7 @@ pub(super) fn xdp_on_veth(input: &DoctorInput, host: &Host) -> Vec<Finding> {
             }
             vec![warn(
                 format!("{name} is a veth with native XDP: bulk TCP is 3 to 5 times slower through it"),
-                format!("ip link set {name} xdp off, or attach gray by tcx there"),
+                format!("ip link set {name} xdp off, or attach gray without `:xdp` there"),
             )]
         },
     )

@@ -38,6 +38,7 @@ fn load(program: &mut Program) -> Result<u32, ProgramError> {
     let info = match program {
         Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
         Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
+        Program::Xdp(p) => p.load().and_then(|()| p.info()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }?;
     Ok(info.verified_instruction_count().unwrap_or(0))
