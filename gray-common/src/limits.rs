@@ -59,6 +59,10 @@ pub const TCP_CLOSING_S: u32 = 60;
 pub const NEXT_HOP_S: u32 = 4;
 /// Places for interfaces that XDP may send to; a power of two.
 pub const XDP_OUT_SLOTS: u32 = 256;
+/// Client ports that are tried where the own one is taken; a power of two of them, from `OTHER_PORTS` on, above those that
+/// Linux gives to sockets by itself.
+pub const PORT_TRIES: u32 = 8;
+pub const OTHER_PORTS: u16 = 61_440;
 /// Packets of which fragments are on their way.
 pub const FRAGMENTS: u32 = 16_384;
 /// Fragments of one packet find each other for this long, seconds (Linux' receivers wait 30).

@@ -1,5 +1,7 @@
 //! Header facts that both targets need. Offsets are bytes from the start of the Ethernet frame.
 
+use crate::limits::OTHER_PORTS;
+
 pub const ETH_LEN: usize = 14;
 pub const ETH_TYPE: usize = 12;
 /// Ethertypes as they stand in memory on a little-endian load.
@@ -31,6 +33,14 @@ pub const TCP_ACK: u8 = 0x10;
 #[inline(always)]
 pub fn opens(flags: u8) -> bool {
     flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// The i-th port to try for a client whose own one is taken (network order): 61 440 to 65 535, in an order of the
+/// connection's own.
+#[inline(always)]
+pub fn other_client_port(seed: u64, i: u32) -> u16 {
+    let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
+    (OTHER_PORTS | at & !OTHER_PORTS).to_be()
 }
 
 /// Index of a bit of the filter in front of the packet path, for one address and port (network order) and protocol.

@@ -44,7 +44,7 @@ reasons! {
     Adopted = 13, "adopted", "A TCP connection older than gray's attachment; recorded as stable and left alone.";
     TableHole = 14, "table_hole", "A table entry that must exist was missing; left alone. Should be 0.";
     FlowInsert = 15, "flow_insert", "The flow table refused an entry; the packet was left alone.";
-    TupleClash = 16, "tuple_clash", "Another service already uses this client port towards the same instance; left alone.";
+    TupleClash = 16, "tuple_clash", "Other connections have this client port and those tried in its place towards the same instance; left alone.";
     NoNeighbour = 17, "no_neighbour", "The next hop's link address was unknown; sent through neighbour resolution.";
     NoRoute = 18, "no_route", "The kernel gave no direct route; rewritten and handed to the stack.";
     Oversize = 19, "oversize", "Larger than the next hop's MTU; rewritten and handed to the stack, which fragments.";
@@ -56,6 +56,7 @@ reasons! {
     IcmpError = 25, "icmp_error", "An ICMP error about a steered packet; translated back and sent to that packet's sender.";
     TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
     Echo = 27, "echo", "An ICMP echo request to a service address that no instance has; answered.";
+    PortChanged = 28, "port_changed", "Another connection has this client port towards the same instance; the instance sees another one.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

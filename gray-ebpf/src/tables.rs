@@ -11,7 +11,7 @@ use gray_common::{
 };
 
 use crate::{
-    ctx::{taken, opaque, repeat},
+    ctx::{opaque, repeat, taken},
     maps,
 };
 

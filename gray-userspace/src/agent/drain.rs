@@ -287,9 +287,9 @@ fn reply4(r: &Row) -> FlowKey4 {
     let at = served_by(r);
     FlowKey4 {
         saddr: v4(at),
-        daddr: v4(r.client),
+        daddr: v4(r.seen_as),
         sport: at.port().to_be(),
-        dport: r.client.port().to_be(),
+        dport: r.seen_as.port().to_be(),
         proto: u32::from(r.proto),
     }
 }
@@ -298,9 +298,9 @@ fn reply6(r: &Row) -> FlowKey6 {
     let at = served_by(r);
     FlowKey6 {
         saddr: Addr::from(at.ip()),
-        daddr: Addr::from(r.client.ip()),
+        daddr: Addr::from(r.seen_as.ip()),
         sport: at.port().to_be(),
-        dport: r.client.port().to_be(),
+        dport: r.seen_as.port().to_be(),
         proto: u32::from(r.proto),
     }
 }
@@ -344,8 +344,8 @@ mod tests {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let state = gray_common::wire::FlowState::default();
         let (client, service, instance) =
-            (at("198.18.1.3:40000"), at("198.18.1.100:80"), at("198.18.2.3:8080"));
-        let mut r = Row { proto: TCP, client, service, instance, state };
+            (at("198.18.1.3:39999"), at("198.18.1.100:80"), at("198.18.2.3:8080"));
+        let mut r = Row { proto: TCP, client, service, instance, seen_as: at("198.18.1.3:40000"), state };
         let reply = |saddr, sport: u16| FlowKey4 {
             saddr: ip(saddr),
             daddr: ip([198, 18, 1, 3]),

@@ -31,6 +31,8 @@ pub(super) struct Row {
     pub client: SocketAddr,
     pub service: SocketAddr,
     pub instance: SocketAddr,
+    /// The client as the instance sees it.
+    pub seen_as: SocketAddr,
     pub state: FlowState,
 }
 
@@ -41,6 +43,7 @@ pub(super) fn row4(k: &FlowKey4, f: &Flow4) -> Option<Row> {
         client: socket_addr(Addr::v4(k.saddr), k.sport),
         service: socket_addr(Addr::v4(k.daddr), k.dport),
         instance: socket_addr(Addr::v4(f.daddr), f.dport),
+        seen_as: socket_addr(Addr::v4(f.saddr), f.sport),
         state: f.state,
     })
 }
@@ -51,6 +54,7 @@ pub(super) fn row6(k: &FlowKey6, f: &Flow6) -> Option<Row> {
         client: socket_addr(k.saddr, k.sport),
         service: socket_addr(k.daddr, k.dport),
         instance: socket_addr(f.daddr, f.dport),
+        seen_as: socket_addr(f.saddr, f.sport),
         state: f.state,
     })
 }
@@ -153,6 +157,7 @@ fn show(r: &Row, names: &Names, links: &HashMap<u32, String>, now: u32, hz: u32)
         proto: proto_name(r.proto),
         service: names.service(r.service_number()).into_owned(),
         client: r.client.to_string(),
+        seen_as: (r.seen_as != r.client).then(|| r.seen_as.to_string()),
         service_addr: r.service.to_string(),
         instance: names
             .instance(r.service_number(), r.instance)
@@ -224,6 +229,7 @@ routes:
                 proto: "tcp".into(),
                 service: "shop".into(),
                 client: "198.18.1.3:40000".into(),
+                seen_as: None,
                 service_addr: "198.18.1.100:80".into(),
                 instance: "two".into(),
                 instance_addr: "198.18.2.3:8080".into(),

@@ -65,7 +65,7 @@ fn text(all: &Flows, paint: Paint) -> String {
         let style = if f.arm == ArmName::Gray { Style::Warn } else { Style::Good };
         t.row([
             f.proto.as_str().into(),
-            f.client.as_str().into(),
+            f.seen_as.as_ref().map_or_else(|| f.client.clone(), |s| format!("{} (as {s})", f.client)).into(),
             f.service.as_str().into(),
             f.service_addr.as_str().into(),
             Cell::styled(style, f.arm.name()),

@@ -253,6 +253,7 @@ impl Control for Memory {
             proto: "tcp".into(),
             service: query.service.unwrap_or_else(|| "shop".into()),
             client: "198.18.1.3:40000".into(),
+            seen_as: None,
             service_addr: "198.18.1.100:80".into(),
             instance: "shop-2a".into(),
             instance_addr: "198.18.2.3:8080".into(),

@@ -126,13 +126,10 @@ impl Model {
             Admit::Leave => false,
             Admit::Stay(decision) => self.flows.stay(segment.tuple, &decision),
             Admit::Steer(decision) => {
-                match self.flows.steer(&segment, &decision, self.own(segment.tuple), self.aged) {
-                    Ok(()) => true,
-                    Err((reason, stays)) => {
-                        self.count(reason);
-                        stays
-                    }
-                }
+                let around = (self.own(segment.tuple), self.aged, KEY.k0);
+                let (counted, recorded) = self.flows.steer(&segment, &decision, around);
+                counted.into_iter().for_each(|r| self.count(r));
+                recorded
             }
         };
         if !recorded {

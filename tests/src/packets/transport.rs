@@ -1,17 +1,22 @@
 //! Rows about TCP and UDP of both families: what is steered, what stays, and what becomes of the flow.
 
+use std::net::SocketAddr;
+
 use gray_common::{
     Reason::{
-        self, Adopted, Condition, Default as Unlisted, Explicit, Failover, NoInstance, Rebuilt, TtlExpired,
-        TupleClash, Weight,
+        self, Adopted, Condition, Default as Unlisted, Explicit, Failover, NoInstance, PortChanged, Rebuilt,
+        TtlExpired, TupleClash, Weight,
     },
-    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
+    decide::bucket::flow_seed,
+    packet::other_client_port,
+    wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
 
 use super::{
     case::{Case, Flow},
     frame::{ACK, FIN, Packet, RST, SYN, TCP, UDP},
     land::*,
+    rig::KEY,
 };
 
 /// Client ports, one per row: rows share a flow table and must not meet.
@@ -48,7 +53,7 @@ impl Rows {
         p.rewritten(p.src, self.land.gray(SHOP_AT))
     }
 
-    fn steered(&mut self, name: &str, p: &Packet, to: std::net::SocketAddr, why: &[Reason]) {
+    fn steered(&mut self, name: &str, p: &Packet, to: SocketAddr, why: &[Reason]) {
         let flow = Flow::Flags(p.clone(), FLOW_FORWARD | established(p));
         self.add(Case::new(name, p.frame()).sent(p.rewritten(p.src, to)).moves(why).flow(flow));
     }
@@ -66,6 +71,7 @@ pub fn rows(land: Land, port: u16) -> Vec<Case> {
     replies(&mut t);
     claims(&mut t);
     edges(&mut t);
+    ports(&mut t);
     leaves_alone(&mut t);
     if land.proto == TCP {
         mid_stream(&mut t);
@@ -180,12 +186,53 @@ fn edges(t: &mut Rows) {
         let p = Packet { tcp_options: vec![2, 4, 5, 0xb4, 3, 0, 1, 1], ..p };
         t.steered("a TCP option of length 0 is the receiver's business", &p, l.gray(SHOP_AT), &[Explicit]);
     }
-    // Both connections would look the same to the instance: the second is left alone.
+}
+
+/// What the instance takes for the client: the n-th port that is tried.
+fn another(p: &Packet, n: u32) -> SocketAddr {
+    let (src, dst) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
+    let seed = flow_seed(KEY.k0, &src, &dst, p.src.port().to_be(), p.dst.port().to_be(), p.proto);
+    SocketAddr::new(p.src.ip(), u16::from_be(other_client_port(seed, n)))
+}
+
+/// Connections that would look the same to the instance: it sees each from a port of its own.
+fn ports(t: &mut Rows) {
+    let l = t.land;
+    let too = |p: &Packet| Packet { dst: l.vip(SHOP_TOO), ..p.clone() };
     let p = t.early();
-    let second = Packet { dst: l.vip(SHOP_TOO), ..p.clone() };
-    let flow = Flow::None(second.clone());
+    let second = too(&p);
+    let out = second.rewritten(another(&second, 0), l.gray(SHOP_AT));
+    let flow = Flow::Flags(second.clone(), FLOW_FORWARD | established(&second));
     let row = Case::new("the same client port over two listeners", second.frame());
-    t.add(row.after(&[&p]).moves(&[Explicit, TupleClash]).flow(flow));
+    t.add(row.after(&[&p]).sent(out.clone()).moves(&[Explicit, PortChanged]).flow(flow));
+    let answer = out.answer(l.gray(SHOP_AT), SYN | ACK).ttl(64);
+    let back = answer.rewritten(second.dst, second.src);
+    t.add(Case::new("the answer to the port that the instance saw", answer.frame()).sent(back));
+    let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
+    let back = answer.rewritten(p.dst, p.src);
+    t.add(Case::new("the answer to the client's own port", answer.frame()).sent(back));
+    // Of those that are tried the first seven are taken.
+    let p = t.early();
+    let second = too(&p);
+    let mut before = vec![p.clone()];
+    before.extend((0..7).map(|n| l.open(another(&second, n), l.vip(SHOP))));
+    let out = second.rewritten(another(&second, 7), l.gray(SHOP_AT));
+    let row = Case::new("a port that nobody has", second.frame());
+    t.add(row.after(&before.iter().collect::<Vec<_>>()).sent(out).moves(&[Explicit, PortChanged]));
+    let p = t.early();
+    let second = too(&p);
+    let mut before = vec![p.clone()];
+    before.extend((0..8).map(|n| l.open(another(&second, n), l.vip(SHOP))));
+    let row = Case::new("no port left: alone", second.frame()).flow(Flow::None(second));
+    t.add(row.after(&before.iter().collect::<Vec<_>>()).moves(&[Explicit, TupleClash]));
+    // Hairpin: a host drops packets from its own address.
+    let port = t.port();
+    let p = l.open(l.stable(port), l.vip(SHOP));
+    let out = p.rewritten(l.vip(port), l.stable(SHOP_AT));
+    t.add(Case::new("an instance that gets itself", p.frame()).sent(out.clone()).moves(&[Unlisted]));
+    let answer = out.answer(l.stable(SHOP_AT), SYN | ACK).ttl(64);
+    let back = answer.rewritten(l.vip(SHOP), p.src);
+    t.add(Case::new("and answers itself", answer.frame()).sent(back));
 }
 
 fn leaves_alone(t: &mut Rows) {

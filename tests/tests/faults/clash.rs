@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use gray_common::Reason;
+use gray_common::{Reason, wire::FlowKey4};
 use gray_tests::{
     WorldSpec,
     agent::Agent,
@@ -85,10 +85,11 @@ impl Two {
         Talk::open(self.client(), self.from(port), to(service))
     }
 
-    fn clashes(&self) -> u64 {
+    /// Connections that got another port.
+    fn changed(&self) -> u64 {
         let status = self.agent.gray_json(&["status"]).unwrap();
         let all = status["counters"].as_array().unwrap();
-        all.iter().find(|c| c["reason"] == "tuple_clash").map_or(0, |c| c["count"].as_u64().unwrap())
+        all.iter().find(|c| c["reason"] == "port_changed").map_or(0, |c| c["count"].as_u64().unwrap())
     }
 
     /// Nothing found in mid-stream is taken as stable's own any more: as if the agent had run for two minutes.
@@ -128,12 +129,13 @@ fn chat(talk: &mut Talk, nonce: &str, lines: u32) {
     }
 }
 
-/// The second connection may go to stable, or to gray from another port, but it lives whatever becomes of the first.
+/// The second connection goes to the same instance, which sees another client port, and lives whatever becomes of the first.
 fn two_at_once(t: &Two) {
     for port in [40_001, 40_002] {
         let mut one = t.open(port, 0).unwrap();
         assert_eq!(one.server, "first/2.0");
         let mut two = t.open(port, 1).unwrap();
+        assert_eq!(two.server, "first/2.0");
         for _ in 0..10 {
             chat(&mut one, "to-one", 1);
             chat(&mut two, "to-two", 1);
@@ -165,20 +167,19 @@ fn h1_one_port_towards_two_services_with_one_instance_when_nothing_is_adopted_an
 }
 
 #[test]
-fn h1_a_clash_on_an_address_that_nobody_has_reaches_nobody_else() {
+fn h1_one_port_towards_two_addresses_that_nobody_has() {
     let t = Two::start(false);
     t.apply(false, [1, 1], true);
     let mut one = t.open(40_003, 0).unwrap();
     chat(&mut one, "to-one", 3);
-    if let Ok(mut two) = t.open(40_003, 1) {
-        chat(&mut two, "to-two", 3);
-    } else {
-        assert!(t.clashes() > 0, "refused, and not counted");
-    }
+    let mut two = t.open(40_003, 1).unwrap();
+    assert_eq!((&*two.server, t.changed()), ("first/2.0", 1));
+    chat(&mut two, "to-two", 3);
     chat(&mut one, "still-one", 3);
     one.bye().unwrap();
-    let mut two = t.open(40_003, 1).unwrap();
-    chat(&mut two, "two-at-last", 3);
+    chat(&mut two, "still-two", 3);
+    let flows = t.agent.gray_json(&["flows", "--service", "two"]).unwrap();
+    assert!(flows["flows"][0]["seen_as"].is_string(), "{flows}");
     t.finish();
 }
 
@@ -224,9 +225,9 @@ fn h1_d1_an_instances_address_that_goes_to_another_service_brings_no_wrong_peer(
         chat(&mut two, "two", 1);
     }
     // The same port towards the other service meets the connection that stayed.
-    if let Ok(mut clash) = t.open(40_020, 1) {
-        chat(&mut clash, "clash", 3);
-    }
+    let mut clash = t.open(40_020, 1).unwrap();
+    assert_eq!(clash.server, "first/2.0");
+    chat(&mut clash, "clash", 3);
     chat(&mut old, "old", 3);
     // Another program behind the old address: the old connection ends, and never speaks to it.
     t.servers[1].kill9().unwrap();
@@ -270,7 +271,7 @@ fn forwarded(rig: &mut Rig, frame: &[u8]) -> bool {
     rig.run(Direction::Ingress, frame).1 != frame
 }
 
-/// A connection that was left alone for a clash stays alone: its instance never saw its beginning.
+/// A connection whose beginning the instance never saw is not sent there, whoever's port it has.
 #[test]
 fn h1_a_clashing_connection_is_not_steered_in_mid_stream() {
     with(Routes::None, |rig| {
@@ -278,12 +279,59 @@ fn h1_a_clashing_connection_is_not_steered_in_mid_stream() {
         let l = Land { v6: false, proto: TCP };
         let one = l.open(l.early(41_000), l.vip(SHOP));
         let two = l.open(l.early(41_000), l.vip(SHOP_TOO));
-        assert!(forwarded(rig, &one.frame()) && !forwarded(rig, &two.frame()));
+        assert!(forwarded(rig, &one.frame()) && !forwarded(rig, &two.clone().flags(ACK).frame()));
         for end in [one.answer(l.gray(SHOP_AT), FIN | ACK), one.flags(FIN | ACK)] {
             let _ = rig.run(Direction::Ingress, &end.frame());
         }
         assert!(!forwarded(rig, &two.flags(ACK).frame()), "a stray segment for the instance");
     });
+}
+
+/// The table lost the entry of a connection with another port: it is made again with that port.
+#[test]
+fn h1_a_changed_port_is_found_again() {
+    with(Routes::None, |rig| {
+        rig.apply_land(true);
+        let l = Land { v6: false, proto: TCP };
+        let one = l.open(l.early(41_002), l.vip(SHOP));
+        let two = l.open(l.early(41_002), l.vip(SHOP_TOO));
+        assert!(forwarded(rig, &one.frame()) && forwarded(rig, &two.frame()));
+        let next = two.flags(ACK).frame();
+        let before = rig.run(Direction::Ingress, &next).1;
+        let ip = |a: SocketAddr| match a.ip() {
+            IpAddr::V4(a) => u32::from_ne_bytes(a.octets()),
+            IpAddr::V6(_) => unreachable!("an IPv4 land"),
+        };
+        let (from, to) = (l.early(41_002), l.vip(SHOP_TOO));
+        let key = FlowKey4 {
+            saddr: ip(from),
+            daddr: ip(to),
+            sport: from.port().to_be(),
+            dport: to.port().to_be(),
+            proto: u32::from(TCP),
+        };
+        rig.live.forget_flows(&[key], &[]).unwrap();
+        assert_ne!(before[34..36], from.port().to_be_bytes());
+        assert_eq!(rig.run(Direction::Ingress, &next).1, before);
+    });
+}
+
+/// An instance that dials its service and gets itself: its kernel would drop packets from its own address.
+#[test]
+fn h1_an_instance_talks_to_itself_through_its_service() {
+    let t = Two::start(false);
+    t.apply(false, [1, 2], true);
+    let own = &t.world.backends[1];
+    let from = SocketAddr::new(own.v4.into(), 40_030);
+    let mut talk = Talk::open_as(&own.ns, from, to(0), to(0).ip()).unwrap();
+    assert_eq!(talk.server, "first/2.0");
+    chat(&mut talk, "itself", 10);
+    let mut other = Talk::open(&own.ns, from, to(1)).unwrap();
+    assert_eq!(other.server, "second/2.0");
+    chat(&mut other, "another", 3);
+    chat(&mut talk, "itself", 3);
+    talk.bye().unwrap();
+    t.finish();
 }
 
 /// The first one fell silent long ago: the port is free again.

@@ -1,7 +1,7 @@
 //! One TCP connection to an echo server, held in the hand: its port is chosen, and it can be forgotten without a word.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -22,6 +22,11 @@ pub struct Talk {
 impl Talk {
     /// From this address and port, also when the port is in use towards another address.
     pub fn open(ns: &Netns, from: SocketAddr, to: SocketAddr) -> Result<Self> {
+        Self::open_as(ns, from, to, from.ip())
+    }
+
+    /// The same; the server takes the client for `seen`.
+    pub fn open_as(ns: &Netns, from: SocketAddr, to: SocketAddr, seen: IpAddr) -> Result<Self> {
         let stream = ns.enter(|| -> Result<TcpStream> {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
@@ -33,7 +38,7 @@ impl Talk {
         let mut talk = Self { stream: BufReader::new(stream), server: String::new(), asked: 0 };
         let banner = talk.line().context("the banner")?;
         let words: Vec<&str> = banner.split(' ').collect();
-        ensure!(words.len() == 4 && words[2] == from.ip().to_string(), "a banner of {banner:?}");
+        ensure!(words.len() == 4 && words[2] == seen.to_string(), "a banner of {banner:?}");
         talk.server = format!("{}/{}", words[0], words[1]);
         Ok(talk)
     }

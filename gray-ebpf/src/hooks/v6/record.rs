@@ -1,9 +1,12 @@
 //! What is remembered of a decided IPv6 flow: an entry for each direction.
 
+use core::hint::cold_path;
+
 use gray_common::{
     Reason, csum,
-    decide::Decision,
-    packet::{TCP, opens},
+    decide::{Decision, Tables as _, bucket::flow_seed},
+    limits,
+    packet::{TCP, opens, other_client_port},
     wire::{
         ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow6, FlowKey6, FlowState,
     },
@@ -49,39 +52,62 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
         return insert(key, f, quiet);
     }
-    let (server, port) = (d.instance.addr, d.instance.port);
     let back = &mut scratch.back6;
-    *back = FlowKey6 { saddr: server, daddr: key.saddr, sport: port, dport: key.sport, proto: key.proto };
-    if clashes(k, a, key, back, &mut scratch.other6) {
-        if quiet {
-            return false;
-        }
-        emit::count(Reason::TupleClash);
-        if scratch.own == 0 {
-            return false;
-        }
-        // It lives with stable from now on, also when the other connection has ended.
-        let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
-        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
-        *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f, quiet);
+    *back = FlowKey6 {
+        saddr: d.instance.addr,
+        daddr: key.saddr,
+        sport: d.instance.port,
+        dport: key.sport,
+        proto: key.proto,
+    };
+    // An instance that dials a service and gets itself would drop what comes from its own address: it sees the service's.
+    if back.saddr == back.daddr {
+        back.daddr = key.daddr;
     }
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
+    if taken(k, a, key, back, &mut scratch.other6) {
+        cold_path();
+        if other_port(k.epoch()) == 0 {
+            return clash(scratch, quiet);
+        }
+        emit::count(Reason::PortChanged);
+    }
+    let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
+    let f = &mut scratch.flow6;
+    fill(f, back, [&key.daddr, &key.saddr], [key.dport, key.sport], 0, d);
     if !insert(back, f, quiet) {
         return false;
     }
-    fill(f, key, [key.saddr, server], [key.sport, port], FLOW_FORWARD, d);
+    fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
     insert(key, f, quiet)
 }
 
-/// Whether the instance would take this connection for another one, of a client with the same port to another service. What
-/// does not open a connection is of one that lives elsewhere: it takes nobody's place.
+/// No client port is left under which the instance could tell this connection from others. Not 0: where stable has the
+/// address, it lives with stable from now on, also when the other connections have ended.
 #[inline(always)]
-fn clashes(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut FlowKey6) -> bool {
+fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
+    if quiet {
+        return false;
+    }
+    emit::count(Reason::TupleClash);
+    if scratch.own == 0 {
+        return false;
+    }
+    let (key, d, f) = (&scratch.key6, &scratch.decision, &mut scratch.flow6);
+    let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
+    let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
+    *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
+    insert(key, f, quiet)
+}
+
+/// Whether another living connection has this tuple towards the instance: of this client port to another service, or of
+/// another client port that was changed. What does not open a connection is of one that lives elsewhere: it takes nobody's
+/// place.
+#[inline(always)]
+fn taken(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut FlowKey6) -> bool {
     let Some(reply) = maps::FLOWS6.get_ptr_mut(back) else { return false };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let reply = unsafe { &*reply };
-    if reply.saddr == key.daddr && reply.sport == key.dport {
+    if is_of(reply, key) {
         return false;
     }
     if a.proto == TCP && !opens(a.tcp_flags) || !is_over(k, &reply.state, a.proto) {
@@ -102,6 +128,46 @@ fn clashes(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut Fl
     maps::FLOWS6.get_ptr_mut(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
 }
 
+/// Whether a reply entry leads back to this client and service.
+#[inline(always)]
+fn is_of(reply: &Flow6, key: &FlowKey6) -> bool {
+    reply.saddr == key.daddr
+        && reply.sport == key.dport
+        && reply.daddr == key.saddr
+        && reply.dport == key.sport
+}
+
+/// Another client port for the connection in `SCRATCH`, which `back6` then has; 0: none of those tried is free. The order of
+/// trying is the connection's own: a lost entry is made again with the same port while the other one stands.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_v6_other_port")]
+#[inline(never)]
+pub extern "C" fn other_port(epoch: u64) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot, and elements that stay readable for the run.
+    let scratch = unsafe { &mut *scratch };
+    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let (a, key, back) = (&scratch.arrival, &scratch.key6, &mut scratch.back6);
+    let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
+    let settled = a.proto == TCP && !opens(a.tcp_flags);
+    let mut i = 0;
+    while i < limits::PORT_TRIES {
+        back.dport = other_client_port(seed, i);
+        let found = if settled {
+            // SAFETY: as above.
+            maps::FLOWS6.get_ptr_mut(&*back).is_some_and(|reply| is_of(unsafe { &*reply }, key))
+        } else {
+            !taken(&k, a, key, back, &mut scratch.other6)
+        };
+        if found {
+            return u32::from(back.dport);
+        }
+        i += 1;
+    }
+    0
+}
+
 #[inline(always)]
 fn insert(key: &FlowKey6, f: &Flow6, quiet: bool) -> bool {
     if maps::FLOWS6.insert(key, f, 0).is_err() {
@@ -115,14 +181,14 @@ fn insert(key: &FlowKey6, f: &Flow6, quiet: bool) -> bool {
 
 /// Fills in the entry that turns the tuple of `key` into the new one.
 #[inline(always)]
-fn fill(f: &mut Flow6, key: &FlowKey6, addrs: [Addr; 2], ports: [u16; 2], direction: u16, d: &Decision) {
+fn fill(f: &mut Flow6, key: &FlowKey6, addrs: [&Addr; 2], ports: [u16; 2], direction: u16, d: &Decision) {
     let addr = csum::add(
         csum::diff128(key.saddr.words(), addrs[0].words()),
         csum::diff128(key.daddr.words(), addrs[1].words()),
     );
     let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
     let state = FlowState { l4_addr: addr, l4_port: port, flags: direction | FLOW_UNRESOLVED, ..state(d) };
-    *f = Flow6 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
+    *f = Flow6 { saddr: *addrs[0], daddr: *addrs[1], sport: ports[0], dport: ports[1], state };
 }
 
 #[inline(always)]

@@ -15,6 +15,8 @@ pub struct Flow {
     pub service: String,
     /// `address:port`.
     pub client: String,
+    /// What the instance takes for the client, where that is another address or port.
+    pub seen_as: Option<String>,
     /// The service address that the client dialled.
     pub service_addr: String,
     /// `id`; the address when the instance is in the policy no more.

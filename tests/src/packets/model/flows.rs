@@ -4,8 +4,10 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use gray_common::{
     Reason,
-    decide::Decision,
-    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
+    decide::{Decision, bucket::flow_seed},
+    limits::PORT_TRIES,
+    packet::other_client_port,
+    wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
 
 use super::segment::Segment;
@@ -90,26 +92,45 @@ impl Flows {
         true
     }
 
-    /// Both directions of a steered flow. `aged`: all that is there has been idle for longer than any limit.
-    pub fn steer(&mut self, s: &Segment, d: &Decision, own: bool, aged: bool) -> Result<(), (Reason, bool)> {
+    /// Both directions of a steered flow: what is counted beside the decision, and whether something was recorded. `own`: the
+    /// address is stable's. `aged`: all that is there has been idle for longer than any limit. `secret`: of the policy.
+    pub fn steer(
+        &mut self,
+        s: &Segment,
+        d: &Decision,
+        (own, aged, secret): (bool, bool, u64),
+    ) -> (Option<Reason>, bool) {
         let t = s.tuple;
         let server = SocketAddr::new(d.instance.addr.into(), u16::from_be(d.instance.port));
-        let back = Tuple { src: server, dst: t.src, proto: t.proto };
-        if self.clashes(s, &back, aged) {
-            // The instance could not tell the two connections apart. On stable's own address this one stays there.
-            if own {
-                let stable = Decision { arm: 0, ..*d };
-                let _ = self.stay(t, &stable);
-            }
-            return Err((Reason::TupleClash, own));
+        // An instance that reaches itself sees the service's address.
+        let seen = if server.ip() == t.src.ip() { t.dst.ip() } else { t.src.ip() };
+        let back = |port: u16| Tuple { src: server, dst: SocketAddr::new(seen, port), proto: t.proto };
+        let (mut port, mut counted) = (t.src.port(), None);
+        if self.taken(s, &back(port), aged) {
+            let mut others = (0..PORT_TRIES).map(|i| u16::from_be(other_client_port(seed(secret, t), i)));
+            let settled = t.proto == TCP && !s.opens();
+            let fits = |port: &u16| match self.table.get(&back(*port)) {
+                Some(e) if settled => (e.src, e.dst) == (t.dst, t.src),
+                _ => !settled && !self.taken(s, &back(*port), aged),
+            };
+            let Some(other) = others.find(fits) else {
+                // The instance could not tell the connections apart. On stable's own address this one stays there.
+                if own {
+                    let stable = Decision { arm: 0, ..*d };
+                    let _ = self.stay(t, &stable);
+                }
+                return (Some(Reason::TupleClash), own);
+            };
+            (port, counted) = (other, Some(Reason::PortChanged));
         }
-        self.put(back, entry(d, t.dst, t.src));
-        self.put(t, Entry { forward: true, ..entry(d, t.src, server) });
-        Ok(())
+        self.put(back(port), entry(d, t.dst, t.src));
+        self.put(t, Entry { forward: true, ..entry(d, SocketAddr::new(seen, port), server) });
+        (counted, true)
     }
 
-    fn clashes(&self, s: &Segment, back: &Tuple, aged: bool) -> bool {
-        let Some(reply) = self.table.get(back).filter(|e| e.src != s.tuple.dst) else { return false };
+    fn taken(&self, s: &Segment, back: &Tuple, aged: bool) -> bool {
+        let other = |e: &&Entry| (e.src, e.dst) != (s.tuple.dst, s.tuple.src);
+        let Some(reply) = self.table.get(back).filter(other) else { return false };
         let tcp = s.tuple.proto == TCP;
         let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
         if tcp && !s.opens() || !is_over(reply) {
@@ -118,6 +139,11 @@ impl Flows {
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: s.tuple.proto };
         !reply.closing && self.table.get(&forward).is_some_and(|e| !is_over(e))
     }
+}
+
+fn seed(secret: u64, t: Tuple) -> u64 {
+    let (src, dst) = (Addr::from(t.src.ip()), Addr::from(t.dst.ip()));
+    flow_seed(secret, &src, &dst, t.src.port().to_be(), t.dst.port().to_be(), t.proto)
 }
 
 fn over(e: &Entry, s: &Segment, aged: bool) -> bool {
