@@ -82,8 +82,9 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Roles: edge (clients are there), backend (instances are there), host (both).
-Hardware whose driver has native XDP gets it in front of tc; eth0=edge:tc leaves it off, veth0=edge:xdp puts it
-on other interfaces, too: on a veth it costs TCP 3 to 5 times. `gray status` says what was picked and why.
+Hardware whose driver has native XDP gets it in front of tc. eth0=edge:tc leaves it
+off; veth0=edge:xdp puts it on other interfaces, too (a veth's TCP becomes 3 to 5
+times slower). `gray status` says what was picked, and why.
 
 Examples:
   gray agent --attach eth0=edge --attach eth1=backend
@@ -105,7 +106,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR")]
     bpffs: Option<PathBuf>,
     /// Steer on an interface; may be given several times
-    #[arg(long, value_name = "IFACE=ROLE[:xdp|:tc]")]
+    #[arg(long, value_name = "IFACE=ROLE")]
     attach: Vec<Attach>,
     /// Steer callers of this cgroup [default: all of this node]
     #[arg(long, value_name = "PATH", conflicts_with = "no_connect")]

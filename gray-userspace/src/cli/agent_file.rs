@@ -56,6 +56,7 @@ impl AgentFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::XdpWish;
 
     #[test]
     fn reads_every_key() {
@@ -70,6 +71,13 @@ mod tests {
             (Some(4096), Some(false), Some(LogFormat::Json))
         );
         assert_eq!(AgentFile::parse("# nothing\n").unwrap().attach, []);
+        let ways = AgentFile::parse("attach: [a=edge, b=host:tc, c=backend:xdp]\n").unwrap().attach;
+        let text: Vec<String> = ways.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["a=edge", "b=host:tc", "c=backend:xdp"]);
+        assert_eq!(
+            ways.iter().map(|a| a.xdp).collect::<Vec<_>>(),
+            [XdpWish::Auto, XdpWish::Off, XdpWish::Force]
+        );
     }
 
     #[test]
