@@ -6,7 +6,7 @@ use gray_tests::packets::{
     case::{Case, run_all},
     frame::{ACK, Packet, SYN, TCP},
     front::{Front, PASS, SENT, TX},
-    land::{LANDS, Land, OWN, SHOP, SHOP_AT},
+    land::{LANDS, Land, OWN, SAME, SHOP, SHOP_AT},
     rig::{MTU, Routes, hex, neighbour, with},
     tables,
 };
@@ -131,6 +131,22 @@ fn the_mtu_is_where_xdp_ends() {
                 let p = open(l, 7_200).payload(vec![7; MTU as usize - headers + more]);
                 assert_eq!(on.rig.live.run_xdp(&p.frame(), 0).unwrap().0, verdict, "{} {more}", l.name());
             }
+        }
+    });
+}
+
+/// XDP sees no mark: where one may decide, tc decides, and XDP follows.
+#[test]
+fn what_asks_for_marks_is_decided_by_tc() {
+    with(Routes::Neighbours, |rig| {
+        rig.apply_land(true);
+        let on = Front::on(rig);
+        for l in LANDS {
+            let p = l.open(l.plain(7_250), l.vip(SAME));
+            assert_eq!(on.rig.live.run_xdp(&p.frame(), 0).unwrap(), (PASS, p.frame()), "{}", l.name());
+            let marked = on.rig.run_marked(Direction::Ingress, &p.frame(), 7).1;
+            let next = on.rig.live.run_xdp(&p.frame(), 0).unwrap();
+            assert_eq!((next.0, &next.1), (SENT, &marked), "{}", l.name());
         }
     });
 }

@@ -136,6 +136,8 @@ pub const SERVICE_PREFIXES: u32 = 1;
 pub const SERVICE_AFFINITY: u32 = 2;
 /// The instances of a subset take turns: its tables say in which order, `TURNS` counts.
 pub const SERVICE_ROUND_ROBIN: u32 = 4;
+/// Something asks for the packet's mark, which XDP does not see: tc decides.
+pub const SERVICE_MARK: u32 = 8;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

@@ -4,7 +4,7 @@ use gray_common::{
     Reason,
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     packet::{TCP, opens},
-    wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET},
+    wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_MARK},
 };
 
 use crate::{ctx::ktime_ns, emit, maps, tables::Kernel};
@@ -41,7 +41,8 @@ pub fn admit(epoch: u64) -> Admit {
     admitted(admit_at(epoch, 0))
 }
 
-/// The same, counting nothing: for a packet that may have to be decided again.
+/// The same in XDP, where a packet may have to be decided again, by tc: counts nothing, and leaves alone what needs more than
+/// XDP sees.
 #[inline(always)]
 pub fn admit_quietly(epoch: u64) -> Admit {
     admitted(admit_at(epoch, 1))
@@ -80,6 +81,9 @@ fn judge(
     let listener = k.listener(&key);
     *own = u32::from(listener.is_self());
     let Some(index) = listener.service() else { return Admit::Leave };
+    if quiet && k.service(index).is_none_or(|s| s.flags & SERVICE_MARK != 0) {
+        return Admit::Leave;
+    }
     if a.proto == TCP && !opens(a.tcp_flags) {
         if let Some(adopted) = adopted(k, listener, index) {
             if !quiet {

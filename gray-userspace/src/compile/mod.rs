@@ -20,8 +20,8 @@ use gray_common::{
     limits,
     packet::{ICMP, ICMPV6},
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
-        SERVICE_ROUND_ROBIN, Service, Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_MARK,
+        SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, Service, Weighted,
     },
 };
 
@@ -172,6 +172,13 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         }
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;
+        }
+        let mark = claim_code(model::ClaimKind::Mark);
+        if service.identify.contains(&model::ClaimKind::Mark)
+            || list_kinds & 1 << mark != 0
+            || facts.0.iter().any(|f| f.claim == mark)
+        {
+            flags |= SERVICE_MARK;
         }
         let first_fact = out.facts.len() as u32;
         let mut identify = [0; limits::IDENTIFY];

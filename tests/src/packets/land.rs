@@ -90,7 +90,7 @@ pub const WEIGH: u16 = 84;
 pub const WEIGH_AT: u16 = 8084;
 /// All drained.
 pub const NONE: u16 = 85;
-/// Same port on the service address and the instances.
+/// Same port on the service address and the instances. The only one that asks for marks.
 pub const SAME: u16 = 8086;
 /// On stable's own address.
 pub const OWN: u16 = 9000;
@@ -150,7 +150,7 @@ pub fn policy(early: bool) -> String {
     }
     out += "cohorts:\n  early: { sources: [\"198.18.1.9\", \"fd00:1::9\", \"198.18.7.0/24\", \"fd00:7::/64\"] }\n";
     out += "  testers: { marks: [\"0x7\"] }\n  lab: { dscps: [46] }\n  everyone: { percent: 100 }\n";
-    out += "routes:\n  - { when: testers, to: { version: \"2.0\" } }\n  - { when: lab, to: { version: \"2.0\" } }\n";
+    out += "routes:\n  - { service: same, when: testers, to: { version: \"2.0\" } }\n  - { when: lab, to: { version: \"2.0\" } }\n";
     if early {
         out += "  - { when: early, to: { version: \"2.0\" } }\n";
     }

@@ -149,11 +149,11 @@ fn replies(t: &mut Rows) {
 /// A11: marks and DSCP.
 fn claims(t: &mut Rows) {
     let l = t.land;
-    let p = t.plain_to(SHOP);
-    let out = t.to_gray(&p);
+    let p = t.plain_to(SAME);
+    let out = p.rewritten(p.src, l.gray(SAME));
     t.add(Case::new("a listed mark", p.frame()).mark(7).sent(out).moves(&[Explicit]));
-    let p = t.plain_to(SHOP);
-    let out = p.rewritten(p.src, l.stable(SHOP_AT));
+    let p = t.plain_to(SAME);
+    let out = p.rewritten(p.src, l.stable(SAME));
     t.add(Case::new("another mark", p.frame()).mark(8).sent(out).moves(&[Unlisted]));
     let p = t.plain_to(SHOP).tos(46 << 2);
     t.steered("a listed DSCP", &p, l.gray(SHOP_AT), &[Explicit]);
