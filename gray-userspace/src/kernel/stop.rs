@@ -1,7 +1,10 @@
 //! The end of steering, before anything is taken apart: links and maps go one by one, and whoever dies in between must
 //! leave no half of the data path at work.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use gray_common::{
     names,
@@ -10,9 +13,17 @@ use gray_common::{
 
 use super::{KernelError, bpf};
 
-/// Deletes the listeners in these pins: from here on no new connection is steered. Open ones go on by their flows.
+/// Deletes the listeners in these pins: from here on no new connection is steered. Open ones go on by their flows, and by
+/// tc alone: XDP goes from one interface after the other, and what it would send where it is gone already was lost.
 pub fn stop_steering(pins: &[PathBuf]) -> Result<(), KernelError> {
-    for path in pins.iter().filter(|p| p.file_name() == Some(OsStr::new(names::LISTENERS))) {
+    for path in named(pins, names::XDP_OUT) {
+        let Ok(map) = bpf::get(path).and_then(bpf::Map::<u32, u32>::new) else { continue };
+        (0..map.shape().entries)
+            .try_for_each(|slot| map.update(&slot, &0))
+            .and_then(|()| bpf::wait_for_runs())
+            .map_err(|e| KernelError::io("cannot empty", path, e))?;
+    }
+    for path in named(pins, names::LISTENERS) {
         let failed = |e| KernelError::io("cannot empty", path, e);
         // A map of another ABI may look different: its pins are removed all the same.
         let Ok(map) = bpf::get(path).and_then(bpf::Map::<ListenerKey, Versioned>::new) else { continue };
@@ -21,4 +32,8 @@ pub fn stop_steering(pins: &[PathBuf]) -> Result<(), KernelError> {
         map.delete_all(&keys).map_err(failed)?;
     }
     Ok(())
+}
+
+fn named<'p>(pins: &'p [PathBuf], name: &'static str) -> impl Iterator<Item = &'p Path> {
+    pins.iter().map(PathBuf::as_path).filter(move |p| p.file_name() == Some(OsStr::new(name)))
 }
