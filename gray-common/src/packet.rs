@@ -1,6 +1,6 @@
 //! Header facts that both targets need. Offsets are bytes from the start of the Ethernet frame.
 
-use crate::limits::OTHER_PORTS;
+use crate::limits::{OTHER_PORTS, SNAT_PORTS};
 
 pub const ETH_LEN: usize = 14;
 pub const ETH_TYPE: usize = 12;
@@ -41,6 +41,13 @@ pub fn opens(flags: u8) -> bool {
 pub fn other_client_port(seed: u64, i: u32) -> u16 {
     let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
     (OTHER_PORTS | at & !OTHER_PORTS).to_be()
+}
+
+/// The same for a client behind the node's address: 16 384 to 32 767.
+#[inline(always)]
+pub fn snat_port(seed: u64, i: u32) -> u16 {
+    let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
+    (SNAT_PORTS | at & (SNAT_PORTS - 1)).to_be()
 }
 
 /// Index of a bit of the filter in front of the packet path, for one address and port (network order) and protocol.

@@ -51,6 +51,18 @@ pub enum Nat {
     /// The client's address is kept, replies pass the node.
     #[default]
     Dnat,
+    /// The instance sees one of the node's own addresses, so that its replies come back wherever they are routed.
+    Snat,
+}
+
+impl Nat {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dnat => "dnat",
+            Self::Snat => "snat",
+        }
+    }
 }
 
 /// What happens to a client of whom no `identify` claim is present.

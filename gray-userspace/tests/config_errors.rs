@@ -336,7 +336,7 @@ fn d4_ten_errors_at_once() {
   shop:
     listen: ["198.18.1.100"]
     identfy: [source]
-    nat: snat
+    nat: dsr
     instances:
       - { address: "198.18.2.2:8080", version: 1.0, weight: 5000 }
       - { address: "198.18.2.3:8080", version: "2.0", zone: [z1] }

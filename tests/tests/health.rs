@@ -12,6 +12,7 @@ use gray_tests::{
     client::{LoadSpec, Mode, Report},
     command::wait_for,
     kill::pinned,
+    pace,
     place::Place,
     residue,
     scene::vip,
@@ -78,7 +79,7 @@ fn states(agent: &Agent) -> Vec<(String, String)> {
 /// `s0 up` and so on, of those that are named.
 fn wait_states(agent: &Agent, want: &[(&str, &str)]) {
     let mut seen = Vec::new();
-    let there = wait_for("the instances' health", gray_tests::pace::patience(PATIENCE), || {
+    let there = wait_for("the instances' health", pace::patience(PATIENCE), || {
         seen = states(agent);
         Ok(want.iter().all(|(id, s)| seen.iter().any(|(i, t)| i == id && t == s)))
     });
@@ -227,12 +228,10 @@ fn c8_an_ejection_does_not_wait_for_a_large_change() {
     let mut load = agent.command(&["cohort", "load", "many", "--file", &file.display().to_string()]);
     let mut load = load.stdout(Stdio::null()).spawn().unwrap();
     // Once the agent has read the list and is at it.
-    std::thread::sleep(gray_tests::pace::patience(Duration::from_millis(300)));
+    std::thread::sleep(pace::patience(Duration::from_millis(300)));
     servers[3].take().unwrap().kill9().unwrap();
-    wait_for("the ejection", gray_tests::pace::patience(PATIENCE), || {
-        Ok(!in_tables(&agent).contains(&backend(&w, 3)))
-    })
-    .unwrap();
+    wait_for("the ejection", pace::patience(PATIENCE), || Ok(!in_tables(&agent).contains(&backend(&w, 3))))
+        .unwrap();
     assert!(load.try_wait().unwrap().is_none(), "the list was loaded before the instance was out");
     assert!(load.wait().unwrap().success());
     assert!(!in_tables(&agent).contains(&backend(&w, 3)), "and the new tables leave it out, too");
@@ -295,7 +294,9 @@ fn c8_nginx_and_a_program_are_asked() {
     let mut spec = AgentSpec::of(&w);
     spec.args.extend(["--health-commands".into(), checks.display().to_string()]);
     let agent = Agent::start_with(&w, spec).unwrap();
-    let times = "interval: 300ms, timeout: 300ms, fall: 2, rise: 1";
+    // To start a program takes longer than that on a slow machine.
+    let ms = 300 * pace::factor();
+    let times = format!("interval: {ms}ms, timeout: {ms}ms, fall: 2, rise: 1");
     let _ = agent
         .apply(&Shop::checked(&format!("check: command, command: [ask, --all], {times}")).text(&w))
         .unwrap();

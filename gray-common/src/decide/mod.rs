@@ -22,7 +22,7 @@ use crate::{
     limits,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
-        SERVICE_ROUND_ROBIN, SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
+        SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
     },
 };
 
@@ -84,6 +84,8 @@ pub struct Decision {
     /// `Reason` code.
     pub reason: u8,
     pub arm: u8,
+    /// Not 0: the instance sees the node's address.
+    pub snat: u8,
 }
 
 /// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.
@@ -108,6 +110,7 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
         service: service.id,
         bucket: NO_BUCKET,
         reason: Reason::Default as u8,
+        snat: (service.flags & SERVICE_SNAT != 0) as u8,
         ..Decision::default()
     };
     let Some(found) = first_match(t, service, facts) else { return Verdict::Pass(Reason::TableHole) };

@@ -30,6 +30,8 @@ pub struct Control {
     pub event_limit: u32,
     /// `CONTROL_*` bits.
     pub flags: u32,
+    /// This node's own addresses, which stand in for clients of services with `nat: snat`; IPv4 mapped, all zero: none.
+    pub snat: [Addr; 2],
 }
 
 /// Some cgroup has a label: look callers up.
@@ -138,6 +140,8 @@ pub const SERVICE_AFFINITY: u32 = 2;
 pub const SERVICE_ROUND_ROBIN: u32 = 4;
 /// Something asks for the packet's mark, which XDP does not see: tc decides.
 pub const SERVICE_MARK: u32 = 8;
+/// The instance sees one of the node's own addresses (`Control::snat`) in place of the client's.
+pub const SERVICE_SNAT: u32 = 16;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
@@ -231,9 +235,10 @@ pub struct Workload {
 }
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
-wire!(Control, size 88, {
+wire!(Control, size 120, {
     epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
     adopt_until_ns @ 64: u64, hz @ 72: u32, event_every @ 76: u32, event_limit @ 80: u32, flags @ 84: u32,
+    snat @ 88: [Addr; 2],
 });
 wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime},
@@ -53,6 +54,8 @@ pub struct Inner {
     pub events: broadcast::Sender<EventLine>,
     /// The directory of programs that checks may run.
     pub health_commands: Option<PathBuf>,
+    /// What instances see in place of clients, with `nat: snat`.
+    pub snat: Vec<IpAddr>,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
     /// The last flip took an instance from a service: UDP flows may still go there.

@@ -15,7 +15,7 @@ use crate::{
     config,
     fail::{self, Point},
     ids::Ids,
-    model::{ClaimKind, CohortBody, Policy, Probe, Service, canonical_member, parse_member},
+    model::{ClaimKind, CohortBody, Nat, Policy, Probe, Service, canonical_member, parse_member},
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
 
@@ -44,6 +44,7 @@ impl Inner {
         warnings: Vec<Problem>,
     ) -> Result<ApplyReply, ApiError> {
         self.may_run(&policy)?;
+        self.may_stand_in(&policy)?;
         let changes: Vec<config::Change> = config::diff(&self.policy, &policy);
         let mut reply = ApplyReply { warnings, ..ApplyReply::default() };
         if policy == *self.policy && self.revision != 0 {
@@ -92,6 +93,27 @@ impl Inner {
         }
     }
 
+    /// The node's address of each family that the policy wants.
+    pub(super) fn may_stand_in(&self, policy: &Policy) -> Result<(), ApiError> {
+        for s in policy.services.iter().filter(|s| s.nat == Nat::Snat) {
+            for v4 in [true, false] {
+                let wanted = s.listen.iter().any(|l| l.addr.is_ipv4() == v4);
+                if wanted && !self.snat.iter().any(|a| a.is_ipv4() == v4) {
+                    let family = if v4 { "IPv4" } else { "IPv6" };
+                    return Err(ApiError::new(
+                        ErrorKind::Invalid,
+                        format!(
+                            "service {} has `nat: snat`, and this agent has no {family} address for it",
+                            s.name
+                        ),
+                        "start the agent with --snat ADDR, an address of its node that instances can answer to",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub fn rollback(&mut self, who: &Who, r: RollbackRequest) -> Result<ApplyReply, ApiError> {
         let target = self.store.revision(r.revision).map_err(|_| {
             ApiError::not_found(
@@ -110,6 +132,7 @@ impl Inner {
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         self.may_run(&loaded.policy)?;
+        self.may_stand_in(&loaded.policy)?;
         let changes = config::diff(&self.policy, &loaded.policy);
         let mut draft = self.draft(
             Kind::Rollback,

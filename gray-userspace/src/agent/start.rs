@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
 
+use gray_common::wire::Addr;
 use tokio::sync::broadcast;
 
 use super::{
@@ -68,6 +70,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;
+        c.snat = snat(&o.snat);
     });
     let store = Sqlite::open(&state_dir)?;
     fail::point(Point::StartOpened)?;
@@ -93,6 +96,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         board: Arc::new(Mutex::new(board)),
         events,
         health_commands: o.health_commands.clone(),
+        snat: o.snat.clone(),
         untidy: false,
         orphans: false,
         leftovers: Arc::default(),
@@ -216,6 +220,9 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         .collect();
     let around =
         Circumstances { drained: active.drained.clone(), adopt_until_ns: inner.adopt_until_ns.clone() };
+    if let Err(e) = inner.may_stand_in(&policy) {
+        tracing::error!(error = %e, "their packets keep the clients' addresses");
+    }
     let compiled = compile::compile(&policy, &before, &around)?;
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
     (inner.revision, inner.policy, inner.compiled) = (active.id, Arc::new(policy), compiled);
@@ -269,4 +276,9 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     tracing::info!(cgroup = %cgroup.display(), "connect path attached");
     inner.connect = Some(Connect { cgroup, error: None });
     Ok(())
+}
+/// By family, as the data path has them.
+fn snat(given: &[IpAddr]) -> [Addr; 2] {
+    let of = |v4: bool| given.iter().find(|a| a.is_ipv4() == v4).map_or(Addr::default(), |a| Addr::from(*a));
+    [of(true), of(false)]
 }

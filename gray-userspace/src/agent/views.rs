@@ -27,7 +27,7 @@ use crate::{
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, OnMissing, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _},
 };
 
@@ -46,10 +46,7 @@ impl Inner {
                 OnMissing::Deny => "deny",
             }
             .into(),
-            nat: match s.nat {
-                Nat::Dnat => "dnat",
-            }
-            .into(),
+            nat: s.nat.name().into(),
             balance: s.balance.name().into(),
             affinity: match s.affinity {
                 Affinity::Connection => "connection",

@@ -1,6 +1,11 @@
 //! Options of `gray agent`: flags over a YAML file over defaults, checked before anything starts. Runs nothing.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -36,6 +41,8 @@ pub struct AgentOptions {
     pub no_connect: bool,
     /// The directory of programs that health checks may run; none: none.
     pub health_commands: Option<PathBuf>,
+    /// This node's own addresses for `nat: snat`; one of a family.
+    pub snat: Vec<IpAddr>,
 }
 
 /// `IFACE=ROLE`, with `:xdp` or `:tc` behind it.
@@ -126,6 +133,9 @@ pub struct AgentArgs {
     /// Health checks may run the programs of this directory [default: none may be run]
     #[arg(long, value_name = "DIR")]
     health_commands: Option<PathBuf>,
+    /// An address of this node that instances see in place of clients where a policy says `nat: snat`; one of each family
+    #[arg(long, value_name = "ADDR")]
+    snat: Vec<IpAddr>,
 }
 
 impl AgentArgs {
@@ -153,6 +163,7 @@ impl AgentArgs {
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
             no_connect,
             health_commands: self.health_commands.or(file.health_commands),
+            snat: if self.snat.is_empty() { file.snat } else { self.snat },
         };
         options.check()
     }
@@ -171,6 +182,18 @@ impl AgentOptions {
                     what,
                     "one interface has one role; `host` is edge and backend in one",
                 ));
+            }
+        }
+        for (i, a) in self.snat.iter().enumerate() {
+            let unusable =
+                a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.to_canonical() != *a;
+            if unusable {
+                let what = format!("{a} is no address that instances can answer to");
+                return Err(Failure::usage(what, "give --snat an address of this node's interfaces"));
+            }
+            if self.snat.iter().take(i).any(|b| b.is_ipv4() == a.is_ipv4()) {
+                let what = format!("--snat {a}: there is one of its family already");
+                return Err(Failure::usage(what, "give one IPv4 address and one IPv6 address at most"));
             }
         }
         if self.no_connect && self.attach.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +26,7 @@ pub struct AgentFile {
     pub flows: Option<u32>,
     pub no_connect: Option<bool>,
     pub health_commands: Option<PathBuf>,
+    pub snat: Vec<IpAddr>,
 }
 
 impl AgentFile {
@@ -62,10 +64,11 @@ mod tests {
     fn reads_every_key() {
         let file = AgentFile::parse(
             "state-dir: /a\nbpffs: /b\nsocket: /c\nattach: [eth0=edge, eth1=backend]\ncgroup: /d\n\
-             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\n",
+             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\n\
+             snat: [198.18.1.1, 'fd00:18::1']\n",
         )
         .unwrap();
-        assert_eq!(file.attach.len(), 2);
+        assert_eq!((file.attach.len(), file.snat.len()), (2, 2));
         assert_eq!(
             (file.flows, file.no_connect, file.log_format),
             (Some(4096), Some(false), Some(LogFormat::Json))

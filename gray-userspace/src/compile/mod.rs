@@ -21,7 +21,7 @@ use gray_common::{
     packet::{ICMP, ICMPV6},
     wire::{
         Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_MARK,
-        SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, Service, Weighted,
+        SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service, Weighted,
     },
 };
 
@@ -169,6 +169,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let (list_kinds, mut flags) = lists_used(policy, &facts, &assigned);
         if service.affinity == model::Affinity::Client {
             flags |= SERVICE_AFFINITY;
+        }
+        if service.nat == model::Nat::Snat {
+            flags |= SERVICE_SNAT;
         }
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;

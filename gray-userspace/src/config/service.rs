@@ -25,6 +25,7 @@ pub(super) struct ServiceDraft {
     pub name: At<String>,
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
+    pub nat: Nat,
     pub balance: Balance,
     pub affinity: Affinity,
     pub health: Option<At<Health>>,
@@ -40,6 +41,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     let mut draft = ServiceDraft {
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
+        nat: Nat::default(),
         balance: Balance::default(),
         affinity: Affinity::default(),
         health: None,
@@ -59,7 +61,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
     }
     if let Some(node) = fields.get("nat") {
-        let _ = walk::word(node, "nat", (NAT, NAT_LATER), report);
+        let mode = walk::word(node, "nat", (NAT, NAT_LATER), report);
+        draft.nat = if mode == Some(1) { Nat::Snat } else { Nat::Dnat };
     }
     if let Some(node) = fields.get("balance")
         && let Some(1) = walk::word(node, "balance", (BALANCE, &[]), report)
@@ -98,7 +101,7 @@ impl ServiceDraft {
             listen: self.listen.into_iter().map(|l| l.value).collect(),
             identify: self.identify,
             on_missing: OnMissing::Stable,
-            nat: Nat::Dnat,
+            nat: self.nat,
             balance: self.balance,
             affinity: self.affinity,
             health: self.health.map(|h| h.value),

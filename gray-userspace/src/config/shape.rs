@@ -68,8 +68,8 @@ pub(super) const CLAIMS_LATER: &[&str] = &[
     "tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header",
     "cookie", "query", "proxy",
 ];
-pub(super) const NAT: &[&str] = &["dnat"];
-pub(super) const NAT_LATER: &[&str] = &["snat", "dsr"];
+pub(super) const NAT: &[&str] = &["dnat", "snat"];
+pub(super) const NAT_LATER: &[&str] = &["dsr"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
 pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
@@ -119,7 +119,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "nat",
-            "How packets are translated. Default: dnat (the client's address is kept).",
+            "How packets are translated. dnat: the client's address is kept. snat: the instance sees an address of the agent's node (--snat). Default: dnat.",
             Shape::Word(NAT),
         ),
         optional(

@@ -46,7 +46,7 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
-    out.push_str("    on-missing-identity: stable\n    nat: dnat\n");
+    let _ = writeln!(out, "    on-missing-identity: stable\n    nat: {}", s.nat.name());
     if s.balance != Balance::default() {
         let _ = writeln!(out, "    balance: {}", s.balance.name());
     }

@@ -4,7 +4,10 @@ use gray_common::Reason;
 
 use super::{
     frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP, UDP},
-    land::{COND, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME, SHOP, SHOP_AT, SHOP_TOO, WEIGH},
+    land::{
+        BEHIND, BEHIND_AT, COND, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME, SHOP, SHOP_AT,
+        SHOP_TOO, WEIGH,
+    },
     pieces,
     random::Random,
     rig::MTU,
@@ -24,7 +27,8 @@ pub fn mutated(r: &mut Random) -> Vec<u8> {
 
 /// A frame to, from or near any service of the cases, of any size, every other one whole.
 pub fn wide(r: &mut Random) -> Vec<u8> {
-    const AT: [u16; 12] = [SHOP, SHOP_TOO, SHOP_AT, HALF, HALF_AT, COND, WEIGH, NONE, SAME, OWN, OLD, LATE];
+    const AT: [u16; 14] =
+        [BEHIND, BEHIND_AT, SHOP, SHOP_TOO, SHOP_AT, HALF, HALF_AT, COND, WEIGH, NONE, SAME, OWN, OLD, LATE];
     let l: Land = LANDS[r.below(LANDS.len())];
     let port = AT[r.below(AT.len())];
     let place = [l.vip(port), l.vip(port), l.stable(port), l.gray(port)][r.below(4)];

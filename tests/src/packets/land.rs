@@ -50,6 +50,11 @@ impl Land {
         self.at([198, 18, 2, 2], "fd00:2::2", port)
     }
 
+    /// The node that steers, as instances of `behind` see it.
+    pub fn node(self, port: u16) -> SocketAddr {
+        self.at([198, 18, 4, 4], "fd00:4::4", port)
+    }
+
     /// A host that nobody manages.
     pub fn stranger(self, port: u16) -> SocketAddr {
         self.at([198, 18, 3, 3], "fd00:3::3", port)
@@ -92,6 +97,9 @@ pub const WEIGH_AT: u16 = 8084;
 pub const NONE: u16 = 85;
 /// Same port on the service address and the instances. The only one that asks for marks.
 pub const SAME: u16 = 8086;
+/// `nat: snat`.
+pub const BEHIND: u16 = 87;
+pub const BEHIND_AT: u16 = 8087;
 /// On stable's own address.
 pub const OWN: u16 = 9000;
 /// The same, taking connections in mid-stream as stable's.
@@ -145,6 +153,8 @@ pub fn policy(early: bool) -> String {
     out += &service("weigh", &[(false, WEIGH)], WEIGH_AT);
     out += &service("none", &[(false, NONE)], NONE);
     out += &service("same", &[(false, SAME)], SAME);
+    out += &service("behind", &[(false, BEHIND)], BEHIND_AT)
+        .replace("    instances:", "    nat: snat\n    instances:");
     for (name, port) in [("own", OWN), ("old", OLD), ("late", LATE)] {
         out += &service(name, &[(true, port)], port);
     }

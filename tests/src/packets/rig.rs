@@ -106,7 +106,10 @@ pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send)
     let pins = Pins::open_dir(&lab.bpffs()).unwrap();
     Arc::clone(&ns).enter(move || {
         let mut live = Live::open(pins.clone(), spec.flows, Hook::Tcx).unwrap();
-        live.configure(|c| c.hz = HZ);
+        live.configure(|c| {
+            c.hz = HZ;
+            c.snat = [false, true].map(|v6| Addr::from(Land { v6, proto: 6 }.node(0).ip()));
+        });
         let have = live.read().unwrap();
         f(&mut Rig { live, pins, way, ns, far, have, compiled: Compiled::default() })
     })

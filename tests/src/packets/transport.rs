@@ -8,7 +8,7 @@ use gray_common::{
         TtlExpired, TupleClash, Weight,
     },
     decide::bucket::flow_seed,
-    packet::other_client_port,
+    packet::{other_client_port, snat_port},
     wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
 
@@ -190,9 +190,12 @@ fn edges(t: &mut Rows) {
 
 /// What the instance takes for the client: the n-th port that is tried.
 fn another(p: &Packet, n: u32) -> SocketAddr {
+    SocketAddr::new(p.src.ip(), u16::from_be(other_client_port(seed(p), n)))
+}
+
+fn seed(p: &Packet) -> u64 {
     let (src, dst) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
-    let seed = flow_seed(KEY.k0, &src, &dst, p.src.port().to_be(), p.dst.port().to_be(), p.proto);
-    SocketAddr::new(p.src.ip(), u16::from_be(other_client_port(seed, n)))
+    flow_seed(KEY.k0, &src, &dst, p.src.port().to_be(), p.dst.port().to_be(), p.proto)
 }
 
 /// Connections that would look the same to the instance: it sees each from a port of its own.
@@ -225,6 +228,15 @@ fn ports(t: &mut Rows) {
     before.extend((0..8).map(|n| l.open(another(&second, n), l.vip(SHOP))));
     let row = Case::new("no port left: alone", second.frame()).flow(Flow::None(second));
     t.add(row.after(&before.iter().collect::<Vec<_>>()).moves(&[Explicit, TupleClash]));
+    // The node stands in for the client.
+    let p = t.plain_to(BEHIND);
+    let behind = |p: &Packet, n| SocketAddr::new(l.node(0).ip(), u16::from_be(snat_port(seed(p), n)));
+    let out = p.rewritten(behind(&p, 0), l.stable(BEHIND_AT));
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | established(&p));
+    t.add(Case::new("snat: from the node", p.frame()).sent(out.clone()).moves(&[Unlisted]).flow(flow));
+    let answer = out.answer(l.stable(BEHIND_AT), SYN | ACK).ttl(64);
+    let back = answer.rewritten(l.vip(BEHIND), p.src);
+    t.add(Case::new("snat: to the node, and on to the client", answer.frame()).sent(back));
     // Hairpin: a host drops packets from its own address.
     let port = t.port();
     let p = l.open(l.stable(port), l.vip(SHOP));

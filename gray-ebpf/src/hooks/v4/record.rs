@@ -6,8 +6,10 @@ use gray_common::{
     Reason, csum,
     decide::{Decision, Tables as _, bucket::flow_seed},
     limits,
-    packet::{TCP, opens, other_client_port},
-    wire::{ARM_STABLE, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState},
+    packet::{TCP, opens, other_client_port, snat_port},
+    wire::{
+        ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState,
+    },
 };
 
 use super::TTL_STEP;
@@ -60,15 +62,21 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         proto: key.proto,
     };
     // An instance that dials a service and gets itself would drop what comes from its own address: it sees the service's.
+    let mut snat = false;
     if back.saddr == back.daddr {
         back.daddr = key.daddr;
+    } else if d.snat != 0 && k.control.snat[0] != Addr([0; 16]) {
+        back.daddr = k.control.snat[0].as_v4();
+        snat = true;
     }
-    if taken(k, a, key, back, &mut scratch.other4) {
+    if snat || taken(k, a, key, back, &mut scratch.other4) {
         cold_path();
-        if other_port(k.epoch()) == 0 {
+        if other_port(k.epoch(), u32::from(snat)) == 0 {
             return clash(scratch, quiet);
         }
-        emit::count(Reason::PortChanged);
+        if !snat {
+            emit::count(Reason::PortChanged);
+        }
     }
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
     let f = &mut scratch.flow4;
@@ -137,12 +145,13 @@ fn is_of(reply: &Flow4, key: &FlowKey4) -> bool {
 }
 
 /// Another client port for the connection in `SCRATCH`, which `back4` then has; 0: none of those tried is free. The order of
-/// trying is the connection's own: a lost entry is made again with the same port while the other one stands.
+/// trying is the connection's own: a lost entry is made again with the same port while the other ones stand. `snat`: not 0,
+/// the port is one of the node's.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v4_other_port")]
 #[inline(never)]
-pub extern "C" fn other_port(epoch: u64) -> u32 {
+pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
@@ -150,21 +159,23 @@ pub extern "C" fn other_port(epoch: u64) -> u32 {
     let (a, key, back) = (&scratch.arrival, &scratch.key4, &mut scratch.back4);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
     let settled = a.proto == TCP && !opens(a.tcp_flags);
-    let mut i = 0;
+    // What is in mid-stream has its port already. Behind the node's address it is most likely the first that is free; of the
+    // client's own address nobody knows that it ever had another.
+    let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
-        back.dport = other_client_port(seed, i);
-        let found = if settled {
+        back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
+        match maps::FLOWS4.get_ptr_mut(&*back) {
             // SAFETY: as above.
-            maps::FLOWS4.get_ptr_mut(&*back).is_some_and(|reply| is_of(unsafe { &*reply }, key))
-        } else {
-            !taken(&k, a, key, back, &mut scratch.other4)
-        };
-        if found {
-            return u32::from(back.dport);
+            Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
+            Some(_) if settled || taken(&k, a, key, back, &mut scratch.other4) => {}
+            _ if !settled => return u32::from(back.dport),
+            _ if snat != 0 && likely == 0 => likely = back.dport,
+            _ => {}
         }
         i += 1;
     }
-    0
+    back.dport = likely;
+    u32::from(likely)
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use gray_common::{
     Reason, csum,
     decide::{Decision, Tables as _, bucket::flow_seed},
     limits,
-    packet::{TCP, opens, other_client_port},
+    packet::{TCP, opens, other_client_port, snat_port},
     wire::{
         ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow6, FlowKey6, FlowState,
     },
@@ -61,15 +61,21 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         proto: key.proto,
     };
     // An instance that dials a service and gets itself would drop what comes from its own address: it sees the service's.
+    let mut snat = false;
     if back.saddr == back.daddr {
         back.daddr = key.daddr;
+    } else if d.snat != 0 && k.control.snat[1] != Addr([0; 16]) {
+        back.daddr = k.control.snat[1];
+        snat = true;
     }
-    if taken(k, a, key, back, &mut scratch.other6) {
+    if snat || taken(k, a, key, back, &mut scratch.other6) {
         cold_path();
-        if other_port(k.epoch()) == 0 {
+        if other_port(k.epoch(), u32::from(snat)) == 0 {
             return clash(scratch, quiet);
         }
-        emit::count(Reason::PortChanged);
+        if !snat {
+            emit::count(Reason::PortChanged);
+        }
     }
     let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
     let f = &mut scratch.flow6;
@@ -138,12 +144,13 @@ fn is_of(reply: &Flow6, key: &FlowKey6) -> bool {
 }
 
 /// Another client port for the connection in `SCRATCH`, which `back6` then has; 0: none of those tried is free. The order of
-/// trying is the connection's own: a lost entry is made again with the same port while the other one stands.
+/// trying is the connection's own: a lost entry is made again with the same port while the other ones stand. `snat`: not 0,
+/// the port is one of the node's.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v6_other_port")]
 #[inline(never)]
-pub extern "C" fn other_port(epoch: u64) -> u32 {
+pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
@@ -151,21 +158,23 @@ pub extern "C" fn other_port(epoch: u64) -> u32 {
     let (a, key, back) = (&scratch.arrival, &scratch.key6, &mut scratch.back6);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
     let settled = a.proto == TCP && !opens(a.tcp_flags);
-    let mut i = 0;
+    // What is in mid-stream has its port already. Behind the node's address it is most likely the first that is free; of the
+    // client's own address nobody knows that it ever had another.
+    let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
-        back.dport = other_client_port(seed, i);
-        let found = if settled {
+        back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
+        match maps::FLOWS6.get_ptr_mut(&*back) {
             // SAFETY: as above.
-            maps::FLOWS6.get_ptr_mut(&*back).is_some_and(|reply| is_of(unsafe { &*reply }, key))
-        } else {
-            !taken(&k, a, key, back, &mut scratch.other6)
-        };
-        if found {
-            return u32::from(back.dport);
+            Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
+            Some(_) if settled || taken(&k, a, key, back, &mut scratch.other6) => {}
+            _ if !settled => return u32::from(back.dport),
+            _ if snat != 0 && likely == 0 => likely = back.dport,
+            _ => {}
         }
         i += 1;
     }
-    0
+    back.dport = likely;
+    u32::from(likely)
 }
 
 #[inline(always)]

@@ -189,7 +189,14 @@ mod tests {
         let late = failed(said(&script, Duration::from_millis(700)).await);
         assert!(late.contains("did not end within 300ms"), "{late}");
         let child = fs::read_to_string(&pid).unwrap_or_default();
-        let alive = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        assert!(alive.is_empty() || alive.contains(") Z "), "its child lives on: {alive}");
+        let state = || fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        // A signal is not obeyed before its receiver runs.
+        let gone = || state().is_empty() || state().contains(") Z ");
+        for _ in 0..500 {
+            if !gone() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        assert!(gone(), "its child lives on: {}", state());
     }
 }

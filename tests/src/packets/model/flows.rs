@@ -6,12 +6,15 @@ use gray_common::{
     Reason,
     decide::{Decision, bucket::flow_seed},
     limits::PORT_TRIES,
-    packet::other_client_port,
+    packet::{other_client_port, snat_port},
     wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
 
 use super::segment::Segment;
-use crate::packets::frame::{TCP, UDP};
+use crate::packets::{
+    frame::{TCP, UDP},
+    land::Land,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
@@ -103,17 +106,33 @@ impl Flows {
         let t = s.tuple;
         let server = SocketAddr::new(d.instance.addr.into(), u16::from_be(d.instance.port));
         // An instance that reaches itself sees the service's address.
-        let seen = if server.ip() == t.src.ip() { t.dst.ip() } else { t.src.ip() };
+        let hairpin = server.ip() == t.src.ip();
+        let snat = d.snat != 0 && !hairpin;
+        let node = Land { v6: t.src.is_ipv6(), proto: t.proto }.node(0).ip();
+        let seen = match (hairpin, snat) {
+            (true, _) => t.dst.ip(),
+            (_, true) => node,
+            _ => t.src.ip(),
+        };
         let back = |port: u16| Tuple { src: server, dst: SocketAddr::new(seen, port), proto: t.proto };
         let (mut port, mut counted) = (t.src.port(), None);
-        if self.taken(s, &back(port), aged) {
-            let mut others = (0..PORT_TRIES).map(|i| u16::from_be(other_client_port(seed(secret, t), i)));
+        if snat || self.taken(s, &back(port), aged) {
+            let nth = if snat { snat_port } else { other_client_port };
+            let all: Vec<u16> = (0..PORT_TRIES).map(|i| u16::from_be(nth(seed(secret, t), i))).collect();
             let settled = t.proto == TCP && !s.opens();
-            let fits = |port: &u16| match self.table.get(&back(*port)) {
-                Some(e) if settled => (e.src, e.dst) == (t.dst, t.src),
-                _ => !settled && !self.taken(s, &back(*port), aged),
+            let own_one =
+                |port: u16| self.table.get(&back(port)).is_some_and(|e| (e.src, e.dst) == (t.dst, t.src));
+            let free = |port: u16| match self.table.get(&back(port)) {
+                None => !settled || snat,
+                Some(_) => !settled && !self.taken(s, &back(port), aged),
             };
-            let Some(other) = others.find(fits) else {
+            let first = |fits: &dyn Fn(u16) -> bool| all.iter().copied().find(|p| fits(*p));
+            let other = if settled {
+                first(&own_one).or_else(|| first(&free))
+            } else {
+                first(&|p| own_one(p) || free(p))
+            };
+            let Some(other) = other else {
                 // The instance could not tell the connections apart. On stable's own address this one stays there.
                 if own {
                     let stable = Decision { arm: 0, ..*d };
@@ -121,7 +140,7 @@ impl Flows {
                 }
                 return (Some(Reason::TupleClash), own);
             };
-            (port, counted) = (other, Some(Reason::PortChanged));
+            (port, counted) = (other, (!snat).then_some(Reason::PortChanged));
         }
         self.put(back(port), entry(d, t.dst, t.src));
         self.put(t, Entry { forward: true, ..entry(d, SocketAddr::new(seen, port), server) });
