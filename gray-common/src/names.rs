@@ -1,6 +1,13 @@
 //! Names and shapes of maps and programs: what the data path declares, the loader checks and the pins are called.
 
-use crate::{limits, reason::REASON_SLOTS};
+use crate::{
+    limits,
+    reason::REASON_SLOTS,
+    wire::{
+        ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
+        ListenerKey, Peer, PrefixKey, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+    },
+};
 
 /// Map types, as the kernel numbers them.
 #[repr(u32)]
@@ -26,41 +33,42 @@ pub struct MapSpec {
 }
 
 macro_rules! maps {
-    ($($name:ident: $kind:ident, $key:literal => $value:literal, $entries:expr;)+) => {
+    ($($name:ident: $kind:ident, $key:ty => $value:ty, $entries:expr;)+) => {
         $(pub const $name: &str = stringify!($name);)+
         /// Every pinned map.
         pub const MAPS: &[MapSpec] = &[$(MapSpec {
-            name: stringify!($name), kind: MapKind::$kind, key: $key, value: $value, entries: $entries,
+            name: stringify!($name), kind: MapKind::$kind, key: size_of::<$key>() as u32,
+            value: size_of::<$value>() as u32, entries: $entries,
         },)+];
     };
 }
 
 maps! {
-    CONTROL: Array, 4 => 88, 1;
-    LISTENERS: Hash, 20 => 16, limits::LISTENERS;
-    SERVICES: Array, 4 => 40, 2 * limits::SERVICES;
-    FACTS: Array, 4 => 16, 2 * limits::FACTS;
-    RULES: Array, 4 => 32, 2 * limits::RULES;
-    WEIGHTED: Array, 4 => 10032, 2 * limits::WEIGHTED;
-    SUBSETS: Array, 4 => 24, 2 * limits::SUBSETS;
-    ARENA: Array, 4 => 4, limits::ARENA;
-    INSTANCES: Array, 4 => 20, limits::INSTANCES;
-    IDENTITIES: Hash, 8 => 16, limits::IDENTITIES;
-    PREFIXES: LpmTrie, 20 => 16, limits::PREFIXES;
-    CLASSES: Array, 4 => 32, limits::CLASSES;
-    WORKLOADS: Hash, 8 => 16, limits::WORKLOADS;
-    FILTER: Array, 4 => 8, limits::FILTER_BITS / 64;
-    FLOWS4: LruHash, 16 => 48, limits::FLOWS;
-    FLOWS6: LruHash, 40 => 72, limits::FLOWS;
-    XDP_OUT: Array, 4 => 4, limits::XDP_OUT_SLOTS;
-    PEERS: SkStorage, 4 => 40, 0;
-    UDP_PEERS: SkStorage, 4 => 328, 0;
-    REASONS: PerCpuArray, 4 => 8, REASON_SLOTS;
-    ARMS: PerCpuArray, 4 => 48, 2 * limits::SERVICES;
-    RULE_HITS: PerCpuArray, 4 => 8, 65_536;
-    EVENT_BUDGET: PerCpuArray, 4 => 16, 1;
-    EVENTS: RingBuf, 0 => 0, limits::EVENT_RING;
-    CLOCK: Array, 4 => 16, 1;
+    CONTROL: Array, u32 => Control, 1;
+    LISTENERS: Hash, ListenerKey => Versioned, limits::LISTENERS;
+    SERVICES: Array, u32 => Service, 2 * limits::SERVICES;
+    FACTS: Array, u32 => Fact, 2 * limits::FACTS;
+    RULES: Array, u32 => Rule, 2 * limits::RULES;
+    WEIGHTED: Array, u32 => Weighted, 2 * limits::WEIGHTED;
+    SUBSETS: Array, u32 => Subset, 2 * limits::SUBSETS;
+    ARENA: Array, u32 => u32, limits::ARENA;
+    INSTANCES: Array, u32 => Instance, limits::INSTANCES;
+    IDENTITIES: Hash, u64 => Versioned, limits::IDENTITIES;
+    PREFIXES: LpmTrie, PrefixKey => Versioned, limits::PREFIXES;
+    CLASSES: Array, u32 => Class, limits::CLASSES;
+    WORKLOADS: Hash, u64 => Workload, limits::WORKLOADS;
+    FILTER: Array, u32 => u64, limits::FILTER_BITS / 64;
+    FLOWS4: LruHash, FlowKey4 => Flow4, limits::FLOWS;
+    FLOWS6: LruHash, FlowKey6 => Flow6, limits::FLOWS;
+    XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
+    PEERS: SkStorage, u32 => Peer, 0;
+    UDP_PEERS: SkStorage, u32 => UdpPeers, 0;
+    REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
+    ARMS: PerCpuArray, u32 => ArmCount, 2 * limits::SERVICES;
+    RULE_HITS: PerCpuArray, u32 => u64, 65_536;
+    EVENT_BUDGET: PerCpuArray, u32 => EventBudget, 1;
+    EVENTS: RingBuf, () => (), limits::EVENT_RING;
+    CLOCK: Array, u32 => Clock, 1;
 }
 
 /// Programs, by the name of their function.

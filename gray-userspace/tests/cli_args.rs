@@ -142,7 +142,7 @@ fn bad_options_of_the_agent_say_what_is_wrong() {
         ("--attach eth0", "IFACE=ROLE"),
         ("--attach eth0=egde", "`egde` is no role"),
         ("--attach eth0=lo", "not supported yet"),
-        ("--attach eth0=edge:generic", "`generic` is no way to attach; use xdp, tc or nothing"),
+        ("--attach eth0=edge:generic", "`generic` is no way to attach; use auto, xdp, tc or nothing"),
         ("--attach =edge", "`` is no interface name"),
         ("--attach a/b=edge", "`a/b` is no interface name"),
         ("--attach interface-name-too-long=edge", "is no interface name"),

@@ -50,16 +50,21 @@ fn pick(
 ) -> Result<XdpFeatures, String> {
     match (wish, link.kind.as_deref()) {
         (XdpWish::Off, _) => return Err("as asked".into()),
-        (XdpWish::Auto, Some("veth")) => {
+        (XdpWish::Unsaid | XdpWish::Auto, Some("veth")) => {
             return Err("veth: native XDP would cost TCP 3 to 5 times; `:xdp` forces it".into());
         }
-        (XdpWish::Auto, Some(kind)) => return Err(format!("{kind}: no hardware; `:xdp` forces XDP")),
+        (XdpWish::Unsaid | XdpWish::Auto, Some(kind)) => {
+            return Err(format!("{kind}: no hardware; `:xdp` forces XDP"));
+        }
         _ => {}
     }
     if link.xdp != Xdp::None && !ours {
         return Err("an XDP program that is not gray's is there and stays".into());
     }
     match features(link.ifindex) {
+        Ok(f) if f.runs() && wish == XdpWish::Unsaid => {
+            Err("its driver has native XDP; `:auto` puts it in front and may reset the link".into())
+        }
         Ok(f) if f.runs() => Ok(f),
         Ok(_) => Err("its driver has no native XDP".into()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err("XDP needs Linux 6.3".into()),
@@ -184,9 +189,15 @@ mod tests {
 
     #[test]
     fn hardware_gets_it_and_what_is_none_does_not() {
-        use XdpWish::{Auto, Force, Off};
+        use XdpWish::{Auto, Force, Off, Unsaid};
         let nic = link(None, Xdp::None);
         assert_eq!(why(Auto, &nic, false), "");
+        for ours in [false, true] {
+            assert!(
+                why(Unsaid, &nic, ours).contains("`:auto` puts it in front"),
+                "a link is not reset unasked"
+            );
+        }
         assert_eq!(why(Off, &nic, false), "as asked");
         let veth = link(Some("veth"), Xdp::None);
         assert!(why(Auto, &veth, false).contains("cost TCP 3 to 5 times"));

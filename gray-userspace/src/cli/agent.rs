@@ -45,7 +45,7 @@ pub struct AgentOptions {
     pub snat: Vec<IpAddr>,
 }
 
-/// `IFACE=ROLE`, with `:xdp` or `:tc` behind it.
+/// `IFACE=ROLE`, with `:auto`, `:xdp` or `:tc` behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Attach {
@@ -57,8 +57,10 @@ pub struct Attach {
 /// Whether XDP stands in front of tc.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpWish {
-    /// Where it makes things faster: in hardware whose driver has it.
+    /// No, and status says where it could: drivers may reset a link when XDP comes or goes, which nobody shall meet unasked.
     #[default]
+    Unsaid,
+    /// Where it makes things faster: in hardware whose driver has it.
     Auto,
     Off,
     /// Also where it costs, on a veth.
@@ -89,9 +91,10 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Roles: edge (clients are there), backend (instances are there), host (both).
-Hardware whose driver has native XDP gets it in front of tc. eth0=edge:tc leaves it
-off; veth0=edge:xdp puts it on other interfaces, too (a veth's TCP becomes 3 to 5
-times slower). `gray status` says what was picked, and why.
+eth0=edge:auto puts XDP in front of tc where hardware has it in its driver (which may
+reset the link for a moment); veth0=edge:xdp on other interfaces, too (a veth's TCP
+becomes 3 to 5 times slower); eth0=edge:tc never. `gray status` says what was picked,
+and why.
 
 Examples:
   gray agent --attach eth0=edge --attach eth1=backend
@@ -229,10 +232,13 @@ impl FromStr for Attach {
                 other => return Err(format!("`{other}` is no role; use edge, backend or host")),
             };
         let xdp = match path {
-            None => XdpWish::Auto,
+            None => XdpWish::Unsaid,
+            Some("auto") => XdpWish::Auto,
             Some("tc") => XdpWish::Off,
             Some("xdp") => XdpWish::Force,
-            Some(other) => return Err(format!("`{other}` is no way to attach; use xdp, tc or nothing")),
+            Some(other) => {
+                return Err(format!("`{other}` is no way to attach; use auto, xdp, tc or nothing"));
+            }
         };
         Ok(Self { iface: iface.into(), role, xdp })
     }
@@ -259,7 +265,8 @@ impl AttachRole {
 impl fmt::Display for Attach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match self.xdp {
-            XdpWish::Auto => "",
+            XdpWish::Unsaid => "",
+            XdpWish::Auto => ":auto",
             XdpWish::Off => ":tc",
             XdpWish::Force => ":xdp",
         };

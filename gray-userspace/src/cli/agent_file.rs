@@ -74,12 +74,13 @@ mod tests {
             (Some(4096), Some(false), Some(LogFormat::Json))
         );
         assert_eq!(AgentFile::parse("# nothing\n").unwrap().attach, []);
-        let ways = AgentFile::parse("attach: [a=edge, b=host:tc, c=backend:xdp]\n").unwrap().attach;
+        let ways =
+            AgentFile::parse("attach: [a=edge, b=host:tc, c=backend:xdp, d=edge:auto]\n").unwrap().attach;
         let text: Vec<String> = ways.iter().map(ToString::to_string).collect();
-        assert_eq!(text, ["a=edge", "b=host:tc", "c=backend:xdp"]);
+        assert_eq!(text, ["a=edge", "b=host:tc", "c=backend:xdp", "d=edge:auto"]);
         assert_eq!(
             ways.iter().map(|a| a.xdp).collect::<Vec<_>>(),
-            [XdpWish::Auto, XdpWish::Off, XdpWish::Force]
+            [XdpWish::Unsaid, XdpWish::Off, XdpWish::Force, XdpWish::Auto]
         );
     }
 
