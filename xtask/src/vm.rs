@@ -28,9 +28,9 @@ pub struct Args {
     /// `6.1`, `6.12` and the like, `newest`, or `smoke`: 6.1 with the smoke tests alone
     #[arg(default_values = ["6.1", "6.12", "newest"])]
     kernels: Vec<String>,
-    /// Only tests whose path contains this
+    /// Only tests whose path contains this, or one of these
     #[arg(long)]
-    filter: Option<String>,
+    filter: Vec<String>,
     /// Fetch the kernels anew: what Debian has now
     #[arg(long)]
     update: bool,
@@ -52,7 +52,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
         let result = if name == SMOKE {
             smoke(ws).map(drop)
         } else {
-            tests(ws, name, args.filter.as_deref(), None, args.update).map(drop)
+            tests(ws, name, &args.filter, None, args.update).map(drop)
         };
         if let Err(e) = result {
             run::complain(&format!("vm {name}: {e:#}"));
@@ -64,17 +64,11 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 
 /// What `test` runs: gray loads, attaches and steers on the oldest kernel that it supports. The number of tests.
 pub fn smoke(ws: &Workspace) -> Result<u32> {
-    tests(ws, "6.1", None, Some(SMOKE), false)
+    tests(ws, "6.1", &[], Some(SMOKE), false)
 }
 
 /// Runs tests on a kernel: of one test target or of all of them. The number of tests that passed.
-fn tests(
-    ws: &Workspace,
-    kernel: &str,
-    filter: Option<&str>,
-    target: Option<&str>,
-    anew: bool,
-) -> Result<u32> {
+fn tests(ws: &Workspace, kernel: &str, filter: &[String], target: Option<&str>, anew: bool) -> Result<u32> {
     if !is_root() {
         bail!("the guest's files are this machine's: run as root");
     }
@@ -91,7 +85,7 @@ fn tests(
     }
     script += &quoted(&guest.keep(&ws.bin(profile, "gray-lab-guest"))?);
     script += " --claims /vm/claims";
-    if let Some(filter) = filter {
+    for filter in filter {
         script += &format!(" --filter {}", quoted(Path::new(filter)));
     }
     for (name, path) in &binaries {
@@ -112,7 +106,7 @@ fn tests(
     let log = format!("kernel log: {}", ws.show(&guest.console()));
     ended.with_context(|| log.clone())?;
     let expected = Expected::read(&ws.root.join("tests/vm/expected.txt"), kernel)?;
-    let faults = expected.faults(&got, filter.is_none() && target.is_none());
+    let faults = expected.faults(&got, filter.is_empty() && target.is_none());
     if !faults.is_empty() {
         bail!("{}\n{log}", faults.join("\n"));
     }

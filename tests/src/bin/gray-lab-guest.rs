@@ -17,9 +17,9 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Parser)]
 struct Args {
-    /// Only tests whose path contains this
+    /// Only tests whose path contains this, or one of these
     #[arg(long)]
-    filter: Option<String>,
+    filter: Vec<String>,
     /// A directory that several guests see: who makes a test's directory there runs the test
     #[arg(long)]
     claims: Option<PathBuf>,
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         let (name, path) = program.split_once('=').context("a program is NAME=PATH")?;
         for test in list(path)? {
             let full = format!("{name}::{test}");
-            if args.filter.as_ref().is_none_or(|f| full.contains(f))
+            if (args.filter.is_empty() || args.filter.iter().any(|f| full.contains(f)))
                 && claimed(args.claims.as_deref(), &full)?
             {
                 run(path, &test, &full)?;
