@@ -29,13 +29,18 @@ impl Kernel {
         let control: &'static Control = maps::CONTROL.get(0)?;
         // SAFETY: a plain aligned load; volatile so that the epoch is read exactly once per run.
         let epoch = unsafe { core::ptr::read_volatile(&control.epoch) };
-        if epoch == 0 { None } else { Self::at(epoch) }
+        if epoch == 0 { None } else { Some(Self::of(control, epoch)) }
     }
 
     /// In a function of its own, at the epoch that the run began with.
     #[inline(always)]
     pub fn at(epoch: u64) -> Option<Self> {
-        Some(Self { control: maps::CONTROL.get(0)?, epoch, bank: (epoch & 1) as u32 })
+        Some(Self::of(maps::CONTROL.get(0)?, epoch))
+    }
+
+    #[inline(always)]
+    fn of(control: &'static Control, epoch: u64) -> Self {
+        Self { control, epoch, bank: (epoch & 1) as u32 }
     }
 
     #[inline(always)]
