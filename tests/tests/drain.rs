@@ -69,7 +69,7 @@ fn c12_what_is_open_lives_to_the_deadline_and_is_closed_then() {
         assert_eq!(now.of_version("1.0"), 0, "nobody moved before the deadline");
     }
 
-    wait_for("the connections to be closed", patience(PATIENCE), || {
+    wait_for("the connections to be closed", PATIENCE, || {
         let closed = |load: &mut Load, n: u64| anyhow::Ok(load.snapshot()?.failed() >= n);
         Ok(closed(&mut forwarded, 40)? && closed(&mut local, 10)?)
     })

@@ -79,7 +79,7 @@ fn states(agent: &Agent) -> Vec<(String, String)> {
 /// `s0 up` and so on, of those that are named.
 fn wait_states(agent: &Agent, want: &[(&str, &str)]) {
     let mut seen = Vec::new();
-    let there = wait_for("the instances' health", pace::patience(PATIENCE), || {
+    let there = wait_for("the instances' health", PATIENCE, || {
         seen = states(agent);
         Ok(want.iter().all(|(id, s)| seen.iter().any(|(i, t)| i == id && t == s)))
     });
@@ -230,8 +230,7 @@ fn c8_an_ejection_does_not_wait_for_a_large_change() {
     // Once the agent has read the list and is at it.
     std::thread::sleep(pace::patience(Duration::from_millis(300)));
     servers[3].take().unwrap().kill9().unwrap();
-    wait_for("the ejection", pace::patience(PATIENCE), || Ok(!in_tables(&agent).contains(&backend(&w, 3))))
-        .unwrap();
+    wait_for("the ejection", PATIENCE, || Ok(!in_tables(&agent).contains(&backend(&w, 3)))).unwrap();
     assert!(load.try_wait().unwrap().is_none(), "the list was loaded before the instance was out");
     assert!(load.wait().unwrap().success());
     assert!(!in_tables(&agent).contains(&backend(&w, 3)), "and the new tables leave it out, too");

@@ -13,7 +13,7 @@ use gray_tests::{
     agent::{Agent, AgentSpec},
     command::{run, wait_for},
     netns::Netns,
-    object, pace,
+    object,
     policy::PolicyText,
     scene::{MODES, Scene, expect_split, servers},
     skip,
@@ -104,10 +104,8 @@ fn program(ns: &Netns, ifname: &str) -> Result<u64> {
 fn wait_native(agent: &Agent, iface: &str, native: bool) {
     let what = format!("XDP on {iface} to be {native}");
     // The agent compares everything each 10 s.
-    wait_for(&what, pace::patience(Duration::from_secs(15)), || {
-        Ok((attachment(agent, iface)["xdp"] == "native") == native)
-    })
-    .unwrap();
+    wait_for(&what, Duration::from_secs(15), || Ok((attachment(agent, iface)["xdp"] == "native") == native))
+        .unwrap();
 }
 
 /// Every protocol and family, from gray sources and others: nonces are checked, and servers see the clients' addresses.
@@ -189,7 +187,7 @@ fn what_takes_no_frames_is_left_to_tc() {
     assert_eq!(by_xdp, [0, 0, 0]);
     // Then one peer takes them: what leaves there goes by XDP, soon.
     let far = far_ends(&scene.world);
-    wait_for("b1 to take frames", pace::patience(Duration::from_secs(15)), || {
+    wait_for("b1 to take frames", Duration::from_secs(15), || {
         Ok(note(&scene.agent, "b1").is_empty() && note(&scene.agent, "c0").is_empty())
     })
     .unwrap();
@@ -276,10 +274,8 @@ fn it_follows_the_interface_and_the_options() {
     let client = &scene.world.clients[0].ns;
     checksums_off(client);
     far.push(Passing::on(client, "eth0"));
-    wait_for("c0 to take frames", pace::patience(Duration::from_secs(15)), || {
-        Ok(note(&scene.agent, "c0").is_empty())
-    })
-    .unwrap();
+    wait_for("c0 to take frames", Duration::from_secs(15), || Ok(note(&scene.agent, "c0").is_empty()))
+        .unwrap();
     all_protocols(&scene);
     assert!(redirected(&scene, "c0") > 100, "on the new interface");
 

@@ -1,12 +1,12 @@
 //! One TCP connection to an echo server, held in the hand: its port is chosen, and it can be forgotten without a word.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use gray_tests::{netns::Netns, pace, sys::set_int_option};
+use gray_tests::{command::wait_for, netns::Netns, pace, sys::set_int_option};
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,14 +27,24 @@ impl Talk {
 
     /// The same; the server takes the client for `seen`.
     pub fn open_as(ns: &Netns, from: SocketAddr, to: SocketAddr, seen: IpAddr) -> Result<Self> {
-        let stream = ns.enter(|| -> Result<TcpStream> {
+        let dial = || -> Result<Option<TcpStream>> {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.bind(&from.into()).with_context(|| format!("bind {from}"))?;
-            socket.connect_timeout(&to.into(), pace::patience(PATIENCE)).context("connect")?;
+            match socket.connect_timeout(&to.into(), pace::patience(PATIENCE)) {
+                // The last connection's final acknowledgement is still on its way (LAST_ACK).
+                Err(e) if e.kind() == ErrorKind::AddrNotAvailable => return Ok(None),
+                done => done.context("connect")?,
+            }
             socket.set_read_timeout(Some(pace::patience(PATIENCE)))?;
-            Ok(socket.into())
+            Ok(Some(socket.into()))
+        };
+        let mut stream = None;
+        wait_for("the last connection's end", PATIENCE, || {
+            stream = ns.enter(dial)?;
+            Ok(stream.is_some())
         })?;
+        let stream = stream.context("no connection")?;
         let mut talk = Self { stream: BufReader::new(stream), server: String::new(), asked: 0 };
         let banner = talk.line().context("the banner")?;
         let words: Vec<&str> = banner.split(' ').collect();
