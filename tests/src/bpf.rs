@@ -240,7 +240,7 @@ pub(crate) fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> i
     bpf_fd(PROG_LOAD, &mut attr)
 }
 
-fn attach(prog: &OwnedFd, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+pub(crate) fn attach(prog: &OwnedFd, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     let prog_fd = prog.as_raw_fd() as u32;
     bpf_fd(LINK_CREATE, &mut LinkAttr { prog_fd, target, attach_type, ..LinkAttr::default() })
 }

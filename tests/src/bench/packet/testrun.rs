@@ -8,6 +8,8 @@ use crate::bpf;
 pub const PROG_TEST_RUN: i32 = 10;
 const SCHED_CLS: u32 = 3;
 const XDP: u32 = 6;
+/// `enum bpf_attach_type`.
+const BPF_XDP: u32 = 37;
 /// `XDP_PASS`.
 pub const PASS: i32 = 2;
 /// `XDP_REDIRECT`.
@@ -73,6 +75,13 @@ impl Program {
     /// `r0 = XDP_PASS; exit`
     pub fn empty_xdp() -> io::Result<Self> {
         bpf::load(XDP, 0, PASS).map(Self::new)
+    }
+
+    /// Attaches an XDP program to an interface where nothing arrives. An XDP program that is nowhere attached is put into the
+    /// kernel's dispatcher for each call, and taken out: code is patched and a grace period awaited, and the first runs of
+    /// the call pay for caches that are cold.
+    pub fn hold(&self, ifindex: u32) -> io::Result<OwnedFd> {
+        bpf::attach(&self.fd, ifindex, BPF_XDP)
     }
 
     /// Runs it so many times on one copy of the frame: a run sees what the ones before it in the same call wrote.

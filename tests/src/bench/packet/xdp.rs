@@ -27,6 +27,7 @@ pub fn run(quick: bool, o: &mut Outcome) -> Result<()> {
         rig.live.set_xdp_out(&[out])?;
         let program = Program::new(rig.live.xdp_program()?);
         let empty = Program::empty_xdp().context("load an empty XDP program")?;
+        let _held = (program.hold(out)?, empty.hold(link::info(&rig.ns, "lo")?.ifindex)?);
         let subjects = vec![
             Subject { name: "empty".into(), program: empty, always: Some(PASS) },
             Subject { name: "gray".into(), program, always: None },
