@@ -39,15 +39,20 @@ pub fn opens(flags: u8) -> bool {
 /// connection's own.
 #[inline(always)]
 pub fn other_client_port(seed: u64, i: u32) -> u16 {
-    let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
-    (OTHER_PORTS | at & !OTHER_PORTS).to_be()
+    port_tried(OTHER_PORTS, !OTHER_PORTS, seed, i)
 }
 
 /// The same for a client behind the node's address: 16 384 to 32 767.
 #[inline(always)]
 pub fn snat_port(seed: u64, i: u32) -> u16 {
+    port_tried(SNAT_PORTS, SNAT_PORTS - 1, seed, i)
+}
+
+/// `first` has no bit of `mask`. The step is odd, so that no port comes twice before all have.
+#[inline(always)]
+fn port_tried(first: u16, mask: u16, seed: u64, i: u32) -> u16 {
     let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
-    (SNAT_PORTS | at & (SNAT_PORTS - 1)).to_be()
+    (first | at & mask).to_be()
 }
 
 /// Index of a bit of the filter in front of the packet path, for one address and port (network order) and protocol.

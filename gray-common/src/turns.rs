@@ -3,24 +3,19 @@
 
 /// Fills a table of `len` slots with indexes of backends. `weights`: a backend of weight 0 has no turn; nobody has: empty.
 /// A round that does not fit into the table a whole number of times is cut off at its end, once per `len` turns.
-pub fn build(weights: &[u64], len: u32) -> Vec<u32> {
-    let total: i128 = weights.iter().map(|w| i128::from(*w)).sum();
-    if total == 0 {
-        return Vec::new();
-    }
-    let mut credit = vec![0i128; weights.len()];
+pub fn build(weights: &[u32], len: u32) -> Vec<u32> {
+    let total: i64 = weights.iter().map(|w| i64::from(*w)).sum();
+    // Who has a turn at all, and what each is owed.
+    let mut owed: Vec<(u32, i64)> =
+        (0u32..).zip(weights).filter(|(_, w)| **w > 0).map(|(i, _)| (i, 0)).collect();
     let turn = |_| {
-        let mut best = 0;
-        for i in 0..weights.len() {
-            credit[i] += i128::from(weights[i]);
-            if credit[i] > credit[best] || weights[best] == 0 {
-                best = i;
-            }
-        }
-        credit[best] -= total;
-        best as u32
+        owed.iter_mut().for_each(|(i, credit)| *credit += i64::from(weights[*i as usize]));
+        // The first of those that are owed most.
+        let best = owed.iter_mut().rev().max_by_key(|(_, credit)| *credit)?;
+        best.1 -= total;
+        Some(best.0)
     };
-    (0..len).map(turn).collect()
+    (0..len).map_while(turn).collect()
 }
 
 #[cfg(test)]
@@ -47,7 +42,7 @@ mod tests {
         for from in 0..table.len() - round {
             for (i, w) in weights.iter().enumerate() {
                 let turns = table[from..from + round].iter().filter(|b| **b == i as u32).count();
-                assert_eq!(turns as u64, *w, "backend {i} from turn {from}");
+                assert_eq!(turns as u32, *w, "backend {i} from turn {from}");
             }
         }
     }

@@ -65,7 +65,7 @@ impl Family {
                 if whole { base } else { maglev::with_shares(&base, &backends, &shares) }
             }
             Balance::RoundRobin => {
-                let turns = |((_, weight), share): (&(&str, u32), &u32)| u64::from(weight * share);
+                let turns = |((_, weight), share): (&(&str, u32), &u32)| weight * share;
                 turns::build(&backends.iter().zip(&shares).map(turns).collect::<Vec<_>>(), len)
             }
         };

@@ -101,7 +101,6 @@ impl Loaded {
     }
 
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
-        let mut out = vec![0u8; frame.len() + 256];
         let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {
             return Err(KernelError::MissingProgram(names::XDP.into()));
         };
@@ -109,37 +108,37 @@ impl Loaded {
         let mut context = [0u8; 24];
         context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
         context[12..16].copy_from_slice(&ingress.to_ne_bytes());
-        let options = aya::TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ..Default::default()
-        };
-        let done = aya::TestRun::test_run(program, options)
-            .map_err(|e| KernelError::Load { what: "a run of XDP".into(), source: e.into() })?;
-        let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
-        out.truncate(len);
-        Ok((verdict, out))
+        run_once(program, names::XDP, frame, &context)
     }
 
     pub fn run_packet(&mut self, name: &str, frame: &[u8], mark: u32) -> Result<(i32, Vec<u8>), KernelError> {
-        let mut out = vec![0u8; frame.len() + 256];
-        let program = self.classifier(name)?;
         // The start of `struct __sk_buff`: len and pkt_type must be 0, then the mark.
         let mut context = [0u8; 12];
         context[8..].copy_from_slice(&mark.to_ne_bytes());
-        let options = aya::TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ..Default::default()
-        };
-        let done = aya::TestRun::test_run(program, options)
-            .map_err(|e| KernelError::Load { what: format!("a run of {name}"), source: e.into() })?;
-        let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
-        out.truncate(len);
-        Ok((verdict, out))
+        run_once(self.classifier(name)?, name, frame, &context)
     }
+}
+
+/// Verdict and frame after one run.
+fn run_once(
+    program: &impl for<'a> aya::TestRun<Opts<'a> = aya::TestRunOptions<'a>, Result = aya::TestRunResult>,
+    name: &str,
+    frame: &[u8],
+    context: &[u8],
+) -> Result<(i32, Vec<u8>), KernelError> {
+    let mut out = vec![0u8; frame.len() + 256];
+    let options = aya::TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(context),
+        ..Default::default()
+    };
+    let done = program
+        .test_run(options)
+        .map_err(|e| KernelError::Load { what: format!("a run of {name}"), source: e.into() })?;
+    let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
+    out.truncate(len);
+    Ok((verdict, out))
 }
 
 /// CONFIG_HZ from two readings of the clock program: the candidate nearest to what was measured.
