@@ -11,6 +11,7 @@ pub mod limits;
 #[cfg(any(test, feature = "user"))]
 pub mod maglev;
 pub mod names;
+pub mod nets;
 pub mod packet;
 pub mod reason;
 #[cfg(any(test, feature = "user"))]

@@ -22,6 +22,11 @@ pub const CLASSES: u32 = 65_536;
 pub const IDENTITIES: u32 = 1_250_000;
 /// Address prefixes.
 pub const PREFIXES: u32 = 1_050_000;
+/// IPv4 networks of 16 bits.
+pub const NETS: u32 = 65_536;
+/// Words of their blocks: two changes of class for each prefix, a count and a first class for each network, and the blocks of
+/// the policy before.
+pub const BOUNDS: u32 = 4_500_000;
 /// Weighted routes, per bank.
 pub const WEIGHTED: u32 = 256;
 /// Arms of one weighted route.

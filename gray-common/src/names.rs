@@ -55,6 +55,8 @@ maps! {
     INSTANCES: Array, u32 => Instance, limits::INSTANCES;
     IDENTITIES: Hash, u64 => Versioned, limits::IDENTITIES;
     PREFIXES: LpmTrie, PrefixKey => Versioned, limits::PREFIXES;
+    NETS: Array, u32 => Versioned, limits::NETS;
+    BOUNDS: Array, u32 => u32, limits::BOUNDS;
     CLASSES: Array, u32 => Class, limits::CLASSES;
     WORKLOADS: Hash, u64 => Workload, limits::WORKLOADS;
     FILTER: Array, u32 => u64, limits::FILTER_BITS / 64;

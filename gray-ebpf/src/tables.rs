@@ -4,7 +4,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use gray_common::{
     decide::Tables,
     hash::HashKey,
-    limits,
+    limits, nets,
     wire::{
         Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned,
     },
@@ -97,7 +97,10 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+    fn prefix(&self, addr: &Addr) -> Option<u32> {
+        if addr.is_v4() {
+            return Some(net_class(self.epoch, addr.as_v4()));
+        }
         // The verifier wants aligned stack writes: the address, behind the length, at a multiple of 8.
         #[repr(C, align(8))]
         struct Aligned {
@@ -105,7 +108,7 @@ impl Tables for Kernel {
             key: Key<Addr>,
         }
         let k = Aligned { _pad: 0, key: Key::new(128, *addr) };
-        maps::PREFIXES.get(&k.key).copied()
+        maps::PREFIXES.get(&k.key).map(|v| v.at(self.epoch))
     }
 
     #[inline(always)]
@@ -153,4 +156,15 @@ impl Tables for Kernel {
     fn turn(&self, at: u32) -> u32 {
         maps::TURNS.get_ptr_mut(at).map_or(0, |n| taken(n) as u32)
     }
+}
+
+/// The class of an IPv4 address (network order); 0: of no list.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_net_class")]
+#[inline(never)]
+pub extern "C" fn net_class(epoch: u64, addr: u32) -> u32 {
+    let addr = u32::from_be(addr);
+    let Some(net) = maps::NETS.get(addr >> 16) else { return 0 };
+    nets::class(net.at(epoch), addr as u16, |i| maps::BOUNDS.get(i).copied()).unwrap_or(0)
 }

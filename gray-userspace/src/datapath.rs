@@ -1,9 +1,11 @@
 //! The seam between control and kernel: two implementations, `kernel::Live` and `Fake`, whose tables decide the same.
 
+use std::convert::Infallible;
+
 use gray_common::decide::mem::MemTables;
 
 use crate::{
-    compile::{have::Have, plan::Write},
+    compile::{have::Have, nets::Nets, plan::Write},
     kernel::KernelError,
 };
 
@@ -85,6 +87,10 @@ pub fn have_of(t: &MemTables) -> Have {
         instances: t.instances.clone(),
         ..Have::default()
     };
+    let word = |i: u32| t.bounds.get(&i).copied().unwrap_or_default();
+    let read = |at: u32, n: u32| -> Result<Vec<u32>, Infallible> { Ok((at..at + n).map(word).collect()) };
+    let Ok(nets) = Nets::found(t.nets.iter().map(|(i, v)| (*i, *v)), have.epoch, read);
+    have.nets = nets;
     t.identities.iter().for_each(|(h, v)| have.identities.found(*h, *v, t.control.epoch));
     for (i, c) in &t.classes {
         have.classes.insert(*i, *c);
@@ -116,6 +122,8 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Listeners(v) => t.listeners.extend(v.iter().copied()),
         Write::Identities(v) => t.identities.extend(v.iter().copied()),
         Write::Prefixes(v) => t.prefixes.extend(v.iter().copied()),
+        Write::Bounds(v) => v.iter().for_each(|(at, run)| bank(&mut t.bounds, *at, run)),
+        Write::Nets(v) => t.nets.extend(v.iter().copied()),
         Write::Filter(_) => {}
         Write::Services { bank: b, items } => bank(&mut t.services, b * limits::SERVICES, items),
         Write::Facts { bank: b, items } => bank(&mut t.facts, b * limits::FACTS, items),

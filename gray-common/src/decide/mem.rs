@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use super::Tables;
 use crate::{
-    limits,
+    limits, nets,
     wire::{
         Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset,
         Versioned, Weighted,
@@ -18,7 +18,11 @@ pub struct MemTables {
     pub control: Control,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
     pub identities: BTreeMap<u64, Versioned>,
+    /// Of IPv6.
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
+    /// Of IPv4: see [`nets`].
+    pub nets: BTreeMap<u32, Versioned>,
+    pub bounds: BTreeMap<u32, u32>,
     pub services: BTreeMap<u32, Service>,
     pub facts: BTreeMap<u32, Fact>,
     pub rules: BTreeMap<u32, Rule>,
@@ -82,12 +86,17 @@ impl Tables for View<'_> {
         self.tables.identities.get(&hash).copied()
     }
 
-    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+    fn prefix(&self, addr: &Addr) -> Option<u32> {
+        if addr.is_v4() {
+            let addr = u32::from_be(addr.as_v4());
+            let element = self.tables.nets.get(&(addr >> 16))?.at(self.epoch);
+            return nets::class(element, addr as u16, |i| self.tables.bounds.get(&i).copied());
+        }
         let addr_bits = u128::from_be_bytes(addr.0);
         (0..=128u32).rev().find_map(|bits| {
             let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
             let key = PrefixKey { bits, addr: Addr((addr_bits & mask).to_be_bytes()) };
-            self.tables.prefixes.get(&key).copied()
+            self.tables.prefixes.get(&key).map(|v| v.at(self.epoch))
         })
     }
 

@@ -33,7 +33,8 @@ pub trait Tables {
     fn fact(&self, index: u32) -> Option<&Fact>;
     fn rule(&self, index: u32) -> Option<&Rule>;
     fn identity(&self, hash: u64) -> Option<Versioned>;
-    fn prefix(&self, addr: &Addr) -> Option<Versioned>;
+    /// The class of the narrowest prefix that an address is in; `None`, 0: it is in none that is listed.
+    fn prefix(&self, addr: &Addr) -> Option<u32>;
     fn class(&self, index: u32) -> Option<&Class>;
     /// Subset that owns a bucket of a weighted table.
     fn owner(&self, weighted: u32, bucket: u16) -> Option<u32>;
@@ -250,9 +251,9 @@ fn members<T: Tables>(t: &T, service: &Service, r: &Request<'_>) -> Option<Membe
     }
     if service.flags & SERVICE_PREFIXES != 0
         && let Some(a) = r.source
-        && let Some(v) = t.prefix(a)
+        && let Some(class) = t.prefix(a)
     {
-        m.add(t.class(v.at(epoch))?);
+        m.add(t.class(class)?);
     }
     Some(m)
 }

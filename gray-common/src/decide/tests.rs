@@ -6,6 +6,7 @@ use super::{mem::MemTables, *};
 use crate::{
     decide::{bucket::in_percent, claims::*},
     hash::HashKey,
+    nets,
     wire::*,
 };
 
@@ -136,13 +137,13 @@ fn a5_a_prefix_makes_a_member_and_the_longest_wins() {
     let mut t = world(&[to(GRAY, 3, &[list(0)])]);
     let _ = t.classes.insert(1, Class { lists: [1, 0, 0, 0] });
     let _ = t.classes.insert(2, Class { lists: [2, 0, 0, 0] });
-    let wide = PrefixKey { bits: 96 + 24, addr: addr(0) };
-    let _ = t.prefixes.insert(wide, Versioned { new: 1, ..Versioned::default() });
-    let _ = t
-        .prefixes
-        .insert(PrefixKey { bits: 96 + 30, addr: addr(8) }, Versioned { new: 2, ..Versioned::default() });
+    // 198.18.1.0/24 is of class 1, 198.18.1.8/30 in it of class 2.
+    let _ = t.nets.insert(198 << 8 | 18, Versioned { new: nets::block(7), ..Versioned::default() });
+    let words = [(0, 0), (0x100, 1), (0x108, 2), (0x10c, 1), (0x200, 0)];
+    t.bounds.extend((7..).zip([5].into_iter().chain(words.map(|(low, class)| nets::word(low, class)))));
     assert_eq!(steered(ask(&t, 1, false)).arm, 1);
     assert_eq!(steered(ask(&t, 9, false)).arm, 0);
+    assert_eq!(steered(ask(&t, 12, false)).arm, 1);
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub struct Service {
     pub _pad: u32,
 }
 
-/// Some rule's list has prefixes: ask the trie for the source.
+/// Some rule's list has prefixes: ask for the source's.
 pub const SERVICE_PREFIXES: u32 = 1;
 /// One identity gets one instance of a subset; without an identity each connection is spread.
 pub const SERVICE_AFFINITY: u32 = 2;

@@ -351,11 +351,13 @@ pub(super) fn summary(steps: &[Write]) -> WriteSummary {
             Write::Listeners(v) => s.listeners += v.len() as u64,
             Write::Identities(v) => s.identities += v.len() as u64,
             Write::Prefixes(v) => s.prefixes += v.len() as u64,
+            Write::Nets(v) => s.prefixes += v.len() as u64,
             Write::Services { items, .. } => s.services += items.len() as u64,
             Write::Rules { items, .. } => s.rules += items.len() as u64,
             Write::Subsets { items, .. } => s.targets += items.len() as u64,
             Write::Weighted { items, .. } => s.targets += items.len() as u64,
             Write::Facts { .. }
+            | Write::Bounds(_)
             | Write::Filter(_)
             | Write::Turn { .. }
             | Write::Control { .. }

@@ -9,7 +9,7 @@ use gray_common::{
     wire::{Class, Instance, ListenerKey, PrefixKey, Subset, Versioned},
 };
 
-use super::{CompileError, identities::Identities, plan::Write};
+use super::{CompileError, identities::Identities, nets::Nets, plan::Write};
 
 /// The tables of a data path.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,9 @@ pub struct Have {
     pub key: HashKey,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
     pub identities: Identities,
+    /// Of IPv6.
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
+    pub nets: Nets,
     pub instances: BTreeMap<u32, Instance>,
     /// The active bank's, from the first.
     pub subsets: Vec<Subset>,
@@ -34,6 +36,8 @@ pub struct Have {
 pub struct Classes {
     index: HashMap<Class, u32>,
     content: BTreeMap<u32, Class>,
+    /// Interned by the plan that is being made, which may not refer to them yet.
+    fresh: HashSet<u32>,
 }
 
 impl Classes {
@@ -61,6 +65,11 @@ impl Classes {
         (1..limits::CLASSES).find(|i| !self.content.contains_key(i))
     }
 
+    /// The plan is made.
+    pub(super) fn settle(&mut self) {
+        self.fresh.clear();
+    }
+
     fn keep(&mut self, used: &HashSet<u32>) {
         self.content.retain(|i, _| used.contains(i));
         self.index.retain(|_, i| used.contains(i));
@@ -75,12 +84,15 @@ impl Have {
         }
         let free = self.classes.smallest_free().or_else(|| {
             let used = |v: &Versioned| [v.old, v.new];
-            let all = self.identities.classes().chain(self.prefixes.values().flat_map(used)).collect();
+            let prefixes = self.prefixes.values().flat_map(used).chain(self.nets.classes());
+            let fresh = self.classes.fresh.iter().copied();
+            let all = self.identities.classes().chain(prefixes).chain(fresh).collect();
             self.classes.keep(&all);
             self.classes.smallest_free()
         });
         let index = free.ok_or(CompileError::Classes)?;
         self.classes.insert(index, class);
+        let _ = self.classes.fresh.insert(index);
         write.push(Write::Class { index, class });
         Ok(index)
     }

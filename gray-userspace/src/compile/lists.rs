@@ -7,7 +7,7 @@ use gray_common::{
     wire::{Addr, Class, PrefixKey},
 };
 
-use super::{conditions::claim_code, identities::ByHash};
+use super::{conditions::claim_code, identities::ByHash, nets::is_v4};
 use crate::model::{ClaimKind, Member};
 
 /// What one entry is in the tables: an exact identity or a prefix.
@@ -145,10 +145,14 @@ impl Prefixes {
         self.0.is_empty()
     }
 
-    /// As the trie needs them: it answers the longest match only, so each carries the lists of every wider prefix that
+    pub fn iter(&self) -> impl Iterator<Item = (&PrefixKey, &Class)> {
+        self.0.iter()
+    }
+
+    /// Those of IPv6 as the trie needs them: it answers the longest match only, so each carries the lists of every wider prefix that
     /// covers it.
     pub fn inherited(&self) -> BTreeMap<PrefixKey, Class> {
-        let mut sorted: Vec<(&PrefixKey, &Class)> = self.0.iter().collect();
+        let mut sorted: Vec<(&PrefixKey, &Class)> = self.0.iter().filter(|(k, _)| !is_v4(k)).collect();
         // Address first, then wide before narrow: a covering prefix stands before all that it covers.
         sorted.sort_by_key(|(k, _)| (k.addr, k.bits));
         let mut stack: Vec<(PrefixKey, Class)> = Vec::new();
@@ -192,16 +196,14 @@ mod tests {
     fn a5_a_narrow_prefix_inherits_the_lists_of_the_wide_one() {
         let mut l = Lists::default();
         for (bit, p) in
-            [(0, "198.18.0.0/16"), (1, "198.18.7.0/24"), (2, "198.19.0.0/16"), (3, "fd00:18::/32")]
+            [(0, "fd00:18::/32"), (1, "fd00:18:7::/48"), (2, "fd00:19::/32"), (3, "198.18.0.0/16")]
         {
             assert!(l.set(bit, Entry::Prefix(prefix(p)), true));
         }
         let got = l.prefixes.inherited();
         let lists = |p| got[&prefix(p)].lists[0];
-        assert_eq!(
-            [lists("198.18.0.0/16"), lists("198.18.7.0/24"), lists("198.19.0.0/16"), lists("fd00:18::/32")],
-            [1, 3, 4, 8]
-        );
+        assert_eq!([lists("fd00:18::/32"), lists("fd00:18:7::/48"), lists("fd00:19::/32")], [1, 3, 4]);
+        assert_eq!(got.len(), 3, "IPv4 has a table of its own");
     }
 
     #[test]

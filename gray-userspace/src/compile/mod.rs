@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod have;
 pub mod identities;
 pub mod lists;
+pub mod nets;
 pub mod plan;
 mod prefixes;
 mod subsets;

@@ -23,7 +23,7 @@ use super::{
     have::Have,
     identities::{ByHash, with},
     lists::{Edit, Lists, Prefixes},
-    prefixes,
+    nets, prefixes,
 };
 
 /// One step. `bank` is 0 or 1.
@@ -44,6 +44,9 @@ pub enum Write {
     Listeners(Vec<(ListenerKey, Versioned)>),
     Identities(Vec<(u64, Versioned)>),
     Prefixes(Vec<(PrefixKey, Versioned)>),
+    /// Runs of words, by where they begin.
+    Bounds(Vec<(u32, Vec<u32>)>),
+    Nets(Vec<(u32, Versioned)>),
     Filter(Vec<(u32, u64)>),
     Services {
         bank: u32,
@@ -101,6 +104,10 @@ impl fmt::Display for Write {
             Self::Listeners(v) => write!(f, "{} listeners", v.len()),
             Self::Identities(v) => write!(f, "{} identities", v.len()),
             Self::Prefixes(v) => write!(f, "{} prefixes", v.len()),
+            Self::Bounds(v) => {
+                write!(f, "{} words of prefixes", v.iter().map(|(_, run)| run.len()).sum::<usize>())
+            }
+            Self::Nets(v) => write!(f, "{} networks of prefixes", v.len()),
             Self::Filter(v) => write!(f, "{} filter words", v.len()),
             Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
             Self::Facts { bank, items } => write!(f, "{} facts into bank {bank}", items.len()),
@@ -189,6 +196,7 @@ pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<V
     push(&mut out, placed.subsets, |items| Write::Subsets { bank, items });
     out.push(Write::Control { bank, revision: want.revision, key: want.key });
     out.push(Write::Flip { epoch: next });
+    have.classes.settle();
     have.epoch = next;
     have.revision = want.revision;
     have.key = want.key;
@@ -304,12 +312,16 @@ fn plan_prefixes(
     out: &mut Vec<Write>,
 ) -> Result<(), CompileError> {
     let Some(prefixes) = want.prefixes else { return Ok(()) };
+    let changes = nets::changes(prefixes.iter(), |class| have.class(class, out))?;
+    let changed = have.nets.change(&changes, next)?;
+    push(out, changed.bounds, Write::Bounds);
+    push(out, changed.nets, Write::Nets);
     let mut classes = BTreeMap::new();
     for (k, class) in prefixes.inherited() {
         let _ = classes.insert(k, have.class(class, out)?);
     }
     let changed = prefixes::differences(&mut have.prefixes, &classes, next);
-    if have.prefixes.len() > limits::PREFIXES as usize {
+    if prefixes.len() > limits::PREFIXES as usize || have.prefixes.len() > limits::PREFIXES as usize {
         return Err(CompileError::Limit { what: "prefixes", limit: limits::PREFIXES });
     }
     push(out, changed, Write::Prefixes);

@@ -1,4 +1,4 @@
-//! Address prefixes over two epochs. The trie answers the longest match only: an entry that is absent in one of the two
+//! IPv6 prefixes over two epochs. The trie answers the longest match only: an entry that is absent in one of the two
 //! would hide the wider one that covers it there. So it carries that one's answer, and both policies stay whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ mod tests {
     fn answers(have: &BTreeMap<PrefixKey, Versioned>, epoch: u64) -> Vec<u32> {
         let t = MemTables { prefixes: have.clone(), ..MemTables::default() };
         let at = |n: u8| t.view_at(epoch).prefix(&Addr([n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
-        (0..=u8::MAX).map(|n| at(n).map_or(0, |v| v.at(epoch))).collect()
+        (0..=u8::MAX).map(|n| at(n).unwrap_or(0)).collect()
     }
 
     fn alone(want: &BTreeMap<PrefixKey, u32>) -> Vec<u32> {

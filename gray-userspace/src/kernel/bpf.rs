@@ -323,6 +323,29 @@ impl<K: Wire, V: Wire> Map<K, V> {
         }
     }
 
+    /// So many values of an array, from one on; fewer at its end.
+    pub fn read(&self, first: K, count: u32) -> io::Result<Vec<V>>
+    where
+        K: Into<u32>,
+    {
+        let first: u32 = first.into();
+        let count = count.min(self.shape.entries.saturating_sub(first)) as usize;
+        let keys = vec![0u32; count];
+        let mut values = Vec::<V>::with_capacity(count);
+        // A batch goes on after the key that it is given.
+        let (before, mut after) = (first.wrapping_sub(1), 0u32);
+        let mut a = self.batch(keys.as_ptr().cast(), values.as_mut_ptr().cast(), count);
+        a[0] = if first == 0 { 0 } else { std::ptr::from_ref(&before) as u64 };
+        a[1] = std::ptr::from_mut(&mut after) as u64;
+        match call(cmd::LOOKUP_BATCH, &mut a) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => return Err(e),
+            _ => {}
+        }
+        // SAFETY: the kernel filled `count` values.
+        unsafe { values.set_len((a[4] as u32 as usize).min(count)) };
+        Ok(values)
+    }
+
     /// For maps without batches (tries): key by key.
     fn for_each_slowly(&self, mut visit: impl FnMut(K, V)) -> io::Result<()> {
         let mut at: Option<K> = None;

@@ -8,7 +8,7 @@ use std::{io, path::Path};
 
 use gray_common::{
     decide::mem::MemTables,
-    limits, names,
+    limits, names, nets,
     wire::{
         Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
         PrefixKey, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
@@ -47,6 +47,8 @@ struct Maps {
     instances: Map<u32, Instance>,
     identities: Map<u64, Versioned>,
     prefixes: Map<PrefixKey, Versioned>,
+    nets: Map<u32, Versioned>,
+    bounds: Map<u32, u32>,
     classes: Map<u32, Class>,
     workloads: Map<u64, Workload>,
     filter: Map<u32, u64>,
@@ -86,6 +88,8 @@ impl Live {
             instances: open(&pins, names::INSTANCES)?,
             identities: open(&pins, names::IDENTITIES)?,
             prefixes: open(&pins, names::PREFIXES)?,
+            nets: open(&pins, names::NETS)?,
+            bounds: open(&pins, names::BOUNDS)?,
             classes: open(&pins, names::CLASSES)?,
             workloads: open(&pins, names::WORKLOADS)?,
             filter: open(&pins, names::FILTER)?,
@@ -300,6 +304,15 @@ impl Live {
                 }
                 Miss::Identity(h) => {
                     let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default());
+                }
+                Miss::Prefix(addr) if addr.is_v4() => {
+                    let net = u32::from_be(addr.as_v4()) >> 16;
+                    let v = m.nets.lookup(&net)?.unwrap_or_default();
+                    let _ = t.nets.insert(net, v);
+                    if let Some(at) = nets::offset(v.at(t.control.epoch)) {
+                        let words = m.bounds.lookup(&at)?.unwrap_or(0) + 1;
+                        t.bounds.extend((at..).zip(m.bounds.read(at, words)?));
+                    }
                 }
                 Miss::Prefix(addr) => {
                     let key = PrefixKey { bits: 128, addr };

@@ -1,5 +1,6 @@
 //! The policy tables read back from their pins, without an agent: what the kernel decides by, dead or alive.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +9,16 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData};
 use gray_common::{
     abi::ABI,
     decide::mem::MemTables,
-    limits, names,
+    limits, names, nets,
     wire::{Class, Control, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table},
     wire::{Versioned, Weighted, Wire, Workload},
 };
 
 /// Indexes are dealt from the smallest on, and the policies of these tests are small.
 const FEW: u32 = 256;
+
+/// The networks that the lab has addresses of.
+const NETS: [u32; 2] = [198 << 8 | 18, 198 << 8 | 19];
 
 /// Every entry of the hash tables, and of the arrays what the active epoch sees.
 pub fn read(bpffs: &Path) -> Result<MemTables> {
@@ -25,10 +29,10 @@ pub fn read(bpffs: &Path) -> Result<MemTables> {
     t.identities = pins.entries::<u64, Versioned, 8, 16>(names::IDENTITIES)?.into_iter().collect();
     t.prefixes = pins.prefixes()?.into_iter().collect();
     let classes = pins.cells::<Class, 32>(names::CLASSES)?;
-    for v in t.identities.values().chain(t.prefixes.values()) {
-        for i in [v.old, v.new] {
-            let _ = t.classes.insert(i, classes.at(i)?);
-        }
+    let mut used: BTreeSet<u32> = pins.nets(&mut t)?.into_iter().collect();
+    used.extend(t.identities.values().chain(t.prefixes.values()).flat_map(|v| [v.old, v.new]));
+    for i in used {
+        let _ = t.classes.insert(i, classes.at(i)?);
     }
     let bank = (t.control.epoch & 1) as u32;
     let first = bank * limits::SERVICES;
@@ -108,6 +112,28 @@ impl Pins {
     fn entries<K: Wire, V: Wire, const A: usize, const B: usize>(&self, name: &str) -> Result<Vec<(K, V)>> {
         let map: HashMap<MapData, [u8; A], [u8; B]> = HashMap::try_from(Map::HashMap(self.data(name)?))?;
         map.iter().map(|e| e.map(|(k, v)| (wire(&k), wire(&v))).map_err(Into::into)).collect()
+    }
+
+    /// What is said of the lab's networks; the classes that it refers to.
+    fn nets(&self, t: &mut MemTables) -> Result<Vec<u32>> {
+        let (elements, bounds) =
+            (self.cells::<Versioned, 16>(names::NETS)?, self.cells::<u32, 4>(names::BOUNDS)?);
+        let mut classes = Vec::new();
+        for net in NETS {
+            let v = elements.at(net)?;
+            let _ = t.nets.insert(net, v);
+            for element in [v.at(t.control.epoch), v.new] {
+                let Some(at) = nets::offset(element) else {
+                    classes.push(element & 0xffff);
+                    continue;
+                };
+                for i in at..=at + bounds.at(at)? {
+                    let _ = t.bounds.insert(i, bounds.at(i)?);
+                }
+                classes.extend(t.bounds.range(at + 1..=at + t.bounds[&at]).map(|(_, word)| word & 0xffff));
+            }
+        }
+        Ok(classes)
     }
 
     fn prefixes(&self) -> Result<Vec<(PrefixKey, Versioned)>> {

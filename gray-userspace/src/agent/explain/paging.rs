@@ -110,7 +110,7 @@ impl Tables for Paged<'_> {
         self.or(self.view.identity(hash), Miss::Identity(hash))
     }
 
-    fn prefix(&self, addr: &Addr) -> Option<Versioned> {
+    fn prefix(&self, addr: &Addr) -> Option<u32> {
         self.or(self.view.prefix(addr), Miss::Prefix(*addr))
     }
 

@@ -5,7 +5,8 @@ use std::{convert::Infallible, net::IpAddr};
 use gray_common::{
     decide::{Request, Verdict, decide, mem::MemTables},
     hash::HashKey,
-    wire::{Addr, PrefixKey},
+    nets,
+    wire::{Addr, PrefixKey, Versioned},
 };
 use proptest::prelude::*;
 
@@ -113,8 +114,14 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
             let _ = t.identities.insert(h, all.identities.get(&h).copied().unwrap_or_default());
         }
         Miss::Prefix(addr) => {
-            let found = all.view().prefix(&addr).unwrap_or_default();
-            let _ = t.prefixes.insert(PrefixKey { bits: 128, addr }, found);
+            let class = all.view().prefix(&addr).unwrap_or_default();
+            if addr.is_v4() {
+                let net = u32::from_be(addr.as_v4()) >> 16;
+                let _ = t.nets.insert(net, Versioned { new: nets::whole(class), ..Versioned::default() });
+            } else {
+                let found = Versioned { new: class, ..Versioned::default() };
+                let _ = t.prefixes.insert(PrefixKey { bits: 128, addr }, found);
+            }
         }
     }
     Ok(())

@@ -56,6 +56,7 @@ pub struct WriteSummary {
     pub rules: u64,
     pub targets: u64,
     pub identities: u64,
+    /// Prefixes of IPv6, and networks of 16 bits in which prefixes of IPv4 changed.
     pub prefixes: u64,
     pub classes: u64,
     /// Maglev tables.

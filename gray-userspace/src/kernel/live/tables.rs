@@ -9,7 +9,7 @@ use gray_common::{
 
 use super::{Live, failed};
 use crate::{
-    compile::{have::Have, plan::Write},
+    compile::{have::Have, nets::Nets, plan::Write},
     datapath::Datapath,
     fail::{self, Point},
     kernel::{
@@ -61,6 +61,9 @@ impl Datapath for Live {
             m.prefixes.for_each(|k, v| {
                 let _ = have.prefixes.insert(k, v);
             })?;
+            let mut nets = Vec::new();
+            m.nets.for_each(|k, v| nets.push((k, v)))?;
+            have.nets = Nets::found(nets, control.epoch, |at, n| m.bounds.read(at, n))?;
             m.instances.for_each(|k, v| {
                 if v.live != 0 {
                     let _ = have.instances.insert(k, v);
@@ -109,6 +112,8 @@ impl Datapath for Live {
             Write::Listeners(v) => write_entries(&m.listeners, v),
             Write::Identities(v) => write_entries(&m.identities, v),
             Write::Prefixes(v) => write_entries(&m.prefixes, v),
+            Write::Bounds(v) => v.iter().try_for_each(|(at, run)| write_array(&m.bounds, *at, run)),
+            Write::Nets(v) => write_entries(&m.nets, v),
             Write::Filter(v) => write_entries(&m.filter, v),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
