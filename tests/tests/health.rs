@@ -58,8 +58,12 @@ impl Shop {
     }
 }
 
-const HTTP: &str =
-    "check: http, path: /ready, status: 200, interval: 200ms, timeout: 150ms, fall: 2, rise: 2";
+fn http() -> String {
+    let [interval, timeout] = [200, 150].map(|ms| ms * pace::factor());
+    format!(
+        "check: http, path: /ready, status: 200, interval: {interval}ms, timeout: {timeout}ms, fall: 2, rise: 2"
+    )
+}
 
 fn world() -> World {
     World::build(WorldSpec { backends: 4, vips: vec![Some(0)], ..WorldSpec::default() }).unwrap()
@@ -112,7 +116,7 @@ fn c8_a_killed_instance_gets_nothing_more_and_comes_back() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
-    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    let _ = agent.apply(&Shop::checked(&http()).all_to("2.0").text(&w)).unwrap();
     wait_states(&agent, &ALL_UP);
     let client = w.clients[0].place();
     let _ = load(&w, &client, 200);
@@ -148,7 +152,7 @@ fn c6_all_of_gray_down_goes_to_stable_and_all_of_stable_down_is_kept() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
-    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    let _ = agent.apply(&Shop::checked(&http()).all_to("2.0").text(&w)).unwrap();
     wait_states(&agent, &ALL_UP);
     let client = w.clients[0].place();
     for j in [2, 3] {
@@ -183,7 +187,7 @@ fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let mut agent = Agent::start(&w).unwrap();
-    let _ = agent.apply(&Shop::checked(HTTP).all_to("2.0").text(&w)).unwrap();
+    let _ = agent.apply(&Shop::checked(&http()).all_to("2.0").text(&w)).unwrap();
     wait_states(&agent, &ALL_UP);
     servers[2].take().unwrap().kill9().unwrap();
     wait_states(&agent, &[("g0", "down")]);
@@ -249,8 +253,8 @@ fn c8_the_dialled_instance_is_probed_itself_and_left_when_it_is_down() {
     // The agent is one of the callers that are steered, as on a host where all are.
     let procs = w.callers.path().join("cgroup.procs");
     std::fs::write(procs, agent.pid().unwrap().to_string()).unwrap();
-    let own = Shop { own: true, ..Shop::checked(HTTP) };
-    let _ = agent.apply(&Shop { own: true, ..Shop::checked(HTTP).all_to("2.0") }.text(&w)).unwrap();
+    let own = Shop { own: true, ..Shop::checked(&http()) };
+    let _ = agent.apply(&Shop { own: true, ..Shop::checked(&http()).all_to("2.0") }.text(&w)).unwrap();
     wait_states(&agent, &ALL_UP);
     assert_eq!(load(&w, &w.caller(), 20).of_version("2.0"), 20, "the edge host's own callers are steered");
     servers[0].take().unwrap().kill9().unwrap();
@@ -326,7 +330,7 @@ fn c13_affinity_by_client_holds_while_the_instances_stand() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
-    let shop = Shop::checked(HTTP).all_to("2.0").text(&w);
+    let shop = Shop::checked(&http()).all_to("2.0").text(&w);
     let _ = agent.apply(&shop.replace("    stable:", "    affinity: client\n    stable:")).unwrap();
     wait_states(&agent, &ALL_UP);
     let client = w.clients[0].place();
@@ -365,7 +369,7 @@ fn c11_round_robin_gives_each_connection_to_the_next_instance() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
-    let shop = Shop::checked(HTTP).all_to("2.0").text(&w);
+    let shop = Shop::checked(&http()).all_to("2.0").text(&w);
     let _ = agent.apply(&shop.replace("    stable:", "    balance: round-robin\n    stable:")).unwrap();
     wait_states(&agent, &ALL_UP);
     let client = w.clients[0].place();
