@@ -1,4 +1,6 @@
-//! Every map of the data path, declared once with the shapes of `gray_common::names`. No logic.
+//! Every map of the data path, declared once with the shapes of `gray_common::names`. No logic but that of tables that move.
+
+mod flows;
 
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
@@ -15,6 +17,8 @@ use gray_common::{
         ListenerKey, Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
     },
 };
+
+pub use flows::{FLOWS4, FLOWS6, fetch, forget, moving};
 
 use crate::hooks::{
     admit::Arrival,
@@ -61,10 +65,6 @@ pub static CLASSES: Array<Class> = Array::with_max_entries(limits::CLASSES, 0);
 pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(limits::WORKLOADS, NO_PREALLOC);
 #[map]
 pub static FILTER: Array<u64> = Array::with_max_entries(limits::FILTER_BITS / 64, 0);
-#[map]
-pub static FLOWS4: LruHashMap<FlowKey4, Flow4> = LruHashMap::with_max_entries(limits::FLOWS, 0);
-#[map]
-pub static FLOWS6: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(limits::FLOWS, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.
 #[map]
 pub static XDP_OUT: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);

@@ -81,6 +81,20 @@ points! {
     StartAttached = "start.attached";
     /// The API answers.
     StartReady = "start.ready";
+    /// New flow tables are pinned beside the old ones, the programs over both are loaded; nothing was attached.
+    MoveBegun = "move.begun";
+    /// Every packet meets a program over both tables.
+    MoveBoth = "move.both";
+    /// Before each part of what is copied.
+    MovePart = "move.part";
+    /// All that lives is in the new tables.
+    MoveCopied = "move.copied";
+    /// Before each link gets its program over the new tables alone.
+    MoveLink = "move.link";
+    /// No packet meets the old tables any more.
+    MoveSwitched = "move.switched";
+    /// The new table of one address family has its place.
+    MovePlaced = "move.placed";
     /// New connections are not steered any more, everything is still there.
     UninstallStopped = "uninstall.stopped";
     /// Before each removal.

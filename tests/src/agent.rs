@@ -216,6 +216,11 @@ impl Agent {
         self.binary = binary.to_path_buf();
     }
 
+    /// More arguments of the next `restart`, in the place of those it had.
+    pub fn use_args(&mut self, args: &[&str]) {
+        self.spec.args = args.iter().map(|a| (*a).to_owned()).collect();
+    }
+
     /// `gray uninstall` with this agent's directories, and the agent is gone when this returns.
     pub fn uninstall(mut self) -> Result<()> {
         self.remove()

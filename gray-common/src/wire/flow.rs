@@ -87,6 +87,10 @@ pub const FLOW_ESTABLISHED: u16 = 1 << 3;
 /// FIN or RST was seen.
 pub const FLOW_CLOSING: u16 = 1 << 4;
 
+/// Bits that tell programs which flow tables move from one map to another; not in any map.
+pub const MOVING4: u32 = 1;
+pub const MOVING6: u32 = 1 << 1;
+
 /// What a socket believes its peer is, and what it really is. IPv4 addresses mapped; ports in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use gray_common::{
     Reason,
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     packet::{TCP, opens},
-    wire::{Addr, Event, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_MARK},
+    wire::{Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_MARK},
 };
 
 use crate::{ctx::ktime_ns, emit, maps, tables::Kernel};
@@ -20,6 +20,31 @@ pub struct Arrival {
     pub dscp: u8,
     pub mark: u32,
     pub is_v4: u8,
+}
+
+impl Arrival {
+    /// Its flow's.
+    #[inline(always)]
+    pub fn key4(&self) -> FlowKey4 {
+        FlowKey4 {
+            saddr: self.saddr.as_v4(),
+            daddr: self.daddr.as_v4(),
+            sport: self.sport,
+            dport: self.dport,
+            proto: u32::from(self.proto),
+        }
+    }
+
+    #[inline(always)]
+    pub fn key6(&self) -> FlowKey6 {
+        FlowKey6 {
+            saddr: self.saddr,
+            daddr: self.daddr,
+            sport: self.sport,
+            dport: self.dport,
+            proto: u32::from(self.proto),
+        }
+    }
 }
 
 /// What becomes of the flow.

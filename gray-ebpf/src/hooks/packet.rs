@@ -134,6 +134,14 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     if odd {
         found = again(raw, epoch, egress, v4, true);
     }
+    if found == NEW && maps::moving(v4) && maps::fetch(u32::from(v4)) != 0 {
+        cold_path();
+        found = again(raw, epoch, egress, v4, odd);
+        if found == NEW {
+            // Of an earlier connection, whose answer nobody shall find again.
+            let _ = maps::forget(u32::from(v4));
+        }
+    }
     if found != NEW {
         return known(found, raw, v4);
     }

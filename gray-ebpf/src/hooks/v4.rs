@@ -157,7 +157,7 @@ pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     }
     let Some(ports) = fragment::later(&k, &id) else { return NEXT };
     let key = key4(addrs, ports, proto);
-    let Some(f) = maps::FLOWS4.get_ptr_mut(&key) else { return NEXT };
+    let Some(f) = maps::FLOWS4.find(&key) else { return NEXT };
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;

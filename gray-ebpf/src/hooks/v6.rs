@@ -136,7 +136,7 @@ pub extern "C" fn behind(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let Some(h) = skb.head::<IP>() else { return NEXT };
     let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
     let key = key6(h.get::<[u64; 4], ADDRS>(), *ports, *proto);
-    let Some(f) = maps::FLOWS6.get_ptr_mut(&key) else { return NEXT };
+    let Some(f) = maps::FLOWS6.find(&key) else { return NEXT };
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;

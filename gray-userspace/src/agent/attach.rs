@@ -126,7 +126,13 @@ impl Inner {
         }
     }
 
-    fn set_attachment(&mut self, i: usize, ifindex: Option<u32>, state: AttachState, error: Option<String>) {
+    pub(super) fn set_attachment(
+        &mut self,
+        i: usize,
+        ifindex: Option<u32>,
+        state: AttachState,
+        error: Option<String>,
+    ) {
         let a = &mut self.attachments[i];
         if a.state == state && a.ifindex == ifindex && a.error == error {
             return;

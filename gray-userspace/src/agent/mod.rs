@@ -19,6 +19,7 @@ mod names;
 mod orphans;
 mod policy;
 mod rehearse;
+mod resize;
 mod service;
 mod start;
 mod status;

@@ -61,7 +61,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
     fail::point(Point::StartLocked)?;
-    let mut live = Live::open(pins, o.flows, hook)?;
+    let mut live = Live::open_towards(pins, o.flows, hook)?;
     fail::point(Point::StartLoaded)?;
     let hz = live.measure_ticks()?;
     let cookie = sys::netns::cookie()?;
@@ -116,6 +116,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     reconcile(&mut inner)?;
     fail::point(Point::StartWritten)?;
     attach(&mut inner, o)?;
+    inner.finish_move(o.flows);
     fail::point(Point::StartAttached)?;
     Ok((inner, lock))
 }

@@ -30,6 +30,9 @@ mod cmd {
     pub const LINK_UPDATE: i64 = 29;
 }
 
+/// `BPF_NOEXIST`.
+const NOEXIST: u64 = 1;
+
 /// Entries per batch call: large enough to amortise the call, small enough to keep buffers cheap.
 pub const BATCH: usize = 16_384;
 
@@ -135,6 +138,19 @@ pub fn link_xdp(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(at as u32)
 }
 
+/// The program of a link, and the interface that a tcx or XDP link hangs on: 0 once it is gone, `None` for other links.
+pub fn link_program(link: BorrowedFd<'_>) -> io::Result<(u32, Option<u32>)> {
+    let i = info::<8>(link)?;
+    let on_interface = [link_type::TCX, link_type::XDP].contains(&(i[0] as u32));
+    Ok((i[1] as u32, on_interface.then_some(i[2] as u32)))
+}
+
+/// A program's number.
+pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_prog_info: type, id. The rest of it is longer, and not asked for.
+    Ok((info::<1>(program)?[0] >> 32) as u32)
+}
+
 /// Cgroup (inode number) and attach type of a cgroup link.
 pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<(u64, u32)> {
     let [id, kind] = link_info(link, link_type::CGROUP, "cgroup")?;
@@ -199,6 +215,16 @@ impl<K: Wire, V: Wire> Map<K, V> {
 
     pub fn update(&self, key: &K, value: &V) -> io::Result<()> {
         call(cmd::UPDATE, &mut self.element(key, value)).map(drop)
+    }
+
+    /// False: there is one already, and it stays as it is. Batches know no such flag.
+    pub fn add(&self, key: &K, value: &V) -> io::Result<bool> {
+        let mut a = self.element(key, value);
+        a[3] = NOEXIST;
+        match call(cmd::UPDATE, &mut a) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            other => other.map(|_| true),
+        }
     }
 
     pub fn lookup(&self, key: &K) -> io::Result<Option<V>> {

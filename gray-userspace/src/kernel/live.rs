@@ -1,10 +1,14 @@
 //! The data path in the kernel: the pinned maps by type, and the writes of a plan.
 
 mod health;
+mod resize;
 mod tables;
 mod xdp;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use gray_common::{
     decide::mem::MemTables,
@@ -22,6 +26,7 @@ use super::{
     attach::{self, Direction, Hook},
     bpf::Map,
     control::ControlPage,
+    moving::{self, FlowTable},
     object::{self, Loaded},
     pins::Pins,
 };
@@ -30,6 +35,7 @@ use super::{
 pub struct Live {
     pins: Pins,
     loaded: Loaded,
+    tables: Vec<FlowTable>,
     control: ControlPage,
     maps: Maps,
     cpus: usize,
@@ -62,7 +68,19 @@ struct Maps {
 }
 
 fn open<K: Wire, V: Wire>(pins: &Pins, name: &str) -> Result<Map<K, V>, KernelError> {
-    let path = pins.map(name);
+    open_at(pins, pins.map(name))
+}
+
+fn open_flows<K: Wire, V: Wire>(
+    pins: &Pins,
+    tables: &[FlowTable],
+    name: &str,
+) -> Result<Map<K, V>, KernelError> {
+    let at = tables.iter().find(|t| t.name == name).map_or_else(|| pins.map(name), |t| t.now.clone());
+    open_at(pins, at)
+}
+
+fn open_at<K: Wire, V: Wire>(pins: &Pins, path: PathBuf) -> Result<Map<K, V>, KernelError> {
     let fd = pins.open(&path)?.ok_or_else(|| KernelError::ForeignMap { path: path.clone() })?;
     Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))
 }
@@ -75,7 +93,12 @@ impl Live {
     /// Loads the programs over the pins, adopting what is there. `flows`: entries per family of a new flow table.
     /// Nothing is attached yet.
     pub fn open(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
-        let loaded = object::load(&pins, flows)?;
+        let tables = moving::adopted(&pins, flows)?;
+        Self::open_over(pins, tables, hook)
+    }
+
+    fn open_over(pins: Pins, tables: Vec<FlowTable>, hook: Hook) -> Result<Self, KernelError> {
+        let loaded = object::load(&pins, &tables)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
         let maps = Maps {
             listeners: open(&pins, names::LISTENERS)?,
@@ -93,8 +116,8 @@ impl Live {
             classes: open(&pins, names::CLASSES)?,
             workloads: open(&pins, names::WORKLOADS)?,
             filter: open(&pins, names::FILTER)?,
-            flows4: open(&pins, names::FLOWS4)?,
-            flows6: open(&pins, names::FLOWS6)?,
+            flows4: open_flows(&pins, &tables, names::FLOWS4)?,
+            flows6: open_flows(&pins, &tables, names::FLOWS6)?,
             reasons: open(&pins, names::REASONS)?,
             arms: open(&pins, names::ARMS)?,
             rule_hits: open(&pins, names::RULE_HITS)?,
@@ -105,7 +128,7 @@ impl Live {
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
-        Ok(Self { pins, loaded, control: page, maps, cpus, hook })
+        Ok(Self { pins, loaded, tables, control: page, maps, cpus, hook })
     }
 
     pub fn control(&self) -> Control {
@@ -231,6 +254,8 @@ impl Live {
 
     /// Removes entries; absent ones are no fault.
     pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
+        // From the old ones first, where they move: a program could fetch them again in between.
+        self.forget_before(v4, v6)?;
         self.maps
             .flows4
             .delete_all(v4)

@@ -5,6 +5,7 @@ mod attach;
 mod bpf;
 mod control;
 mod live;
+mod moving;
 mod object;
 mod pins;
 mod stop;
@@ -17,6 +18,7 @@ use std::{
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss, Turner, Unsteered};
+pub use moving::Moved;
 pub use object::LogLines;
 pub use pins::Pins;
 pub use stop::stop_steering;

@@ -1,9 +1,6 @@
 //! The eBPF object in this binary: which maps and programs it brings, and how it is loaded over the pins.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::{Ebpf, EbpfLoader, programs::Program};
 use gray_common::{
@@ -11,7 +8,11 @@ use gray_common::{
     wire::Clock,
 };
 
-use super::{KernelError, bpf, pins::Pins};
+use super::{
+    KernelError, bpf,
+    moving::{self, FlowTable},
+    pins::Pins,
+};
 
 /// Empty when the binary was built without its data path.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gray.o"));
@@ -21,36 +22,33 @@ pub struct Loaded {
     ebpf: Ebpf,
 }
 
-/// Loads the programs over the pinned maps, making those that are missing. `flows`: entries per family for a new
-/// flow table; an existing one keeps its size.
-pub fn load(pins: &Pins, flows: u32) -> Result<Loaded, KernelError> {
+/// Loads the programs over the pinned maps and these flow tables, making those that are missing.
+pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
-    let mut sizes = BTreeMap::from([(names::FLOWS4, flows), (names::FLOWS6, flows)]);
-    for spec in MAPS {
+    let fixed = || MAPS.iter().filter(|m| !moving::TABLES.contains(&m.name));
+    for spec in fixed() {
         let path = pins.map(spec.name);
-        let Some(fd) = pins.open(&path)? else { continue };
-        let shape = bpf::map_shape(fd.as_fd()).map_err(|e| KernelError::io("cannot inspect", &path, e))?;
-        let sized = sizes.contains_key(spec.name);
-        if shape.kind != spec.kind as u32
-            || (shape.key, shape.value) != (spec.key, spec.value)
-            || (!sized && shape.entries != spec.entries)
-        {
+        let Some(shape) = moving::shape(pins, spec, &path)? else { continue };
+        if shape.entries != spec.entries {
             return Err(KernelError::ForeignMap { path });
-        }
-        if sized {
-            let _ = sizes.insert(spec.name, shape.entries);
         }
     }
     let mut loader = EbpfLoader::new();
     let _ = loader.allow_unsupported_maps();
-    for spec in MAPS {
+    for spec in fixed() {
         let _ = loader.map_pin_path(spec.name, pins.map(spec.name));
     }
-    for (name, entries) in &sizes {
-        let _ = loader.map_max_entries(name, *entries);
+    let mut bits = 0;
+    for table in flows {
+        let _ = loader.map_max_entries(table.name, table.entries).map_pin_path(table.name, &table.now);
+        if let Some(before) = &table.before {
+            let _ = loader.map_pin_path(table.before_name(), before);
+            bits |= table.moving_bit();
+        }
     }
+    let _ = loader.override_global("MOVING", &bits, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     for (name, program) in ebpf.programs_mut() {
@@ -79,6 +77,15 @@ impl Loaded {
         let missing = || KernelError::MissingProgram(name.to_string());
         let fd = self.ebpf.program(name).ok_or_else(missing)?.fd().map_err(|_| missing())?;
         fd.as_fd().try_clone_to_owned().map_err(|_| missing())
+    }
+
+    /// The numbers of the programs that packets meet.
+    pub fn packet_programs(&self) -> Result<Vec<u32>, KernelError> {
+        let id = |name| {
+            let fd = self.program(name)?;
+            bpf::program_id(fd.as_fd()).map_err(|e| KernelError::Load { what: name.into(), source: e.into() })
+        };
+        [names::TC_INGRESS, names::TC_EGRESS, names::XDP].into_iter().map(id).collect()
     }
 
     pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {

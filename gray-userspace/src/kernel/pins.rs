@@ -85,6 +85,17 @@ impl Pins {
         self.dir("maps").join(name)
     }
 
+    /// Of the map that shall take this one's place.
+    pub fn next_map(&self, name: &str) -> PathBuf {
+        self.dir("maps").join(format!("{name}-next"))
+    }
+
+    /// It takes the place in one step: no moment without a pin.
+    pub fn put_in_place(&self, name: &str) -> Result<(), KernelError> {
+        let next = self.next_map(name);
+        fs::rename(&next, self.map(name)).map_err(|e| KernelError::io("cannot rename", &next, e))
+    }
+
     pub fn link(&self, name: &str) -> PathBuf {
         self.dir("links").join(name)
     }

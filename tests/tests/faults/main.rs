@@ -7,6 +7,7 @@ mod flood;
 mod pins;
 mod recreate;
 mod replace;
+mod resize;
 mod rights;
 mod ring;
 mod silent;

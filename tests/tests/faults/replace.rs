@@ -22,21 +22,25 @@ use super::{lived_on, long_lived, new_connections, rounds, some_more};
 
 /// Frames of made-up gray clients without end, in mid-stream; and who gets them. What is not steered goes to stable's
 /// host, which has the address that they dial.
-struct Stream {
+pub(super) struct Stream {
     flood: Flood,
     stable: Basin,
     gray: Basin,
 }
 
 impl Stream {
-    fn start(scene: &Scene) -> Self {
+    pub(super) fn start(scene: &Scene) -> Self {
+        Self::every(scene, Duration::from_millis(5))
+    }
+
+    /// A burst each time that so much has passed.
+    pub(super) fn every(scene: &Scene, pause: Duration) -> Self {
         let [stable, gray] = [0, 1].map(|j| Basin::under(&scene.world.backends[j].ns).unwrap());
-        let pause = Duration::from_millis(5);
         let spec = FloodSpec { target: vip(false, 8080), tcp_flags: ACK, hosts: 256, flows: 4096, pause };
         Self { flood: Flood::start(&scene.world, spec).unwrap(), stable, gray }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         let sent = self.flood.stop().unwrap();
         let (stable, gray) = (self.stable.caught().unwrap(), self.gray.caught().unwrap());
         // The ring between two ends of a veth pair is short: some get lost before they meet us.
@@ -46,7 +50,7 @@ impl Stream {
 }
 
 /// Connections on both paths that must not notice anything.
-struct Loads {
+pub(super) struct Loads {
     all: [Vec<IpAddr>; 2],
     gray: Vec<IpAddr>,
     new: [Load; 2],
@@ -54,7 +58,7 @@ struct Loads {
 }
 
 impl Loads {
-    fn start(scene: &Scene, gray: &[IpAddr]) -> Self {
+    pub(super) fn start(scene: &Scene, gray: &[IpAddr]) -> Self {
         let w = &scene.world;
         let places = [w.clients[0].place(), w.caller()];
         let all = [w.clients[0].sources(false), w.edge_addresses()];
@@ -64,11 +68,11 @@ impl Loads {
         Self { all, gray: gray.to_vec(), new, long }
     }
 
-    fn some_more(&mut self) {
+    pub(super) fn some_more(&mut self) {
         self.new.iter_mut().for_each(|load| some_more(load, 10));
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         let Self { all, gray, new, long } = self;
         let right = |report: &Report, all: &[IpAddr]| expect_split(report, all, &gray);
         for (i, (new, mut long)) in new.into_iter().zip(long).enumerate() {
@@ -84,7 +88,7 @@ impl Loads {
 }
 
 /// Every third client and caller, and the crowd, go to gray.
-fn stage(hook: Option<&str>) -> (Scene, Vec<IpAddr>) {
+pub(super) fn stage(hook: Option<&str>) -> (Scene, Vec<IpAddr>) {
     let world = World::build(WorldSpec::default()).unwrap();
     let (stable, gray) = servers(&world);
     let mut spec = AgentSpec::of(&world);

@@ -110,7 +110,7 @@ fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
 /// place.
 #[inline(always)]
 fn taken(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut FlowKey6) -> bool {
-    let Some(reply) = maps::FLOWS6.get_ptr_mut(back) else { return false };
+    let Some(reply) = maps::FLOWS6.find(back) else { return false };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let reply = unsafe { &*reply };
     if is_of(reply, key) {
@@ -131,7 +131,7 @@ fn taken(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut Flow
         proto: key.proto,
     };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
-    maps::FLOWS6.get_ptr_mut(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
+    maps::FLOWS6.find(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
 }
 
 /// Whether a reply entry leads back to this client and service.
@@ -163,7 +163,7 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
         back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
-        match maps::FLOWS6.get_ptr_mut(&*back) {
+        match maps::FLOWS6.find(&*back) {
             // SAFETY: as above.
             Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
             Some(_) if settled || taken(&k, a, key, back, &mut scratch.other6) => {}

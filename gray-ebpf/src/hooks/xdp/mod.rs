@@ -44,6 +44,10 @@ fn family(frame: &Frame, is_v4: bool) -> u32 {
     if found != NEW {
         return found;
     }
+    // What the old table knows, tc fetches.
+    if maps::moving(is_v4) {
+        return XDP_PASS;
+    }
     // What is not rewritten is tc's: it decides again, and counts.
     if admit_quietly(epoch) != Admit::Steer {
         return XDP_PASS;
