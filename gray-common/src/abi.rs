@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{names, wire::*};
 
 /// Raised with every change of a wire type, a map or a reason code that already shipped.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = if cfg!(feature = "abi-test") { 2 } else { 1 };
 
 /// The recorded layout of a wire type.
 pub trait Layout {

@@ -7,6 +7,7 @@ pub mod abi;
 pub mod csum;
 pub mod decide;
 pub mod hash;
+pub mod layouts;
 pub mod limits;
 #[cfg(any(test, feature = "user"))]
 pub mod maglev;

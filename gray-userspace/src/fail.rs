@@ -95,6 +95,12 @@ points! {
     MoveSwitched = "move.switched";
     /// The new table of one address family has its place.
     MovePlaced = "move.placed";
+    /// The maps that two ABI numbers have in common are pinned under both.
+    MigrateShared = "migrate.shared";
+    /// The flows are in the other ABI's tables, too; the links are still ours.
+    MigrateCopied = "migrate.copied";
+    /// The links are the other ABI's, our maps are still pinned.
+    MigrateHanded = "migrate.handed";
     /// New connections are not steered any more, everything is still there.
     UninstallStopped = "uninstall.stopped";
     /// Before each removal.

@@ -74,6 +74,7 @@ fn help_and_version_go_to_stdout() {
         "doctor",
         "key",
         "uninstall",
+        "migrate",
         "completions",
     ] {
         assert!(help.out.contains(&format!("\n  {verb} ")), "{verb} is not in --help");

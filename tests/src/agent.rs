@@ -216,6 +216,11 @@ impl Agent {
         self.binary = binary.to_path_buf();
     }
 
+    /// It ended by itself, as it was expected to: it may be started again.
+    pub fn has_ended(&mut self) {
+        self.daemon = None;
+    }
+
     /// More arguments of the next `restart`, in the place of those it had.
     pub fn use_args(&mut self, args: &[&str]) {
         self.spec.args = args.iter().map(|a| (*a).to_owned()).collect();

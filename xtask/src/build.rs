@@ -55,10 +55,25 @@ pub fn debug(ws: &Workspace) -> Result<()> {
 
 /// The eBPF objects, then the host programs: gray-userspace's build script finds the object in its place.
 pub fn all(ws: &Workspace, profile: Profile) -> Result<()> {
+    if profile != Profile::Release {
+        abi_test(ws, profile)?;
+    }
     ebpf::build(ws)?;
     let packages = ["build", "-p", "gray-userspace", "-p", "gray-tests"];
     run::show(run::cargo(&ws.root).args(packages).args(["--profile", profile.name()]))?;
     if profile == Profile::Release { no_fail_points(&ws.bin(profile, "gray")) } else { Ok(()) }
+}
+
+/// `gray-abi2` beside gray: what its tests upgrade to. The same packages as in `all`, so that what they depend on is compiled once.
+fn abi_test(ws: &Workspace, profile: Profile) -> Result<()> {
+    let object = ebpf::build_abi_test(ws)?;
+    let what = ["build", "-p", "gray-userspace", "-p", "gray-tests", "--bin", "gray"];
+    let features = ["--features", "gray-userspace/abi-test", "--profile", profile.name()];
+    run::show(run::cargo(&ws.root).args(what).args(features).env("GRAY_BPF_OBJECT", object))?;
+    let (made, kept) = (ws.bin(profile, "gray"), ws.bin(profile, "gray-abi2"));
+    // A copy: cargo overwrites the other.
+    let _ = fs::copy(&made, &kept).with_context(|| ws.show(&kept))?;
+    Ok(())
 }
 
 /// What is measured and shipped contains no fail point: none of its names, not the variable that arms them.

@@ -1,6 +1,6 @@
 //! The eBPF crates: the one place that knows their flags. Builds and links them, checks them; embeds nothing.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -18,9 +18,23 @@ pub fn build(ws: &Workspace) -> Result<()> {
     ws.ebpf_crates().iter().try_for_each(|krate| object(ws, krate))
 }
 
+/// The data path with another layout under another ABI number, for the test of moving between two. Before [`build`], which
+/// leaves the ordinary one where both are linked.
+pub fn build_abi_test(ws: &Workspace) -> Result<PathBuf> {
+    let [mut krate, _] = ws.ebpf_crates();
+    krate.object = krate.object.with_file_name("gray-abi2.o");
+    object_with(ws, &krate, &["--features", "abi-test"])?;
+    Ok(krate.object)
+}
+
 fn object(ws: &Workspace, krate: &EbpfCrate) -> Result<()> {
+    object_with(ws, krate, &[])
+}
+
+fn object_with(ws: &Workspace, krate: &EbpfCrate, more: &[&str]) -> Result<()> {
     // Always optimised: what a debug build makes of these programs, no verifier accepts.
-    run::show(&mut cargo(ws, krate, "build")?).with_context(|| format!("the eBPF object {}", krate.bin))?;
+    run::show(cargo(ws, krate, "build")?.args(more))
+        .with_context(|| format!("the eBPF object {}", krate.bin))?;
     let made = ws.ebpf_target().join(TARGET).join("release").join(krate.bin);
     let object = fs::read(&made).with_context(|| ws.show(&made))?;
     let kept = &krate.object;

@@ -27,6 +27,7 @@ pub struct FlowKey6 {
 }
 
 /// What both families share: deltas, next hop, accounting.
+#[cfg(not(feature = "abi-test"))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowState {
@@ -52,6 +53,26 @@ pub struct FlowState {
     pub counter: u16,
     /// Jiffies / 256 (low 16 bits) when the next hop was looked up.
     pub hop_at: u16,
+}
+
+/// The same in another order, and larger.
+#[cfg(feature = "abi-test")]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowState {
+    pub dmac: [u8; 6],
+    pub smac: [u8; 6],
+    pub flags: u16,
+    pub l4_addr: u16,
+    pub l4_port: u16,
+    pub l3: u16,
+    pub seen: u32,
+    pub ifindex: u32,
+    pub mtu: u16,
+    pub rule: u16,
+    pub counter: u16,
+    pub hop_at: u16,
+    pub fresh: [u32; 2],
 }
 
 /// An IPv4 flow: the complete new tuple, then the state.
@@ -90,6 +111,9 @@ pub const FLOW_CLOSING: u16 = 1 << 4;
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;
 pub const MOVING6: u32 = 1 << 1;
+/// The same, where the other map is of another ABI.
+pub const MOVING4_OTHER: u32 = 1 << 2;
+pub const MOVING6_OTHER: u32 = 1 << 3;
 
 /// What a socket believes its peer is, and what it really is. IPv4 addresses mapped; ports in network order.
 #[repr(C)]
@@ -131,12 +155,25 @@ pub struct UdpPeers {
 
 wire!(FlowKey4, size 16, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, proto @ 12: u32 });
 wire!(FlowKey6, size 40, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, proto @ 36: u32 });
+#[cfg(not(feature = "abi-test"))]
 wire!(FlowState, size 36, {
     dmac @ 0: [u8; 6], smac @ 6: [u8; 6], l3 @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, flags @ 18: u16,
     ifindex @ 20: u32, seen @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
 });
+#[cfg(not(feature = "abi-test"))]
 wire!(Flow4, size 48, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+#[cfg(not(feature = "abi-test"))]
 wire!(Flow6, size 72, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
+#[cfg(feature = "abi-test")]
+wire!(FlowState, size 44, {
+    dmac @ 0: [u8; 6], smac @ 6: [u8; 6], flags @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, l3 @ 18: u16,
+    seen @ 20: u32, ifindex @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
+    fresh @ 36: [u32; 2],
+});
+#[cfg(feature = "abi-test")]
+wire!(Flow4, size 56, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+#[cfg(feature = "abi-test")]
+wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
 wire!(Peer, size 40, {
     service @ 0: Addr, instance @ 16: Addr, service_port @ 32: u16, instance_port @ 34: u16, seen @ 36: u32,
 });

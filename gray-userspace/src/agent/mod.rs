@@ -15,6 +15,7 @@ pub mod health;
 mod kernel_log;
 mod logging;
 mod metrics;
+mod migrate;
 mod names;
 mod orphans;
 mod policy;
@@ -41,6 +42,7 @@ use crate::{
     sys::watch::LinkEvents,
 };
 
+pub use migrate::migrate;
 pub use uninstall::uninstall;
 
 /// What is left over of a flip is removed, and labels are looked at again, this often.

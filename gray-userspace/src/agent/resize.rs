@@ -20,6 +20,9 @@ impl Inner {
     }
 
     fn try_move(&mut self, flows: u32) -> Result<(), KernelError> {
+        if !self.live.moves() {
+            return self.live.forget_others();
+        }
         while self.live.moves() {
             fail::point(Point::MoveBoth).map_err(point)?;
             if !self.alone()? {

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use gray_userspace::{agent, cli};
 
 fn main() -> ExitCode {
-    cli::main(&cli::Local { agent: agent::run, uninstall: agent::uninstall })
+    cli::main(&cli::Local { agent: agent::run, uninstall: agent::uninstall, migrate: agent::migrate })
 }

@@ -83,6 +83,8 @@ pub enum Verb {
     Key(key::KeyArgs),
     /// Remove everything of gray from this node; needs no agent
     Uninstall(uninstall::UninstallArgs),
+    /// Make the pins another ABI's, before a downgrade; needs no agent
+    Migrate(migrate::MigrateArgs),
     /// Print completions for a shell
     Completions(generate::CompletionsArgs),
     /// Write man pages

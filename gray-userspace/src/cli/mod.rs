@@ -21,6 +21,7 @@ mod history;
 mod instance;
 mod io;
 mod key;
+mod migrate;
 mod status;
 mod table;
 mod text;
@@ -34,6 +35,7 @@ pub use agent::{AgentOptions, Attach, AttachRole, LogFormat, XdpWish};
 pub use args::command;
 pub use failure::Failure;
 pub use io::Io;
+pub use migrate::MigrateOptions;
 pub use uninstall::UninstallOptions;
 
 use args::{Cli, Verb};
@@ -47,6 +49,8 @@ pub struct Local {
     pub agent: fn(AgentOptions) -> anyhow::Result<()>,
     /// What was (dry run: would be) removed, one line each.
     pub uninstall: fn(UninstallOptions) -> anyhow::Result<Vec<String>>,
+    /// What was done, one line each.
+    pub migrate: fn(MigrateOptions) -> anyhow::Result<Vec<String>>,
 }
 
 /// The whole program.
@@ -87,6 +91,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
     match cli.verb {
         Verb::Agent(a) => (local.agent)(a.options(global.socket)?).map_err(Failure::from_anyhow),
         Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
+        Verb::Migrate(a) => migrate::run(a, local.migrate, &mut ctx),
         Verb::Validate(a) => validate::run(&a, &mut ctx),
         Verb::Schema => generate::schema(&mut ctx),
         Verb::Apply(a) => apply::run(a, &mut ctx),

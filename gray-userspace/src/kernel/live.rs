@@ -97,7 +97,7 @@ impl Live {
         Self::open_over(pins, tables, hook)
     }
 
-    fn open_over(pins: Pins, tables: Vec<FlowTable>, hook: Hook) -> Result<Self, KernelError> {
+    pub(super) fn open_over(pins: Pins, tables: Vec<FlowTable>, hook: Hook) -> Result<Self, KernelError> {
         let loaded = object::load(&pins, &tables)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
         let maps = Maps {

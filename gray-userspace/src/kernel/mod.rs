@@ -5,6 +5,7 @@ mod attach;
 mod bpf;
 mod control;
 mod live;
+mod migrate;
 mod moving;
 mod object;
 mod pins;
@@ -18,6 +19,7 @@ use std::{
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use live::{Live, Miss, Turner, Unsteered};
+pub use migrate::migrate_to;
 pub use moving::Moved;
 pub use object::LogLines;
 pub use pins::Pins;
@@ -33,11 +35,15 @@ pub enum KernelError {
     #[error("{path} is not ours: {why}; choose another --bpffs directory")]
     NotOurs { path: PathBuf, why: &'static str },
     #[error(
-        "{path} holds the pins of ABI {found}, this gray speaks {ours}; start the gray that made them, or run its `gray uninstall`"
+        "{path} holds the pins of ABI {found}, this gray speaks {ours}; with the gray that made them: `gray migrate --to {ours}`, or `gray uninstall`"
     )]
     OtherAbi { path: PathBuf, found: u32, ours: u32 },
     #[error("the pin {path} is no map of ours; run `gray uninstall` or choose another --bpffs directory")]
     ForeignMap { path: PathBuf },
+    #[error("{path}: tables of ABI {abi} are half-way to another size; start its gray once, which ends it")]
+    HalfWay { path: PathBuf, abi: u32 },
+    #[error("{places}: programs there cannot be replaced; remove what is in their place")]
+    Stays { places: String },
     #[error("cannot load {what}: {source}")]
     Load { what: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the data path has no program {0}")]

@@ -12,14 +12,17 @@ use std::{
 };
 
 use gray_common::{
+    abi::ABI,
     names::{self, MAPS, MapSpec},
-    wire::{Clock, MOVING4, MOVING6},
+    wire::{Clock, MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER, Wire},
 };
 
-use self::entries::{Chosen, Tuple, choose};
+pub use self::entries::Tuple;
+use self::entries::{Chosen, choose};
 use super::{
     KernelError,
     bpf::{self, Map, Shape},
+    migrate,
     pins::Pins,
 };
 use crate::fail::{self, Point};
@@ -33,8 +36,18 @@ pub struct FlowTable {
     /// Its pin.
     pub now: PathBuf,
     pub entries: u32,
-    /// The pin of the one that it takes over from.
-    pub before: Option<PathBuf>,
+    /// The one that it takes over from.
+    pub before: Option<Before>,
+}
+
+/// A table that another takes over from, or (`migrate`) that takes over from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Its pin.
+    pub path: PathBuf,
+    /// Whose layout its entries have.
+    pub abi: u32,
+    pub entries: u32,
 }
 
 /// What became of the entries of a table that moved.
@@ -59,12 +72,14 @@ impl AddAssign for Moved {
 }
 
 impl FlowTable {
-    pub fn before_name(&self) -> &'static str {
-        if self.name == names::FLOWS4 { "FLOWS4_BEFORE" } else { "FLOWS6_BEFORE" }
-    }
-
-    pub fn moving_bit(&self) -> u32 {
-        if self.name == names::FLOWS4 { MOVING4 } else { MOVING6 }
+    /// As the programs call the other one, and the bit that says that there is one.
+    pub fn before_name(&self, before: &Before) -> (&'static str, u32) {
+        match (self.name == names::FLOWS4, before.abi == ABI) {
+            (true, true) => ("FLOWS4_BEFORE", MOVING4),
+            (false, true) => ("FLOWS6_BEFORE", MOVING6),
+            (true, false) => ("FLOWS4_OTHER", MOVING4_OTHER),
+            (false, false) => ("FLOWS6_OTHER", MOVING6_OTHER),
+        }
     }
 
     /// As it is pinned, whatever its size; of `flows` entries where there is none.
@@ -77,13 +92,17 @@ impl FlowTable {
     /// On its way to `flows` entries; first to where a move that was cut short was going.
     fn towards(pins: &Pins, spec: &MapSpec, flows: u32) -> Result<Self, KernelError> {
         let adopted = Self::adopted(pins, spec, flows)?;
+        if let Some(other) = pins.others() {
+            return Ok(Self { before: migrate::flows_of(&other, spec)?, ..adopted });
+        }
         let next = pins.next_map(spec.name);
         let begun = shape(pins, spec, &next)?;
         if adopted.entries == flows && begun.is_none() {
             return Ok(adopted);
         }
         let entries = begun.map_or(flows, |s| s.entries);
-        Ok(Self { name: spec.name, now: next, entries, before: Some(adopted.now) })
+        let before = Before { path: adopted.now, abi: ABI, entries: adopted.entries };
+        Ok(Self { name: spec.name, now: next, entries, before: Some(before) })
     }
 
     /// When all is over.
@@ -102,7 +121,7 @@ pub fn shape(pins: &Pins, spec: &MapSpec, path: &Path) -> Result<Option<Shape>, 
     Ok(Some(shape))
 }
 
-fn specs() -> impl Iterator<Item = &'static MapSpec> {
+pub fn specs() -> impl Iterator<Item = &'static MapSpec> {
     MAPS.iter().filter(|m| TABLES.contains(&m.name))
 }
 
@@ -119,23 +138,24 @@ pub fn towards(pins: &Pins, flows: u32) -> Result<Vec<FlowTable>, KernelError> {
 /// Entries added between two looks at what was removed meanwhile.
 const PART: usize = 2048;
 
-/// Copies what lives and is not there yet. Every run that began now is over both tables.
-pub fn copy<K: Tuple>(
-    before: &Map<K, K::Flow>,
-    now: &Map<K, K::Flow>,
-    clock: Clock,
-    hz: u32,
-    cpus: usize,
+/// Copies what lives and is not there yet. Every run that began now is over both tables. `read` and `write`: between theirs and
+/// our layout, where one of the two is of another ABI.
+pub fn copy<K: Tuple, A: Wire, B: Wire>(
+    from: &Map<K, A>,
+    to: &Map<K, B>,
+    read: impl Fn(&A) -> K::Flow,
+    write: impl Fn(&K::Flow) -> B + Sync,
+    at: &When,
 ) -> io::Result<Moved> {
     let mut all = Vec::new();
-    before.for_each(|k, f| all.push((k, f)))?;
-    let Chosen { keep, ended, left_out } = choose(all, clock.jiffies as u32, hz, room(now, cpus));
+    from.for_each(|k, f| all.push((k, read(&f))))?;
+    let Chosen { keep, ended, left_out } = choose(all, at.clock.jiffies as u32, at.hz, room(to, at.cpus));
     let parts: Vec<&[(K, K::Flow)]> = keep.chunks(PART).collect();
     let copied = AtomicU64::new(0);
     let turn = |first: usize| {
         parts.iter().skip(first).step_by(2).try_for_each(|part| {
             fail::point(Point::MovePart)?;
-            let _ = copied.fetch_add(add(before, now, part)?, Ordering::Relaxed);
+            let _ = copied.fetch_add(add(from, to, &write, part)?, Ordering::Relaxed);
             Ok(())
         })
     };
@@ -149,25 +169,38 @@ pub fn copy<K: Tuple>(
     Ok(Moved { copied, fetched: keep.len() as u64 - copied, ended, left_out })
 }
 
+/// What tells how old entries are, and how many CPUs have free ones.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    pub clock: Clock,
+    pub hz: u32,
+    pub cpus: usize,
+}
+
 /// Entries that fit without one being forgotten for another: the kernel deals free ones to its CPUs by up to 128
 /// (`LOCAL_FREE_TARGET`, kernel/bpf/bpf_lru_list.c).
-fn room<K: Tuple>(now: &Map<K, K::Flow>, cpus: usize) -> usize {
-    let entries = now.shape().entries as usize;
+fn room<K: Tuple, B: Wire>(to: &Map<K, B>, cpus: usize) -> usize {
+    let entries = to.shape().entries as usize;
     entries - (128 * cpus).min(entries / 4)
 }
 
-fn add<K: Tuple>(before: &Map<K, K::Flow>, now: &Map<K, K::Flow>, part: &[(K, K::Flow)]) -> io::Result<u64> {
+fn add<K: Tuple, A: Wire, B: Wire>(
+    from: &Map<K, A>,
+    to: &Map<K, B>,
+    write: impl Fn(&K::Flow) -> B,
+    part: &[(K, K::Flow)],
+) -> io::Result<u64> {
     let mut added = Vec::with_capacity(part.len());
     for (k, f) in part {
-        if now.add(k, f)? {
+        if to.add(k, &write(f))? {
             added.push((k, f));
         }
     }
     // What a program removed from both since it was read is not to come back: the client's next connection would find the
     // answer of the last one.
     for (k, _) in added.iter().filter(|(_, f)| K::is_forward(f)) {
-        if before.lookup(k)?.is_none() {
-            now.delete(k)?;
+        if from.lookup(k)?.is_none() {
+            to.delete(k)?;
         }
     }
     Ok(added.len() as u64)

@@ -44,8 +44,9 @@ pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
     for table in flows {
         let _ = loader.map_max_entries(table.name, table.entries).map_pin_path(table.name, &table.now);
         if let Some(before) = &table.before {
-            let _ = loader.map_pin_path(table.before_name(), before);
-            bits |= table.moving_bit();
+            let (name, bit) = table.before_name(before);
+            let _ = loader.map_max_entries(name, before.entries).map_pin_path(name, &before.path);
+            bits |= bit;
         }
     }
     let _ = loader.override_global("MOVING", &bits, true);

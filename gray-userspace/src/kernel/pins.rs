@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gray_common::abi::ABI;
+use gray_common::{abi::ABI, layouts};
 
 use super::{KernelError, bpf};
 
@@ -18,13 +18,14 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    abi: u32,
 }
 
 impl Pins {
     /// Opens or makes the directory. Refuses one that others may write to, that is a symlink, that is not on bpffs, or
-    /// that holds the pins of another ABI.
+    /// that holds the pins of an ABI that this gray does not know.
     pub fn open_dir(root: &Path) -> Result<Self, KernelError> {
-        let pins = Self { root: root.to_path_buf() };
+        let pins = Self { root: root.to_path_buf(), abi: ABI };
         let exists = Self::check(root)?;
         let parent = root.parent().filter(|p| p.exists());
         let probe = if exists { root } else { parent.unwrap_or(Path::new("/")) };
@@ -40,7 +41,7 @@ impl Pins {
         };
         if exists {
             for other in pins.abi_dirs() {
-                if other != ABI {
+                if other != ABI && !layouts::KNOWN.contains(&other) {
                     return Err(KernelError::OtherAbi { path: root.into(), found: other, ours: ABI });
                 }
             }
@@ -48,11 +49,78 @@ impl Pins {
         make(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o700))
             .map_err(|e| KernelError::io("cannot set the mode of", root, e))?;
+        pins.make_dirs()?;
+        Ok(pins)
+    }
+
+    /// As [`Pins::open_dir`], and makes nothing.
+    pub fn existing(root: &Path) -> Result<Self, KernelError> {
+        let pins = Self { root: root.to_path_buf(), abi: ABI };
+        let _ = Self::check(root)?;
+        if !on_bpffs(root) {
+            return Err(KernelError::NoBpffs { path: root.into() });
+        }
         for dir in pins.dirs() {
             let _ = Self::check(&dir)?;
-            make(&dir)?;
         }
         Ok(pins)
+    }
+
+    pub fn make_dirs(&self) -> Result<(), KernelError> {
+        for dir in self.dirs() {
+            let _ = Self::check(&dir)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(|e| KernelError::io("cannot make", &dir, e))?;
+        }
+        Ok(())
+    }
+
+    /// The same directory's pins of another ABI.
+    pub fn of(&self, abi: u32) -> Self {
+        Self { abi, ..self.clone() }
+    }
+
+    pub fn abi(&self) -> u32 {
+        self.abi
+    }
+
+    /// Of another ABI, which these take over from.
+    pub fn others(&self) -> Option<Self> {
+        self.abi_dirs().into_iter().find(|abi| *abi != self.abi).map(|abi| self.of(abi))
+    }
+
+    /// Whether anything is pinned.
+    pub fn is_empty(&self) -> bool {
+        names(&self.dir("maps")).is_empty()
+    }
+
+    /// Links stay what they are, under another directory.
+    pub fn hand_over_links(&self, to: &Self) -> Result<(), KernelError> {
+        for name in self.links() {
+            let (from, to) = (self.link(&name), to.link(&name));
+            fs::rename(&from, to).map_err(|e| KernelError::io("cannot rename", &from, e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is pinned, links not. What is at work lives on.
+    pub fn remove_all(&self) -> Result<(), KernelError> {
+        let [outer, maps, links] = self.dirs();
+        for name in names(&maps) {
+            self.remove(&maps.join(name))?;
+        }
+        for dir in [maps, links, outer] {
+            match fs::remove_dir(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(KernelError::io("cannot remove", &dir, e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Outer before inner.
@@ -78,7 +146,7 @@ impl Pins {
     }
 
     fn dir(&self, kind: &str) -> PathBuf {
-        self.root.join(format!("abi{ABI}")).join(kind)
+        self.root.join(format!("abi{}", self.abi)).join(kind)
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
@@ -137,7 +205,7 @@ impl Pins {
         if !on_bpffs(root) {
             return Err(KernelError::NoBpffs { path: root.into() });
         }
-        let pins = Self { root: root.to_path_buf() };
+        let pins = Self { root: root.to_path_buf(), abi: ABI };
         let mut out = Vec::new();
         for abi in pins.abi_dirs() {
             let abi = root.join(format!("abi{abi}"));

@@ -49,7 +49,11 @@ impl Write for Closed {
 
 /// The agent of these tests says what it was started with, and ends.
 pub fn local() -> Local {
-    Local { agent: |o| Err(anyhow::anyhow!("{o:?}")), uninstall: |o| Ok(vec![format!("{o:?}")]) }
+    Local {
+        agent: |o| Err(anyhow::anyhow!("{o:?}")),
+        uninstall: |o| Ok(vec![format!("{o:?}")]),
+        migrate: |o| Ok(vec![format!("{o:?}")]),
+    }
 }
 
 /// Words are cut at blanks; the socket is given first.

@@ -4,6 +4,7 @@
 mod clash;
 mod detach;
 mod flood;
+mod migrate;
 mod pins;
 mod recreate;
 mod replace;

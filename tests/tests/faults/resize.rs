@@ -17,18 +17,18 @@ use gray_userspace::fail::Point;
 use super::PATIENCE;
 use super::replace::{Loads, Stream, stage};
 
-const LARGE: u32 = 262_144;
+pub(super) const LARGE: u32 = 262_144;
 const SMALL: u32 = 196_608;
 /// Quiet connections of made-up clients, among them those of `Stream`; two entries each.
 const MANY: u32 = 16_384;
 
 /// Between two bursts of the stream: beside it, real connections shall get through.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The instance of every connection of the crowd.
-type Known = BTreeMap<String, String>;
+pub(super) type Known = BTreeMap<String, String>;
 
-fn known(scene: &Scene) -> Known {
+pub(super) fn known(scene: &Scene) -> Known {
     let all = scene.agent.gray_json(&["flows", "-n", "1000000"]).unwrap();
     let rows = all["flows"].as_array().unwrap().iter();
     let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
@@ -37,7 +37,7 @@ fn known(scene: &Scene) -> Known {
 }
 
 /// Makes gray connections of the crowd, and then a policy by which nobody of it is gray: whoever is decided again moves.
-fn quiet_crowd(scene: &Scene, gray: &[IpAddr]) -> Known {
+pub(super) fn quiet_crowd(scene: &Scene, gray: &[IpAddr]) -> Known {
     let basins = [0, 1].map(|j| Basin::under(&scene.world.backends[j].ns).unwrap());
     let spec = FloodSpec {
         target: vip(false, 8080),
@@ -59,10 +59,10 @@ fn quiet_crowd(scene: &Scene, gray: &[IpAddr]) -> Known {
 }
 
 /// The size is this, nothing of the move is left, and everybody is where they were.
-fn all_moved(scene: &Scene, flows: u32, before: &Known) {
+pub(super) fn all_moved(scene: &Scene, flows: u32, before: &Known) {
     let status = scene.agent.gray_json(&["status"]).unwrap();
     assert_eq!(status["flows"]["capacity"], flows, "{}", status["flows"]);
-    for pin in std::fs::read_dir(scene.agent.bpffs().join("abi1/maps")).unwrap() {
+    for pin in std::fs::read_dir(scene.agent.bpffs().join(format!("abi{}/maps", status["abi"]))).unwrap() {
         let name = pin.unwrap().file_name().into_string().unwrap();
         assert!(!name.contains('-'), "{name} is left");
     }

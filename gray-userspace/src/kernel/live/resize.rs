@@ -3,16 +3,18 @@
 use std::os::fd::AsFd as _;
 
 use gray_common::{
+    abi::ABI,
+    layouts::{OtherFlow4, OtherFlow6},
     names,
-    wire::{FlowKey4, FlowKey6},
+    wire::{Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
 use super::{Live, failed, open_at, open_flows};
 use crate::{
     fail::{self, Point},
     kernel::{
-        Hook, KernelError, Pins, bpf,
-        moving::{self, Moved},
+        Hook, KernelError, Pins, bpf, migrate,
+        moving::{self, Before, Moved, When},
         object,
     },
 };
@@ -21,6 +23,10 @@ impl Live {
     /// As [`Live::open`], towards flow tables of this size: where others are pinned, the programs are over both, and attaching
     /// them begins the move.
     pub fn open_towards(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
+        if let Some(other) = pins.others() {
+            migrate::share(&other, &pins)?;
+            other.hand_over_links(&pins)?;
+        }
         let tables = moving::towards(&pins, flows)?;
         let live = Self::open_over(pins, tables, hook)?;
         if live.moves() {
@@ -52,26 +58,59 @@ impl Live {
 
     /// Copies what lives. To be called when nothing is attached but programs over both tables.
     pub fn copy_flows(&mut self) -> Result<Moved, KernelError> {
-        let what = failed("the flows");
-        bpf::wait_for_runs().map_err(failed("the end of runs"))?;
-        let (clock, hz, cpus) = (self.clock()?, self.control().hz, self.cpus);
+        let at = self.when()?;
         let mut sum = Moved::default();
         for t in &self.tables {
-            let Some(before) = &t.before else { continue };
-            let one = if t.name == names::FLOWS4 {
-                let before = open_at(&self.pins, before.clone())?;
-                moving::copy::<FlowKey4>(&before, &self.maps.flows4, clock, hz, cpus)
-            } else {
-                let before = open_at(&self.pins, before.clone())?;
-                moving::copy::<FlowKey6>(&before, &self.maps.flows6, clock, hz, cpus)
-            };
-            match one {
-                Ok(one) => sum += one,
-                Err(e) => return Err(what(e)),
+            let Some(Before { path, abi, .. }) = t.before.clone() else { continue };
+            let (pins, v4, v6) = (&self.pins, &self.maps.flows4, &self.maps.flows6);
+            sum += match (t.name == names::FLOWS4, abi == ABI) {
+                (true, true) => moving::copy(&open_at(pins, path)?, v4, |f| *f, |f| *f, &at),
+                (false, true) => moving::copy(&open_at(pins, path)?, v6, |f| *f, |f| *f, &at),
+                (true, false) => migrate::copy_in4(&open_at(pins, path)?, v4, &at),
+                (false, false) => migrate::copy_in6(&open_at(pins, path)?, v6, &at),
             }
+            .map_err(failed("the flows"))?;
         }
         fail::point(Point::MoveCopied).map_err(failed("the flows"))?;
         Ok(sum)
+    }
+
+    /// The other way, for an agent of another ABI.
+    pub fn copy_out(&mut self) -> Result<Moved, KernelError> {
+        let at = self.when()?;
+        let mut sum = Moved::default();
+        for t in &self.tables {
+            let Some(Before { path, .. }) = t.before.clone() else { continue };
+            sum += match t.name == names::FLOWS4 {
+                true => migrate::copy_out4(&self.maps.flows4, &open_at(&self.pins, path)?, &at),
+                false => migrate::copy_out6(&self.maps.flows6, &open_at(&self.pins, path)?, &at),
+            }
+            .map_err(failed("the flows"))?;
+        }
+        Ok(sum)
+    }
+
+    /// When every run that is going on began after this call, and the age of entries then.
+    fn when(&mut self) -> Result<When, KernelError> {
+        bpf::wait_for_runs().map_err(failed("the end of runs"))?;
+        Ok(When { clock: self.clock()?, hz: self.control().hz, cpus: self.cpus })
+    }
+
+    /// Every link of a packet program gets ours, whoever asked for it.
+    pub fn relink_packet_programs(&self) -> Result<(), KernelError> {
+        for name in self.pins.links() {
+            let program = match name.split('-').next() {
+                Some("xdp") => names::XDP,
+                Some("tc") if name.starts_with("tc-egress-") => names::TC_EGRESS,
+                Some("tc") => names::TC_INGRESS,
+                _ => continue,
+            };
+            let path = self.pins.link(&name);
+            let Some(link) = self.pins.open(&path)? else { continue };
+            // What is no link of ours, or of an interface that is gone, stays: `strangers` tells one from the other.
+            let _ = bpf::link_update(link.as_fd(), self.loaded.program(program)?.as_fd());
+        }
+        Ok(())
     }
 
     /// Programs over the new tables alone, to be attached in the place of the others.
@@ -87,12 +126,19 @@ impl Live {
         bpf::wait_for_runs().map_err(failed("the end of runs"))?;
         for t in &mut self.tables {
             if t.before.is_some() {
-                self.pins.put_in_place(t.name)?;
+                if t.now != self.pins.map(t.name) {
+                    self.pins.put_in_place(t.name)?;
+                }
                 *t = t.settled(&self.pins);
                 fail::point(Point::MovePlaced).map_err(failed("the flow tables"))?;
             }
         }
-        Ok(())
+        self.forget_others()
+    }
+
+    /// Removes the pins of another ABI, from which all has moved.
+    pub fn forget_others(&self) -> Result<(), KernelError> {
+        self.pins.others().map_or(Ok(()), |other| other.remove_all())
     }
 
     /// After a move to a size that an earlier agent wanted: on to this one. False: it is there.
@@ -110,11 +156,13 @@ impl Live {
 
     pub(super) fn forget_before(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
         for t in &self.tables {
-            let Some(before) = &t.before else { continue };
-            if t.name == names::FLOWS4 {
-                open_at::<FlowKey4, gray_common::wire::Flow4>(&self.pins, before.clone())?.delete_all(v4)
-            } else {
-                open_at::<FlowKey6, gray_common::wire::Flow6>(&self.pins, before.clone())?.delete_all(v6)
+            let Some(Before { path, abi, .. }) = t.before.clone() else { continue };
+            let pins = &self.pins;
+            match (t.name == names::FLOWS4, abi == ABI) {
+                (true, true) => open_at::<FlowKey4, Flow4>(pins, path)?.delete_all(v4),
+                (false, true) => open_at::<FlowKey6, Flow6>(pins, path)?.delete_all(v6),
+                (true, false) => open_at::<FlowKey4, OtherFlow4>(pins, path)?.delete_all(v4),
+                (false, false) => open_at::<FlowKey6, OtherFlow6>(pins, path)?.delete_all(v6),
             }
             .map_err(failed("the flows"))?;
         }
