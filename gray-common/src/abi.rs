@@ -36,6 +36,7 @@ pub fn text() -> String {
         let _ = writeln!(out, "reason {} {}", *r as u8, r.label());
     }
     one::<crate::hash::HashKey>(&mut out);
+    one::<Trusted>(&mut out);
     one::<Control>(&mut out);
     one::<Versioned>(&mut out);
     one::<ListenerKey>(&mut out);

@@ -71,6 +71,8 @@ pub const OTHER_PORTS: u16 = 61_440;
 /// The node's ports that stand in for clients' with `nat: snat`: 16 384 from here on, below those that Linux gives to sockets
 /// by itself.
 pub const SNAT_PORTS: u16 = 16_384;
+/// Prefixes whose encapsulated packets an agent opens.
+pub const DSR_FROM: usize = 8;
 /// Packets of which fragments are on their way.
 pub const FRAGMENTS: u32 = 16_384;
 /// Fragments of one packet find each other for this long, seconds (Linux' receivers wait 30).

@@ -14,6 +14,13 @@ pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+/// An IPv4 and an IPv6 packet as payload (RFC 2003, RFC 2473).
+pub const IPIP: u8 = 4;
+pub const IPV6: u8 = 41;
+/// Generic UDP encapsulation (draft-ietf-intarea-gue, Linux' `fou`), in network order.
+pub const GUE_PORT: u16 = 6080u16.to_be();
+/// Of its header of version 0 without options: flags, and the protocol of what follows.
+pub const GUE_LEN: usize = 4;
 /// Multipath TCP as a socket protocol (Linux); TCP on the wire.
 pub const MPTCP: u32 = 262;
 
@@ -46,6 +53,12 @@ pub fn other_client_port(seed: u64, i: u32) -> u16 {
 #[inline(always)]
 pub fn snat_port(seed: u64, i: u32) -> u16 {
     port_tried(SNAT_PORTS, SNAT_PORTS - 1, seed, i)
+}
+
+/// The source port of GUE (network order), by the connection: what spreads packets by it keeps each one's in order.
+#[inline(always)]
+pub fn gue_port(seed: u64) -> u16 {
+    (0xc000 | (seed >> 32) as u16 & 0x3fff).to_be()
 }
 
 /// `first` has no bit of `mask`. The step is odd, so that no port comes twice before all have.

@@ -57,6 +57,12 @@ reasons! {
     TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
     Echo = 27, "echo", "An ICMP echo request to a service address that no instance has; answered.";
     PortChanged = 28, "port_changed", "Another connection has this client port towards the same instance; the instance sees another one.";
+    DsrNoRoute = 29, "dsr_no_route", "With nat: dsr: no direct route to the instance, or it is this node itself; left alone.";
+    DsrOversize = 30, "dsr_oversize", "With nat: dsr: too large with its outer header, and its sender cannot be told (options, a later fragment); left alone.";
+    DsrFailed = 31, "dsr_failed", "With nat: dsr: no address to send from, or no room for an outer header; left alone.";
+    Decapsulated = 32, "decapsulated", "A packet in another one from a trusted node; the outer header was taken off.";
+    DsrUntrusted = 33, "dsr_untrusted", "A packet in another one to this node from a node that is not trusted (--dsr-from); passed unchanged.";
+    DsrInner = 34, "dsr_inner", "What a trusted node sent in a packet is none that this node takes: another protocol, not to an address of its own, a fragment outside; passed unchanged.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -22,6 +22,7 @@ pub use flows::{FLOWS4, FLOWS6, fetch, forget, moving};
 
 use crate::hooks::{
     admit::Arrival,
+    dsr::Inner,
     fragment::{Fragment, FragmentKey},
     v6::Behind,
 };
@@ -102,6 +103,7 @@ pub struct Scratch {
     pub decision: Decision,
     pub flow4: Flow4,
     pub flow6: Flow6,
+    pub inner: Inner,
 }
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

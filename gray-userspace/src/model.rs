@@ -53,6 +53,29 @@ pub enum Nat {
     Dnat,
     /// The instance sees one of the node's own addresses, so that its replies come back wherever they are routed.
     Snat,
+    /// Packets reach the instance as they are, in other ones; it answers the client itself, from the service's address.
+    Dsr,
+}
+
+/// What is put in front of a packet with [`Nat::Dsr`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// An IP header (RFC 2003, RFC 2473).
+    #[default]
+    Ipip,
+    /// IP, UDP and GUE headers.
+    Gue,
+}
+
+impl Encapsulation {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        }
+    }
 }
 
 impl Nat {
@@ -61,6 +84,7 @@ impl Nat {
         match self {
             Self::Dnat => "dnat",
             Self::Snat => "snat",
+            Self::Dsr => "dsr",
         }
     }
 }
@@ -142,6 +166,8 @@ pub struct Service {
     pub identify: Vec<ClaimKind>,
     pub on_missing: OnMissing,
     pub nat: Nat,
+    /// Of [`Nat::Dsr`].
+    pub encapsulation: Encapsulation,
     pub balance: Balance,
     pub affinity: Affinity,
     /// `None`: instances are taken as up.

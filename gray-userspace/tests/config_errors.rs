@@ -151,7 +151,9 @@ fn d4_service() {
             ("identify_is_text", more("identify: source")),
             ("on_missing_later", more("on-missing-identity: deny")),
             ("on_missing_underscore", more("on_missing_identity: stable")),
-            ("nat_later", more("nat: dsr")),
+            ("nat_dsr_port", more("nat: dsr")),
+            ("encapsulation_without_dsr", more("encapsulation: gue")),
+            ("encapsulation_unknown", more("nat: snat\n    encapsulation: geneve")),
             ("nat_unknown", more("nat: dnatt")),
             ("nat_null", more("nat:")),
             ("stable_matches_nothing", with(stable, "    stable: { version: \"1.O\" }")),
@@ -336,7 +338,7 @@ fn d4_ten_errors_at_once() {
   shop:
     listen: ["198.18.1.100"]
     identfy: [source]
-    nat: dsr
+    nat: drs
     instances:
       - { address: "198.18.2.2:8080", version: 1.0, weight: 5000 }
       - { address: "198.18.2.3:8080", version: "2.0", zone: [z1] }

@@ -109,6 +109,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         identify,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
+        encapsulation: Encapsulation::Ipip,
         balance: if udp && !sticky { Balance::RoundRobin } else { Balance::Maglev },
         affinity: if sticky { Affinity::Client } else { Affinity::Connection },
         health,

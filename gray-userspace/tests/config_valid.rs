@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
-    model::{ClaimKind, CohortBody, Condition, MetaKey, Nat, OnMissing, Proto},
+    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto},
 };
 
 fn read(text: &str) -> Result<Loaded, Problems> {
@@ -37,6 +37,27 @@ fn c1_service_defaults_and_texts_as_written() {
     assert_eq!(shop.instances[0].id, "198.18.2.2:8080");
     assert_eq!((shop.instances[0].weight, shop.instances[1].weight), (100, 7));
     assert_eq!(shop.stable.0, BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+}
+
+/// The port is that of the listener, in each family; the form is `ipip` if nothing else is said.
+#[test]
+fn h1_direct_server_return_is_written_as_it_is_read() {
+    let text = |nat: &str, port: u16| {
+        SHOP.replace(":8080", &format!(":{port}"))
+            .replace("    instances:", &format!("    nat: {nat}\n    instances:"))
+    };
+    for (nat, form) in [("dsr", Encapsulation::Ipip), ("dsr\n    encapsulation: gue", Encapsulation::Gue)] {
+        let policy = ok(&text(nat, 80)).policy;
+        let shop = policy.service("shop").unwrap();
+        assert_eq!((shop.nat, shop.encapsulation), (Nat::Dsr, form));
+        assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    }
+    let refused = read(&text("dsr", 8080)).unwrap_err().to_string();
+    assert!(
+        refused.contains("at port 8080 of a service at port 80") && refused.contains("same one"),
+        "{refused}"
+    );
+    assert!(read(&text("dnat", 8080)).is_ok() && read(&text("dnat\n    encapsulation: ipip", 80)).is_err());
 }
 
 #[test]

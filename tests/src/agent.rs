@@ -25,6 +25,8 @@ pub struct AgentSpec {
     pub binary: Option<PathBuf>,
     /// What starts the agent and its commands, `setpriv` and its arguments say. It must become what it starts.
     pub by: Vec<String>,
+    /// Not on the edge but here, and what its things are called after.
+    pub elsewhere: Option<(Place, String)>,
 }
 
 impl AgentSpec {
@@ -39,11 +41,12 @@ impl AgentSpec {
             env: Vec::new(),
             binary: None,
             by: Vec::new(),
+            elsewhere: None,
         }
     }
 }
 
-/// A running (or killed) agent in the edge namespace. A drop uninstalls and kills it.
+/// A running (or killed) agent, in the edge namespace if its spec does not say where. A drop uninstalls and kills it.
 #[derive(Debug)]
 pub struct Agent {
     spec: AgentSpec,
@@ -73,14 +76,20 @@ impl Agent {
     pub fn not_started(world: &World, spec: AgentSpec) -> Result<Self> {
         let dir = world.temp();
         let binary = spec.binary.clone().map_or_else(binary, Ok)?;
+        let (place, suffix) = match &spec.elsewhere {
+            Some((place, name)) => (place.clone(), format!("-{name}")),
+            None => (world.edge_place(), String::new()),
+        };
+        let mut bpffs = world.lab().bpffs().into_os_string();
+        bpffs.push(&suffix);
         Ok(Self {
             spec,
-            place: world.edge_place(),
+            place,
             binary,
-            state_dir: dir.join("state"),
-            bpffs: world.lab().bpffs(),
-            socket: dir.join("gray.sock"),
-            log: dir.join("agent.log"),
+            state_dir: dir.join(format!("state{suffix}")),
+            bpffs: bpffs.into(),
+            socket: dir.join(format!("gray{suffix}.sock")),
+            log: dir.join(format!("agent{suffix}.log")),
             daemon: None,
             installed: true,
         })

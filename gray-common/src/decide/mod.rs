@@ -21,8 +21,9 @@ use crate::{
     hash::mix,
     limits,
     wire::{
-        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_PREFIXES,
-        SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, Service, Subset, Table, Versioned,
+        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DSR,
+        SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6,
+        Service, Subset, Table, Versioned,
     },
 };
 
@@ -87,6 +88,8 @@ pub struct Decision {
     pub arm: u8,
     /// Not 0: the instance sees the node's address.
     pub snat: u8,
+    /// `SERVICE_DSR` and `SERVICE_GUE` of the service.
+    pub tunnel: u8,
 }
 
 /// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.
@@ -112,6 +115,7 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
         bucket: NO_BUCKET,
         reason: Reason::Default as u8,
         snat: (service.flags & SERVICE_SNAT != 0) as u8,
+        tunnel: (service.flags & (SERVICE_DSR | SERVICE_GUE)) as u8,
         ..Decision::default()
     };
     let Some(found) = first_match(t, service, facts) else { return Verdict::Pass(Reason::TableHole) };

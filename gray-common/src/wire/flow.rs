@@ -107,6 +107,11 @@ pub const FLOW_UNRESOLVED: u16 = 1 << 2;
 pub const FLOW_ESTABLISHED: u16 = 1 << 3;
 /// FIN or RST was seen.
 pub const FLOW_CLOSING: u16 = 1 << 4;
+/// Nothing is rewritten: the entry's addresses are those of the outer header that is put in front. `l4_port` is the source port
+/// of GUE, and there is no entry of the reply direction.
+pub const FLOW_DSR: u16 = 1 << 5;
+/// ... with UDP and GUE.
+pub const FLOW_GUE: u16 = 1 << 6;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;

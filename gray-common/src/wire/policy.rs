@@ -32,6 +32,26 @@ pub struct Control {
     pub flags: u32,
     /// This node's own addresses, which stand in for clients of services with `nat: snat`; IPv4 mapped, all zero: none.
     pub snat: [Addr; 2],
+    /// This node's own addresses that packets to instances of services with `nat: dsr` are sent from; as `snat`.
+    pub dsr: [Addr; 2],
+    /// Whose encapsulated packets to this node are opened; unused ones are all zero.
+    pub dsr_from: [Trusted; limits::DSR_FROM],
+}
+
+/// A prefix, IPv4 mapped: the bits of an address that count, and what they must be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    pub mask: Addr,
+    pub addr: Addr,
+}
+
+impl Trusted {
+    #[inline(always)]
+    pub fn has(&self, addr: &Addr) -> bool {
+        let ([m0, m1], [a0, a1], [b0, b1]) = (self.mask.words(), self.addr.words(), addr.words());
+        m0 != 0 && b0 & m0 == a0 && b1 & m1 == a1
+    }
 }
 
 /// Some cgroup has a label: look callers up.
@@ -142,6 +162,11 @@ pub const SERVICE_ROUND_ROBIN: u32 = 4;
 pub const SERVICE_MARK: u32 = 8;
 /// The instance sees one of the node's own addresses (`Control::snat`) in place of the client's.
 pub const SERVICE_SNAT: u32 = 16;
+/// Packets reach the instance as they are, with an outer header in front; it answers the client itself. The numbers are those
+/// of `FLOW_DSR` and `FLOW_GUE`.
+pub const SERVICE_DSR: u32 = 32;
+/// ... and a header of UDP and GUE between.
+pub const SERVICE_GUE: u32 = 64;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
@@ -235,10 +260,11 @@ pub struct Workload {
 }
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
-wire!(Control, size 120, {
+wire!(Trusted, size 32, { mask @ 0: Addr, addr @ 16: Addr });
+wire!(Control, size 408, {
     epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
     adopt_until_ns @ 64: u64, hz @ 72: u32, event_every @ 76: u32, event_limit @ 80: u32, flags @ 84: u32,
-    snat @ 88: [Addr; 2],
+    snat @ 88: [Addr; 2], dsr @ 120: [Addr; 2], dsr_from @ 152: [Trusted; 8],
 });
 wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });

@@ -7,7 +7,9 @@ use gray_common::wire::Addr;
 
 use crate::maps;
 
-/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
+/// `BPF_FIB_LKUP_RET_NOT_FWDED`, `_FWD_DISABLED`, `_NO_NEIGH`.
+const NOT_FWDED: i64 = 4;
+const FWD_DISABLED: i64 = 5;
 const NO_NEIGH: i64 = 7;
 
 /// Where a packet goes next.
@@ -47,15 +49,39 @@ pub(super) fn next_hop6(ctx: *mut c_void, ifindex: u32, saddr: &Addr, daddr: &Ad
     next_hop(ctx, ifindex, p)
 }
 
+/// Whether the stack keeps an IPv4 packet to this address or drops it: it is this node's own, or nothing is forwarded.
 #[inline(always)]
-fn next_hop(ctx: *mut c_void, ifindex: u32, p: &mut FibParams) -> Hop {
+pub(super) fn stays4(ctx: *mut c_void, ifindex: u32, saddr: u32, daddr: u32) -> bool {
+    let Some(p) = params() else { return false };
+    p.family = 2;
+    p.__bindgen_anon_3.ipv4_src = saddr;
+    p.__bindgen_anon_4.ipv4_dst = daddr;
+    matches!(lookup(ctx, ifindex, p), NOT_FWDED | FWD_DISABLED)
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub(super) fn stays6(ctx: *mut c_void, ifindex: u32, saddr: &Addr, daddr: &Addr) -> bool {
+    let Some(p) = params() else { return false };
+    p.family = 10;
+    p.__bindgen_anon_3.ipv6_src = words(saddr);
+    p.__bindgen_anon_4.ipv6_dst = words(daddr);
+    matches!(lookup(ctx, ifindex, p), NOT_FWDED | FWD_DISABLED)
+}
+
+#[inline(always)]
+fn lookup(ctx: *mut c_void, ifindex: u32, p: &mut FibParams) -> i64 {
     p.ifindex = ifindex;
     // With a length the kernel answers the route's MTU (5.12), a locked one included, and not the device's alone; so
     // short a packet fits everywhere.
     p.__bindgen_anon_1.tot_len = 1;
     // SAFETY: the helper reads and writes `p`, whose size is given.
-    let rc = unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0) };
-    match rc {
+    unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(p), size_of::<FibParams>() as i32, 0) }
+}
+
+#[inline(always)]
+fn next_hop(ctx: *mut c_void, ifindex: u32, p: &mut FibParams) -> Hop {
+    match lookup(ctx, ifindex, p) {
         0 => {
             // SAFETY: a union of two numbers; on success it holds this one.
             let mtu = unsafe { p.__bindgen_anon_1.mtu_result };

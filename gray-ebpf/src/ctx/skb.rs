@@ -17,6 +17,11 @@ pub use super::{fib::Hop, head::Head};
 
 /// `BPF_ADJ_ROOM_MAC`.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
+/// `BPF_F_ADJ_ROOM_*`. Fixed: segments keep their size, what does not fit was refused before.
+const FIXED_GSO: u64 = 1;
+const ENCAP_L3_IPV4: u64 = 1 << 1;
+const ENCAP_L3_IPV6: u64 = 1 << 2;
+const ENCAP_L4_UDP: u64 = 1 << 4;
 
 /// The packet of one run.
 pub struct Skb {
@@ -208,6 +213,35 @@ impl Skb {
     pub fn push(&mut self, len: usize) -> bool {
         // SAFETY: a helper on the run's own context.
         unsafe { bpf_skb_adjust_room(self.raw, len as i32, BPF_ADJ_ROOM_MAC, 0) == 0 }
+    }
+
+    /// Makes `len` bytes of room for an outer IP header (and UDP's and what is behind it). The new bytes are zero. False:
+    /// nothing was changed (an encapsulated packet already).
+    #[inline(always)]
+    pub fn wrap(&mut self, len: u32, v4: bool, udp: bool) -> bool {
+        let l3 = if v4 { ENCAP_L3_IPV4 } else { ENCAP_L3_IPV6 };
+        let flags = FIXED_GSO | l3 | if udp { ENCAP_L4_UDP } else { 0 };
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_adjust_room(self.raw, len as i32, BPF_ADJ_ROOM_MAC, flags) == 0 }
+    }
+
+    /// Takes `len` bytes behind the link header away.
+    #[inline(always)]
+    pub fn unwrap(&mut self, len: u32) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_skb_adjust_room(self.raw, -(len as i32), BPF_ADJ_ROOM_MAC, FIXED_GSO) == 0 }
+    }
+
+    /// Whether the stack keeps an IPv4 packet to this address, or drops it.
+    #[inline(always)]
+    pub fn stays4(&self, saddr: u32, daddr: u32) -> bool {
+        fib::stays4(self.raw.cast(), self.ifindex(), saddr, daddr)
+    }
+
+    /// Whether the stack keeps an IPv6 packet to this address, or drops it.
+    #[inline(always)]
+    pub fn stays6(&self, saddr: &Addr, daddr: &Addr) -> bool {
+        fib::stays6(self.raw.cast(), self.ifindex(), saddr, daddr)
     }
 
     #[inline(always)]

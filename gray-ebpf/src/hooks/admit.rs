@@ -4,7 +4,9 @@ use gray_common::{
     Reason,
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     packet::{TCP, opens},
-    wire::{Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_MARK},
+    wire::{
+        Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DSR, SERVICE_MARK,
+    },
 };
 
 use crate::{ctx::ktime_ns, emit, maps, tables::Kernel};
@@ -106,7 +108,7 @@ fn judge(
     let listener = k.listener(&key);
     *own = u32::from(listener.is_self());
     let Some(index) = listener.service() else { return Admit::Leave };
-    if quiet && k.service(index).is_none_or(|s| s.flags & SERVICE_MARK != 0) {
+    if quiet && k.service(index).is_none_or(|s| s.flags & (SERVICE_MARK | SERVICE_DSR) != 0) {
         return Admit::Leave;
     }
     if a.proto == TCP && !opens(a.tcp_flags) {

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod clock;
 pub mod connect;
+pub mod dsr;
 pub mod fragment;
 pub mod icmp;
 pub mod packet;

@@ -16,6 +16,7 @@ use gray_common::{
 
 use super::{
     admit::{Admit, admit, report},
+    dsr,
     icmp::{self, too_big},
     v4, v6, vlan,
 };
@@ -56,6 +57,10 @@ pub const ERROR: i32 = 1001;
 pub const ODD: i32 = 1002;
 /// ... and: what is behind them is in `SCRATCH.behind`.
 pub const MORE: i32 = 1003;
+/// ... and: it goes in another packet; `SCRATCH.inner` and the family's key say the rest.
+pub const WRAP: i32 = 1004;
+/// ... and: it may be a packet with another one in it.
+pub const TUNNEL: i32 = 1005;
 /// ... and, with an MTU added: it is larger than that, and its sender is to be told.
 pub const TOO_BIG: i32 = 1 << 20;
 
@@ -66,6 +71,8 @@ pub enum Odd {
     Icmp,
     /// Options, extension headers, a fragment.
     Shape,
+    /// Another packet, by its number.
+    Tunnel,
     /// Counted.
     Broken(Reason),
 }
@@ -77,6 +84,7 @@ impl Odd {
             Self::Other => NEXT,
             Self::Icmp => ERROR,
             Self::Shape => ODD,
+            Self::Tunnel => TUNNEL,
             Self::Broken(reason) => {
                 emit::count(reason);
                 NEXT
@@ -116,7 +124,10 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
 /// the flow and forward; else decide; record, and forward as a known flow.
 #[inline(always)]
 fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
-    let Some(k) = Kernel::now() else { return NEXT };
+    let Some(k) = Kernel::now() else {
+        // What instances of this node get needs no policy here.
+        return if side == Side::Ingress { opened(skb.raw(), v4) } else { NEXT };
+    };
     let epoch = k.epoch();
     let raw = skb.raw();
     let egress = u32::from(side == Side::Egress);
@@ -128,7 +139,11 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
                 return answered;
             }
         }
-        return if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
+        let error = if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
+        return known(error, raw, v4);
+    }
+    if found == TUNNEL {
+        return if side == Side::Ingress { opened(raw, v4) } else { NEXT };
     }
     let odd = found == ODD;
     if odd {
@@ -150,7 +165,8 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     }
     let admitted = admit(epoch);
     if admitted == Admit::Leave {
-        return NEXT;
+        // The filter in front knows addresses by a hash: what is not ours may have come here.
+        return opened(raw, v4);
     }
     if admitted != Admit::Adopt {
         let _ = report(epoch);
@@ -180,11 +196,24 @@ fn again(raw: *mut __sk_buff, epoch: u64, egress: u32, v4: bool, odd: bool) -> i
 /// The verdict on a packet of a known flow.
 #[inline(always)]
 fn known(found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
-    if found < TOO_BIG {
+    if found < WRAP {
         return found;
+    }
+    let mut found = found;
+    if found == WRAP {
+        found = if v4 { dsr::v4::send(raw) } else { dsr::v6::send(raw) };
+    }
+    if found < TOO_BIG {
+        return if found == TUNNEL { NEXT } else { found };
     }
     let mtu = (found - TOO_BIG) as u32;
     if v4 { too_big::v4(raw, mtu) } else { too_big::v6(raw, mtu) }
+}
+
+/// A packet with another one in it, for an instance of this node; any other goes on.
+#[inline(always)]
+fn opened(raw: *mut __sk_buff, v4: bool) -> i32 {
+    if v4 { dsr::open::v4(raw) } else { dsr::open::v6(raw) }
 }
 
 /// Whether a bit of the filter in front is set: no set bit, not ours, whatever the tables hold.

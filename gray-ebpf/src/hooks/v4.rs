@@ -7,16 +7,17 @@ use core::hint::cold_path;
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{ICMP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
-    wire::{Addr, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
+    packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
 };
 
 use super::{
     admit::Arrival,
+    dsr::{self, Inner},
     fragment::{self, FragmentKey},
     packet::{
-        Known, NEW, NEXT, Odd, Side, TOO_BIG, Way, account, exit, follow, hop_is_old, leave, maybe_ours,
-        set_hop,
+        Known, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, account, exit, follow, hop_is_old, leave,
+        maybe_ours, set_hop,
     },
 };
 use crate::{
@@ -84,7 +85,7 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, k: &Kernel, side: Sid
     if !maybe_ours(Addr::v4(key.daddr).words(), key.dport)
         && !maybe_ours(Addr::v4(key.saddr).words(), key.sport)
     {
-        return NEXT;
+        return if key.dport == GUE_PORT { TUNNEL } else { NEXT };
     }
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
@@ -181,7 +182,11 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32) -> Result<
             });
         }
         if proto != TCP && proto != UDP {
-            return Err(if proto == ICMP { Odd::Icmp } else { Odd::Other });
+            return Err(match proto {
+                ICMP => Odd::Icmp,
+                IPIP => Odd::Tunnel,
+                _ => Odd::Other,
+            });
         }
     }
     let frag: u16 = h.get::<u16, FRAG>();
@@ -224,8 +229,13 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32) -> Result<
 #[inline(always)]
 fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) -> i32 {
     account(&f.state, skb.len());
-    if f.state.flags & FLOW_PASS != 0 {
-        return NEXT;
+    if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
+        if f.state.flags & FLOW_PASS != 0 || side == Side::Egress {
+            return NEXT;
+        }
+        cold_path();
+        let inner = Inner { headers: seen.headers, l4: seen.l4, ttl: seen.ttl, tos: seen.tos };
+        return dsr::later4(&seen.key, inner);
     }
     if side == Side::Ingress {
         if seen.ttl <= 1 {

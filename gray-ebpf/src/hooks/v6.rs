@@ -7,15 +7,16 @@ use core::hint::cold_path;
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{ICMPV6, TCP, UDP},
-    wire::{FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
+    packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
+    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
 };
 
 use super::{
     admit::Arrival,
+    dsr::{self, Inner},
     fragment::{self, FragmentKey},
     packet::{
-        Known, MORE, NEW, NEXT, Odd, Side, TOO_BIG, Way, account, exit, follow, hop_is_old, leave,
+        Known, MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, account, exit, follow, hop_is_old, leave,
         maybe_ours, set_hop,
     },
 };
@@ -219,7 +220,7 @@ fn find_at<const PLAIN_HEADERS: bool>(
     };
     let key = &seen.key;
     if !maybe_ours(key.daddr.words(), key.dport) && !maybe_ours(key.saddr.words(), key.sport) {
-        return NEXT;
+        return if key.dport == GUE_PORT { TUNNEL } else { NEXT };
     }
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
@@ -266,6 +267,7 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8)
         if proto != TCP && proto != UDP {
             return Err(match proto {
                 ICMPV6 => Odd::Icmp,
+                IPV6 => Odd::Tunnel,
                 p if is_passed_over(p) => Odd::Shape,
                 p if OPAQUE.contains(&p) => Odd::Broken(Reason::HeaderUnsupported),
                 _ => Odd::Other,
@@ -308,8 +310,13 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8)
 #[inline(always)]
 fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
     account(&f.state, skb.len());
-    if f.state.flags & FLOW_PASS != 0 {
-        return NEXT;
+    if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
+        if f.state.flags & FLOW_PASS != 0 || side == Side::Egress {
+            return NEXT;
+        }
+        cold_path();
+        let inner = Inner { headers: seen.headers, l4: seen.l4, ttl: seen.hops, tos: seen.class };
+        return dsr::later6(&seen.key, inner);
     }
     if side == Side::Ingress {
         if seen.hops <= 1 {

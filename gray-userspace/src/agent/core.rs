@@ -56,6 +56,8 @@ pub struct Inner {
     pub health_commands: Option<PathBuf>,
     /// What instances see in place of clients, with `nat: snat`.
     pub snat: Vec<IpAddr>,
+    /// What packets to instances are sent from, with `nat: dsr`.
+    pub dsr_source: Vec<IpAddr>,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
     /// The last flip took an instance from a service: UDP flows may still go there.

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use gray_common::{
     packet,
     wire::{
-        Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, Flow6,
-        FlowKey4, FlowKey6, FlowState,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4,
+        Flow6, FlowKey4, FlowKey6, FlowState,
     },
 };
 
@@ -43,7 +43,7 @@ pub(super) fn row4(k: &FlowKey4, f: &Flow4) -> Option<Row> {
         client: socket_addr(Addr::v4(k.saddr), k.sport),
         service: socket_addr(Addr::v4(k.daddr), k.dport),
         instance: socket_addr(Addr::v4(f.daddr), f.dport),
-        seen_as: socket_addr(Addr::v4(f.saddr), f.sport),
+        seen_as: seen_as(&f.state, (Addr::v4(f.saddr), f.sport), (Addr::v4(k.saddr), k.sport)),
         state: f.state,
     })
 }
@@ -54,9 +54,15 @@ pub(super) fn row6(k: &FlowKey6, f: &Flow6) -> Option<Row> {
         client: socket_addr(k.saddr, k.sport),
         service: socket_addr(k.daddr, k.dport),
         instance: socket_addr(f.daddr, f.dport),
-        seen_as: socket_addr(f.saddr, f.sport),
+        seen_as: seen_as(&f.state, (f.saddr, f.sport), (k.saddr, k.sport)),
         state: f.state,
     })
+}
+
+/// What is put into another packet keeps its client: the entry's source is the outer one.
+fn seen_as(s: &FlowState, new: (Addr, u16), client: (Addr, u16)) -> SocketAddr {
+    let (addr, port) = if s.flags & FLOW_DSR != 0 { client } else { new };
+    socket_addr(addr, port)
 }
 
 impl Row {

@@ -95,18 +95,24 @@ impl Inner {
 
     /// The node's address of each family that the policy wants.
     pub(super) fn may_stand_in(&self, policy: &Policy) -> Result<(), ApiError> {
-        for s in policy.services.iter().filter(|s| s.nat == Nat::Snat) {
+        for s in &policy.services {
+            let (have, option, ends) = match s.nat {
+                Nat::Dnat => continue,
+                Nat::Snat => (&self.snat, "--snat", "that instances can answer to"),
+                Nat::Dsr => (&self.dsr_source, "--dsr-source", "that its packets to instances come from"),
+            };
             for v4 in [true, false] {
                 let wanted = s.listen.iter().any(|l| l.addr.is_ipv4() == v4);
-                if wanted && !self.snat.iter().any(|a| a.is_ipv4() == v4) {
+                if wanted && !have.iter().any(|a| a.is_ipv4() == v4) {
                     let family = if v4 { "IPv4" } else { "IPv6" };
                     return Err(ApiError::new(
                         ErrorKind::Invalid,
                         format!(
-                            "service {} has `nat: snat`, and this agent has no {family} address for it",
-                            s.name
+                            "service {} has `nat: {}`, and this agent has no {family} address for it",
+                            s.name,
+                            s.nat.name()
                         ),
-                        "start the agent with --snat ADDR, an address of its node that instances can answer to",
+                        format!("start the agent with {option} ADDR, an address of its node {ends}"),
                     ));
                 }
             }

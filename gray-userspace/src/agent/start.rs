@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use gray_common::wire::Addr;
+use gray_common::{
+    limits,
+    wire::{Addr, Trusted},
+};
 use tokio::sync::broadcast;
 
 use super::{
@@ -21,7 +24,7 @@ use super::{
 };
 use crate::{
     api::ApiError,
-    cli::AgentOptions,
+    cli::{AgentOptions, Prefix},
     compile::{
         self, Assigned, Circumstances, Compiled,
         assigned::Numbers,
@@ -70,7 +73,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;
-        c.snat = snat(&o.snat);
+        c.snat = by_family(&o.snat);
+        c.dsr = by_family(&o.dsr_source);
+        c.dsr_from = trusted(&o.dsr_from);
     });
     let store = Sqlite::open(&state_dir)?;
     fail::point(Point::StartOpened)?;
@@ -97,6 +102,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         events,
         health_commands: o.health_commands.clone(),
         snat: o.snat.clone(),
+        dsr_source: o.dsr_source.clone(),
         untidy: false,
         orphans: false,
         leftovers: Arc::default(),
@@ -222,7 +228,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
     let around =
         Circumstances { drained: active.drained.clone(), adopt_until_ns: inner.adopt_until_ns.clone() };
     if let Err(e) = inner.may_stand_in(&policy) {
-        tracing::error!(error = %e, "their packets keep the clients' addresses");
+        tracing::error!(error = %e, "with `snat` their packets keep the clients' addresses, with `dsr` they are left alone");
     }
     let compiled = compile::compile(&policy, &before, &around)?;
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
@@ -279,7 +285,16 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     Ok(())
 }
 /// By family, as the data path has them.
-fn snat(given: &[IpAddr]) -> [Addr; 2] {
+fn by_family(given: &[IpAddr]) -> [Addr; 2] {
     let of = |v4: bool| given.iter().find(|a| a.is_ipv4() == v4).map_or(Addr::default(), |a| Addr::from(*a));
     [of(true), of(false)]
+}
+
+/// As the data path has them; `AgentOptions::check` has seen to the number.
+fn trusted(given: &[Prefix]) -> [Trusted; limits::DSR_FROM] {
+    let mut all = [Trusted::default(); limits::DSR_FROM];
+    for (place, p) in all.iter_mut().zip(given) {
+        *place = p.wire();
+    }
+    all
 }

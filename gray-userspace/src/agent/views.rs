@@ -27,7 +27,7 @@ use crate::{
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, OnMissing, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _},
 };
 
@@ -46,7 +46,10 @@ impl Inner {
                 OnMissing::Deny => "deny",
             }
             .into(),
-            nat: s.nat.name().into(),
+            nat: match s.nat {
+                Nat::Dsr => format!("dsr ({})", s.encapsulation.name()),
+                other => other.name().into(),
+            },
             balance: s.balance.name().into(),
             affinity: match s.affinity {
                 Affinity::Connection => "connection",

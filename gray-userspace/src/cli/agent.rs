@@ -10,7 +10,9 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::{Failure, agent_file::AgentFile};
+use gray_common::limits::DSR_FROM;
+
+use super::{Failure, agent_file::AgentFile, prefix::Prefix};
 use crate::api::DEFAULT_SOCKET;
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/gray";
@@ -43,6 +45,10 @@ pub struct AgentOptions {
     pub health_commands: Option<PathBuf>,
     /// This node's own addresses for `nat: snat`; one of a family.
     pub snat: Vec<IpAddr>,
+    /// This node's own addresses for `nat: dsr`; one of a family.
+    pub dsr_source: Vec<IpAddr>,
+    /// Whose packets in other ones are opened; at most [`DSR_FROM`].
+    pub dsr_from: Vec<Prefix>,
 }
 
 /// `IFACE=ROLE`, with `:auto`, `:xdp` or `:tc` behind it.
@@ -139,6 +145,12 @@ pub struct AgentArgs {
     /// An address of this node that instances see in place of clients where a policy says `nat: snat`; one of each family
     #[arg(long, value_name = "ADDR")]
     snat: Vec<IpAddr>,
+    /// An address of this node that packets to instances come from where a policy says `nat: dsr`; one of each family
+    #[arg(long, value_name = "ADDR")]
+    dsr_source: Vec<IpAddr>,
+    /// Open what nodes of this prefix send to instances of this node by `nat: dsr`; may be given several times
+    #[arg(long, value_name = "PREFIX")]
+    dsr_from: Vec<Prefix>,
 }
 
 impl AgentArgs {
@@ -167,6 +179,8 @@ impl AgentArgs {
             no_connect,
             health_commands: self.health_commands.or(file.health_commands),
             snat: if self.snat.is_empty() { file.snat } else { self.snat },
+            dsr_source: if self.dsr_source.is_empty() { file.dsr_source } else { self.dsr_source },
+            dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },
         };
         options.check()
     }
@@ -187,17 +201,11 @@ impl AgentOptions {
                 ));
             }
         }
-        for (i, a) in self.snat.iter().enumerate() {
-            let unusable =
-                a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.to_canonical() != *a;
-            if unusable {
-                let what = format!("{a} is no address that instances can answer to");
-                return Err(Failure::usage(what, "give --snat an address of this node's interfaces"));
-            }
-            if self.snat.iter().take(i).any(|b| b.is_ipv4() == a.is_ipv4()) {
-                let what = format!("--snat {a}: there is one of its family already");
-                return Err(Failure::usage(what, "give one IPv4 address and one IPv6 address at most"));
-            }
+        own_addresses("--snat", &self.snat)?;
+        own_addresses("--dsr-source", &self.dsr_source)?;
+        if self.dsr_from.len() > DSR_FROM {
+            let what = format!("{} prefixes are trusted by --dsr-from", self.dsr_from.len());
+            return Err(Failure::usage(what, format!("give at most {DSR_FROM}; join neighbouring ones")));
         }
         if self.no_connect && self.attach.is_empty() {
             return Err(Failure::usage(
@@ -207,6 +215,22 @@ impl AgentOptions {
         }
         Ok(self)
     }
+}
+
+/// Addresses of this node for an option that takes one of a family.
+fn own_addresses(option: &str, given: &[IpAddr]) -> Result<(), Failure> {
+    for (i, a) in given.iter().enumerate() {
+        let unusable = a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.to_canonical() != *a;
+        if unusable {
+            let what = format!("{a} is no address that instances can answer to");
+            return Err(Failure::usage(what, format!("give {option} an address of this node's interfaces")));
+        }
+        if given.iter().take(i).any(|b| b.is_ipv4() == a.is_ipv4()) {
+            let what = format!("{option} {a}: there is one of its family already");
+            return Err(Failure::usage(what, "give one IPv4 address and one IPv6 address at most"));
+        }
+    }
+    Ok(())
 }
 
 impl FromStr for Attach {

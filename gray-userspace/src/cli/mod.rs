@@ -22,6 +22,7 @@ mod instance;
 mod io;
 mod key;
 mod migrate;
+mod prefix;
 mod status;
 mod table;
 mod text;
@@ -36,6 +37,7 @@ pub use args::command;
 pub use failure::Failure;
 pub use io::Io;
 pub use migrate::MigrateOptions;
+pub use prefix::Prefix;
 pub use uninstall::UninstallOptions;
 
 use args::{Cli, Verb};

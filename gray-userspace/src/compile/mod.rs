@@ -21,8 +21,8 @@ use gray_common::{
     limits,
     packet::{ICMP, ICMPV6},
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_MARK,
-        SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service, Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DSR, SERVICE_GUE,
+        SERVICE_MARK, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service, Weighted,
     },
 };
 
@@ -173,6 +173,12 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         }
         if service.nat == model::Nat::Snat {
             flags |= SERVICE_SNAT;
+        }
+        if service.nat == model::Nat::Dsr {
+            flags |= SERVICE_DSR;
+            if service.encapsulation == model::Encapsulation::Gue {
+                flags |= SERVICE_GUE;
+            }
         }
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;

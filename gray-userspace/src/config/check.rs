@@ -11,7 +11,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{CohortBody, Listener, Probe, Proto, Selector};
+use crate::model::{CohortBody, Listener, Nat, Probe, Proto, Selector};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -29,6 +29,7 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
         families(service, report);
         stable(service, report);
         probes(service, report);
+        untouched(service, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
@@ -151,6 +152,29 @@ fn probes(service: &ServiceDraft, report: &mut Report<'_>) {
             Draft::new(health.span, "a check by TCP of instances that listen on UDP only")
                 .help("give the `port` where they listen on TCP, or check them by a command"),
         );
+    }
+}
+
+/// With `nat: dsr` the instance gets the packet as the client sent it, its port included.
+fn untouched(service: &ServiceDraft, report: &mut Report<'_>) {
+    if service.nat != Nat::Dsr || !service.whole {
+        return;
+    }
+    for i in &service.instances {
+        let at = i.value.address;
+        let other =
+            |l: &&At<Listener>| l.value.addr.is_ipv4() == at.is_ipv4() && l.value.addr.port() != at.port();
+        if let Some(l) = service.listen.iter().find(other) {
+            let (has, wants) = (at.port(), l.value.addr.port());
+            report.error(
+                Draft::new(
+                    i.span,
+                    format!("with `nat: dsr`, an instance at port {has} of a service at port {wants}"),
+                )
+                .also(l.span, "listened on here")
+                .help("the packet's port is not changed: give both the same one, or say `nat: dnat`"),
+            );
+        }
     }
 }
 

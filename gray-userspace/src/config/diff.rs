@@ -154,6 +154,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {:?} -> {:?}", a.on_missing, b.on_missing).to_lowercase());
     }
+    if a.encapsulation != b.encapsulation {
+        detail.push(format!("encapsulation {} -> {}", a.encapsulation.name(), b.encapsulation.name()));
+    }
     if a.nat != b.nat {
         detail.push(format!("nat {:?} -> {:?}", a.nat, b.nat).to_lowercase());
     }

@@ -10,7 +10,7 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, INSTANCE, NAT, NAT_LATER, ON_MISSING,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING,
         ON_MISSING_LATER, SERVICE,
     },
     tree::Node,
@@ -18,7 +18,8 @@ use super::{
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Balance, ClaimKind, Health, Instance, Listener, MetaKey, Nat, OnMissing, Selector,
+    Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing,
+    Selector,
 };
 
 pub(super) struct ServiceDraft {
@@ -26,6 +27,7 @@ pub(super) struct ServiceDraft {
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
     pub nat: Nat,
+    pub encapsulation: Encapsulation,
     pub balance: Balance,
     pub affinity: Affinity,
     pub health: Option<At<Health>>,
@@ -42,6 +44,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
         nat: Nat::default(),
+        encapsulation: Encapsulation::default(),
         balance: Balance::default(),
         affinity: Affinity::default(),
         health: None,
@@ -61,8 +64,14 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
     }
     if let Some(node) = fields.get("nat") {
-        let mode = walk::word(node, "nat", (NAT, NAT_LATER), report);
-        draft.nat = if mode == Some(1) { Nat::Snat } else { Nat::Dnat };
+        draft.nat = match walk::word(node, "nat", (NAT, &[]), report) {
+            Some(1) => Nat::Snat,
+            Some(2) => Nat::Dsr,
+            _ => Nat::Dnat,
+        };
+    }
+    if let Some(node) = fields.get("encapsulation") {
+        encapsulation(node, &mut draft, report);
     }
     if let Some(node) = fields.get("balance")
         && let Some(1) = walk::word(node, "balance", (BALANCE, &[]), report)
@@ -102,12 +111,26 @@ impl ServiceDraft {
             identify: self.identify,
             on_missing: OnMissing::Stable,
             nat: self.nat,
+            encapsulation: self.encapsulation,
             balance: self.balance,
             affinity: self.affinity,
             health: self.health.map(|h| h.value),
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,
         })
+    }
+}
+
+fn encapsulation(node: &Node<'_>, draft: &mut ServiceDraft, report: &mut Report<'_>) {
+    let Some(form) = walk::word(node, "encapsulation", (ENCAPSULATION, &[]), report) else { return };
+    if form == 1 {
+        draft.encapsulation = Encapsulation::Gue;
+    }
+    if draft.nat != Nat::Dsr {
+        report.error(
+            Draft::new(node.span, format!("`encapsulation` and `nat: {}`", draft.nat.name()))
+                .help("only `nat: dsr` puts packets into other ones: say that, or remove it"),
+        );
     }
 }
 

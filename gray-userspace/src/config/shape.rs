@@ -68,8 +68,8 @@ pub(super) const CLAIMS_LATER: &[&str] = &[
     "tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header",
     "cookie", "query", "proxy",
 ];
-pub(super) const NAT: &[&str] = &["dnat", "snat"];
-pub(super) const NAT_LATER: &[&str] = &["dsr"];
+pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
+pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
 pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
@@ -119,8 +119,13 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "nat",
-            "How packets are translated. dnat: the client's address is kept. snat: the instance sees an address of the agent's node (--snat). Default: dnat.",
+            "How packets are translated. dnat: the client's address is kept. snat: the instance sees an address of the agent's node (--snat). dsr: packets reach the instance as they are, in other ones (--dsr-source), and it answers the client itself. Default: dnat.",
             Shape::Word(NAT),
+        ),
+        optional(
+            "encapsulation",
+            "Of `nat: dsr`: what is put in front of a packet. ipip: an IP header. gue: IP, UDP (port 6080) and GUE. Default: ipip.",
+            Shape::Word(ENCAPSULATION),
         ),
         optional(
             "balance",

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
-    Affinity, Arm, Balance, Cohort, CohortBody, Condition, Empty, Health, Instance, Millis, Policy, Probe,
-    Route, Selector, Service,
+    Affinity, Arm, Balance, Cohort, CohortBody, Condition, Empty, Encapsulation, Health, Instance, Millis,
+    Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -47,6 +47,9 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
     let _ = writeln!(out, "    on-missing-identity: stable\n    nat: {}", s.nat.name());
+    if s.encapsulation != Encapsulation::default() {
+        let _ = writeln!(out, "    encapsulation: {}", s.encapsulation.name());
+    }
     if s.balance != Balance::default() {
         let _ = writeln!(out, "    balance: {}", s.balance.name());
     }

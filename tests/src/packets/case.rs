@@ -8,8 +8,9 @@ use gray_userspace::kernel::Direction;
 use super::{
     frame::Packet,
     pcap,
-    rig::{Way, hex, moved},
+    rig::{Way, hex, moved, neighbour},
     subject::Subject,
+    wrapped::Outer,
 };
 
 /// `TCX_NEXT`: goes on to the next program.
@@ -24,6 +25,8 @@ pub enum Out {
     Same,
     /// Rewritten to this, and sent the way the bench has: the stack, or redirected with new link addresses.
     Sent(Packet),
+    /// In another packet, sent with new link addresses; without a route as it was.
+    Wrapped(Packet, Outer),
     /// NEXT, these bytes.
     Passed(Packet),
 }
@@ -100,6 +103,11 @@ impl Case {
         self
     }
 
+    pub fn wrapped(mut self, inner: Packet, outer: Outer) -> Self {
+        self.out = Out::Wrapped(inner, outer);
+        self
+    }
+
     pub fn passed(mut self, out: Packet) -> Self {
         self.out = Out::Passed(out);
         self
@@ -168,6 +176,20 @@ impl Case {
         let (verdict, out) = match &self.out {
             Out::Same => (NEXT, self.frame.clone()),
             Out::Passed(p) => (NEXT, p.frame()),
+            Out::Wrapped(..) if matches!(way, Way::Stack) => {
+                let _ = counters.insert(Reason::DsrNoRoute, 1);
+                (NEXT, self.frame.clone())
+            }
+            Out::Wrapped(p, outer) => {
+                let mut out = outer.around(&p.frame());
+                if let Way::Redirect(own) = way {
+                    out[..6].copy_from_slice(&neighbour(outer.dst));
+                    out[6..12].copy_from_slice(own);
+                } else {
+                    let _ = counters.insert(Reason::NoNeighbour, 1);
+                }
+                (REDIRECT, out)
+            }
             Out::Sent(p) => {
                 let (verdict, reason) = match way {
                     Way::Stack => (NEXT, Some(Reason::NoRoute)),
@@ -186,7 +208,9 @@ impl Case {
             Flow::Any => return None,
             Flow::None(p) => (p, None),
             // Where no link address was found, the next packet looks again.
-            Flow::Flags(p, flags) if matches!((&self.out, on.way()), (Out::Sent(_), Way::Resolve)) => {
+            Flow::Flags(p, flags)
+                if matches!((&self.out, on.way()), (Out::Sent(_) | Out::Wrapped(..), Way::Resolve)) =>
+            {
                 (p, Some(*flags | FLOW_UNRESOLVED))
             }
             Flow::Flags(p, flags) => (p, Some(*flags)),

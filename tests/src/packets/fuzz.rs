@@ -5,8 +5,8 @@ use gray_common::Reason;
 use super::{
     frame::{ACK, ETH, FIN, Packet, RST, SYN, TCP, UDP},
     land::{
-        BEHIND, BEHIND_AT, COND, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME, SHOP, SHOP_AT,
-        SHOP_TOO, WEIGH,
+        BEHIND, BEHIND_AT, COND, DIRECT, DIRECT_GUE, HALF, HALF_AT, LANDS, LATE, Land, NONE, OLD, OWN, SAME,
+        SHOP, SHOP_AT, SHOP_TOO, WEIGH,
     },
     pieces,
     random::Random,
@@ -27,8 +27,10 @@ pub fn mutated(r: &mut Random) -> Vec<u8> {
 
 /// A frame to, from or near any service of the cases, of any size, every other one whole.
 pub fn wide(r: &mut Random) -> Vec<u8> {
-    const AT: [u16; 14] =
-        [BEHIND, BEHIND_AT, SHOP, SHOP_TOO, SHOP_AT, HALF, HALF_AT, COND, WEIGH, NONE, SAME, OWN, OLD, LATE];
+    const AT: [u16; 16] = [
+        DIRECT, DIRECT_GUE, BEHIND, BEHIND_AT, SHOP, SHOP_TOO, SHOP_AT, HALF, HALF_AT, COND, WEIGH, NONE,
+        SAME, OWN, OLD, LATE,
+    ];
     let l: Land = LANDS[r.below(LANDS.len())];
     let port = AT[r.below(AT.len())];
     let place = [l.vip(port), l.vip(port), l.stable(port), l.gray(port)][r.below(4)];

@@ -100,6 +100,9 @@ pub const SAME: u16 = 8086;
 /// `nat: snat`.
 pub const BEHIND: u16 = 87;
 pub const BEHIND_AT: u16 = 8087;
+/// `nat: dsr`, by IP in IP and by GUE.
+pub const DIRECT: u16 = 88;
+pub const DIRECT_GUE: u16 = 89;
 /// On stable's own address.
 pub const OWN: u16 = 9000;
 /// The same, taking connections in mid-stream as stable's.
@@ -155,6 +158,10 @@ pub fn policy(early: bool) -> String {
     out += &service("same", &[(false, SAME)], SAME);
     out += &service("behind", &[(false, BEHIND)], BEHIND_AT)
         .replace("    instances:", "    nat: snat\n    instances:");
+    out += &service("direct", &[(false, DIRECT)], DIRECT)
+        .replace("    instances:", "    nat: dsr\n    instances:");
+    out += &service("tunnel", &[(false, DIRECT_GUE)], DIRECT_GUE)
+        .replace("    instances:", "    nat: dsr\n    encapsulation: gue\n    instances:");
     for (name, port) in [("own", OWN), ("old", OLD), ("late", LATE)] {
         out += &service(name, &[(true, port)], port);
     }

@@ -4,6 +4,7 @@
 pub mod aged;
 pub mod broken;
 pub mod case;
+mod direct;
 pub mod frame;
 pub mod front;
 pub mod fuzz;
@@ -19,3 +20,4 @@ pub mod subject;
 pub mod sum;
 pub mod tables;
 pub mod transport;
+pub mod wrapped;

@@ -109,6 +109,7 @@ pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send)
         live.configure(|c| {
             c.hz = HZ;
             c.snat = [false, true].map(|v6| Addr::from(Land { v6, proto: 6 }.node(0).ip()));
+            c.dsr = c.snat;
         });
         let have = live.read().unwrap();
         f(&mut Rig { live, pins, way, ns, far, have, compiled: Compiled::default() })

@@ -1,6 +1,6 @@
 //! All rows there are, for everything that runs them: the kernel and the model.
 
-use super::{aged, broken, case::Case, land::LANDS, others, pieces, transport};
+use super::{aged, broken, case::Case, direct, land::LANDS, others, pieces, transport};
 
 /// Rows about whole packets and foreign ones.
 pub fn steered() -> Vec<Case> {
@@ -8,6 +8,7 @@ pub fn steered() -> Vec<Case> {
     out.extend(pieces::rows());
     for (l, port) in LANDS.into_iter().zip([10_000, 11_000, 12_000, 13_000]) {
         out.extend(transport::rows(l, port));
+        out.extend(direct::rows(l, port + 800));
         out.extend(broken::tolerated(l, port + 900));
     }
     out

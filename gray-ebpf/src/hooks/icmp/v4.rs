@@ -4,10 +4,13 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{TCP, UDP, V4_FRAGMENT, V4_OFFSET},
-    wire::{FLOW_PASS, Flow4, FlowKey4},
+    wire::{FLOW_DSR, FLOW_PASS, Flow4, FlowKey4},
 };
 
-use super::super::packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop};
+use super::super::{
+    dsr::{self, Inner},
+    packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop},
+};
 use crate::{
     ctx::{
         skb::{Head, Skb},
@@ -80,6 +83,14 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
     // An error goes to the sender of what it quotes; another one is not for us to translate.
     if f.state.flags & FLOW_PASS != 0 || client != back.daddr {
         return NEXT;
+    }
+    if f.state.flags & FLOW_DSR != 0 {
+        // About an answer of an instance, which sent it from the service's address: it gets the error like any packet to there.
+        if side == Side::Egress {
+            return NEXT;
+        }
+        let inner = Inner { headers: 0, l4: 0, ttl, tos };
+        return dsr::later4(&back, inner);
     }
     if side == Side::Ingress {
         if ttl <= 1 {

@@ -4,10 +4,11 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{TCP, UDP},
-    wire::{Addr, FLOW_PASS, Flow6, FlowKey6},
+    wire::{Addr, FLOW_DSR, FLOW_PASS, Flow6, FlowKey6},
 };
 
 use super::super::{
+    dsr::{self, Inner},
     packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop},
     v6::HOP_STEP,
 };
@@ -65,12 +66,21 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         proto: u32::from(proto),
     };
     let (client, hops) = (h.get::<[u64; 2], DADDR>(), h.get::<u8, HOP_LIMIT>());
+    let class = h.get::<u8, 14>() << 4 | h.get::<u8, 15>() >> 4;
     let Some(f) = maps::FLOWS6.find(&*back) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
     let f = unsafe { &mut *f };
     // An error goes to the sender of what it quotes; another one is not for us to translate.
     if f.state.flags & FLOW_PASS != 0 || client != back.daddr.words() {
         return NEXT;
+    }
+    if f.state.flags & FLOW_DSR != 0 {
+        // About an answer of an instance, which sent it from the service's address: it gets the error like any packet to there.
+        if side == Side::Egress {
+            return NEXT;
+        }
+        let inner = Inner { headers: 0, l4: 0, ttl: hops, tos: class };
+        return dsr::later6(back, inner);
     }
     if side == Side::Ingress {
         if hops <= 1 {

@@ -6,7 +6,7 @@ use gray_common::{
     Reason, csum,
     decide::{Decision, Tables as _, bucket::flow_seed},
     limits,
-    packet::{TCP, opens, other_client_port, snat_port},
+    packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
         ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState,
     },
@@ -53,6 +53,9 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
         return insert(key, f, quiet);
     }
+    if d.tunnel != 0 {
+        return tunnel(k, a, key, d, f, quiet);
+    }
     let back = &mut scratch.back4;
     *back = FlowKey4 {
         saddr: d.instance.addr.as_v4(),
@@ -85,6 +88,31 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         return false;
     }
     fill(f, key, [back.daddr, back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    insert(key, f, quiet)
+}
+
+/// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
+#[inline(always)]
+fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, quiet: bool) -> bool {
+    if k.control.dsr[0] == Addr([0; 16]) {
+        if !quiet {
+            emit::count(Reason::DsrFailed);
+        }
+        return false;
+    }
+    let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
+    let state = FlowState {
+        flags: FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.tunnel),
+        l4_port: gue_port(seed),
+        ..state(d)
+    };
+    *f = Flow4 {
+        saddr: k.control.dsr[0].as_v4(),
+        daddr: d.instance.addr.as_v4(),
+        sport: key.sport,
+        dport: key.dport,
+        state,
+    };
     insert(key, f, quiet)
 }
 

@@ -6,7 +6,7 @@ use gray_common::{
     Reason, csum,
     decide::{Decision, Tables as _, bucket::flow_seed},
     limits,
-    packet::{TCP, opens, other_client_port, snat_port},
+    packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
         ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow6, FlowKey6, FlowState,
     },
@@ -52,6 +52,9 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
         return insert(key, f, quiet);
     }
+    if d.tunnel != 0 {
+        return tunnel(k, a, key, d, f, quiet);
+    }
     let back = &mut scratch.back6;
     *back = FlowKey6 {
         saddr: d.instance.addr,
@@ -84,6 +87,25 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         return false;
     }
     fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    insert(key, f, quiet)
+}
+
+/// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
+#[inline(always)]
+fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey6, d: &Decision, f: &mut Flow6, quiet: bool) -> bool {
+    if k.control.dsr[1] == Addr([0; 16]) {
+        if !quiet {
+            emit::count(Reason::DsrFailed);
+        }
+        return false;
+    }
+    let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
+    let state = FlowState {
+        flags: FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.tunnel),
+        l4_port: gue_port(seed),
+        ..state(d)
+    };
+    *f = Flow6 { saddr: k.control.dsr[1], daddr: d.instance.addr, sport: key.sport, dport: key.dport, state };
     insert(key, f, quiet)
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
     packet::{TCP, UDP, V4_FRAGMENT},
-    wire::{Addr, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
 };
 
 use super::{NEW, NO_EPOCH, exit};
@@ -126,7 +126,7 @@ fn parse(frame: &Frame) -> Option<Seen> {
 /// The interface that a packet of a known flow leaves by; 0: tc has to see to it.
 #[inline(always)]
 fn way(k: &Kernel, frame: &Frame, f: &mut Flow4, seen: &Seen) -> u32 {
-    if f.state.flags & FLOW_PASS != 0 || seen.ttl <= 1 {
+    if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 || seen.ttl <= 1 {
         return 0;
     }
     if hop_is_old(k, &f.state) {

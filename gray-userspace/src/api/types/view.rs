@@ -14,7 +14,7 @@ pub struct ServiceView {
     pub identify: Vec<String>,
     /// `stable` or `deny`.
     pub on_missing_identity: String,
-    /// `dnat` or `snat`.
+    /// `dnat`, `snat`, or `dsr` and how (`dsr (ipip)`).
     pub nat: String,
     /// `maglev` or `round-robin`.
     pub balance: String,

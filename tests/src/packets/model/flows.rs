@@ -7,13 +7,17 @@ use gray_common::{
     decide::{Decision, bucket::flow_seed},
     limits::PORT_TRIES,
     packet::{other_client_port, snat_port},
-    wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
+    wire::{
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED,
+        SERVICE_DSR, SERVICE_GUE,
+    },
 };
 
 use super::segment::Segment;
 use crate::packets::{
     frame::{TCP, UDP},
     land::Land,
+    wrapped::Outer,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +44,8 @@ pub struct Entry {
     pub service: u16,
     pub arm: u8,
     pub rule: u16,
+    /// It goes in another packet, from `src` to `dst`.
+    pub outer: Option<Outer>,
 }
 
 impl Entry {
@@ -51,6 +57,8 @@ impl Entry {
             (self.unresolved, FLOW_UNRESOLVED),
             (self.established, FLOW_ESTABLISHED),
             (self.closing, FLOW_CLOSING),
+            (self.outer.is_some(), FLOW_DSR),
+            (self.outer.is_some_and(|o| o.gue), FLOW_GUE),
         ]
         .iter()
         .filter(|(on, _)| *on)
@@ -114,6 +122,13 @@ impl Flows {
             (_, true) => node,
             _ => t.src.ip(),
         };
+        if u32::from(d.tunnel) & SERVICE_DSR != 0 {
+            let gue = u32::from(d.tunnel) & SERVICE_GUE != 0;
+            let outer = Outer::of(t, secret, (node, server.ip()), gue);
+            let ends = (SocketAddr::new(node, t.src.port()), SocketAddr::new(server.ip(), t.dst.port()));
+            self.put(t, Entry { forward: true, outer: Some(outer), ..entry(d, ends.0, ends.1) });
+            return (None, true);
+        }
         let back = |port: u16| Tuple { src: server, dst: SocketAddr::new(seen, port), proto: t.proto };
         let (mut port, mut counted) = (t.src.port(), None);
         if snat || self.taken(s, &back(port), aged) {
@@ -186,5 +201,6 @@ fn entry(d: &Decision, src: SocketAddr, dst: SocketAddr) -> Entry {
         service: d.service,
         arm: d.arm,
         rule: d.rule,
+        outer: None,
     }
 }

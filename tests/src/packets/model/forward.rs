@@ -11,6 +11,7 @@ use crate::packets::{
     frame::{ETH, TCP, UDP},
     land::LANDS,
     rig::{MTU, Way, neighbour},
+    wrapped::Outer,
 };
 
 /// What the bench's routing says of a destination.
@@ -41,6 +42,9 @@ impl Model {
         if e.pass {
             return (NEXT, frame.to_vec());
         }
+        if let Some(outer) = e.outer {
+            return self.wrap(d, frame, s, e, outer);
+        }
         if d == Direction::Egress {
             return (NEXT, rewritten(frame, s, e, s.ttl));
         }
@@ -68,6 +72,48 @@ impl Model {
         };
         reason.into_iter().for_each(|r| self.count(r));
         (verdict, out)
+    }
+}
+
+impl Model {
+    /// Into another packet, or on as it came.
+    fn wrap(
+        &mut self,
+        d: Direction,
+        frame: &[u8],
+        s: &Segment,
+        e: &mut Entry,
+        outer: Outer,
+    ) -> (i32, Vec<u8>) {
+        let unchanged = (NEXT, frame.to_vec());
+        if d == Direction::Egress {
+            return unchanged;
+        }
+        if s.ttl <= 1 {
+            self.count(Reason::TtlExpired);
+            return unchanged;
+        }
+        let reach = reach(&self.way, outer.src, outer.dst);
+        e.unresolved = reach == Reach::Unknown;
+        if reach == Reach::Stack {
+            self.count(Reason::DsrNoRoute);
+            return unchanged;
+        }
+        if reach == Reach::Known && frame.len() - ETH + outer.room() > MTU as usize {
+            self.told = s.at == if s.tuple.src.is_ipv4() { ETH + 20 } else { ETH + 40 };
+            self.count(Reason::DsrOversize);
+            return unchanged;
+        }
+        // Only the TTL, and what sums it up.
+        let same = Entry { src: s.tuple.src, dst: s.tuple.dst, ..*e };
+        let mut out = outer.around(&rewritten(frame, &Segment { at: 0, ..*s }, &same, s.ttl - 1));
+        if reach == Reach::Unknown {
+            self.count(Reason::NoNeighbour);
+        } else if let Way::Redirect(own) = self.way {
+            out[..6].copy_from_slice(&neighbour(outer.dst));
+            out[6..12].copy_from_slice(&own);
+        }
+        (REDIRECT, out)
     }
 }
 
