@@ -63,6 +63,7 @@ reasons! {
     Decapsulated = 32, "decapsulated", "A packet in another one from a trusted node; the outer header was taken off.";
     DsrUntrusted = 33, "dsr_untrusted", "A packet in another one to this node from a node that is not trusted (--dsr-from); passed unchanged.";
     DsrInner = 34, "dsr_inner", "What a trusted node sent in a packet is none that this node takes: another protocol, not to an address of its own, a fragment outside; passed unchanged.";
+    DsrPathMtu = 35, "dsr_path_mtu", "With nat: dsr: a router on the way to an instance told a smaller MTU; clients are told it when they send more. Passed unchanged, too.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -7,13 +7,16 @@ use gray_tests::{
     World, WorldSpec,
     agent::{Agent, AgentSpec},
     client::curl,
+    command::run,
     link::{EndSpec, Veth, ip_batch},
     policy::PolicyText,
     residue,
     scene::{MODES, Scene, servers},
     server::{Nginx, Server},
+    skip,
     world::{vip4, vip6},
 };
+use gray_userspace::sys::kernel::KernelVersion;
 
 const FILES: u16 = 8081;
 
@@ -63,7 +66,10 @@ fn stage() -> Stage {
 
 /// The agent of the edge.
 fn edge(s: &Stage) -> Agent {
-    let mut spec = AgentSpec::of(&s.world);
+    edge_with(s, AgentSpec::of(&s.world))
+}
+
+fn edge_with(s: &Stage, mut spec: AgentSpec) -> Agent {
     spec.args.extend(s.source.iter().flat_map(|a| ["--dsr-source".to_owned(), a.to_string()]));
     Agent::start_with(&s.world, spec).unwrap()
 }
@@ -112,17 +118,8 @@ fn came_back(w: &World) -> u64 {
     w.backend_ifs().iter().map(of).sum()
 }
 
-/// TCP and UDP of both families, each way of encapsulation: every answer comes from the service's address, and none of them
-/// passes the edge.
-#[test]
-fn h1_h3_answers_do_not_pass_the_edge() {
-    let stage = stage();
-    let (stable, gray): (Server, Server) = servers(&stage.world);
-    let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
-    let agent = edge(&stage);
-    let Stage { world, _direct, .. } = stage;
-    let before = came_back(&world);
-    let s = Scene { agent, stable, gray, world };
+/// Every protocol and family by each way of encapsulation, to both versions.
+fn everything(s: &Scene) {
     for form in ["ipip", "gue"] {
         let _ = s.agent.apply(&policy(&s.world, form)).unwrap();
         for v6 in [false, true] {
@@ -134,6 +131,20 @@ fn h1_h3_answers_do_not_pass_the_edge() {
             }
         }
     }
+}
+
+/// TCP and UDP of both families, each way of encapsulation: every answer comes from the service's address, and none of them
+/// passes the edge.
+#[test]
+fn h1_h3_answers_do_not_pass_the_edge() {
+    let stage = stage();
+    let (stable, gray): (Server, Server) = servers(&stage.world);
+    let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
+    let agent = edge(&stage);
+    let Stage { world, _direct, .. } = stage;
+    let before = came_back(&world);
+    let s = Scene { agent, stable, gray, world };
+    everything(&s);
     // Neighbours are asked for, nothing else comes from there.
     let back = came_back(&s.world) - before;
     assert!(back < 50, "{back} packets came from the instances to the edge");
@@ -144,6 +155,63 @@ fn h1_h3_answers_do_not_pass_the_edge() {
         assert!(counted(&r, Reason::Decapsulated) > 100);
         r.uninstall().unwrap();
     }
+    s.finish();
+}
+
+/// XDP sends on what tc has decided, where it is in front.
+#[test]
+fn h1_with_xdp_in_front() {
+    if skip::lacks(KernelVersion::new(6, 3, 0), "XDP in front") {
+        return;
+    }
+    let stage = stage();
+    let ends = stage.world.clients.iter().map(|c| &c.ns).chain(stage.world.backends.iter().map(|b| &b.ns));
+    for ns in ends {
+        // Frames are taken by who has GRO, and XDP sees bytes: checksums must be whole.
+        let _ = run(ns.command("ethtool").args(["-K", "eth0", "tx", "off", "gro", "on"])).unwrap();
+    }
+    let (stable, gray): (Server, Server) = servers(&stage.world);
+    let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
+    let mut spec = AgentSpec::of(&stage.world);
+    spec.attach.iter_mut().for_each(|a| a.push_str(":xdp"));
+    let agent = edge_with(&stage, spec);
+    let Stage { world, _direct, .. } = stage;
+    let s = Scene { agent, stable, gray, world };
+    everything(&s);
+    let text = run(s.world.edge.command("ethtool").args(["-S", &s.world.client_ifs()[0]])).unwrap();
+    let redirected: u64 = text
+        .lines()
+        .filter_map(|l| l.trim().split_once(": "))
+        .filter(|(name, _)| name.ends_with("_xdp_redirect"))
+        .map(|(_, n)| n.parse::<u64>().unwrap())
+        .sum();
+    assert!(redirected > 100, "{text}");
+    assert_eq!(counted(&s.agent, Reason::RewriteFailed), 0);
+    receivers.into_iter().for_each(|r| r.uninstall().unwrap());
+    s.finish();
+}
+
+/// Instead of an agent: Linux' own devices.
+#[test]
+fn h1_linux_itself_opens_what_gray_sends() {
+    let stage = stage();
+    for b in &stage.world.backends {
+        let devices = format!(
+            "link add dsr4 type ipip local {} remote any\nlink set dsr4 up\n\
+             link add dsr6 type ip6tnl mode ip6ip6 local {} remote any\nlink set dsr6 up\n\
+             fou add port 6080 gue\nfou add port 6080 gue -6\n",
+            b.v4, b.v6
+        );
+        if ip_batch(&b.ns, &devices).is_err() {
+            skip::because("no devices ipip and ip6tnl, or no fou");
+            return;
+        }
+    }
+    let (stable, gray): (Server, Server) = servers(&stage.world);
+    let agent = edge(&stage);
+    let Stage { world, _direct, .. } = stage;
+    let s = Scene { agent, stable, gray, world };
+    everything(&s);
     s.finish();
 }
 

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{xdp_action::XDP_TX, xdp_md},
-    helpers::generated::bpf_redirect,
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
     programs::XdpContext,
 };
 use gray_common::wire::Addr;
@@ -79,6 +79,20 @@ impl Frame {
     #[inline(always)]
     pub fn next_hop6(&self, saddr: &Addr, daddr: &Addr) -> Hop {
         fib::next_hop6(self.raw.cast(), self.ifindex(), saddr, daddr)
+    }
+
+    /// Makes `len` bytes of room in front of the frame. False: its buffer has none, and nothing was changed.
+    #[inline(always)]
+    pub fn grow(&mut self, len: u32) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_xdp_adjust_head(self.raw, -(len as i32)) == 0 }
+    }
+
+    /// Takes that room away again.
+    #[inline(always)]
+    pub fn shrink(&mut self, len: u32) -> bool {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_xdp_adjust_head(self.raw, len as i32) == 0 }
     }
 
     /// Sends the frame out of an interface as it is.

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use gray_common::{
     packet,
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4,
-        Flow6, FlowKey4, FlowKey6, FlowState,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED,
+        Flow4, Flow6, FlowKey4, FlowKey6, FlowState,
     },
 };
 
@@ -19,6 +19,7 @@ use crate::{
         ApiError,
         types::{Flow, FlowQuery, Flows},
     },
+    model::Encapsulation,
     sys::netlink,
 };
 
@@ -72,6 +73,15 @@ impl Row {
 
     pub(super) fn arm(&self) -> u32 {
         u32::from(self.state.counter & 1)
+    }
+
+    /// What packets to the instance are put into.
+    fn encapsulation(&self) -> Option<&'static str> {
+        match self.state.flags {
+            f if f & FLOW_DSR == 0 => None,
+            f if f & FLOW_GUE != 0 => Some(Encapsulation::Gue.name()),
+            _ => Some(Encapsulation::Ipip.name()),
+        }
     }
 
     /// `active` for protocols that have no beginning and end.
@@ -169,6 +179,7 @@ fn show(r: &Row, names: &Names, links: &HashMap<u32, String>, now: u32, hz: u32)
             .instance(r.service_number(), r.instance)
             .map_or_else(|| instance_addr.clone(), Into::into),
         instance_addr,
+        encapsulation: r.encapsulation().map(Into::into),
         arm: arm_name(r.arm()),
         rule: names.route(u32::from(r.state.rule)),
         state: r.phase().into(),
@@ -239,6 +250,7 @@ routes:
                 service_addr: "198.18.1.100:80".into(),
                 instance: "two".into(),
                 instance_addr: "198.18.2.3:8080".into(),
+                encapsulation: None,
                 arm: ArmName::Gray,
                 rule: Some("first".into()),
                 state: "established".into(),
@@ -248,6 +260,20 @@ routes:
         );
         let (k, f) = entry(FLOW_ESTABLISHED, 1, 0);
         assert!(row4(&k, &f).is_none());
+    }
+
+    /// What is put into another packet keeps its client, and the entry's addresses are of the outer header.
+    #[test]
+    fn a_flow_in_other_packets_says_so() {
+        let (policy, compiled) = testing::compiled(DOCUMENT);
+        let names = Names::new(&policy, &compiled.assigned);
+        for (flags, says) in [(FLOW_DSR, "ipip"), (FLOW_DSR | FLOW_GUE, "gue")] {
+            let (k, mut f) = entry(FLOW_FORWARD | flags, 1, 0);
+            (f.saddr, f.dport) = (u32::from_ne_bytes([198, 18, 2, 99]), k.dport);
+            let shown = show(&row4(&k, &f).unwrap(), &names, &HashMap::new(), 0, 100);
+            assert_eq!((shown.encapsulation.as_deref(), shown.seen_as), (Some(says), None));
+            assert_eq!(shown.instance_addr, "198.18.2.3:80");
+        }
     }
 
     #[test]

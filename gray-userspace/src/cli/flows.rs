@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{
     client::query,
-    types::{ArmName, Flows},
+    types::{ArmName, Flow, Flows},
 };
 
 #[derive(Debug, Args)]
@@ -57,6 +57,11 @@ pub fn run(args: &FlowsArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     ctx.show(&flows, text)
 }
 
+fn instance(f: &Flow) -> String {
+    let by = f.encapsulation.as_ref().map_or_else(String::new, |by| format!(", {by}"));
+    format!("{} ({}{by})", f.instance, f.instance_addr)
+}
+
 fn text(all: &Flows, paint: Paint) -> String {
     let mut t = Table::new(&[
         "PROTO", "CLIENT", "SERVICE", "ADDRESS", "ARM", "INSTANCE", "RULE", "STATE", "IDLE", "NEXT HOP",
@@ -69,7 +74,7 @@ fn text(all: &Flows, paint: Paint) -> String {
             f.service.as_str().into(),
             f.service_addr.as_str().into(),
             Cell::styled(style, f.arm.name()),
-            format!("{} ({})", f.instance, f.instance_addr).into(),
+            instance(f).into(),
             f.rule.as_deref().unwrap_or("default").into(),
             f.state.as_str().into(),
             duration(f.idle_s).into(),

@@ -257,6 +257,7 @@ impl Control for Memory {
             service_addr: "198.18.1.100:80".into(),
             instance: "shop-2a".into(),
             instance_addr: "198.18.2.3:8080".into(),
+            encapsulation: None,
             arm: query.arm.unwrap_or(ArmName::Gray),
             rule: None,
             state: "established".into(),

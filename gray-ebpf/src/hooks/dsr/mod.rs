@@ -5,6 +5,7 @@
 //! doubt goes on as it came.
 
 pub mod open;
+pub mod told;
 pub mod v4;
 pub mod v6;
 

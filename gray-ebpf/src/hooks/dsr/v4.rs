@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{IPIP, UDP},
+    packet::{ETH_IPV4, ETH_TYPE, IPIP, UDP},
     wire::{FLOW_GUE, FLOW_UNRESOLVED, Flow4},
 };
 
@@ -23,8 +23,11 @@ use crate::{
 };
 
 /// Where the inner header begins: behind the link header and what is put in front.
-const IPIP_AT: usize = 14 + 20;
-const GUE_AT: usize = IPIP_AT + UDP_GUE;
+pub const IPIP_AT: usize = 14 + 20;
+pub const GUE_AT: usize = IPIP_AT + UDP_GUE;
+/// ... and where it ends without options.
+pub const IPIP_END: usize = IPIP_AT + 20;
+pub const GUE_END: usize = GUE_AT + 20;
 /// Where the transport header begins of what has no options.
 const PLAIN: u32 = 14 + 20;
 /// Difference of the word that holds TTL and protocol when the TTL falls by one.
@@ -70,24 +73,32 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let written = if gue {
-        skb.head::<{ GUE_AT + 20 }>().map(|mut h| {
-            let words = super::gue(f.state.l4_port, len - 20, IPIP);
-            put_gue::<_, 34, 38, 42>(&mut h, words);
-            step::<_, { GUE_AT + 8 }, { GUE_AT + 10 }>(&mut h);
-            outer(&mut h, f, &inner, (UDP, len));
-            sum3(words)
-        })
+        skb.head::<GUE_END>().map(|mut h| write_gue(&mut h, f, &inner, len))
     } else {
-        skb.head::<{ IPIP_AT + 20 }>().map(|mut h| {
-            step::<_, { IPIP_AT + 8 }, { IPIP_AT + 10 }>(&mut h);
-            outer(&mut h, f, &inner, (IPIP, len));
-            0
-        })
+        skb.head::<IPIP_END>().map(|mut h| write_ipip(&mut h, f, &inner, len))
     };
     let ok = written.is_some();
-    // An IPv4 header sums up to nothing.
     skb.complete_csum(written.unwrap_or(0));
     leave(&k, skb, way(&f.state), ok)
+}
+
+/// Writes what is in front of the inner packet of an outer one of `len` bytes, and the inner one's hop; answers the sum of what was
+/// written, beside the IPv4 header, which sums up to nothing.
+#[inline(always)]
+pub fn write_ipip(h: &mut Head<'_, IPIP_END>, f: &Flow4, inner: &Inner, len: u32) -> u16 {
+    step::<_, { IPIP_AT + 8 }, { IPIP_AT + 10 }>(h);
+    outer(h, f, inner, (IPIP, len));
+    0
+}
+
+/// The same with UDP and GUE between.
+#[inline(always)]
+pub fn write_gue(h: &mut Head<'_, GUE_END>, f: &Flow4, inner: &Inner, len: u32) -> u16 {
+    let words = super::gue(f.state.l4_port, len - 20, IPIP);
+    put_gue::<_, 34, 38, 42>(h, words);
+    step::<_, { GUE_AT + 8 }, { GUE_AT + 10 }>(h);
+    outer(h, f, inner, (UDP, len));
+    sum3(words)
 }
 
 /// The inner packet's hop to this node.
@@ -105,6 +116,8 @@ fn outer<const N: usize>(h: &mut Head<'_, N>, f: &Flow4, inner: &Inner, (proto, 
         h.set::<u64, 0>(first);
         h.set::<u32, 8>(rest);
     }
+    // In XDP the link header is a new one.
+    h.set::<u16, ETH_TYPE>(ETH_IPV4);
     h.set::<[u8; 2], 14>([0x45, inner.tos]);
     h.set::<u16, 16>(short(len));
     h.set::<[u8; 8], 18>([0, 0, 0x40, 0, TTL, proto, 0, 0]);

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{IPV6, UDP},
+    packet::{ETH_IPV6, ETH_TYPE, IPV6, UDP},
     wire::{FLOW_GUE, FLOW_UNRESOLVED, Flow6},
 };
 
@@ -26,8 +26,11 @@ use crate::{
 };
 
 /// Where the inner header begins: behind the link header and what is put in front.
-const IPIP_AT: usize = 14 + 40;
-const GUE_AT: usize = IPIP_AT + UDP_GUE;
+pub const IPIP_AT: usize = 14 + 40;
+pub const GUE_AT: usize = IPIP_AT + UDP_GUE;
+/// ... and where it ends.
+pub const IPIP_END: usize = IPIP_AT + 40;
+pub const GUE_END: usize = GUE_AT + 40;
 /// Where the transport header begins of what has no extension headers.
 const PLAIN: u32 = 14 + 40;
 
@@ -73,21 +76,30 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let written = if gue {
-        skb.head::<{ GUE_AT + 40 }>().map(|mut h| {
-            let words = super::gue(f.state.l4_port, len, IPV6);
-            put_gue::<_, 54, 58, 62>(&mut h, words);
-            step::<_, { GUE_AT + 7 }>(&mut h);
-            csum::add(outer(&mut h, f, &inner, (UDP, len)), sum3(words))
-        })
+        skb.head::<GUE_END>().map(|mut h| write_gue(&mut h, f, &inner, len))
     } else {
-        skb.head::<{ IPIP_AT + 40 }>().map(|mut h| {
-            step::<_, { IPIP_AT + 7 }>(&mut h);
-            outer(&mut h, f, &inner, (IPV6, len))
-        })
+        skb.head::<IPIP_END>().map(|mut h| write_ipip(&mut h, f, &inner, len))
     };
     let ok = written.is_some();
     skb.complete_csum(csum::add(written.unwrap_or(0), HOP_STEP));
     leave(&k, skb, way(&f.state), ok)
+}
+
+/// Writes what is in front of the inner packet, `len` bytes behind the outer header, and the inner one's hop; answers the sum of what
+/// was written in front.
+#[inline(always)]
+pub fn write_ipip(h: &mut Head<'_, IPIP_END>, f: &Flow6, inner: &Inner, len: u32) -> u16 {
+    step::<_, { IPIP_AT + 7 }>(h);
+    outer(h, f, inner, (IPV6, len))
+}
+
+/// The same with UDP and GUE between.
+#[inline(always)]
+pub fn write_gue(h: &mut Head<'_, GUE_END>, f: &Flow6, inner: &Inner, len: u32) -> u16 {
+    let words = super::gue(f.state.l4_port, len, IPV6);
+    put_gue::<_, 54, 58, 62>(h, words);
+    step::<_, { GUE_AT + 7 }>(h);
+    csum::add(outer(h, f, inner, (UDP, len)), sum3(words))
 }
 
 /// The inner packet's hop to this node.
@@ -105,6 +117,8 @@ fn outer<const N: usize>(h: &mut Head<'_, N>, f: &Flow6, inner: &Inner, (next, l
         h.set::<u64, 0>(first);
         h.set::<u32, 8>(rest);
     }
+    // In XDP the link header is a new one.
+    h.set::<u16, ETH_TYPE>(ETH_IPV6);
     let word = 6 << 28 | u32::from(inner.tos) << 20 | u32::from(u16::from_be(f.state.l4_port));
     h.set::<u32, 14>(word.to_be());
     h.set::<u16, 18>(short(len));

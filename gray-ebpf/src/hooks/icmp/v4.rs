@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{TCP, UDP, V4_FRAGMENT, V4_OFFSET},
+    packet::{IPIP, TCP, UDP, V4_FRAGMENT, V4_OFFSET},
     wire::{FLOW_DSR, FLOW_PASS, Flow4, FlowKey4},
 };
 
@@ -66,6 +66,9 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         return NEXT;
     }
     let proto: u8 = h.get::<u8, Q_PROTO>();
+    if dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPIP) {
+        return if side == Side::Ingress { dsr::told::v4(raw) } else { NEXT };
+    }
     if proto != TCP && proto != UDP {
         return NEXT;
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{TCP, UDP},
+    packet::{IPV6, TCP, UDP},
     wire::{Addr, FLOW_DSR, FLOW_PASS, Flow6, FlowKey6},
 };
 
@@ -52,6 +52,9 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         return NEXT;
     }
     let proto: u8 = h.get::<u8, Q_NEXT_HEADER>();
+    if dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPV6) {
+        return if side == Side::Ingress { dsr::told::v6(raw) } else { NEXT };
+    }
     if proto != TCP && proto != UDP {
         return NEXT;
     }

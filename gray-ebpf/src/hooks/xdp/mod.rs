@@ -1,6 +1,7 @@
 //! XDP, in front of tc on the same interface: the same decision with the same code, for plain packets that it can send on
 //! whole. Everything else goes on untouched and uncounted, and `gray_tc_ingress` does all of it.
 
+mod dsr;
 mod v4;
 mod v6;
 

@@ -9,7 +9,7 @@ use gray_common::{
     wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
 };
 
-use super::{NEW, NO_EPOCH, exit};
+use super::{NEW, NO_EPOCH, dsr, exit};
 use crate::{
     ctx::{
         words::{key6, macs, tuple6},
@@ -17,7 +17,8 @@ use crate::{
     },
     hooks::{
         admit::Arrival,
-        packet::{Known, account, follow, hop_is_old, maybe_ours, set_hop},
+        dsr::{Inner, later6},
+        packet::{Known, WRAP, account, follow, hop_is_old, maybe_ours, set_hop},
         v6::{ADDRS, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
     },
     maps,
@@ -54,6 +55,14 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
+        if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
+            cold_path();
+            if f.state.flags & FLOW_PASS != 0 {
+                return XDP_PASS;
+            }
+            let inner = Inner { headers: 0, l4: u32::from(seen.tcp_flags), ttl: seen.hops, tos: seen.class };
+            return if later6(key, inner) == WRAP { dsr::v6(raw) } else { XDP_PASS };
+        }
         // In this order: a packet that is left to tc leaves no trace here, or its end would be seen twice.
         let to = way(&k, &frame, f, &seen);
         if to == 0 {
@@ -120,7 +129,7 @@ fn parse(frame: &Frame) -> Option<Seen> {
 /// The interface that a packet of a known flow leaves by; 0: tc has to see to it.
 #[inline(always)]
 fn way(k: &Kernel, frame: &Frame, f: &mut Flow6, seen: &Seen) -> u32 {
-    if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 || seen.hops <= 1 {
+    if seen.hops <= 1 {
         return 0;
     }
     if hop_is_old(k, &f.state) {

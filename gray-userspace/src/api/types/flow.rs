@@ -22,6 +22,8 @@ pub struct Flow {
     /// `id`; the address when the instance is in the policy no more.
     pub instance: String,
     pub instance_addr: String,
+    /// `ipip` or `gue`: what packets to the instance are put into, with `nat: dsr`; none: nothing.
+    pub encapsulation: Option<String>,
     pub arm: ArmName,
     /// The route that decided; none: the default.
     pub rule: Option<String>,
