@@ -234,7 +234,8 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
             return NEXT;
         }
         cold_path();
-        let inner = Inner { headers: seen.headers, l4: seen.l4, ttl: seen.ttl, tos: seen.tos };
+        let inner =
+            Inner { headers: seen.headers, l4: seen.l4, ttl: u16::from(seen.ttl), tos: u16::from(seen.tos) };
         return dsr::later4(&seen.key, inner);
     }
     if side == Side::Ingress {

@@ -315,7 +315,12 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
             return NEXT;
         }
         cold_path();
-        let inner = Inner { headers: seen.headers, l4: seen.l4, ttl: seen.hops, tos: seen.class };
+        let inner = Inner {
+            headers: seen.headers,
+            l4: seen.l4,
+            ttl: u16::from(seen.hops),
+            tos: u16::from(seen.class),
+        };
         return dsr::later6(&seen.key, inner);
     }
     if side == Side::Ingress {

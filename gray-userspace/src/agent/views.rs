@@ -46,10 +46,8 @@ impl Inner {
                 OnMissing::Deny => "deny",
             }
             .into(),
-            nat: match s.nat {
-                Nat::Dsr => format!("dsr ({})", s.encapsulation.name()),
-                other => other.name().into(),
-            },
+            nat: s.nat.name().into(),
+            encapsulation: (s.nat == Nat::Dsr).then(|| s.encapsulation.name().into()),
             balance: s.balance.name().into(),
             affinity: match s.affinity {
                 Affinity::Connection => "connection",

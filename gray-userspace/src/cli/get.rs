@@ -96,7 +96,7 @@ fn services(all: &[ServiceView], paint: Paint) -> String {
             s.instances.into(),
             s.identify.join(",").into(),
             s.on_missing_identity.as_str().into(),
-            s.nat.as_str().into(),
+            s.encapsulation.as_ref().map_or_else(|| s.nat.clone(), |by| format!("{} ({by})", s.nat)).into(),
             s.balance.as_str().into(),
             s.affinity.as_str().into(),
             s.health.as_deref().into(),

@@ -59,6 +59,7 @@ pub fn services() -> Vec<ServiceView> {
         identify: vec!["source".into()],
         on_missing_identity: "stable".into(),
         nat: "dnat".into(),
+        encapsulation: None,
         balance: "maglev".into(),
         affinity: "connection".into(),
         health: Some("http /ready every 2s".into()),

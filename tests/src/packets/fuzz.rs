@@ -133,6 +133,9 @@ fn damage(r: &mut Random, frame: &mut Vec<u8>) {
     }
 }
 
+/// What comes in front of a packet that goes in another one: IPv4 and IPv6, without and with GUE.
+pub const ROOMS: [u32; 4] = [20, 32, 40, 52];
+
 /// What a rewrite of `before` may have touched: link addresses, TTL, addresses, ports and checksums. `Some`: the
 /// first byte that differs and must not.
 pub fn touched_too_much(before: &[u8], after: &[u8]) -> Option<usize> {
@@ -145,7 +148,13 @@ pub fn touched_too_much(before: &[u8], after: &[u8]) -> Option<usize> {
         return None;
     }
     if before.len() != after.len() {
-        return Some(before.len().min(after.len()));
+        // In another packet, it is there whole.
+        let room = after.len().saturating_sub(before.len());
+        if !ROOMS.contains(&(room as u32)) {
+            return Some(before.len().min(after.len()));
+        }
+        let inner = [&before[..ETH], &after[ETH + room..]].concat();
+        return touched_too_much(before, &inner);
     }
     let check = if tcp { 16..18 } else { 6..8 };
     before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i).find(|i| {

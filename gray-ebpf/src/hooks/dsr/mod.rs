@@ -26,7 +26,13 @@ const TTL: u8 = 64;
 /// Bytes of UDP and GUE headers.
 const UDP_GUE: usize = 8 + GUE_LEN;
 
+/// No sum: what was to be written is not there. Should never be.
+const BROKEN: u32 = u32::MAX;
+
 /// What is known of a packet that is to go in another one.
+///
+/// No padding: it is copied whole, and verifiers before Linux 6.3 refuse to read what was never written.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Inner {
     /// Bytes of IP and transport header.
@@ -34,9 +40,9 @@ pub struct Inner {
     /// Where the transport header begins; 0: there is none that the sender could be told of.
     pub l4: u32,
     /// TTL or hop limit.
-    pub ttl: u8,
+    pub ttl: u16,
     /// Type of service or traffic class.
-    pub tos: u8,
+    pub tos: u16,
 }
 
 /// Leaves a packet of a known flow to [`v4::send`], which has a stack frame of its own.

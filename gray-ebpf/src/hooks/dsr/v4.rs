@@ -9,7 +9,7 @@ use gray_common::{
 
 use super::{
     super::packet::{NEXT, hop_is_old, leave, set_hop},
-    Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
+    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
 };
 use crate::{
     ctx::{
@@ -53,7 +53,7 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     if hop_is_old(&k, &f.state) {
-        let hop = skb.next_hop4(f.saddr, f.daddr, inner.tos);
+        let hop = skb.next_hop4(f.saddr, f.daddr, inner.tos as u8);
         set_hop(&mut f.state, hop);
     }
     if f.state.ifindex == 0 {
@@ -72,14 +72,13 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         emit::count(Reason::DsrFailed);
         return NEXT;
     }
-    let written = if gue {
-        skb.head::<GUE_END>().map(|mut h| write_gue(&mut h, f, &inner, len))
+    let sum = if gue {
+        skb.head::<GUE_END>().map_or(BROKEN, |mut h| u32::from(write_gue(&mut h, f, &inner, len)))
     } else {
-        skb.head::<IPIP_END>().map(|mut h| write_ipip(&mut h, f, &inner, len))
+        skb.head::<IPIP_END>().map_or(BROKEN, |mut h| u32::from(write_ipip(&mut h, f, &inner, len)))
     };
-    let ok = written.is_some();
-    skb.complete_csum(written.unwrap_or(0));
-    leave(&k, skb, way(&f.state), ok)
+    skb.complete_csum(sum as u16);
+    leave(&k, skb, way(&f.state), sum != BROKEN)
 }
 
 /// Writes what is in front of the inner packet of an outer one of `len` bytes, and the inner one's hop; answers the sum of what was
@@ -118,7 +117,7 @@ fn outer<const N: usize>(h: &mut Head<'_, N>, f: &Flow4, inner: &Inner, (proto, 
     }
     // In XDP the link header is a new one.
     h.set::<u16, ETH_TYPE>(ETH_IPV4);
-    h.set::<[u8; 2], 14>([0x45, inner.tos]);
+    h.set::<[u8; 2], 14>([0x45, inner.tos as u8]);
     h.set::<u16, 16>(short(len));
     h.set::<[u8; 8], 18>([0, 0, 0x40, 0, TTL, proto, 0, 0]);
     h.set::<u32, 26>(f.saddr);

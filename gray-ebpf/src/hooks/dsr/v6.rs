@@ -12,7 +12,7 @@ use super::{
         packet::{NEXT, hop_is_old, leave, set_hop},
         v6::HOP_STEP,
     },
-    Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
+    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
 };
 use crate::{
     ctx::{
@@ -75,14 +75,13 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         emit::count(Reason::DsrFailed);
         return NEXT;
     }
-    let written = if gue {
-        skb.head::<GUE_END>().map(|mut h| write_gue(&mut h, f, &inner, len))
+    let sum = if gue {
+        skb.head::<GUE_END>().map_or(BROKEN, |mut h| u32::from(write_gue(&mut h, f, &inner, len)))
     } else {
-        skb.head::<IPIP_END>().map(|mut h| write_ipip(&mut h, f, &inner, len))
+        skb.head::<IPIP_END>().map_or(BROKEN, |mut h| u32::from(write_ipip(&mut h, f, &inner, len)))
     };
-    let ok = written.is_some();
-    skb.complete_csum(csum::add(written.unwrap_or(0), HOP_STEP));
-    leave(&k, skb, way(&f.state), ok)
+    skb.complete_csum(csum::add(sum as u16, HOP_STEP));
+    leave(&k, skb, way(&f.state), sum != BROKEN)
 }
 
 /// Writes what is in front of the inner packet, `len` bytes behind the outer header, and the inner one's hop; answers the sum of what

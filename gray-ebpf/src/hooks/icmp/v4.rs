@@ -92,7 +92,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         if side == Side::Egress {
             return NEXT;
         }
-        let inner = Inner { headers: 0, l4: 0, ttl, tos };
+        let inner = Inner { headers: 0, l4: 0, ttl: u16::from(ttl), tos: u16::from(tos) };
         return dsr::later4(&back, inner);
     }
     if side == Side::Ingress {

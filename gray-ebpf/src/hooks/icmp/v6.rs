@@ -82,7 +82,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         if side == Side::Egress {
             return NEXT;
         }
-        let inner = Inner { headers: 0, l4: 0, ttl: hops, tos: class };
+        let inner = Inner { headers: 0, l4: 0, ttl: u16::from(hops), tos: u16::from(class) };
         return dsr::later6(back, inner);
     }
     if side == Side::Ingress {

@@ -38,7 +38,7 @@ pub extern "C" fn v4(raw: *mut xdp_md) -> u32 {
     let f = unsafe { &mut *f };
     let mut frame = Frame::from_raw(raw);
     if hop_is_old(&k, &f.state) {
-        let hop = frame.next_hop4(f.saddr, f.daddr, inner.tos);
+        let hop = frame.next_hop4(f.saddr, f.daddr, inner.tos as u8);
         set_hop(&mut f.state, hop);
     }
     let gue = f.state.flags & FLOW_GUE != 0;

@@ -57,7 +57,12 @@ pub fn find(raw: *mut xdp_md, k: &Kernel) -> u32 {
             if f.state.flags & FLOW_PASS != 0 {
                 return XDP_PASS;
             }
-            let inner = Inner { headers: 0, l4: u32::from(seen.tcp_flags), ttl: seen.ttl, tos: seen.tos };
+            let inner = Inner {
+                headers: 0,
+                l4: u32::from(seen.tcp_flags),
+                ttl: u16::from(seen.ttl),
+                tos: u16::from(seen.tos),
+            };
             return if later4(key, inner) == WRAP { dsr::v4(raw) } else { XDP_PASS };
         }
         // In this order: a packet that is left to tc leaves no trace here, or its end would be seen twice.

@@ -60,7 +60,12 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
             if f.state.flags & FLOW_PASS != 0 {
                 return XDP_PASS;
             }
-            let inner = Inner { headers: 0, l4: u32::from(seen.tcp_flags), ttl: seen.hops, tos: seen.class };
+            let inner = Inner {
+                headers: 0,
+                l4: u32::from(seen.tcp_flags),
+                ttl: u16::from(seen.hops),
+                tos: u16::from(seen.class),
+            };
             return if later6(key, inner) == WRAP { dsr::v6(raw) } else { XDP_PASS };
         }
         // In this order: a packet that is left to tc leaves no trace here, or its end would be seen twice.

@@ -14,8 +14,10 @@ pub struct ServiceView {
     pub identify: Vec<String>,
     /// `stable` or `deny`.
     pub on_missing_identity: String,
-    /// `dnat`, `snat`, or `dsr` and how (`dsr (ipip)`).
+    /// `dnat`, `snat` or `dsr`.
     pub nat: String,
+    /// Of `dsr`: `ipip` or `gue`.
+    pub encapsulation: Option<String>,
     /// `maglev` or `round-robin`.
     pub balance: String,
     /// `connection` or `client`.
