@@ -15,6 +15,7 @@ pub mod names;
 pub mod nets;
 pub mod packet;
 pub mod reason;
+pub mod request;
 #[cfg(any(test, feature = "user"))]
 pub mod turns;
 pub mod wire;
