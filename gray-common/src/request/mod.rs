@@ -3,8 +3,11 @@
 //! slices are read by the same code. Every loop is a bounded one over a step function. No program uses it yet.
 
 pub mod options;
+pub mod scan;
 pub mod seq;
+mod text;
 pub mod translate;
+pub mod watch;
 
 /// Bytes that may end anywhere.
 pub trait Bytes {
