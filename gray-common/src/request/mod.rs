@@ -5,9 +5,12 @@
 pub mod direction;
 pub mod frame;
 pub mod options;
+pub mod preface;
+pub mod proxy2;
 pub mod scan;
 pub mod seq;
 mod text;
+pub mod tls;
 pub mod translate;
 pub mod watch;
 
