@@ -2,6 +2,7 @@
 //! they have said it. No clock, no allocation, no I/O; bytes come through [`Bytes`], so that packets, map values and
 //! slices are read by the same code. Every loop is a bounded one over a step function. No program uses it yet.
 
+pub mod cookie;
 pub mod direction;
 pub mod frame;
 pub mod options;
