@@ -5,6 +5,7 @@
 pub mod cookie;
 pub mod direction;
 pub mod frame;
+pub mod machine;
 pub mod options;
 pub mod preface;
 pub mod proxy2;

@@ -2,6 +2,8 @@
 //! client's numbers are the same on both sides. So what the instance counts (its sequence numbers, and the client's
 //! acknowledgements and SACK blocks of them), its timestamps and its window are translated, and nothing else.
 
+use super::seq::before;
+
 /// The distance between what the client sees and what the instance says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +17,11 @@ pub struct Shift {
     pub told: u8,
     /// Not 0: the instance takes no SACK blocks; the client's are taken out.
     pub no_sack: u8,
-    pub _pad: u8,
+    /// Not 0: the instance has not had an acknowledgement of its SYN-ACK, and may drop one that echoes something older
+    /// than `floor` (Linux 6.15).
+    pub fresh: u8,
+    /// The instance's first timestamp, as the client sees it.
+    pub floor: u32,
 }
 
 /// The fields of one segment that may change. Host order.
@@ -44,6 +50,9 @@ impl Shift {
         if f.has_ack != 0 {
             f.ack = f.ack.wrapping_add(self.seq);
             // An echo means something with ACK only (RFC 7323, 3.2).
+            if self.fresh != 0 && before(f.time_echo, self.floor) {
+                f.time_echo = self.floor;
+            }
             f.time_echo = f.time_echo.wrapping_add(if f.has_time != 0 { self.time } else { 0 });
         }
         if self.no_sack != 0 {

@@ -1,0 +1,196 @@
+//! What the client's segments do.
+
+use super::{
+    open::{another, close, settle},
+    out::{CLIENT, SEND},
+    requests::per_request,
+    *,
+};
+use crate::{
+    packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    request::{
+        frame::Frames,
+        seq::{Part, after, before, part},
+    },
+};
+
+/// A segment of the client. `frames` belongs to the connection where every request chooses.
+#[inline(always)]
+pub fn client<H: Host>(
+    s: &mut Splice,
+    frames: Option<&mut Frames>,
+    h: &mut H,
+    g: &Segment,
+    now: u32,
+    terms: &Terms,
+) -> Outs {
+    let mut out = Outs::default();
+    match s.state {
+        USER => out.hand_up(g),
+        EST => established(s, frames, h, g, now, &mut out),
+        IDLE | SYN_SENT => opening(s, h, g, now, terms, &mut out),
+        _ if g.flags & TCP_SYN != 0 => out.note = NOTE_RESTART,
+        // The reset was lost.
+        _ if g.flags & TCP_RST == 0 => out.reset_client(g.ack, g.seq.wrapping_add(g.len)),
+        _ => {}
+    }
+    out
+}
+
+/// Before there is an instance.
+#[inline(always)]
+fn opening<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Terms, out: &mut Outs) {
+    let end = s.first.wrapping_add(s.held);
+    if g.flags & TCP_SYN != 0 {
+        if g.seq.wrapping_add(1) != s.first {
+            leave(s, out);
+            out.note = NOTE_RESTART;
+        }
+        return;
+    }
+    if g.flags & TCP_RST != 0 {
+        // What is not held may have been sent all the same.
+        if g.seq.wrapping_sub(s.first) <= s.held + HOLD {
+            leave(s, out);
+        }
+        return;
+    }
+    // Nothing else can be acknowledged: what says otherwise is late.
+    if g.flags & TCP_ACK == 0 || g.ack != s.answered {
+        return;
+    }
+    s.window = g.window;
+    if g.time != 0 && after(g.time_value, s.time_value) {
+        s.time_value = g.time_value;
+    }
+    let fin = g.flags & TCP_FIN != 0;
+    match part(g.seq, g.len, end) {
+        Part::Gap(_) => {
+            out.note = NOTE_EARLY;
+            return;
+        }
+        Part::New(from) => {
+            let take = (g.len - from).min(HOLD.saturating_sub(s.held));
+            if !h.hold(s.held, from, take) {
+                return;
+            }
+            s.held += take;
+        }
+        Part::Old => {
+            if again(s, h, g, now, terms, out) {
+                return;
+            }
+        }
+    }
+    let end = s.first.wrapping_add(s.held);
+    if fin && g.seq.wrapping_add(g.len) == end {
+        s.flags |= HELD_FIN;
+        s.ends |= END_CLIENT;
+    }
+    if s.state == IDLE && s.held != 0 {
+        s.since = now;
+        settle(s, h, (s.has(HELD_FIN), now), Some(g), out);
+    } else if s.state == IDLE && s.has(HELD_FIN) {
+        // It asked for nothing.
+        say(s, TCP_FIN | TCP_ACK, end.wrapping_add(1), out);
+    }
+}
+
+/// Nothing new; true: that is all.
+#[inline(always)]
+fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Terms, out: &mut Outs) -> bool {
+    let probe = before(g.seq, s.first) && s.held == 0;
+    if s.state == IDLE && probe && g.len <= 1 {
+        say(s, TCP_ACK, s.first, out);
+        return true;
+    }
+    if g.len == 0 {
+        return g.flags & TCP_FIN == 0;
+    }
+    if s.state == IDLE {
+        // A client that waits for an acknowledgement before it goes on.
+        if s.held != 0 {
+            s.state = USER;
+            out.note = NOTE_USER;
+            out.hand_up(g);
+        }
+        return true;
+    }
+    if now.wrapping_sub(s.since) >= terms.silent_ms {
+        out.reset_instance(s.instance, s.first);
+        another(s, h, now, out);
+    } else {
+        out.syn(s);
+    }
+    true
+}
+
+/// A segment of ours to a client that has no instance.
+#[inline(always)]
+fn say(s: &Splice, flags: u8, ack: u32, out: &mut Outs) {
+    out.push(Out {
+        kind: SEND,
+        to: CLIENT,
+        seq: s.answered,
+        ack,
+        flags,
+        window: ((HOLD_SEGMENTS * s.payload()).min(HOLD) >> s.told.min(14)).max(1) as u16,
+        time: s.offered.time,
+        time_value: s.time_base,
+        time_echo: s.time_value,
+        ..Out::default()
+    });
+}
+
+/// The client is gone.
+#[inline(always)]
+fn leave(s: &mut Splice, out: &mut Outs) {
+    if s.state == SYN_SENT {
+        out.reset_instance(s.instance, s.first);
+    }
+    s.state = CLOSED;
+    s.ends |= END_RESET;
+}
+
+#[inline(always)]
+fn established<H: Host>(
+    s: &mut Splice,
+    frames: Option<&mut Frames>,
+    h: &mut H,
+    g: &Segment,
+    now: u32,
+    out: &mut Outs,
+) {
+    if g.flags & TCP_SYN != 0 && (s.ends & END_RESET != 0 || s.ends == END_CLIENT | END_INSTANCE) {
+        s.state = CLOSED;
+        out.note = NOTE_RESTART;
+        return;
+    }
+    if g.flags & (TCP_SYN | TCP_RST) != 0 {
+        s.ends |= if g.flags & TCP_RST != 0 { END_RESET } else { 0 };
+        out.forward(s, out::INSTANCE, g, g.len);
+        return;
+    }
+    // Older than this instance, which would take it for an answer to no SYN-ACK of its own, and reset.
+    if s.has(FRESH) && before(g.ack, s.answered) {
+        return;
+    }
+    s.window = g.window;
+    if g.time != 0 && after(g.time_value, s.time_value) {
+        s.time_value = g.time_value;
+    }
+    match frames {
+        Some(f) if s.has(PER_REQUEST) && !f.opaque() => per_request(s, f, h, g, now, out),
+        _ => {
+            s.ends |= if g.flags & TCP_FIN != 0 { END_CLIENT } else { 0 };
+            out.forward(s, out::INSTANCE, g, g.len);
+        }
+    }
+}
+
+/// Resets both sides of an established connection.
+#[inline(always)]
+pub(super) fn reset_both(s: &mut Splice, g: &Segment, out: &mut Outs) {
+    out.reset_instance(s.instance, s.acked);
+    close(s, (g.ack, g.seq.wrapping_add(g.len)), out);
+}

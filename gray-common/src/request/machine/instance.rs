@@ -1,0 +1,172 @@
+//! What an instance's segments do.
+
+use super::{
+    open::{another, close},
+    requests::Held,
+    *,
+};
+use crate::{
+    packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    request::{
+        Bytes,
+        frame::{Frames, Taken},
+        options::NO_SCALE,
+        seq::{before, later},
+    },
+};
+
+struct Arrived<'a, H>(&'a H);
+
+impl<H: Host> Bytes for Arrived<'_, H> {
+    #[inline(always)]
+    fn at(&self, i: u32) -> Option<u8> {
+        self.0.byte(i)
+    }
+}
+
+/// A segment of instance `from`.
+#[inline(always)]
+pub fn instance<H: Host>(
+    s: &mut Splice,
+    frames: Option<&mut Frames>,
+    h: &mut H,
+    (from, g): (u32, &Segment),
+    now: u32,
+) -> Outs {
+    let mut out = Outs::default();
+    if from != s.instance || s.state != SYN_SENT && s.state != EST {
+        // It has lost the client, and did not hear it.
+        if g.flags & TCP_RST == 0 && g.flags & TCP_ACK != 0 {
+            out.reset_instance(from, g.ack);
+        }
+    } else if s.state == SYN_SENT {
+        dialled(s, frames, h, g, now, &mut out);
+    } else {
+        established(s, frames, h, g, &mut out);
+    }
+    out
+}
+
+#[inline(always)]
+fn dialled<H: Host>(
+    s: &mut Splice,
+    frames: Option<&mut Frames>,
+    h: &mut H,
+    g: &Segment,
+    now: u32,
+    out: &mut Outs,
+) {
+    let ours = g.flags & TCP_ACK != 0 && g.ack == s.first;
+    if g.flags & TCP_RST != 0 {
+        if ours {
+            another(s, h, now, out);
+        }
+        return;
+    }
+    if g.flags & TCP_ACK == 0 {
+        return;
+    }
+    if g.flags & TCP_SYN != 0 && ours {
+        return spliced(s, frames, h, g, out);
+    }
+    if ours {
+        return;
+    }
+    // TIME_WAIT, or an older connection of these ports: end that one, then again.
+    out.note = NOTE_CHALLENGE;
+    out.reset_instance(s.instance, g.ack);
+    if g.flags & TCP_SYN == 0 {
+        s.challenges += 1;
+        if s.challenges > CHALLENGES {
+            return another(s, h, now, out);
+        }
+        out.syn(s);
+    }
+}
+
+/// The instance is there.
+#[inline(always)]
+fn spliced<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &Segment, out: &mut Outs) {
+    if s.offered.time != 0 && g.time == 0 {
+        // The client was promised timestamps (RFC 7323, 3.2).
+        out.reset_instance(s.instance, s.first);
+        if s.has(SERVED) {
+            out.note = NOTE_NOT_FOLLOWED;
+            return close(s, (s.answered, s.first), out);
+        }
+        s.state = USER;
+        out.note = NOTE_USER;
+        return;
+    }
+    let scaled = s.offered.scale < NO_SCALE;
+    s.shift = Shift {
+        seq: g.seq.wrapping_add(1).wrapping_sub(s.answered),
+        time: if s.offered.time != 0 { g.time_value.wrapping_sub(s.time_base) } else { 0 },
+        scale: if scaled && g.scale < NO_SCALE { g.scale } else { 0 },
+        told: if scaled { s.told } else { 0 },
+        no_sack: (g.sack == 0).into(),
+        fresh: 1,
+        floor: s.time_base,
+    };
+    s.state = EST;
+    s.acked = s.first;
+    s.mss = s.mss.min(g.mss);
+    // What belongs to this instance: one request, where every one chooses.
+    let mut end = s.held;
+    if let Some(f) = frames
+        && s.has(PER_REQUEST)
+    {
+        if !s.has(SERVED) {
+            *f = Frames::begin(s.first, s.answered);
+        }
+        if s.held != 0
+            && let Taken::Request(at) | Taken::Wait(at) =
+                f.request(s.first, &Held(h), s.held, true, &h.watches())
+        {
+            end = at;
+        }
+    }
+    s.flags |= FRESH | SERVED;
+    out.note = NOTE_SPLICED;
+    let fin = s.has(HELD_FIN) && end == s.held;
+    out.deliver(s, (0, end), fin, (s.answered, s.time_base));
+}
+
+#[inline(always)]
+fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &Segment, out: &mut Outs) {
+    if g.flags & TCP_SYN != 0 {
+        // Our acknowledgement was lost; of another number it is none that we can translate.
+        if g.seq.wrapping_add(1) == s.answered.wrapping_add(s.shift.seq) {
+            out.deliver(s, (0, 0), false, (s.answered, s.time_base));
+        }
+        return;
+    }
+    let seq = g.seq.wrapping_sub(s.shift.seq);
+    if g.flags & TCP_RST != 0 {
+        s.ends |= END_RESET;
+        return out.forward(s, out::CLIENT, g, g.len);
+    }
+    if g.flags & TCP_ACK != 0 {
+        // Whoever is not established says nothing but SYN-ACK; an older connection has acknowledged less.
+        if !before(g.ack, s.first) {
+            s.flags &= !FRESH;
+            s.shift.fresh = 0;
+        }
+        s.acked = later(s.acked, g.ack);
+    }
+    if s.has(PER_REQUEST) {
+        let seen = g.time_value.wrapping_sub(s.shift.time);
+        if g.time != 0 {
+            s.time_base = later(s.time_base, seen);
+        }
+        if let Some(f) = frames
+            && f.answer(seq, &Arrived(h), g.len) == Taken::Gap
+        {
+            // Sent again: an answer whose end is not seen cannot be told from the next one.
+            out.note = NOTE_EARLY;
+            return;
+        }
+    }
+    s.ends |= if g.flags & TCP_FIN != 0 { END_INSTANCE } else { 0 };
+    out.forward(s, out::CLIENT, g, g.len);
+}

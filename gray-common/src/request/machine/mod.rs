@@ -1,0 +1,190 @@
+//! The splice machine: one client's connection from its first byte to its instance, as events and what to send. It owns no
+//! clock, no map and no bytes: time is handed in, bytes are read and held by a [`Host`].
+//!
+//! ```text
+//!           silent, or a whole head          SYN-ACK
+//!    IDLE ---------------------> SYN_SENT -------------> EST --- another identity ---> SYN_SENT
+//!     |  \                        |   ^ |                 |
+//!     |   cannot be settled       |   +-+ refused,        | reset by us
+//!     |          \                |       silent: another |
+//!     v           v               v                       v
+//!   (FIN: FIN)   USER           CLOSED <------------------+
+//! ```
+//!
+//! One rule makes loss and reordering harmless: no byte of the client is acknowledged before the instance has
+//! acknowledged it. What is held are copies; whatever is dropped, the client sends again.
+
+mod client;
+mod instance;
+mod open;
+mod out;
+mod requests;
+
+pub use client::client;
+pub use instance::instance;
+pub use open::{SYN_OPTIONS, answer_syn, open, tick};
+pub use out::{Out, Outs};
+
+use super::{cookie::Offered, translate::Shift, watch::Watches};
+
+/// Bytes of the client that are held: three segments of Ethernet's MSS.
+pub const HOLD: u32 = 4380;
+/// Segments that are held, and sent when an instance answers.
+pub const HOLD_SEGMENTS: u32 = 3;
+/// Attempts at an instance; the last one is stable's.
+pub const ATTEMPTS: u32 = 3;
+/// SYNs again because of a challenge, per attempt.
+const CHALLENGES: u8 = 3;
+/// A head that is not whole after this goes to the listener.
+const WHOLE_MS: u32 = 200;
+
+pub const IDLE: u8 = 1;
+pub const SYN_SENT: u8 = 2;
+pub const EST: u8 = 3;
+/// The listener has it.
+pub const USER: u8 = 4;
+pub const CLOSED: u8 = 5;
+
+/// `Splice::flags`. Every request chooses its instance.
+pub const PER_REQUEST: u8 = 1;
+/// What cannot be followed is reset, and does not stay where it is.
+pub const STRICT: u8 = 2;
+/// No byte that this instance was sent is acknowledged yet.
+const FRESH: u8 = 4;
+/// An instance has had the connection before.
+const SERVED: u8 = 8;
+/// The client's FIN stands behind what is held.
+const HELD_FIN: u8 = 16;
+/// Of an established connection: a request's head is held that is not whole.
+const HOLDING: u8 = 32;
+
+/// `Splice::ends`
+const END_CLIENT: u8 = 1;
+const END_INSTANCE: u8 = 2;
+const END_RESET: u8 = 4;
+
+/// `Host::read`
+pub const READ_MORE: u32 = 0;
+pub const READ_FOUND: u32 = 1;
+/// Only the listener can settle it.
+pub const READ_LISTENER: u32 = 2;
+pub const READ_DENY: u32 = 3;
+
+/// What happened, for counters. 0: nothing to count.
+pub const NOTE_EARLY: u32 = 1;
+pub const NOTE_USER: u32 = 2;
+pub const NOTE_DENIED: u32 = 3;
+pub const NOTE_SPLICED: u32 = 4;
+pub const NOTE_SWITCHED: u32 = 5;
+/// A request that could not be followed stays where the connection is.
+pub const NOTE_STAYED: u32 = 6;
+/// ... or the connection is reset.
+pub const NOTE_NOT_FOLLOWED: u32 = 7;
+/// A request for another instance waits for the answers before it.
+pub const NOTE_WAITS: u32 = 8;
+pub const NOTE_ANOTHER: u32 = 9;
+pub const NOTE_NO_INSTANCE: u32 = 10;
+pub const NOTE_CHALLENGE: u32 = 11;
+/// The entry is over and the segment a SYN of a new connection.
+pub const NOTE_RESTART: u32 = 12;
+
+/// One TCP segment; numbers in host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    pub seq: u32,
+    pub ack: u32,
+    /// Bytes of payload.
+    pub len: u32,
+    pub time_value: u32,
+    pub time_echo: u32,
+    pub window: u16,
+    /// Of a SYN: MSS, window scale ([`super::options::NO_SCALE`]: none), SACK permitted.
+    pub mss: u16,
+    pub scale: u8,
+    pub sack: u8,
+    /// Not 0: there is a timestamp.
+    pub time: u8,
+    pub flags: u8,
+}
+
+/// What holds for every connection of a service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// A client that is silent for longer waits for the server: stable.
+    pub first_byte_ms: u32,
+    /// An instance that is silent for longer is given up.
+    pub silent_ms: u32,
+    /// What clients are told.
+    pub mss: u16,
+    pub scale: u8,
+    /// [`PER_REQUEST`], [`STRICT`].
+    pub flags: u8,
+}
+
+/// One connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Splice {
+    pub shift: Shift,
+    /// Number of the first byte that is held; of the first one that the instance was sent.
+    pub first: u32,
+    pub held: u32,
+    /// Number of the instance's first byte, as the client sees it.
+    pub answered: u32,
+    /// The latest acknowledgement of the instance.
+    pub acked: u32,
+    pub instance: u32,
+    /// The latest timestamps: of ours or the instance's as the client sees them, and the client's.
+    pub time_base: u32,
+    pub time_value: u32,
+    /// Of the last attempt; of the last byte in IDLE. Milliseconds, wrapping.
+    pub since: u32,
+    /// The client's.
+    pub window: u16,
+    pub mss: u16,
+    pub offered: Offered,
+    pub state: u8,
+    pub flags: u8,
+    pub ends: u8,
+    pub attempt: u8,
+    challenges: u8,
+    told: u8,
+    pub _pad: [u8; 2],
+}
+
+/// What the machine needs of its surroundings.
+pub trait Host {
+    /// Byte `i` of the segment's payload.
+    fn byte(&self, i: u32) -> Option<u8>;
+    /// Byte `i` of what is held.
+    fn held(&self, i: u32) -> Option<u8>;
+    /// Holds `len` bytes of the segment from offset `from` at place `at`; false: it cannot.
+    fn hold(&mut self, at: u32, from: u32, len: u32) -> bool;
+    /// What the first `held` bytes say; `ended`: no more will come, so `READ_MORE` is no answer.
+    fn read(&mut self, held: u32, ended: bool) -> u32;
+    /// The instance of the last `read` at this attempt, stable's at the last one; 0: there is none.
+    fn pick(&mut self, attempt: u32) -> u32;
+    /// The last `read` may stay with this instance.
+    fn keeps(&mut self, instance: u32) -> bool;
+    fn watches(&self) -> Watches;
+}
+
+impl Splice {
+    #[inline(always)]
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Bytes of payload that a segment to the instance holds.
+    #[inline(always)]
+    fn payload(&self) -> u32 {
+        u32::from(self.mss).saturating_sub(if self.offered.time != 0 { 12 } else { 0 }).max(1)
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

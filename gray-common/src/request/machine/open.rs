@@ -1,0 +1,154 @@
+//! The beginning: the answer to a SYN, the entry of a client that has shown its cookie, the choice of an instance, time.
+
+use super::{
+    super::cookie,
+    out::{CLIENT, SEND},
+    *,
+};
+use crate::{
+    hash::HashKey,
+    packet::{TCP_ACK, TCP_SYN},
+    request::{
+        cookie::Tuple,
+        options::{BROKEN, NO_SCALE, Options, SIGNED},
+        translate::Shift,
+    },
+};
+
+/// Options that a SYN may not have if it is to be spliced: what is signed cannot be translated.
+pub const SYN_OPTIONS: u8 = BROKEN | SIGNED;
+
+/// The SYN-ACK: a cookie, and what the client may have of what it offered. The window lets it send what is held.
+#[inline(always)]
+pub fn answer_syn(g: &Segment, o: &Options, t: &Tuple, key: HashKey, now_ms: u64, terms: &Terms) -> Out {
+    let offered = Offered::of(o);
+    let mss = cookie::MSS.get(cookie::class(o.mss) as usize).copied().unwrap_or(0);
+    Out {
+        kind: SEND,
+        to: CLIENT,
+        seq: cookie::make(key, t, o.mss, now_ms),
+        ack: g.seq.wrapping_add(1),
+        flags: TCP_SYN | TCP_ACK,
+        window: (HOLD_SEGMENTS * (u32::from(mss) - u32::from(offered.time) * 12)) as u16,
+        mss: terms.mss,
+        scale: if offered.scale < NO_SCALE { terms.scale } else { NO_SCALE },
+        sack: offered.sack,
+        time: offered.time,
+        time_value: offered.time_value(now_ms as u32),
+        time_echo: o.time_value,
+        ..Out::default()
+    }
+}
+
+/// The connection of a segment whose acknowledgement is a good cookie; `mss` is what it carries.
+#[inline(always)]
+pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
+    let offered = Offered::from_echo(g.time != 0, g.time_echo);
+    Splice {
+        shift: Shift::default(),
+        first: g.seq,
+        held: 0,
+        answered: g.ack,
+        acked: g.seq,
+        instance: 0,
+        time_base: g.time_echo,
+        time_value: g.time_value,
+        since: now,
+        window: g.window,
+        mss,
+        offered,
+        state: IDLE,
+        flags: terms.flags & (PER_REQUEST | STRICT),
+        ends: 0,
+        attempt: 0,
+        challenges: 0,
+        told: if offered.scale < NO_SCALE { terms.scale } else { 0 },
+        _pad: [0; 2],
+    }
+}
+
+/// Nothing came for a while.
+#[inline(always)]
+pub fn tick<H: Host>(s: &mut Splice, h: &mut H, now: u32, terms: &Terms) -> Outs {
+    let mut out = Outs::default();
+    let age = now.wrapping_sub(s.since);
+    if s.state == IDLE && s.held == 0 && s.ends == 0 && age >= terms.first_byte_ms {
+        // The server speaks first.
+        settle(s, h, (true, now), None, &mut out);
+    } else if s.state == IDLE && s.held != 0 && age >= WHOLE_MS {
+        // The client sends what is held again, and that goes to the listener.
+        s.state = USER;
+        out.note = NOTE_USER;
+    } else if s.state == SYN_SENT && age >= terms.silent_ms {
+        out.reset_instance(s.instance, s.first);
+        another(s, h, now, &mut out);
+    }
+    out
+}
+
+/// Looks at what is held, and goes where it says. `g`: the segment that came last, for the listener.
+#[inline(always)]
+pub(super) fn settle<H: Host>(
+    s: &mut Splice,
+    h: &mut H,
+    (ended, now): (bool, u32),
+    g: Option<&Segment>,
+    out: &mut Outs,
+) {
+    match h.read(s.held, ended) {
+        READ_FOUND => {
+            s.attempt = 0;
+            connect(s, h, now, out);
+        }
+        READ_DENY => {
+            out.note = NOTE_DENIED;
+            close(s, (s.answered, s.first.wrapping_add(s.held)), out);
+        }
+        READ_MORE if !ended && s.held < HOLD => {}
+        _ => {
+            s.state = USER;
+            out.note = NOTE_USER;
+            if let Some(g) = g {
+                out.hand_up(g);
+            }
+        }
+    }
+}
+
+/// Resets the client, which expects `seq` and has said everything before `ack`.
+#[inline(always)]
+pub(super) fn close(s: &mut Splice, (seq, ack): (u32, u32), out: &mut Outs) {
+    s.state = CLOSED;
+    s.ends |= END_RESET;
+    out.reset_client(seq, ack);
+}
+
+/// A SYN to the instance of this attempt, or of a later one.
+#[inline(always)]
+pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) {
+    let mut i = 0;
+    while i < ATTEMPTS && u32::from(s.attempt) < ATTEMPTS {
+        let instance = h.pick(u32::from(s.attempt));
+        if instance != 0 {
+            s.instance = instance;
+            s.state = SYN_SENT;
+            s.since = now;
+            s.challenges = 0;
+            s.shift = Shift::default();
+            out.syn(s);
+            return;
+        }
+        s.attempt += 1;
+        i += 1;
+    }
+    out.note = NOTE_NO_INSTANCE;
+    close(s, (s.answered, s.first.wrapping_add(s.held)), out);
+}
+
+/// The instance refused, or is silent.
+#[inline(always)]
+pub(super) fn another<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) {
+    out.note = NOTE_ANOTHER;
+    s.attempt = s.attempt.saturating_add(1);
+    connect(s, h, now, out);
+}
