@@ -185,6 +185,8 @@ impl Splice {
 }
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
