@@ -2,6 +2,7 @@
 //! stand beside the parsers, as their tests do. No part of the product: built for tests and with the feature `fuzz`.
 
 mod compiled;
+mod first_bytes;
 #[cfg(test)]
 mod replay;
 
@@ -18,6 +19,7 @@ pub use crate::{
 };
 pub use compiled::assignments;
 pub(crate) use compiled::no_hole;
+pub use first_bytes::{frames, head, hello, proxy2, tcp_options};
 
 /// A parser's name, which is also that of its fuzz target and its corpus, and what is called with each input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -31,6 +33,9 @@ pub const TARGETS: &[Target] = &[
     ("events", events),
     ("explain", explain),
     ("firewall", firewall),
+    ("frames", frames),
+    ("head", head),
+    ("hello", hello),
     ("host", host),
     ("key", key),
     ("lists", lists),
@@ -38,8 +43,10 @@ pub const TARGETS: &[Target] = &[
     ("policy", policy),
     ("policy_values", policy_values),
     ("proc", proc),
+    ("proxy2", proxy2),
     ("queries", queries),
     ("requests", requests),
+    ("tcp_options", tcp_options),
 ];
 
 /// Parsers of text get text: what is no UTF-8 is refused before them.

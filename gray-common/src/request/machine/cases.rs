@@ -288,6 +288,7 @@ fn a1_a_new_connection_of_the_same_ports() {
     assert_eq!(seen(&lab.client(SYN, 900_000, b"")), [(2, SYN, 900_000, 0)]);
     let end = FIRST + GET.len() as u32;
     let _ = (lab.client(FIN | ACK, end, b""), lab.instance(2, FIN | ACK, 7001, end + 1));
+    assert_eq!(seen(&lab.client(SYN, FIRST - 1, b"")), [(2, SYN, FIRST - 1, 0)], "its own SYN, late");
     assert_eq!(seen(&lab.client(SYN, 900_000, b""))[0].1, SYN | ACK);
 }
 

@@ -161,7 +161,9 @@ fn established<H: Host>(
     now: u32,
     out: &mut Outs,
 ) {
-    if g.flags & TCP_SYN != 0 && (s.ends & END_RESET != 0 || s.ends == END_CLIENT | END_INSTANCE) {
+    // A new one's number is beyond the old one's, or it is the old one's SYN, late (RFC 9293, 3.10.7.4).
+    let over = s.ends == END_CLIENT | END_INSTANCE && !before(g.seq, s.acked);
+    if g.flags & TCP_SYN != 0 && (s.ends & END_RESET != 0 || over) {
         s.state = CLOSED;
         out.note = NOTE_RESTART;
         return;
