@@ -20,9 +20,9 @@ impl Bytes for Slow<'_> {
 }
 
 fn watches() -> Watches {
-    let mut w = Watches::default();
-    w.names = [Watches::header("X-App-Id"), Watches::cookie("app"), Watches::query("app"), 0, 0, 0, 0, 0];
-    w
+    Watches {
+        names: [Watches::header("X-App-Id"), Watches::cookie("app"), Watches::query("app"), 0, 0, 0, 0, 0],
+    }
 }
 
 fn inside(spans: &[Span], len: usize) {

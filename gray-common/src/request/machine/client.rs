@@ -42,7 +42,9 @@ pub fn client<H: Host>(
 fn opening<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Terms, out: &mut Outs) {
     let end = s.first.wrapping_add(s.held);
     if g.flags & TCP_SYN != 0 {
-        if g.seq.wrapping_add(1) != s.first {
+        // Its own, late? Once there was an instance, its number is not known any more, but that it is less.
+        let late = if s.has(SERVED) { before(g.seq, s.first) } else { g.seq.wrapping_add(1) == s.first };
+        if !late {
             leave(s, out);
             out.note = NOTE_RESTART;
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    model::{Dice, Hostile, Outcome, Plan, World},
+    model::{Dice, Edge, Hostile, Outcome, Pkt, Plan, World},
     *,
 };
 
@@ -88,5 +88,38 @@ proptest! {
         let flags = PER_REQUEST | if strict { STRICT } else { 0 };
         let (outcome, w) = run(seed, &plan, hostile(bad), flags);
         prop_assert!(outcome != Outcome::Stuck || w.edge.saw(NOTE_STAYED), "{:?}", w.edge);
+    }
+
+    /// Segments that no honest end sends: nothing panics, and no more is sent than is held (`Edge` asserts that).
+    #[test]
+    fn a1_any_segments_are_taken_well(
+        flags in 0u8..4,
+        events in prop::collection::vec((0u32..4, 0u8..64, -3i32..6000, -3i32..60, any::<bool>(), prop::option::of(0usize..200)), 1..40),
+    ) {
+        const SAID: &[u8] = b"GET / HTTP/1.1\r\nX-App-Id: 2\r\n\r\nPOST / HTTP/1.1\r\nX-App-Id: 3\r\nContent-Length: 2\r\n\r\nhi";
+        const ANSWERED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let mut edge = Edge::new(flags);
+        let (mut now, mut cookie, mut theirs) = (1000, 0u32, 0u32);
+        for (who, tcp, seq, ack, time, data) in events {
+            now += u64::from(seq.unsigned_abs());
+            let text = if who == 0 { SAID } else { ANSWERED };
+            // Near what is expected, often enough.
+            let at = if seq < 0 { 0 } else { seq as usize % text.len() };
+            let data = data.map_or(&[][..], |n| &text[at..text.len().min(at + n)]);
+            let (base, acked) = if who == 0 { (100, cookie) } else { (theirs, 100) };
+            let head = Segment {
+                seq: base.wrapping_add(at as u32), ack: acked.wrapping_add(ack as u32), len: data.len() as u32, flags: tcp,
+                time: time.into(), mss: 1460, window: 900, scale: 7, time_value: now as u32, time_echo: seq as u32, sack: 0,
+            };
+            let p = Pkt { head, data: data.to_vec() };
+            let out = if who == 0 { edge.client(&p, now) } else { edge.instance(who, &p, now) };
+            for (to, p) in out.into_iter().chain(edge.tick(now)) {
+                // The other side's numbers, as far as they are known.
+                if to == 0 && p.head.flags & crate::packet::TCP_SYN != 0 {
+                    cookie = p.head.seq.wrapping_add(1);
+                }
+                theirs = if to != 0 { p.head.ack } else { theirs };
+            }
+        }
     }
 }
