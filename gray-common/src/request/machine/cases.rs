@@ -325,6 +325,9 @@ fn a1_one_connection_two_identities() {
     again = pkt(ACK, begin, lab.cookie.wrapping_add(1 + n), &GET.to_ascii_uppercase().replace_app(b'3'));
     assert_eq!(seen(&lab.edge.client(&again, 1000)), [(2, ACK, begin, 0)]);
     assert!(lab.edge.saw(NOTE_WAITS));
+    // Acknowledgements behind it stand before it: outside of its window the instance would not look at them.
+    let bare = pkt(FIN | ACK, begin + 30, lab.cookie.wrapping_add(1 + n), b"");
+    assert_eq!(seen(&lab.edge.client(&bare, 1000)), [(2, ACK, begin, 0)]);
     again.head.ack = lab.cookie.wrapping_add(1 + 2 * n);
     assert_eq!(seen(&lab.edge.client(&again, 1000)), [(2, RST, begin, 0), (3, SYN, begin - 1, 0)]);
     // What the new one says goes on where the old one stopped, its clock, too.
