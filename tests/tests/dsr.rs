@@ -1,17 +1,17 @@
 //! `nat: dsr`: instances get packets in other ones and answer clients themselves, past the node that steers. H1, H3.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use gray_common::Reason;
 use gray_tests::{
     World, WorldSpec,
     agent::{Agent, AgentSpec},
-    client::curl,
-    command::run,
+    client::{LoadSpec, Mode, curl},
+    command::{run, wait_for},
     link::{EndSpec, Veth, ip_batch},
     policy::PolicyText,
     residue,
-    scene::{MODES, Scene, servers},
+    scene::{MODES, Scene, servers, vip},
     server::{Nginx, Server},
     skip,
     world::{vip4, vip6},
@@ -29,7 +29,12 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let mut world = World::build(WorldSpec { vips: vec![None], ..WorldSpec::default() }).unwrap();
+    on_stage(false)
+}
+
+/// `own`: the service's address is stable's own, and routed there.
+fn on_stage(own: bool) -> Stage {
+    let mut world = World::build(WorldSpec { vips: vec![own.then_some(0)], ..WorldSpec::default() }).unwrap();
     let mut direct = Vec::new();
     for j in 0..world.backends.len() {
         let (backend, client) = (&world.backends[j], &world.clients[0]);
@@ -50,11 +55,12 @@ fn stage() -> Stage {
             routes: vec![],
         };
         direct.push(Veth::create(near, far, 1500).unwrap());
+        if !own || j > 0 {
+            let script = format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", vip4(0), vip6(0));
+            ip_batch(&backend.ns, &script).unwrap();
+        }
         let script = format!(
-            "addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n\
-             route replace default via 198.18.{n}.1\nroute replace ::/0 via fd00:18:{n}::1\n",
-            vip4(0),
-            vip6(0),
+            "route replace default via 198.18.{n}.1\nroute replace ::/0 via fd00:18:{n}::1\n",
             n = 150 + j
         );
         ip_batch(&backend.ns, &script).unwrap();
@@ -88,11 +94,12 @@ fn receiver(w: &World, j: usize, from: &[&str]) -> Agent {
 const EDGES: [&str; 2] = ["198.18.200.1", "fd00:18:200::/64"];
 
 fn policy(w: &World, form: &str) -> String {
-    let text = PolicyText::moved(w)
-        .service("files", FILES, false)
-        .cohort("half", "percent: 50")
-        .gray_when("half")
-        .to_string();
+    written(PolicyText::moved(w), form)
+}
+
+fn written(base: PolicyText, form: &str) -> String {
+    let text =
+        base.service("files", FILES, false).cohort("half", "percent: 50").gray_when("half").to_string();
     text.replace("    instances:", &format!("    nat: dsr\n    encapsulation: {form}\n    instances:"))
 }
 
@@ -187,6 +194,66 @@ fn h1_with_xdp_in_front() {
         .sum();
     assert!(redirected > 100, "{text}");
     assert_eq!(counted(&s.agent, Reason::RewriteFailed), 0);
+    receivers.into_iter().for_each(|r| r.uninstall().unwrap());
+    s.finish();
+}
+
+/// Stable on its own address is left as it is, gray's share goes in other packets.
+#[test]
+fn h1_a5_listen_on_stables_own_address() {
+    let stage = on_stage(true);
+    let (stable, gray): (Server, Server) = servers(&stage.world);
+    let gray_node = receiver(&stage.world, 1, &EDGES);
+    let agent = edge(&stage);
+    let Stage { world, _direct, .. } = stage;
+    let s = Scene { agent, stable, gray, world };
+    for form in ["ipip", "gue"] {
+        let _ = s.agent.apply(&written(PolicyText::own(&s.world), form)).unwrap();
+        for v6 in [false, true] {
+            for (port, mode) in MODES {
+                let report = s.load(v6, port, mode, 4);
+                assert!(
+                    report.of_version("1.0") > 0 && report.of_version("2.0") > 0,
+                    "{form}, {v6}, {mode:?}"
+                );
+            }
+        }
+    }
+    assert!(counted(&gray_node, Reason::Decapsulated) > 100);
+    gray_node.uninstall().unwrap();
+    s.finish();
+}
+
+/// A drain with a deadline closes what is open when the client speaks next; callers of the node use no tunnel.
+#[test]
+fn c12_h1_a_drained_instance_loses_its_connections_at_the_deadline() {
+    let stage = stage();
+    let (stable, gray): (Server, Server) = servers(&stage.world);
+    let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
+    let agent = edge(&stage);
+    let Stage { world, _direct, .. } = stage;
+    let s = Scene { agent, stable, gray, world };
+    let _ = s.agent.apply(&policy(&s.world, "ipip")).unwrap();
+    let local =
+        LoadSpec::new(vip(false, 9000), Mode::Tcp { per_connection: 1 }).count(20).run(&s.world.caller());
+    local.unwrap().assert_all_ok();
+    let sources = s.world.clients[0].sources(false);
+    let spec = LoadSpec::long_lived(vip(false, 9000), 16, 50).sources(sources);
+    let mut load = spec.start(&s.world.clients[0].place()).unwrap();
+    let patience = Duration::from_secs(30);
+    let _ = load.wait_requests(32, patience).unwrap();
+    let to_gray = || {
+        let flows = s.agent.gray_json(&["flows", "--service", "echo"]).unwrap();
+        let all = flows["flows"].as_array().unwrap();
+        all.iter().filter(|f| f["instance"] == "g4" && f["state"] == "established").count()
+    };
+    let moved = to_gray() as u64;
+    assert!(moved > 0);
+    let _ = s.agent.gray_ok(&["instance", "drain", "echo/g4", "--deadline", "1s"]).unwrap();
+    wait_for("the connections to be closed", patience, || Ok(load.snapshot()?.failed() >= moved)).unwrap();
+    let so_far = load.snapshot().unwrap().requests;
+    let _ = load.wait_requests(so_far + 32, patience).unwrap();
+    assert_eq!((load.stop().unwrap().failed(), to_gray()), (moved, 0), "each was closed once");
     receivers.into_iter().for_each(|r| r.uninstall().unwrap());
     s.finish();
 }
