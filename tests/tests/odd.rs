@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use gray_tests::{
     Place, World, WorldSpec,
+    agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode},
     hostile::{Harm, Hostile, HostileSpec, Side},
     link::ip_batch,
     pace::patience,
     policy::PolicyText,
+    residue,
     scene::{MODES, Scene, vip},
+    server::{Server, ServerSpec},
     skip,
+    world::{vip4, vip6},
 };
 
 const EARLY: &str = "sources: [\"198.18.10.0/24\", \"fd00:18:10::/64\"]";
@@ -45,6 +49,55 @@ fn h1_a_datagram_in_pieces_reaches_one_instance_and_its_answer_comes_back_whole(
         }
     }
     scene.finish();
+}
+
+/// With `nat: dsr` pieces of the whole MTU do not fit: the client is told at the first one, and sends smaller ones. Each goes in a
+/// packet of its own, and an instance's node puts them together.
+#[test]
+fn h1_a_datagram_in_pieces_reaches_an_instance_that_answers_itself() {
+    let world = World::build(WorldSpec { vips: vec![None], ..WorldSpec::default() }).unwrap();
+    for b in &world.backends {
+        ip_batch(&b.ns, &format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", vip4(0), vip6(0)))
+            .unwrap();
+    }
+    let place = |j: usize| world.backends[j].place();
+    let at = |j: usize| {
+        let own = [IpAddr::V4(vip4(0)), IpAddr::V6(vip6(0))];
+        let mut spec = ServerSpec::on(&world.backends[j], "pieces", ["1.0", "2.0"][j]);
+        spec.listen.extend(own);
+        Server::start(&place(j), spec).unwrap()
+    };
+    let servers = [at(0), at(1)];
+    let receivers: Vec<Agent> = (0..2)
+        .map(|j| {
+            let mut spec = AgentSpec::of(&world);
+            (spec.attach, spec.cgroup) = (vec!["eth0=host".into()], None);
+            spec.args = ["--no-connect", "--dsr-from", "198.18.200.1", "--dsr-from", "fd00:18:200::1"]
+                .map(Into::into)
+                .into();
+            spec.elsewhere = Some((place(j), format!("b{j}")));
+            Agent::start_with(&world, spec).unwrap()
+        })
+        .collect();
+    let mut spec = AgentSpec::of(&world);
+    spec.args = ["--dsr-source", "198.18.200.1", "--dsr-source", "fd00:18:200::1"].map(Into::into).into();
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let client = &world.clients[0];
+    for form in ["ipip", "gue"] {
+        let text = PolicyText::moved(&world).cohort("early", EARLY).gray_when("early").to_string();
+        let text = text
+            .replace("    instances:", &format!("    nat: dsr\n    encapsulation: {form}\n    instances:"));
+        let _ = agent.apply(&text).unwrap();
+        for (v6, size) in [(false, 4_000), (true, 4_000), (false, 20_000), (true, 20_000)] {
+            let ask = || ask(&client.place(), client.sources(v6)[0], vip(v6, 9001), size);
+            // One may be lost while nobody knows the way and its MTU, one is answered with that.
+            let got = ask().or_else(ask).or_else(ask);
+            assert_eq!(got, Some(("2.0".to_owned(), true)), "{form}, v6 {v6}, {size} bytes");
+        }
+    }
+    receivers.into_iter().for_each(|r| r.uninstall().unwrap());
+    drop(servers);
+    residue::assert_none(&world, agent);
 }
 
 #[test]

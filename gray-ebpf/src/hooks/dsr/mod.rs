@@ -106,10 +106,10 @@ fn sum3(w: [u32; 3]) -> u16 {
 }
 
 /// Whether `room` more bytes fit into a packet of the next hop: 0, or the verdict. The sender is told of a packet that may be
-/// fragmented, too: an outer packet in pieces would be lost. `plain`: where the transport header of a packet begins that can be
-/// quoted.
+/// fragmented, too: an outer packet in pieces would be lost. `plain`: where the transport headers of packets begin, from and to,
+/// that can be quoted.
 #[inline(always)]
-fn room_for(skb: &Skb, f: &FlowState, inner: &Inner, room: u32, plain: u32) -> i32 {
+fn room_for(skb: &Skb, f: &FlowState, inner: &Inner, room: u32, plain: (u32, u32)) -> i32 {
     if f.flags & FLOW_UNRESOLVED != 0 || f.mtu == 0 {
         return 0;
     }
@@ -119,7 +119,7 @@ fn room_for(skb: &Skb, f: &FlowState, inner: &Inner, room: u32, plain: u32) -> i
     if packet <= most {
         return 0;
     }
-    if inner.l4 == plain {
+    if inner.l4 >= plain.0 && inner.l4 <= plain.1 {
         return TOO_BIG + most as i32;
     }
     emit::count(Reason::DsrOversize);

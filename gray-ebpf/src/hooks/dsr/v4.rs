@@ -62,7 +62,7 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;
-    let fits = room_for(skb, &f.state, &inner, room, PLAIN);
+    let fits = room_for(skb, &f.state, &inner, room, (PLAIN, PLAIN));
     if fits != 0 {
         return fits;
     }

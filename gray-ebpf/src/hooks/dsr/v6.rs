@@ -33,6 +33,8 @@ pub const IPIP_END: usize = IPIP_AT + 40;
 pub const GUE_END: usize = GUE_AT + 40;
 /// Where the transport header begins of what has no extension headers.
 const PLAIN: u32 = 14 + 40;
+/// A fragment's extension header: of the first one, ports are among what is quoted.
+const FRAGMENT: u32 = 8;
 
 /// Sends the packet of `SCRATCH.key6`'s flow to its instance.
 ///
@@ -63,7 +65,7 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;
-    let fits = room_for(skb, &f.state, &inner, room, PLAIN);
+    let fits = room_for(skb, &f.state, &inner, room, (PLAIN, PLAIN + FRAGMENT));
     if fits != 0 {
         return fits;
     }

@@ -100,7 +100,8 @@ impl Model {
             return unchanged;
         }
         if reach == Reach::Known && frame.len() - ETH + outer.room() > MTU as usize {
-            self.told = s.at == if s.tuple.src.is_ipv4() { ETH + 20 } else { ETH + 40 };
+            let quoted = if s.tuple.src.is_ipv4() { ETH + 20..=ETH + 20 } else { ETH + 40..=ETH + 48 };
+            self.told = quoted.contains(&s.at);
             self.count(Reason::DsrOversize);
             return unchanged;
         }
