@@ -34,7 +34,9 @@ fn stage() -> Stage {
 
 /// `own`: the service's address is stable's own, and routed there.
 fn on_stage(own: bool) -> Stage {
-    let mut world = World::build(WorldSpec { vips: vec![own.then_some(0)], ..WorldSpec::default() }).unwrap();
+    // So many that a half of them is neither none nor all.
+    let spec = WorldSpec { vips: vec![own.then_some(0)], sources6: 16, ..WorldSpec::default() };
+    let mut world = World::build(spec).unwrap();
     let mut direct = Vec::new();
     for j in 0..world.backends.len() {
         let (backend, client) = (&world.backends[j], &world.clients[0]);
