@@ -11,6 +11,9 @@ pub struct Args {
     /// Build the host programs optimised, for measuring (the eBPF object always is optimised)
     #[arg(long)]
     release: bool,
+    /// Also gray-abi2, of another kernel ABI, which some tests upgrade to (`cargo xtask test` does this by itself)
+    #[arg(long, conflicts_with = "release")]
+    abi_test: bool,
 }
 
 /// How host programs are compiled. The eBPF objects always are optimised.
@@ -45,19 +48,26 @@ impl Profile {
 }
 
 pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
-    all(ws, if args.release { Profile::Release } else { Profile::Debug })
+    match args {
+        Args { release: true, .. } => all(ws, Profile::Release),
+        Args { abi_test: true, .. } => for_tests(ws, Profile::Debug),
+        _ => all(ws, Profile::Debug),
+    }
 }
 
-/// Everything that demo and tests run.
+/// Everything that the demo runs.
 pub fn debug(ws: &Workspace) -> Result<()> {
     all(ws, Profile::Debug)
 }
 
+/// Everything that the lab's tests run.
+pub fn for_tests(ws: &Workspace, profile: Profile) -> Result<()> {
+    abi_test(ws, profile)?;
+    all(ws, profile)
+}
+
 /// The eBPF objects, then the host programs: gray-userspace's build script finds the object in its place.
 pub fn all(ws: &Workspace, profile: Profile) -> Result<()> {
-    if profile != Profile::Release {
-        abi_test(ws, profile)?;
-    }
     ebpf::build(ws)?;
     let packages = ["build", "-p", "gray-userspace", "-p", "gray-tests"];
     run::show(run::cargo(&ws.root).args(packages).args(["--profile", profile.name()]))?;
@@ -71,9 +81,10 @@ fn abi_test(ws: &Workspace, profile: Profile) -> Result<()> {
     let features = ["--features", "gray-userspace/abi-test", "--profile", profile.name()];
     run::show(run::cargo(&ws.root).args(what).args(features).env("GRAY_BPF_OBJECT", object))?;
     let (made, kept) = (ws.bin(profile, "gray"), ws.bin(profile, "gray-abi2"));
-    // A copy: cargo overwrites the other.
-    let _ = fs::copy(&made, &kept).with_context(|| ws.show(&kept))?;
-    Ok(())
+    // A copy, for cargo overwrites the other; and a new file, for the last one may be running.
+    let new = kept.with_extension("new");
+    let _ = fs::copy(&made, &new).with_context(|| ws.show(&new))?;
+    fs::rename(&new, &kept).with_context(|| ws.show(&kept))
 }
 
 /// What is measured and shipped contains no fail point: none of its names, not the variable that arms them.

@@ -119,7 +119,7 @@ fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
 
 fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     setup::need(ws, setup::LAB)?;
-    build::debug(ws)?;
+    build::for_tests(ws, build::Profile::Debug)?;
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd
         .args(["test", "-p", "gray-tests", "--no-fail-fast"])

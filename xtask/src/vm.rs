@@ -75,12 +75,16 @@ fn tests(ws: &Workspace, kernel: &str, filter: &[String], target: Option<&str>, 
     setup::need(ws, setup::LAB)?;
     // Few tests are sooner done with what `test` has built anyway.
     let profile = if target.is_some() { Profile::Debug } else { Profile::Guest };
-    build::all(ws, profile)?;
+    match target {
+        Some(_) => build::all(ws, profile)?,
+        None => build::for_tests(ws, profile)?,
+    }
     let binaries = test_binaries(ws, profile, target)?;
     let guest = Guest::prepare(ws, kernel, anew)?;
     let mut script =
         format!("export GRAY_LAB_SLOW={SLOW} GRAY_BIN={}\n", quoted(&guest.keep(&ws.bin(profile, "gray"))?));
-    for name in ["gray-lab-server", "gray-demo"] {
+    let newer = target.is_none().then_some("gray-abi2");
+    for name in ["gray-lab-server", "gray-demo"].into_iter().chain(newer) {
         let _ = guest.keep(&ws.bin(profile, name))?;
     }
     script += &quoted(&guest.keep(&ws.bin(profile, "gray-lab-guest"))?);

@@ -16,7 +16,7 @@ use super::resize::{LARGE, PAUSE, all_moved, quiet_crowd};
 /// Beside the ordinary one.
 fn newer() -> PathBuf {
     let path = binary().unwrap().with_file_name("gray-abi2");
-    assert!(path.is_file(), "{} is not built: cargo xtask build", path.display());
+    assert!(path.is_file(), "{} is not built: cargo xtask build --abi-test", path.display());
     path
 }
 
