@@ -299,6 +299,7 @@ fn a1_a_syn_ack_again() {
     let out = lab.instance(2, SYN | ACK, 7000, FIRST);
     assert_eq!((seen(&out), out[0].1.head.ack), (vec![(2, ACK, FIRST, 0)], 7001));
     assert!(lab.instance(2, SYN | ACK, 9000, FIRST).is_empty(), "of another number");
+    assert!(lab.instance(2, ACK, 1, FIRST - 1).is_empty(), "of an older connection");
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// An acknowledgement that is so much older is none of this connection.
+const AGED: u32 = 1 << 30;
+
 struct Arrived<'a, H>(&'a H);
 
 impl<H: Host> Bytes for Arrived<'_, H> {
@@ -110,6 +113,7 @@ fn spliced<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &
     };
     s.state = EST;
     s.acked = s.first;
+    s.begun = s.first;
     s.mss = s.mss.min(g.mss);
     // What belongs to this instance: one request, where every one chooses.
     let mut end = s.held;
@@ -141,17 +145,22 @@ fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, 
         }
         return;
     }
+    if g.flags & TCP_ACK != 0 && before(g.ack, s.begun) {
+        return;
+    }
+    // Within half of the numbers' range for ever.
+    if s.acked.wrapping_sub(s.begun) > AGED {
+        s.begun = s.acked.wrapping_sub(AGED);
+    }
     let seq = g.seq.wrapping_sub(s.shift.seq);
     if g.flags & TCP_RST != 0 {
         s.ends |= END_RESET;
         return out.forward(s, out::CLIENT, g, g.len);
     }
     if g.flags & TCP_ACK != 0 {
-        // Whoever is not established says nothing but SYN-ACK; an older connection has acknowledged less.
-        if !before(g.ack, s.first) {
-            s.flags &= !FRESH;
-            s.shift.fresh = 0;
-        }
+        // Whoever is not established says nothing but SYN-ACK.
+        s.flags &= !FRESH;
+        s.shift.fresh = 0;
         s.acked = later(s.acked, g.ack);
     }
     if s.has(PER_REQUEST) {

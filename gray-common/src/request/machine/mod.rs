@@ -135,6 +135,8 @@ pub struct Splice {
     pub answered: u32,
     /// The latest acknowledgement of the instance.
     pub acked: u32,
+    /// One before this is of an older connection of these ports: `first` when the instance got the connection.
+    begun: u32,
     pub instance: u32,
     /// The latest timestamps: of ours or the instance's as the client sees them, and the client's.
     pub time_base: u32,

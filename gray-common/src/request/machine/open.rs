@@ -50,6 +50,7 @@ pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
         held: 0,
         answered: g.ack,
         acked: g.seq,
+        begun: g.seq,
         instance: 0,
         time_base: g.time_echo,
         time_value: g.time_value,
