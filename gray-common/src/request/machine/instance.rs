@@ -11,7 +11,7 @@ use crate::{
         Bytes,
         frame::{Frames, Taken},
         options::NO_SCALE,
-        seq::{before, later},
+        seq::{after, before, later},
     },
 };
 
@@ -158,9 +158,11 @@ fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, 
         return out.forward(s, out::CLIENT, g, g.len);
     }
     if g.flags & TCP_ACK != 0 {
-        // Whoever is not established says nothing but SYN-ACK.
-        s.flags &= !FRESH;
-        s.shift.fresh = 0;
+        // Whoever is not established says nothing but SYN-ACK, and that a segment was out of its window.
+        if after(g.ack, s.begun) || g.len != 0 || g.flags & TCP_FIN != 0 {
+            s.flags &= !FRESH;
+            s.shift.fresh = 0;
+        }
         s.acked = later(s.acked, g.ack);
     }
     if s.has(PER_REQUEST) {
