@@ -68,7 +68,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The options of a header, `len` bytes of them.
+    /// The options of a header, `len` bytes of them. For the host: a verifier wants [`Options::step`] by `bpf_loop`.
     #[inline(always)]
     pub fn read<B: Bytes + ?Sized>(b: &B, len: u32) -> Self {
         let mut o = Self::default();
