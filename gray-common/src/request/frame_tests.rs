@@ -344,7 +344,7 @@ fn conversation() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, Vec<u32>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Segments of any size, some twice, some too early (and then again): the same boundaries.
     #[test]

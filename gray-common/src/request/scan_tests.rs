@@ -236,7 +236,7 @@ fn reference(b: &[u8], name: &str) -> Option<(usize, Option<Vec<u8>>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     /// Words or bytes, whole or in three pieces: the same answer at the same place.
     #[test]
