@@ -6,6 +6,7 @@ pub mod connect;
 pub mod dsr;
 pub mod fragment;
 pub mod icmp;
+pub mod life;
 pub mod packet;
 pub mod udp;
 mod v4;

@@ -6,12 +6,8 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use gray_common::{
     Reason,
     decide::Tables as _,
-    limits,
-    packet::{
-        ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, TCP, TCP_FIN, TCP_RST, UDP, filter_bit,
-        opens,
-    },
-    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_UNRESOLVED, FlowState},
+    packet::{ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, filter_bit},
+    wire::{FLOW_UNRESOLVED, FlowState},
 };
 
 use super::{
@@ -20,14 +16,7 @@ use super::{
     icmp::{self, too_big},
     v4, v6, vlan,
 };
-use crate::{
-    ctx::{
-        jiffies,
-        skb::{Hop, Skb},
-    },
-    emit, maps,
-    tables::Kernel,
-};
+use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
 
 /// Goes on to the next program (`TCX_NEXT`; on clsact `TC_ACT_UNSPEC`, the same number).
 pub const NEXT: i32 = -1;
@@ -223,114 +212,6 @@ pub fn maybe_ours(addr: [u64; 2], port: u16) -> bool {
     match maps::FILTER.get(bit >> 6) {
         Some(word) => word >> (bit & 63) & 1 != 0,
         None => false,
-    }
-}
-
-/// What a known flow's state says of this packet.
-#[derive(PartialEq, Eq)]
-pub enum Known {
-    /// It belongs to the flow.
-    Same,
-    /// The entry is of an earlier connection: decide anew (forward) or leave alone (reply).
-    Over,
-}
-
-/// Follows the flow's life: stamps it, notes its establishment and end. `transport`: protocol and TCP flags.
-#[inline(always)]
-pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known {
-    let now = jiffies() as u32;
-    let idle = now.wrapping_sub(f.seen);
-    if proto == UDP {
-        if f.flags & FLOW_FORWARD != 0 && idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) {
-            return Known::Over;
-        }
-    } else if proto == TCP {
-        if f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) {
-            return Known::Over;
-        }
-        if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
-            // A second SYN of a connection that has moved on is a new connection from the same port; before that it
-            // is a retransmission, which must reach the same instance.
-            cold_path();
-            let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz);
-            if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
-                return Known::Over;
-            }
-        } else if f.flags & FLOW_ESTABLISHED == 0 {
-            f.flags |= FLOW_ESTABLISHED;
-        }
-        if tcp_flags & (TCP_FIN | TCP_RST) != 0 && f.flags & FLOW_CLOSING == 0 {
-            f.flags |= FLOW_CLOSING;
-        }
-    }
-    if f.seen != now {
-        f.seen = now;
-    }
-    Known::Same
-}
-
-/// Whether an entry is of a connection that is no more: its end was seen, or it has been silent for so long that its next
-/// packet would be decided anew.
-#[inline(always)]
-pub fn is_over(k: &Kernel, f: &FlowState, proto: u8) -> bool {
-    let idle = (jiffies() as u32).wrapping_sub(f.seen);
-    let longer_than = |seconds: u32| idle > seconds.wrapping_mul(k.control.hz);
-    match proto {
-        UDP => longer_than(limits::UDP_IDLE_S),
-        _ => {
-            f.flags & FLOW_CLOSING != 0
-                || f.flags & FLOW_ESTABLISHED == 0 && longer_than(limits::TCP_OPENING_S)
-        }
-    }
-}
-
-/// Whether the next hop must be looked up (again).
-#[inline(always)]
-pub fn hop_is_old(k: &Kernel, f: &FlowState) -> bool {
-    let age = hop_clock().wrapping_sub(f.hop_at);
-    f.flags & FLOW_UNRESOLVED != 0 || u32::from(age) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8
-}
-
-#[inline(always)]
-pub fn hop_clock() -> u16 {
-    (jiffies() >> 8) as u16
-}
-
-/// Writes a looked-up next hop into the flow.
-#[inline(always)]
-pub fn set_hop(f: &mut FlowState, hop: Hop) {
-    f.hop_at = hop_clock();
-    match hop {
-        Hop::Direct { ifindex, mtu, dmac, smac } => {
-            f.ifindex = ifindex;
-            f.mtu = mtu;
-            f.dmac = dmac;
-            f.smac = smac;
-            f.flags &= !FLOW_UNRESOLVED;
-        }
-        Hop::Resolve { ifindex } => {
-            f.ifindex = ifindex;
-            f.flags |= FLOW_UNRESOLVED;
-        }
-        Hop::Stack => {
-            f.ifindex = 0;
-            f.flags &= !FLOW_UNRESOLVED;
-        }
-    }
-}
-
-/// Counts a steered packet towards its arm.
-#[inline(always)]
-pub fn account(f: &FlowState, len: u32) {
-    let Some(a) = maps::ARMS.get_ptr_mut(u32::from(f.counter)) else { return };
-    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
-    let a = unsafe { &mut *a };
-    if f.flags & FLOW_FORWARD != 0 {
-        a.packets += 1;
-        a.bytes += u64::from(len);
-    } else {
-        a.reply_packets += 1;
-        a.reply_bytes += u64::from(len);
     }
 }
 

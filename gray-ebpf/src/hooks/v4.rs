@@ -15,10 +15,8 @@ use super::{
     admit::Arrival,
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
-    packet::{
-        Known, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, account, exit, follow, hop_is_old, leave,
-        maybe_ours, set_hop,
-    },
+    life::{Known, account, follow, hop_is_old, set_hop},
+    packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, leave, maybe_ours},
 };
 use crate::{
     ctx::{

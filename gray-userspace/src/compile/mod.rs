@@ -7,6 +7,7 @@ pub mod have;
 pub mod identities;
 pub mod lists;
 pub mod nets;
+pub mod placed;
 pub mod plan;
 mod prefixes;
 mod subsets;

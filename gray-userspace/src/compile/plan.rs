@@ -2,7 +2,6 @@
 //! call. The order is part of the contract: what others refer to comes first, the flip last, removals after it.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
@@ -11,19 +10,18 @@ use gray_common::{
     hash::HashKey,
     limits,
     packet::filter_bit,
-    wire::{
-        Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table, Versioned,
-        Weighted,
-    },
+    wire::{Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Versioned, Weighted},
 };
 
 use super::{
-    CompileError, Compiled, SubsetPlan,
+    CompileError, Compiled,
     arena::Arena,
     have::Have,
     identities::{ByHash, with},
     lists::{Edit, Lists, Prefixes},
-    nets, prefixes,
+    nets,
+    placed::{Content, Placed, place, places},
+    prefixes,
 };
 
 /// One step. `bank` is 0 or 1.
@@ -345,57 +343,4 @@ fn plan_filter(have: &mut Have, c: &Compiled) -> Vec<(u32, u64)> {
         }
     }
     words.into_iter().collect()
-}
-
-/// Where every table of a policy lies, and what is to be written there.
-#[derive(Clone, Debug, Default)]
-pub struct Placed {
-    pub subsets: Vec<Subset>,
-    pub fresh: Vec<Write>,
-}
-
-/// What a subset's tables hold: those of the policy, or others because of health.
-#[derive(Clone, Debug)]
-pub struct Content<'a> {
-    pub v4: Cow<'a, [u32]>,
-    pub v6: Cow<'a, [u32]>,
-    /// `SUBSET_*`.
-    pub flags: u32,
-}
-
-impl<'a> Content<'a> {
-    /// As the policy says.
-    pub fn of(s: &'a SubsetPlan) -> Self {
-        Self { v4: Cow::Borrowed(&s.v4), v6: Cow::Borrowed(&s.v6), flags: 0 }
-    }
-}
-
-/// Gives every table a place in the arena. Tables that are there stay where they are and are shared when the content is
-/// the same; new ones go into the gaps between them.
-pub fn place<'a>(
-    arena: &mut Arena,
-    subsets: impl IntoIterator<Item = (&'a SubsetPlan, Content<'a>)>,
-) -> Result<Placed, CompileError> {
-    let mut out = Placed::default();
-    let mut told = HashSet::new();
-    for (plan, content) in subsets {
-        let mut table = |slots: &[u32]| -> Result<Table, CompileError> {
-            if slots.is_empty() {
-                return Ok(Table::default());
-            }
-            let at = arena.place(slots)?;
-            if at.fresh && told.insert(at.offset) {
-                out.fresh.push(Write::Arena { offset: at.offset, slots: slots.to_vec() });
-            }
-            Ok(Table { offset: at.offset, len: slots.len() as u32 })
-        };
-        let (v4, v6) = (table(&content.v4)?, table(&content.v6)?);
-        out.subsets.push(Subset { v4, v6, arm: plan.arm, flags: content.flags });
-    }
-    Ok(out)
-}
-
-/// Where the tables of these subsets lie.
-pub fn places(subsets: &[Subset]) -> HashSet<u32> {
-    subsets.iter().flat_map(|s| [s.v4, s.v6]).filter(|t| t.len > 0).map(|t| t.offset).collect()
 }

@@ -8,7 +8,10 @@ use gray_common::{
 };
 
 use super::{
-    super::packet::{NEXT, hop_is_old, leave, set_hop},
+    super::{
+        life::{hop_is_old, set_hop},
+        packet::{NEXT, leave},
+    },
     BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
 };
 use crate::{

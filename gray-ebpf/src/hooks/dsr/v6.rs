@@ -9,7 +9,8 @@ use gray_common::{
 
 use super::{
     super::{
-        packet::{NEXT, hop_is_old, leave, set_hop},
+        life::{hop_is_old, set_hop},
+        packet::{NEXT, leave},
         v6::HOP_STEP,
     },
     BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,

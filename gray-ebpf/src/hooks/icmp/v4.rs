@@ -9,7 +9,8 @@ use gray_common::{
 
 use super::super::{
     dsr::{self, Inner},
-    packet::{NEXT, Side, Way, exit, hop_is_old, leave, set_hop},
+    life::{hop_is_old, set_hop},
+    packet::{NEXT, Side, Way, exit, leave},
 };
 use crate::{
     ctx::{

@@ -16,7 +16,7 @@ use super::TTL_STEP;
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::{admit::Arrival, packet::is_over},
+    hooks::{admit::Arrival, life::is_over},
     maps::{self, Scratch},
     tables::Kernel,
 };

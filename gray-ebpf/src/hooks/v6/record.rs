@@ -15,7 +15,7 @@ use gray_common::{
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::{admit::Arrival, packet::is_over},
+    hooks::{admit::Arrival, life::is_over},
     maps::{self, Scratch},
     tables::Kernel,
 };

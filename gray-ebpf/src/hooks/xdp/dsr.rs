@@ -16,7 +16,7 @@ use crate::{
     emit,
     hooks::{
         dsr::{self, Inner},
-        packet::{Known, account, follow, hop_is_old, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop},
     },
     maps,
     tables::Kernel,

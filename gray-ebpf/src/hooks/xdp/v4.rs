@@ -18,7 +18,8 @@ use crate::{
     hooks::{
         admit::Arrival,
         dsr::{Inner, later4},
-        packet::{Known, WRAP, account, follow, hop_is_old, maybe_ours, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop},
+        packet::{WRAP, maybe_ours},
         v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
     },
     maps,

@@ -18,7 +18,8 @@ use crate::{
     hooks::{
         admit::Arrival,
         dsr::{Inner, later6},
-        packet::{Known, WRAP, account, follow, hop_is_old, maybe_ours, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop},
+        packet::{WRAP, maybe_ours},
         v6::{ADDRS, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
     },
     maps,

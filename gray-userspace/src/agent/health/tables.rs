@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use gray_common::wire::{ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6};
 
 use crate::{
-    compile::{Family, Member, SubsetPlan, Who, plan::Content},
+    compile::{Family, Member, SubsetPlan, Who, placed::Content},
     model::{Empty, Instance, Service},
 };
 
