@@ -63,6 +63,12 @@ pub fn run(options: &Options) -> Result<Outcome> {
             Session::open(rig, &mut all)?.measure(rig, row, &mut all)
         })?;
     }
+    if !quick {
+        on_rig(131_072, |rig| {
+            let row = fresh::beside(rig);
+            Session::open(rig, &mut all)?.measure(rig, row, &mut all)
+        })?;
+    }
     for flows in [65_536, 524_288] {
         if quick && flows > 65_536 {
             continue;

@@ -165,16 +165,15 @@ impl Rig {
         text: &str,
         around: &Circumstances,
         cohort: &str,
-        members: impl Iterator<Item = IpAddr>,
+        members: impl Iterator<Item = String>,
     ) {
         let policy =
             config::load(&[Source::new("test", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
         let compiled = compile::compile(&policy, &self.compiled.assigned, around).unwrap();
         let mut lists = lists(&policy, &compiled);
-        for ip in members {
-            // Unwrap: the caller's own cohort, and an address is a source.
+        for text in members {
+            // Unwrap: the caller's own cohort, and what it lists are sources.
             let bit = compiled.assigned.lists.get(cohort).unwrap();
-            let text = ip.to_string();
             let member = parse_member(ClaimKind::Source, &text).unwrap();
             let _ = lists.set(bit, entry(KEY, ClaimKind::Source, &member), true);
         }

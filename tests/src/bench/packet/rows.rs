@@ -160,6 +160,11 @@ pub fn xdp(quick: bool) -> Vec<Row> {
     rows
 }
 
+/// What the bars on an established flow are about.
+pub fn established() -> Row {
+    ring(LANDS[0], BOTH, shop(LANDS[0]), End::Source, 4096)
+}
+
 /// More flows than fit the caches.
 pub fn many(flows: u32, quick: bool) -> Vec<Row> {
     let [tcp4, _, tcp6, _] = LANDS;

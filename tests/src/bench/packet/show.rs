@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Figures, Findings, plan, ring,
+    Figures, Findings,
+    fresh::{self, Size},
+    plan, ring,
     rounds::{self, Plan},
     rows::Pace,
 };
@@ -40,7 +42,8 @@ pub fn outcome(all: &Findings) -> Outcome {
     let bar_row = |r: &&Figures| r.label == BAR_ROW && r.pace == Pace::BackToBack;
     o.bars.extend(all.rows.iter().filter(bar_row).map(bar));
     o.plots.push(flows(all));
-    o.plots.push(identities(all));
+    o.plots.push(sizes_of_policy(all));
+    o.bars.extend(flat(all));
     let void: Vec<&str> = all.rows.iter().filter(|r| r.measured.void).map(|r| r.label.as_str()).collect();
     if !void.is_empty() {
         let rows = void.join("; ");
@@ -164,25 +167,70 @@ fn flows(all: &Findings) -> Plot {
     }
 }
 
-fn identities(all: &Findings) -> Plot {
-    let of = |rules: usize| Series {
-        name: format!("{rules} rules"),
-        points: super::fresh::sizes(all.quick)
-            .into_iter()
-            .filter(|s| s.rules == rules)
-            .filter_map(|s| {
-                let label = s.to_string();
-                all.rows.iter().find(|f| f.label == label).map(|f| point(s.identities, f))
-            })
-            .collect(),
+/// A new flow by what grows.
+fn sizes_of_policy(all: &Findings) -> Plot {
+    let of = |name: &str, size: fn(&Size) -> Option<f64>| {
+        let sizes = fresh::sizes(all.quick);
+        let at = sizes.iter().filter_map(|s| Some((size(s)?, figures(all, &s.to_string())?)));
+        Series { name: name.into(), points: at.map(|(x, f)| Point { x, ..point(0, f) }).collect() }
     };
+    let identities = |s: &Size| match s {
+        Size::Identities { identities, rules: 10 } => Some(f64::from(*identities)),
+        _ => None,
+    };
+    let rules = |s: &Size| match s {
+        Size::Identities { identities: 1000, rules } => Some(*rules as f64),
+        _ => None,
+    };
+    let prefixes = |s: &Size| if let Size::Prefixes(n) = s { Some(f64::from(*n)) } else { None };
+    let services = |s: &Size| if let Size::Services(n) = s { Some(f64::from(*n)) } else { None };
     Plot {
-        name: "packet-identities".into(),
+        name: "packet-sizes".into(),
         title: "First packet of a flow: decided, two entries made".into(),
-        x: "identities".into(),
+        x: "identities, prefixes, services or rules".into(),
         y: "ns net of an empty program".into(),
-        series: vec![of(10), of(64)],
+        series: vec![
+            of("identities", identities),
+            of("prefixes", prefixes),
+            of("services", services),
+            of("rules", rules),
+        ],
         log_x: true,
         ..Plot::default()
     }
+}
+
+fn figures<'a>(all: &'a Findings, label: &str) -> Option<&'a Figures> {
+    all.rows.iter().find(|f| f.label == label)
+}
+
+/// What must not grow: a new flow with the prefixes, an established one with anything.
+fn flat(all: &Findings) -> Vec<Bar> {
+    let established = BAR_ROW.to_owned();
+    let beside = all.rows.iter().map(|f| f.label.clone()).find(|l| l.contains("beside")).unwrap_or_default();
+    let pairs = [
+        (
+            "new flow, a million prefixes to a thousand",
+            Size::Prefixes(1000).to_string(),
+            Size::Prefixes(1_000_000).to_string(),
+            2.0,
+        ),
+        (
+            "established flow, beside a million identities and 100000 prefixes to beside none",
+            established,
+            beside,
+            1.1,
+        ),
+    ];
+    let bar = |(what, small, large, limit): (&str, String, String, f64)| {
+        let (small, large) = (figures(all, &small)?, figures(all, &large)?);
+        let ratio = range(&large.measured.net(1)).0 / range(&small.measured.net(1)).0;
+        Some(Bar {
+            what: what.into(),
+            bar: format!("<= {limit:.2} x"),
+            measured: format!("{ratio:.2} x"),
+            met: !small.measured.void && !large.measured.void && ratio <= limit,
+        })
+    };
+    pairs.into_iter().filter_map(bar).collect()
 }
