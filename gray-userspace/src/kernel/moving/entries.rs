@@ -60,7 +60,7 @@ pub struct Chosen<K: Tuple> {
 /// `now`: the low 32 bits of jiffies. `room`: entries that there is room for; both directions of a connection stay or neither.
 pub fn choose<K: Tuple>(mut all: Vec<(K, K::Flow)>, now: u32, hz: u32, room: usize) -> Chosen<K> {
     let before = all.len();
-    let idle = |f: &K::Flow| now.wrapping_sub(K::state(f).seen);
+    let idle = |f: &K::Flow| idle(now, K::state(f).seen);
     all.retain(|(k, f)| !is_over::<K>(k, f, idle(f), hz));
     let (ended, living) = ((before - all.len()) as u64, all.len());
     if living > room {
@@ -76,6 +76,12 @@ pub fn choose<K: Tuple>(mut all: Vec<(K, K::Flow)>, now: u32, hz: u32, room: usi
     }
     all.sort_unstable_by_key(|(_, f)| Reverse(idle(f)));
     Chosen { left_out: (living - all.len()) as u64, keep: all, ended }
+}
+
+/// How long ago an entry was stamped. 0: since `now` was read; programs go on meanwhile.
+fn idle(now: u32, seen: u32) -> u32 {
+    let idle = now.wrapping_sub(seen);
+    if idle > u32::MAX / 2 { 0 } else { idle }
 }
 
 /// Whether the programs would take its next packet for one of another connection (`packet::follow`).
@@ -151,6 +157,15 @@ mod tests {
             let chosen = choose(vec![e], NOW, HZ, 10);
             assert_eq!((chosen.keep.len(), chosen.ended), (usize::from(moves), u64::from(!moves)), "{name}");
         }
+    }
+
+    /// Programs stamp entries while they are read.
+    #[test]
+    fn what_was_stamped_since_is_the_youngest() {
+        let mut since = entry(1, true, 0, 0, UDP);
+        since.1.state.seen = NOW + 1;
+        let chosen = choose(vec![since, entry(2, true, 0, 3, UDP)], NOW, HZ, 1);
+        assert_eq!((chosen.keep, chosen.ended), (vec![since], 0));
     }
 
     #[test]
