@@ -41,7 +41,9 @@ impl Pins {
         };
         if exists {
             for other in pins.abi_dirs() {
-                if other != ABI && !layouts::KNOWN.contains(&other) {
+                let known = other == ABI || layouts::KNOWN.contains(&other);
+                let theirs = Self { abi: other, ..pins.clone() };
+                if !known && theirs.holds_anything() {
                     return Err(KernelError::OtherAbi { path: root.into(), found: other, ours: ABI });
                 }
             }
@@ -175,6 +177,11 @@ impl Pins {
 
     fn abi_dirs(&self) -> Vec<u32> {
         names(&self.root).iter().filter_map(|n| n.strip_prefix("abi")?.parse().ok()).collect()
+    }
+
+    /// A gray that made its directory and died then left nothing that another one could disturb.
+    fn holds_anything(&self) -> bool {
+        ["maps", "links"].iter().any(|kind| !names(&self.dir(kind)).is_empty())
     }
 
     /// Opens a pin; `None` when there is none. Refuses symbolic links and what another user pinned.

@@ -117,6 +117,21 @@ fn h2_pins_of_others_and_symbolic_links_are_refused() {
     remove(&theirs);
 }
 
+/// The pins of a gray that this one does not know are not touched; an empty directory of its is in nobody's way.
+#[test]
+fn h2_pins_of_an_unknown_abi_are_refused_and_its_empty_directory_is_not() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let maps = world.lab().bpffs().join("abi77/maps");
+    mkdir(&world.lab().bpffs());
+    mkdir(&world.lab().bpffs().join("abi77"));
+    mkdir(&maps);
+    pin_map(&maps.join("CONTROL"), "4");
+    refused(&world, "77");
+    fs::remove_file(maps.join("CONTROL")).unwrap();
+    let agent = Agent::start(&world).unwrap();
+    agent.uninstall().unwrap();
+}
+
 #[test]
 fn h2_nobody_else_may_open_the_pins() {
     let world = World::build(WorldSpec::default()).unwrap();
