@@ -55,7 +55,7 @@ maps! {
     INSTANCES: Array, u32 => Instance, limits::INSTANCES;
     IDENTITIES: Hash, u64 => Versioned, limits::IDENTITIES;
     PREFIXES: LpmTrie, PrefixKey => Versioned, limits::PREFIXES;
-    NETS: Array, u32 => Versioned, limits::NETS;
+    NETS: Array, u32 => u32, 2 * limits::NETS;
     BOUNDS: Array, u32 => u32, limits::BOUNDS;
     CLASSES: Array, u32 => Class, limits::CLASSES;
     WORKLOADS: Hash, u64 => Workload, limits::WORKLOADS;

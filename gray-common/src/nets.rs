@@ -1,5 +1,5 @@
 //! Classes of IPv4 prefixes, by address: each /16 is of one class, or has a block that says where in it the class changes.
-//! What a lookup costs does not grow with the prefixes: one element of `NETS`, then a binary search in one block of `BOUNDS`.
+//! What a lookup costs does not grow with the prefixes: one element of `NETS` (of the epoch's bank), then a binary search in one block of `BOUNDS`.
 //! A trie's cost does: each prefix length that occurs is a step through memory.
 //!
 //! A block is a count, then so many words, sorted: the low half of the address from which on a class holds (upper 16 bits),

@@ -57,7 +57,7 @@ pub static IDENTITIES: HashMap<u64, Versioned> = HashMap::with_max_entries(limit
 pub static PREFIXES: LpmTrie<Addr, Versioned> = LpmTrie::with_max_entries(limits::PREFIXES, NO_PREALLOC);
 /// By the upper half of an IPv4 address; see `gray_common::nets`. IPv6 prefixes are in the trie.
 #[map]
-pub static NETS: Array<Versioned> = Array::with_max_entries(limits::NETS, 0);
+pub static NETS: Array<u32> = Array::with_max_entries(2 * limits::NETS, 0);
 #[map]
 pub static BOUNDS: Array<u32> = Array::with_max_entries(limits::BOUNDS, 0);
 #[map]

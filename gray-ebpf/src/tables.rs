@@ -165,6 +165,7 @@ impl Tables for Kernel {
 #[inline(never)]
 pub extern "C" fn net_class(epoch: u64, addr: u32) -> u32 {
     let addr = u32::from_be(addr);
-    let Some(net) = maps::NETS.get(addr >> 16) else { return 0 };
-    nets::class(net.at(epoch), addr as u16, |i| maps::BOUNDS.get(i).copied()).unwrap_or(0)
+    let bank = (epoch & 1) as u32;
+    let Some(net) = maps::NETS.get(bank * limits::NETS + (addr >> 16)) else { return 0 };
+    nets::class(*net, addr as u16, |i| maps::BOUNDS.get(i).copied()).unwrap_or(0)
 }

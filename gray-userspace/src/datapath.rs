@@ -89,7 +89,7 @@ pub fn have_of(t: &MemTables) -> Have {
     };
     let word = |i: u32| t.bounds.get(&i).copied().unwrap_or_default();
     let read = |at: u32, n: u32| -> Result<Vec<u32>, Infallible> { Ok((at..at + n).map(word).collect()) };
-    let Ok(nets) = Nets::found(t.nets.iter().map(|(i, v)| (*i, *v)), have.epoch, read);
+    let Ok(nets) = Nets::found(t.nets.iter().map(|(i, e)| (*i, *e)), read);
     have.nets = nets;
     t.identities.iter().for_each(|(h, v)| have.identities.found(*h, *v, t.control.epoch));
     for (i, c) in &t.classes {

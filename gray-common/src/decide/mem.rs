@@ -21,7 +21,7 @@ pub struct MemTables {
     /// Of IPv6.
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
     /// Of IPv4: see [`nets`].
-    pub nets: BTreeMap<u32, Versioned>,
+    pub nets: BTreeMap<u32, u32>,
     pub bounds: BTreeMap<u32, u32>,
     pub services: BTreeMap<u32, Service>,
     pub facts: BTreeMap<u32, Fact>,
@@ -89,8 +89,8 @@ impl Tables for View<'_> {
     fn prefix(&self, addr: &Addr) -> Option<u32> {
         if addr.is_v4() {
             let addr = u32::from_be(addr.as_v4());
-            let element = self.tables.nets.get(&(addr >> 16))?.at(self.epoch);
-            return nets::class(element, addr as u16, |i| self.tables.bounds.get(&i).copied());
+            let element = self.tables.nets.get(&self.banked(addr >> 16, limits::NETS))?;
+            return nets::class(*element, addr as u16, |i| self.tables.bounds.get(&i).copied());
         }
         let addr_bits = u128::from_be_bytes(addr.0);
         (0..=128u32).rev().find_map(|bits| {

@@ -138,7 +138,9 @@ fn a5_a_prefix_makes_a_member_and_the_longest_wins() {
     let _ = t.classes.insert(1, Class { lists: [1, 0, 0, 0] });
     let _ = t.classes.insert(2, Class { lists: [2, 0, 0, 0] });
     // 198.18.1.0/24 is of class 1, 198.18.1.8/30 in it of class 2.
-    let _ = t.nets.insert(198 << 8 | 18, Versioned { new: nets::block(7), ..Versioned::default() });
+    for bank in 0..2 {
+        let _ = t.nets.insert(bank * limits::NETS + (198 << 8 | 18), nets::block(7));
+    }
     let words = [(0, 0), (0x100, 1), (0x108, 2), (0x10c, 1), (0x200, 0)];
     t.bounds.extend((7..).zip([5].into_iter().chain(words.map(|(low, class)| nets::word(low, class)))));
     assert_eq!(steered(ask(&t, 1, false)).arm, 1);

@@ -36,7 +36,7 @@ pub struct Have {
 pub struct Classes {
     index: HashMap<Class, u32>,
     content: BTreeMap<u32, Class>,
-    /// Interned by the plan that is being made, which may not refer to them yet.
+    /// Given to the plan that is being made, which may not refer to them yet.
     fresh: HashSet<u32>,
 }
 
@@ -80,6 +80,7 @@ impl Have {
     /// The index of a class; a new one is interned and told to `write`. What nothing refers to any more makes room.
     pub fn class(&mut self, class: Class, write: &mut Vec<Write>) -> Result<u32, CompileError> {
         if let Some(i) = self.classes.index(&class) {
+            let _ = self.classes.fresh.insert(i);
             return Ok(i);
         }
         let free = self.classes.smallest_free().or_else(|| {

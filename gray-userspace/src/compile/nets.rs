@@ -2,13 +2,13 @@
 //! class changes. A block is never changed while a run may look into it: other content gets another place.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
 };
 
 use gray_common::{
     limits, nets,
-    wire::{Class, PrefixKey, Versioned},
+    wire::{Class, PrefixKey},
 };
 
 use super::CompileError;
@@ -16,22 +16,18 @@ use super::CompileError;
 /// What the kernel holds of IPv4 prefixes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nets {
-    /// By the upper half of the address; absent: of no list.
-    elements: BTreeMap<u32, Versioned>,
+    /// Of each bank, by the upper half of the address; absent: of no list.
+    elements: [BTreeMap<u32, u32>; 2],
     /// The blocks' words, the count left out, by where they begin.
     blocks: BTreeMap<u32, Vec<u32>>,
 }
 
-/// What is to be written for a change: blocks first. Whole runs of words, by where they begin.
+/// What is to be written for a change: blocks first. Whole runs of words, by where they begin; elements by their index in both
+/// banks.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changed {
     pub bounds: Vec<(u32, Vec<u32>)>,
-    pub nets: Vec<(u32, Versioned)>,
-}
-
-/// What is of no list now and from then on is as good as absent.
-fn is_there(v: &Versioned, epoch: u64) -> bool {
-    (v.at(epoch), v.new) != (0, 0)
+    pub nets: Vec<(u32, u32)>,
 }
 
 /// A prefix of IPv4 in the form that all addresses have.
@@ -40,78 +36,93 @@ pub fn is_v4(key: &PrefixKey) -> bool {
 }
 
 impl Nets {
-    /// As found in the tables. `read` gives so many words of `BOUNDS`, from one on.
+    /// As found in the tables, elements by their index in both banks. `read` gives so many words of `BOUNDS`, from one on.
     pub fn found<E>(
-        elements: impl IntoIterator<Item = (u32, Versioned)>,
-        epoch: u64,
+        elements: impl IntoIterator<Item = (u32, u32)>,
         mut read: impl FnMut(u32, u32) -> Result<Vec<u32>, E>,
     ) -> Result<Self, E> {
-        let elements = elements.into_iter().filter(|(_, v)| is_there(v, epoch)).collect();
-        let mut found = Self { elements, blocks: BTreeMap::new() };
-        for at in found.elements.values().flat_map(|v| [v.at(epoch), v.new]).filter_map(nets::offset) {
-            let count = read(at, 1)?.first().copied().unwrap_or(0);
-            let _ = found.blocks.insert(at, read(at + 1, count.min(limits::NETS))?);
+        let mut found = Self::default();
+        for (i, element) in elements.into_iter().filter(|(_, e)| *e != 0) {
+            let _ = found.elements[(i / limits::NETS) as usize & 1].insert(i % limits::NETS, element);
+            if let Some(at) = nets::offset(element) {
+                // Of a change that was given up half-way this may be anything: it is what is there.
+                let count = read(at, 1)?.first().copied().unwrap_or(0);
+                let _ = found.blocks.insert(at, read(at + 1, count.min(limits::NETS))?);
+            }
         }
         Ok(found)
     }
 
     /// The classes that elements and blocks refer to.
     pub fn classes(&self) -> impl Iterator<Item = u32> {
-        let whole = self.elements.values().flat_map(|v| [v.old, v.new]);
-        let whole = whole.filter(|e| nets::offset(*e).is_none()).map(|e| e & 0xffff);
+        let whole = self.elements.iter().flat_map(|bank| bank.values());
+        let whole = whole.filter(|e| nets::offset(**e).is_none()).map(|e| e & 0xffff);
         whole.chain(self.blocks.values().flatten().map(|w| w & 0xffff))
     }
 
-    /// Brings it to these changes of class (ascending; before the first: none) from `next` on. Nothing changes before.
-    pub fn change(&mut self, changes: &[(u32, u32)], next: u64) -> Result<Changed, CompileError> {
-        let before = next.saturating_sub(1);
-        let mut used = BTreeMap::new();
-        for at in self.elements.values().flat_map(|v| [v.at(before), v.at(next)]).filter_map(nets::offset) {
-            if let Some(words) = self.blocks.remove(&at) {
-                let _ = used.insert(at, words);
+    /// Fills the bank of epoch `next` with these changes of class (ascending; before the first: none), or as the other bank is.
+    /// Nothing that the epoch before can see is written.
+    pub fn change(&mut self, changes: Option<&[(u32, u32)]>, next: u64) -> Result<Changed, CompileError> {
+        let idle = (next & 1) as usize;
+        let active = &self.elements[idle ^ 1];
+        let mut wanted = BTreeMap::new();
+        let mut fresh = Vec::new();
+        match changes {
+            None => wanted.clone_from(active),
+            Some(changes) => {
+                for (net, words) in by_net(changes) {
+                    // What is in force, or was before, or came half-way, is used where it says the same.
+                    let there = [active, &self.elements[idle]].into_iter().filter_map(|bank| bank.get(&net));
+                    let there = there.copied().find(|e| self.is(*e, &words));
+                    match (there, words.as_slice()) {
+                        (Some(element), _) => drop(wanted.insert(net, element)),
+                        (None, [only]) => drop(wanted.insert(net, nets::whole(only & 0xffff))),
+                        (None, _) => fresh.push((net, words)),
+                    }
+                }
             }
         }
-        self.blocks = used;
+        let used: BTreeSet<u32> =
+            active.values().chain(wanted.values()).copied().filter_map(nets::offset).collect();
+        self.blocks.retain(|at, _| used.contains(at));
         let mut room = Room::beside(&self.blocks);
         let mut out = Changed::default();
-        let (mut i, mut class) = (0, 0);
-        for net in 0..limits::NETS {
-            let first = i;
-            while changes.get(i).is_some_and(|(at, _)| at >> 16 == net) {
-                i += 1;
-            }
-            let inside = &changes[first..i];
-            let now = self.elements.get(&net).copied().unwrap_or_default();
-            if inside.is_empty() && now == Versioned::default() && class == 0 {
-                continue;
-            }
-            let words = words(class, inside);
-            class = inside.last().map_or(class, |(_, class)| *class);
-            let element = match words.as_slice() {
-                [only] if self.is(now.at(next), nets::whole(only & 0xffff), &[]) => continue,
-                [only] => nets::whole(only & 0xffff),
-                many if self.is(now.at(next), 0, many) => continue,
-                many => nets::block(room.take(many.len() as u32 + 1)?),
-            };
-            if let Some(at) = nets::offset(element) {
-                out.put(at, &words);
-                let _ = self.blocks.insert(at, words);
-            }
-            let entry = now.then(next, element);
-            let _ = self.elements.insert(net, entry);
-            out.nets.push((net, entry));
+        for (net, words) in fresh {
+            let at = room.take(words.len() as u32 + 1)?;
+            out.put(at, &words);
+            let _ = self.blocks.insert(at, words);
+            let _ = wanted.insert(net, nets::block(at));
         }
-        self.elements.retain(|_, v| is_there(v, before));
+        let before = mem::take(&mut self.elements[idle]);
+        let gone = before.keys().filter(|net| !wanted.contains_key(net)).map(|net| (*net, 0));
+        let changed = wanted.iter().map(|(net, e)| (*net, *e)).filter(|(net, e)| before.get(net) != Some(e));
+        out.nets = changed.chain(gone).map(|(net, e)| (idle as u32 * limits::NETS + net, e)).collect();
+        self.elements[idle] = wanted;
         Ok(out)
     }
 
-    /// Whether an element is this one, or its block has these words.
-    fn is(&self, element: u32, whole: u32, words: &[u32]) -> bool {
+    /// Whether an element says what these words do.
+    fn is(&self, element: u32, words: &[u32]) -> bool {
         match nets::offset(element) {
-            None => words.is_empty() && element == whole,
-            Some(at) => !words.is_empty() && self.blocks.get(&at).is_some_and(|w| w == words),
+            None => matches!(words, [only] if nets::whole(only & 0xffff) == element),
+            Some(at) => self.blocks.get(&at).is_some_and(|w| w == words),
         }
     }
+}
+
+/// The words of every /16 that is not of no list altogether.
+fn by_net(changes: &[(u32, u32)]) -> impl Iterator<Item = (u32, Vec<u32>)> {
+    let (mut i, mut class) = (0, 0);
+    (0..limits::NETS).filter_map(move |net| {
+        let first = i;
+        while changes.get(i).is_some_and(|(at, _)| at >> 16 == net) {
+            i += 1;
+        }
+        let inside = &changes[first..i];
+        let words = words(class, inside);
+        class = inside.last().map_or(class, |(_, class)| *class);
+        (words != [0]).then_some((net, words))
+    })
 }
 
 impl Changed {
@@ -203,7 +214,7 @@ impl Room {
             if *begin > at {
                 gaps.push((at, *begin));
             }
-            at = begin + words.len() as u32 + 1;
+            at = at.max(begin + words.len() as u32 + 1);
         }
         gaps.push((at, limits::BOUNDS));
         Self { gaps, next: 0 }
@@ -259,21 +270,22 @@ mod tests {
 
     #[derive(Clone, Default)]
     struct Tables {
-        nets: BTreeMap<u32, Versioned>,
+        nets: BTreeMap<u32, u32>,
         bounds: BTreeMap<u32, u32>,
     }
 
     impl Tables {
-        fn read(&self, epoch: u64) -> Nets {
+        fn read(&self) -> Nets {
             let word = |i: u32| self.bounds.get(&i).copied().unwrap_or_default();
             let read =
                 |at: u32, n: u32| -> Result<Vec<u32>, Infallible> { Ok((at..at + n).map(word).collect()) };
-            let Ok(found) = Nets::found(self.nets.iter().map(|(i, v)| (*i, *v)), epoch, read);
+            let Ok(found) = Nets::found(self.nets.iter().map(|(i, e)| (*i, *e)), read);
             found
         }
 
         fn lists(&self, epoch: u64, addr: u32) -> u32 {
-            let element = self.nets.get(&(addr >> 16)).map_or(0, |v| v.at(epoch));
+            let net = (epoch & 1) as u32 * limits::NETS + (addr >> 16);
+            let element = self.nets.get(&net).copied().unwrap_or(0);
             nets::class(element, addr as u16, |i| self.bounds.get(&i).copied()).unwrap()
         }
 
@@ -308,13 +320,13 @@ mod tests {
                     let last = first | u32::MAX.checked_shr(bits).unwrap_or(0);
                     asked.extend([first, last, first.wrapping_sub(1), last.wrapping_add(1)]);
                 }
-                let steps = have.change(&changes(policy.iter(), index).unwrap(), epoch + 1).unwrap();
+                let steps = have.change(Some(&changes(policy.iter(), index).unwrap()), epoch + 1).unwrap();
                 t.write(&steps, cut.unwrap_or(u64::MAX));
                 for addr in &asked {
                     prop_assert_eq!(t.lists(epoch, *addr), lists(&before, *addr), "{:#x} before the flip", addr);
                 }
                 if cut.is_some() {
-                    have = t.read(epoch);
+                    have = t.read();
                     continue;
                 }
                 epoch += 1;
@@ -322,13 +334,18 @@ mod tests {
                 for addr in &asked {
                     prop_assert_eq!(t.lists(epoch, *addr), lists(&before, *addr), "{:#x} after it", addr);
                 }
-                let read = t.read(epoch);
-                for (i, v) in &have.elements {
-                    prop_assert_eq!(read.elements.get(i).map_or(0, |r| r.at(epoch)), v.at(epoch));
+                prop_assert_eq!(&t.read(), &have, "what is read back");
+                // The same prefixes once more, or whatever is in force: no block is written, and nobody sees a difference.
+                let same = changes(before.iter(), index).unwrap();
+                for again in [Some(same.as_slice()), None] {
+                    let steps = have.change(again, epoch + 1).unwrap();
+                    prop_assert!(steps.bounds.is_empty());
+                    t.write(&steps, u64::MAX);
+                    epoch += 1;
+                    for addr in &asked {
+                        prop_assert_eq!(t.lists(epoch, *addr), lists(&before, *addr), "{:#x} again", addr);
+                    }
                 }
-                // Nothing more to write for the same prefixes.
-                let again = have.clone().change(&changes(before.iter(), index).unwrap(), epoch + 1).unwrap();
-                prop_assert_eq!(again, Changed::default());
             }
         }
     }
@@ -338,8 +355,25 @@ mod tests {
         // Every second address of 70 networks is listed.
         let all: Vec<(u32, u32)> = (0..70 << 16).map(|at| (at, at & 1)).collect();
         let mut have = Nets::default();
-        let refused = have.change(&all, 1).unwrap_err();
+        let refused = have.change(Some(&all), 1).unwrap_err();
         assert!(refused.to_string().contains("4500000 changes of class among prefixes"), "{refused}");
+    }
+
+    /// A million prefixes are in force, a million others were written and never turned to: there is no room for a third
+    /// million, and none is needed.
+    #[test]
+    fn a5_d1_what_is_in_force_needs_no_room_again() {
+        let million = |at: u32| (0..1u32 << 20).flat_map(move |n| [(n << 12 | at, 1), (n << 12 | at + 1, 0)]);
+        let (a, b): (Vec<_>, Vec<_>) = (million(5).collect(), million(9).collect());
+        let mut t = Tables::default();
+        let mut have = Nets::default();
+        for (all, epoch) in [(&a, 1), (&b, 2)] {
+            let steps = have.change(Some(all), epoch).unwrap();
+            t.write(&steps, u64::MAX);
+        }
+        let mut have = t.read();
+        let again = have.change(Some(&a), 2).unwrap();
+        assert!(again.bounds.is_empty() && again.nets.len() == limits::NETS as usize);
     }
 
     #[test]
@@ -349,7 +383,7 @@ mod tests {
             (0..n).flat_map(move |at| [(at * 4 + 1, class), (at * 4 + 2, 0)]).collect::<Vec<_>>()
         };
         for epoch in 1..500 {
-            let changed = have.change(&odd(8000, 1 + (epoch % 7) as u32), epoch).unwrap();
+            let changed = have.change(Some(&odd(8000, 1 + (epoch % 7) as u32)), epoch).unwrap();
             assert!(changed.bounds.iter().all(|(at, _)| *at < 40_000), "a third place");
         }
     }

@@ -44,7 +44,8 @@ pub enum Write {
     Prefixes(Vec<(PrefixKey, Versioned)>),
     /// Runs of words, by where they begin.
     Bounds(Vec<(u32, Vec<u32>)>),
-    Nets(Vec<(u32, Versioned)>),
+    /// By their index in both banks.
+    Nets(Vec<(u32, u32)>),
     Filter(Vec<(u32, u64)>),
     Services {
         bank: u32,
@@ -309,11 +310,14 @@ fn plan_prefixes(
     next: u64,
     out: &mut Vec<Write>,
 ) -> Result<(), CompileError> {
-    let Some(prefixes) = want.prefixes else { return Ok(()) };
-    let changes = nets::changes(prefixes.iter(), |class| have.class(class, out))?;
-    let changed = have.nets.change(&changes, next)?;
+    let changes = match want.prefixes {
+        Some(prefixes) => Some(nets::changes(prefixes.iter(), |class| have.class(class, out))?),
+        None => None,
+    };
+    let changed = have.nets.change(changes.as_deref(), next)?;
     push(out, changed.bounds, Write::Bounds);
     push(out, changed.nets, Write::Nets);
+    let Some(prefixes) = want.prefixes else { return Ok(()) };
     let mut classes = BTreeMap::new();
     for (k, class) in prefixes.inherited() {
         let _ = classes.insert(k, have.class(class, out)?);

@@ -53,7 +53,7 @@ struct Maps {
     instances: Map<u32, Instance>,
     identities: Map<u64, Versioned>,
     prefixes: Map<PrefixKey, Versioned>,
-    nets: Map<u32, Versioned>,
+    nets: Map<u32, u32>,
     bounds: Map<u32, u32>,
     classes: Map<u32, Class>,
     workloads: Map<u64, Workload>,
@@ -331,10 +331,11 @@ impl Live {
                     let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default());
                 }
                 Miss::Prefix(addr) if addr.is_v4() => {
-                    let net = u32::from_be(addr.as_v4()) >> 16;
-                    let v = m.nets.lookup(&net)?.unwrap_or_default();
-                    let _ = t.nets.insert(net, v);
-                    if let Some(at) = nets::offset(v.at(t.control.epoch)) {
+                    let bank = (t.control.epoch & 1) as u32;
+                    let net = bank * limits::NETS + (u32::from_be(addr.as_v4()) >> 16);
+                    let element = m.nets.lookup(&net)?.unwrap_or_default();
+                    let _ = t.nets.insert(net, element);
+                    if let Some(at) = nets::offset(element) {
                         let words = m.bounds.lookup(&at)?.unwrap_or(0) + 1;
                         t.bounds.extend((at..).zip(m.bounds.read(at, words)?));
                     }

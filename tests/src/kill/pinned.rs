@@ -116,22 +116,20 @@ impl Pins {
 
     /// What is said of the lab's networks; the classes that it refers to.
     fn nets(&self, t: &mut MemTables) -> Result<Vec<u32>> {
-        let (elements, bounds) =
-            (self.cells::<Versioned, 16>(names::NETS)?, self.cells::<u32, 4>(names::BOUNDS)?);
+        let (elements, bounds) = (self.cells::<u32, 4>(names::NETS)?, self.cells::<u32, 4>(names::BOUNDS)?);
+        let bank = (t.control.epoch & 1) as u32;
         let mut classes = Vec::new();
-        for net in NETS {
-            let v = elements.at(net)?;
-            let _ = t.nets.insert(net, v);
-            for element in [v.at(t.control.epoch), v.new] {
-                let Some(at) = nets::offset(element) else {
-                    classes.push(element & 0xffff);
-                    continue;
-                };
-                for i in at..=at + bounds.at(at)? {
-                    let _ = t.bounds.insert(i, bounds.at(i)?);
-                }
-                classes.extend(t.bounds.range(at + 1..=at + t.bounds[&at]).map(|(_, word)| word & 0xffff));
+        for net in NETS.map(|net| bank * limits::NETS + net) {
+            let element = elements.at(net)?;
+            let _ = t.nets.insert(net, element);
+            let Some(at) = nets::offset(element) else {
+                classes.push(element & 0xffff);
+                continue;
+            };
+            for i in at..=at + bounds.at(at)? {
+                let _ = t.bounds.insert(i, bounds.at(i)?);
             }
+            classes.extend(t.bounds.range(at + 1..=at + t.bounds[&at]).map(|(_, word)| word & 0xffff));
         }
         Ok(classes)
     }

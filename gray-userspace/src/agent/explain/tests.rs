@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::IpAddr};
 use gray_common::{
     decide::{Request, Verdict, decide, mem::MemTables},
     hash::HashKey,
-    nets,
+    limits, nets,
     wire::{Addr, PrefixKey, Versioned},
 };
 use proptest::prelude::*;
@@ -116,8 +116,9 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
         Miss::Prefix(addr) => {
             let class = all.view().prefix(&addr).unwrap_or_default();
             if addr.is_v4() {
-                let net = u32::from_be(addr.as_v4()) >> 16;
-                let _ = t.nets.insert(net, Versioned { new: nets::whole(class), ..Versioned::default() });
+                let bank = (t.control.epoch & 1) as u32;
+                let net = bank * limits::NETS + (u32::from_be(addr.as_v4()) >> 16);
+                let _ = t.nets.insert(net, nets::whole(class));
             } else {
                 let found = Versioned { new: class, ..Versioned::default() };
                 let _ = t.prefixes.insert(PrefixKey { bits: 128, addr }, found);

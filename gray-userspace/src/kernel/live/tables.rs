@@ -63,7 +63,7 @@ impl Datapath for Live {
             })?;
             let mut nets = Vec::new();
             m.nets.for_each(|k, v| nets.push((k, v)))?;
-            have.nets = Nets::found(nets, control.epoch, |at, n| m.bounds.read(at, n))?;
+            have.nets = Nets::found(nets, |at, n| m.bounds.read(at, n))?;
             m.instances.for_each(|k, v| {
                 if v.live != 0 {
                     let _ = have.instances.insert(k, v);
