@@ -363,7 +363,8 @@ mod tests {
     /// million, and none is needed.
     #[test]
     fn a5_d1_what_is_in_force_needs_no_room_again() {
-        let million = |at: u32| (0..1u32 << 20).flat_map(move |n| [(n << 12 | at, 1), (n << 12 | at + 1, 0)]);
+        let million =
+            |at: u32| (0..1u32 << 20).flat_map(move |n| [((n << 12) + at, 1), ((n << 12) + at + 1, 0)]);
         let (a, b): (Vec<_>, Vec<_>) = (million(5).collect(), million(9).collect());
         let mut t = Tables::default();
         let mut have = Nets::default();
