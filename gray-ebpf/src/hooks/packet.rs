@@ -172,7 +172,7 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
 #[inline(always)]
 fn again(raw: *mut __sk_buff, epoch: u64, egress: u32, v4: bool, odd: bool) -> i32 {
     match (v4, odd) {
-        (true, false) => v4::again(raw, epoch),
+        (true, false) => v4::again(raw, epoch, egress),
         (true, true) => v4::odd(raw, epoch, egress),
         (false, false) => v6::known(raw, epoch, egress),
         (false, true) => match v6::odd(raw) {

@@ -115,15 +115,15 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, k: &Kernel, side: Sid
     NEW
 }
 
-/// The same for a flow that was recorded in this run.
+/// The same for a flow that was recorded in this run, or fetched from a table that is being moved.
 ///
 /// Exported, and so a function that the verifier checks once by itself. Not what every packet goes through: a call and its
 /// return cost some 10 ns.
 #[unsafe(export_name = "gray_v4_again")]
 #[inline(never)]
-pub extern "C" fn again(raw: *mut __sk_buff, epoch: u64) -> i32 {
+pub extern "C" fn again(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     let Some(k) = Kernel::at(epoch) else { return NEXT };
-    find(raw, &k, Side::Ingress)
+    find(raw, &k, if egress == 0 { Side::Ingress } else { Side::Egress })
 }
 
 /// The same for a packet with options, or a fragment (RFC 791).
