@@ -57,7 +57,7 @@ reasons! {
     TooBig = 26, "too_big", "Larger than the next hop's MTU and not to be fragmented; its sender was told the MTU.";
     Echo = 27, "echo", "An ICMP echo request to a service address that no instance has; answered.";
     PortChanged = 28, "port_changed", "Another connection has this client port towards the same instance; the instance sees another one.";
-    DsrNoRoute = 29, "dsr_no_route", "With nat: dsr: no direct route to the instance, or it is this node itself; left alone.";
+    DsrNoRoute = 29, "dsr_no_route", "With nat: dsr: no direct route to the instance, or it is this node itself; left alone. Where stable has the address, a new flow stays with stable, and a packet of one that the instance has is dropped.";
     DsrOversize = 30, "dsr_oversize", "With nat: dsr: too large with its outer header, and its sender cannot be told (options, a fragment behind the first); left alone.";
     DsrFailed = 31, "dsr_failed", "With nat: dsr: no address to send from, or no room for an outer header; left alone.";
     Decapsulated = 32, "decapsulated", "A packet in another one from a trusted node; the outer header was taken off.";

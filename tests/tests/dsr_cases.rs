@@ -1,18 +1,25 @@
 //! `nat: dsr`, packet by packet, where the tables of cases have no room: what does not fit, errors about outer packets, and what the
 //! instance's node opens and does not. H1.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use gray_common::Reason;
-use gray_tests::packets::{
-    case::{NEXT, REDIRECT},
-    frame::{ETH, Packet, SYN, TCP},
-    icmp::{IcmpError, answer_too_big, too_big},
-    land::{DIRECT, DIRECT_GUE, LANDS, Land, SHOP},
-    model::Tuple,
-    rig::{KEY, MTU, Rig, Routes, hex, moved, neighbour, with},
-    sum,
-    wrapped::Outer,
+use gray_common::{
+    Reason,
+    wire::{FLOW_FORWARD, FLOW_PASS},
+};
+use gray_tests::{
+    command::wait_for,
+    link::ip_batch,
+    packets::{
+        case::{DROP, NEXT, REDIRECT},
+        frame::{ACK, ETH, Packet, SYN, TCP},
+        icmp::{IcmpError, answer_too_big, too_big},
+        land::{self, DIRECT, DIRECT_GUE, LANDS, Land, OWN, SHOP},
+        model::Tuple,
+        rig::{KEY, MTU, Rig, Routes, hex, moved, neighbour, with},
+        sum,
+        wrapped::Outer,
+    },
 };
 use gray_userspace::{cli::Prefix, kernel::Direction};
 
@@ -273,6 +280,73 @@ fn h1_the_instances_node_opens_what_is_meant_for_it_and_nothing_else() {
                 "that is not an address of the bench"
             );
             same(&out, &good.around(&p.frame()));
+        }
+    });
+}
+
+/// `nat: dsr` on stable's own address.
+fn own_direct() -> String {
+    let text = land::policy(true);
+    let (before, own) = text.split_once("  own:\n").unwrap();
+    format!("{before}  own:\n{}", own.replacen("    instances:", "    nat: dsr\n    instances:", 1))
+}
+
+/// Stable on its own address has a connection whole or not at all: a new one without a way to gray is stable's for good.
+#[test]
+fn h1_without_a_route_stable_gets_new_connections_and_nothing_of_others() {
+    with(Routes::None, |rig| {
+        rig.apply_with(&own_direct(), &land::around());
+        for l in LANDS {
+            let p = l.open(l.early(9_200), l.stable(OWN));
+            let (verdict, out, counted) = run(rig, &p.frame());
+            assert_eq!(
+                (verdict, counted),
+                (NEXT, vec![Reason::Explicit, Reason::DsrNoRoute]),
+                "{}",
+                l.name()
+            );
+            same(&out, &p.frame());
+            assert_eq!(rig.flow(&p), Some(FLOW_FORWARD | FLOW_PASS), "{}", l.name());
+            let (verdict, out, counted) = run(rig, &p.clone().flags(ACK).frame());
+            assert_eq!((verdict, counted), (NEXT, vec![]), "{}", l.name());
+            same(&out, &p.clone().flags(ACK).frame());
+            if l.proto == TCP {
+                let ack = l.open(l.early(9_201), l.stable(OWN)).flags(ACK);
+                let (verdict, _, counted) = run(rig, &ack.frame());
+                let counts = vec![Reason::Explicit, Reason::Rebuilt, Reason::DsrNoRoute];
+                assert_eq!((verdict, counted), (DROP, counts), "{}", l.name());
+                let (verdict, _, counted) = run(rig, &ack.frame());
+                assert_eq!((verdict, counted), (DROP, vec![Reason::DsrNoRoute]), "{}", l.name());
+            }
+        }
+    });
+}
+
+/// What gray has of a connection stable does not get when the route to gray is lost.
+#[test]
+fn h1_when_the_route_is_lost_stable_gets_nothing_of_what_gray_has() {
+    with(Routes::Neighbours, |rig| {
+        // Hops are looked up again with the clock's next step; flows are idle much later.
+        rig.live.configure(|c| c.hz = 50);
+        rig.apply_with(&own_direct(), &land::around());
+        let all = LANDS.map(|l| l.open(l.early(9_300), l.stable(OWN)));
+        for p in &all {
+            assert_eq!(run(rig, &p.frame()).0, REDIRECT);
+            assert_eq!(run(rig, &p.clone().flags(ACK).frame()).0, REDIRECT);
+        }
+        ip_batch(&rig.ns, "addr del 198.18.99.1/16 dev out\naddr del fd00:99::1/16 dev out\n").unwrap();
+        for p in all {
+            let more = p.flags(ACK).frame();
+            let lost = || {
+                let (verdict, out, counted) = run(rig, &more);
+                if verdict == REDIRECT {
+                    return Ok(false);
+                }
+                assert_eq!((verdict, counted), (DROP, vec![Reason::DsrNoRoute]));
+                same(&out, &more);
+                Ok(true)
+            };
+            wait_for("the lost route to be seen", Duration::from_secs(20), lost).unwrap();
         }
     });
 }

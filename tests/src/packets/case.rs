@@ -15,6 +15,8 @@ use super::{
 
 /// `TCX_NEXT`: goes on to the next program.
 pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+pub const DROP: i32 = 2;
 /// `TC_ACT_REDIRECT`.
 pub const REDIRECT: i32 = 7;
 

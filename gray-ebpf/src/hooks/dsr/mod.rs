@@ -12,13 +12,17 @@ pub mod v6;
 use gray_common::{
     Reason, csum,
     packet::{ETH_LEN, GUE_LEN, GUE_PORT},
-    wire::{FLOW_UNRESOLVED, FlowKey4, FlowKey6, FlowState},
+    wire::{
+        ARM_STABLE, FLOW_DSR, FLOW_ESTABLISHED, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED, FlowKey4, FlowKey6,
+        FlowState, ListenerKey,
+    },
 };
 
-use super::packet::{Exit, NEXT, TOO_BIG, WRAP, Way};
+use super::packet::{DROP, Exit, NEXT, TOO_BIG, WRAP, Way};
 use crate::{
     ctx::skb::{Head, Skb},
     emit, maps,
+    tables::Kernel,
 };
 
 /// A fresh packet's TTL.
@@ -87,6 +91,29 @@ fn short(len: u32) -> u16 {
 #[inline(always)]
 fn inner_len(there: u32, total: u32) -> u32 {
     if total == 0 || total > there { there } else { total }
+}
+
+/// Whether a flow's packet may have reached its instance: a hop was known to the last one, or once.
+#[inline(always)]
+fn was_sent(f: &FlowState) -> bool {
+    f.ifindex != 0 || f.mtu != 0
+}
+
+/// A packet that has no way to its instance. On stable's own address it would reach stable, and that shall have a whole connection or
+/// nothing of it: a new one lives there for good, one that the instance has is lost here like at a router without a route. On any
+/// other address the packet goes on as it came, for the instance may be this node.
+#[inline(always)]
+fn without_route(k: &Kernel, f: &mut FlowState, to: &ListenerKey, sent: bool) -> i32 {
+    emit::count(Reason::DsrNoRoute);
+    if !k.listener(to).is_self() {
+        return NEXT;
+    }
+    if sent || f.flags & FLOW_ESTABLISHED != 0 {
+        return DROP;
+    }
+    f.flags = f.flags & !(FLOW_DSR | FLOW_GUE) | FLOW_PASS;
+    f.counter = f.counter & !1 | ARM_STABLE as u16;
+    NEXT
 }
 
 /// How an encapsulated packet leaves. Not by the stack: to that, a packet from this node that comes in is a forgery.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{ETH_IPV4, ETH_TYPE, IPIP, UDP},
-    wire::{FLOW_GUE, FLOW_UNRESOLVED, Flow4},
+    wire::{Addr, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED, Flow4, ListenerKey},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
         life::{hop_is_old, set_hop},
         packet::{NEXT, leave},
     },
-    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
+    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, was_sent, way, without_route,
 };
 use crate::{
     ctx::{
@@ -55,13 +55,18 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         emit::count(Reason::TtlExpired);
         return NEXT;
     }
+    let sent = was_sent(&f.state);
     if hop_is_old(&k, &f.state) {
         let hop = skb.next_hop4(f.saddr, f.daddr, inner.tos as u8);
         set_hop(&mut f.state, hop);
     }
     if f.state.ifindex == 0 {
-        emit::count(Reason::DsrNoRoute);
-        return NEXT;
+        let to = ListenerKey { addr: Addr::v4(key.daddr), port: key.dport, proto: key.proto as u8, _pad: 0 };
+        let verdict = without_route(&k, &mut f.state, &to, sent);
+        if f.state.flags & FLOW_PASS != 0 {
+            (f.saddr, f.daddr) = (key.saddr, key.daddr);
+        }
+        return verdict;
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{ETH_IPV6, ETH_TYPE, IPV6, UDP},
-    wire::{FLOW_GUE, FLOW_UNRESOLVED, Flow6},
+    wire::{FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED, Flow6, ListenerKey},
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
         packet::{NEXT, leave},
         v6::HOP_STEP,
     },
-    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, way,
+    BROKEN, Inner, TTL, UDP_GUE, inner_len, put_gue, room_for, short, sum3, was_sent, way, without_route,
 };
 use crate::{
     ctx::{
@@ -56,13 +56,18 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
         emit::count(Reason::TtlExpired);
         return NEXT;
     }
+    let sent = was_sent(&f.state);
     if hop_is_old(&k, &f.state) {
         let hop = skb.next_hop6(&f.saddr, &f.daddr);
         set_hop(&mut f.state, hop);
     }
     if f.state.ifindex == 0 {
-        emit::count(Reason::DsrNoRoute);
-        return NEXT;
+        let to = ListenerKey { addr: key.daddr, port: key.dport, proto: key.proto as u8, _pad: 0 };
+        let verdict = without_route(&k, &mut f.state, &to, sent);
+        if f.state.flags & FLOW_PASS != 0 {
+            (f.saddr, f.daddr) = (key.saddr, key.daddr);
+        }
+        return verdict;
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;

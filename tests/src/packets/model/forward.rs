@@ -7,7 +7,7 @@ use gray_userspace::kernel::Direction;
 
 use super::{Entry, Model, segment::Segment};
 use crate::packets::{
-    case::{NEXT, REDIRECT},
+    case::{DROP, NEXT, REDIRECT},
     frame::{ETH, TCP, UDP},
     land::LANDS,
     rig::{MTU, Way, neighbour},
@@ -97,6 +97,15 @@ impl Model {
         e.unresolved = reach == Reach::Unknown;
         if reach == Reach::Stack {
             self.count(Reason::DsrNoRoute);
+            if !self.own(s.tuple) {
+                return unchanged;
+            }
+            // Stable has the address: it gets a connection whole or not at all.
+            if e.established {
+                return (DROP, frame.to_vec());
+            }
+            (e.src, e.dst) = (s.tuple.src, s.tuple.dst);
+            (e.pass, e.outer, e.arm) = (true, None, 0);
             return unchanged;
         }
         if reach == Reach::Known && frame.len() - ETH + outer.room() > MTU as usize {
