@@ -11,7 +11,7 @@ use gray_tests::{
         case::{NEXT, REDIRECT},
         frame::{ETH, Packet, SYN, UDP},
         icmp::{IcmpError, answer_too_big, too_big},
-        land::{LANDS, Land, SHOP, SHOP_AT},
+        land::{self, LANDS, Land, SHOP, SHOP_AT},
         rig::{MTU, Rig, Routes, hex, moved, neighbour, with},
     },
     policy::PolicyText,
@@ -22,6 +22,7 @@ use gray_tests::{
 use gray_userspace::kernel::Direction;
 
 const FILES: u16 = 8081;
+const GUE_PORT: u16 = 6080;
 const UNREACHABLE4: (u8, u8) = (3, 3);
 const UNREACHABLE6: (u8, u8) = (1, 4);
 
@@ -94,6 +95,21 @@ fn h1_errors_about_steered_packets_are_translated_both_ways() {
             let back = answer.rewritten(vip, p.src);
             translated(rig, l, &answer, &back, router(l), router(l));
             translated(rig, l, &answer, &back, p.src.ip(), p.src.ip());
+        }
+    });
+}
+
+/// GUE's port may be an instance's: what is quoted then is no packet with another one in it.
+#[test]
+fn h1_errors_about_packets_to_port_6080_are_translated_too() {
+    with(Routes::Neighbours, |rig| {
+        let text = land::policy(true).replace(&format!(":{SHOP_AT}\""), &format!(":{GUE_PORT}\""));
+        rig.apply_with(&text, &land::around());
+        for l in LANDS {
+            let (vip, gray) = (l.vip(SHOP), l.gray(GUE_PORT));
+            let p = l.open(l.early(7_050), vip).flags(SYN);
+            assert_eq!(run(rig, &p.frame()).0, REDIRECT);
+            translated(rig, l, &p, &p.rewritten(p.src, gray), router(l), router(l));
         }
     });
 }

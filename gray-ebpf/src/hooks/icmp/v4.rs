@@ -67,12 +67,15 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         return NEXT;
     }
     let proto: u8 = h.get::<u8, Q_PROTO>();
-    if dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPIP) {
-        return if side == Side::Ingress { dsr::told::v4(raw) } else { NEXT };
+    let quoted = dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPIP);
+    if quoted && side == Side::Ingress && dsr::told::v4(raw) != 0 {
+        return NEXT;
     }
     if proto != TCP && proto != UDP {
         return NEXT;
     }
+    // An instance may have that port, too.
+    let Some(h) = skb.head::<MIN>() else { return NEXT };
     let (client, ttl, tos) = (h.get::<u32, DADDR>(), h.get::<u8, TTL>(), h.get::<u8, TOS>());
     let back = FlowKey4 {
         saddr: h.get::<u32, Q_DADDR>(),

@@ -53,12 +53,15 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         return NEXT;
     }
     let proto: u8 = h.get::<u8, Q_NEXT_HEADER>();
-    if dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPV6) {
-        return if side == Side::Ingress { dsr::told::v6(raw) } else { NEXT };
+    let quoted = dsr::told::about(proto, h.get::<u16, Q_DPORT>(), IPV6);
+    if quoted && side == Side::Ingress && dsr::told::v6(raw) != 0 {
+        return NEXT;
     }
     if proto != TCP && proto != UDP {
         return NEXT;
     }
+    // An instance may have that port, too.
+    let Some(h) = skb.head::<MIN>() else { return NEXT };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let back = unsafe { &mut (*scratch).back6 };
