@@ -20,7 +20,7 @@ use std::{
 
 use gray_common::{
     packet::TCP,
-    wire::{Addr, FLOW_PASS, FlowKey4, FlowKey6, Peer},
+    wire::{Addr, FLOW_DSR, FLOW_PASS, FlowKey4, FlowKey6, Peer},
 };
 use tokio::sync::Notify;
 
@@ -226,13 +226,15 @@ impl Inner {
         self.live.flows4(|k, f| {
             if let Some(r) = row4(&k, &f).filter(ours) {
                 n += 1;
-                v4.extend([k, reply4(&r)]);
+                v4.push(k);
+                v4.extend(has_reply(&r).then(|| reply4(&r)));
             }
         })?;
         self.live.flows6(|k, f| {
             if let Some(r) = row6(&k, &f).filter(ours) {
                 n += 1;
-                v6.extend([k, reply6(&r)]);
+                v6.push(k);
+                v6.extend(has_reply(&r).then(|| reply6(&r)));
             }
         })?;
         self.live.forget_flows(&v4, &v6)?;
@@ -277,6 +279,12 @@ fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 /// Stable on its own address is not rewritten: it is what was dialled.
 fn served_by(r: &Row) -> SocketAddr {
     if r.state.flags & FLOW_PASS != 0 { r.service } else { r.instance }
+}
+
+/// What goes in other packets is answered past this node. The answers' entry would be another connection's, of the same client port to
+/// the same instance.
+fn has_reply(r: &Row) -> bool {
+    r.state.flags & FLOW_DSR == 0
 }
 
 fn reply4(r: &Row) -> FlowKey4 {
@@ -357,5 +365,8 @@ mod tests {
         r.state.flags = FLOW_PASS;
         assert_eq!(reply4(&r), reply([198, 18, 1, 100], 80));
         assert_eq!(reply6(&r).saddr, Addr::from(service.ip()));
+        assert!(has_reply(&r));
+        r.state.flags = FLOW_DSR;
+        assert!(!has_reply(&r), "it would be another connection's");
     }
 }
