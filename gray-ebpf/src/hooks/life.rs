@@ -27,20 +27,21 @@ pub enum Known {
 #[inline(always)]
 pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known {
     let now = jiffies() as u32;
-    let idle = now.wrapping_sub(f.seen);
+    // Signed: another CPU may have stamped the entry since `now` was read.
+    let idle = now.wrapping_sub(f.seen) as i32;
     if proto == UDP {
-        if f.flags & FLOW_FORWARD != 0 && idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) {
+        if f.flags & FLOW_FORWARD != 0 && idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) as i32 {
             return Known::Over;
         }
     } else if proto == TCP {
-        if f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) {
+        if f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) as i32 {
             return Known::Over;
         }
         if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
             // A second SYN of a connection that has moved on is a new connection from the same port; before that it
             // is a retransmission, which must reach the same instance.
             cold_path();
-            let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz);
+            let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz) as i32;
             if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
             }
@@ -61,8 +62,8 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
 /// packet would be decided anew.
 #[inline(always)]
 pub fn is_over(k: &Kernel, f: &FlowState, proto: u8) -> bool {
-    let idle = (jiffies() as u32).wrapping_sub(f.seen);
-    let longer_than = |seconds: u32| idle > seconds.wrapping_mul(k.control.hz);
+    let idle = (jiffies() as u32).wrapping_sub(f.seen) as i32;
+    let longer_than = |seconds: u32| idle > seconds.wrapping_mul(k.control.hz) as i32;
     match proto {
         UDP => longer_than(limits::UDP_IDLE_S),
         _ => {
