@@ -9,7 +9,7 @@ use gray_common::{
 };
 use gray_tests::{
     command::wait_for,
-    link::ip_batch,
+    link::{ip_batch, sysctl},
     packets::{
         case::{DROP, NEXT, REDIRECT},
         frame::{ACK, ETH, Packet, SYN, TCP},
@@ -280,6 +280,37 @@ fn h1_the_instances_node_opens_what_is_meant_for_it_and_nothing_else() {
                 "that is not an address of the bench"
             );
             same(&out, &good.around(&p.frame()));
+        }
+    });
+}
+
+/// A node that forwards nothing cannot say by its routes what is to itself: there the frame's own address says it.
+#[test]
+fn h1_where_nothing_is_forwarded_only_frames_to_the_interface_are_opened() {
+    with(Routes::Neighbours, |rig| {
+        rig.live.configure(|c| {
+            for (place, text) in c.dsr_from.iter_mut().zip(TRUSTED) {
+                *place = text.parse::<Prefix>().unwrap().wire();
+            }
+        });
+        // The bench's packets come in by lo, whose link address is 0.
+        for family in ["ipv4", "ipv6"] {
+            for interface in ["all", "lo"] {
+                sysctl(&rig.ns, &format!("net/{family}/conf/{interface}/forwarding"), "0").unwrap();
+            }
+        }
+        for l in LANDS {
+            for gue in [false, true] {
+                let good = Outer { src: edge(l), dst: own(l), port: 50_000, gue };
+                let p = l.open(l.plain(9_050), std::net::SocketAddr::new(own(l), 80));
+                let (verdict, out, counted) = run(rig, &good.around(&p.frame()));
+                assert_eq!((verdict, counted), (NEXT, vec![]), "{} {gue}: another's frame", l.name());
+                same(&out, &good.around(&p.frame()));
+                let p = Packet { dmac: [0; 6], ..p };
+                let (verdict, out, counted) = run(rig, &good.around(&p.frame()));
+                assert_eq!((verdict, counted), (NEXT, vec![Reason::Decapsulated]), "{} {gue}", l.name());
+                same(&out, &p.frame());
+            }
         }
     });
 }

@@ -49,24 +49,27 @@ pub(super) fn next_hop6(ctx: *mut c_void, ifindex: u32, saddr: &Addr, daddr: &Ad
     next_hop(ctx, ifindex, p)
 }
 
-/// Whether the stack keeps an IPv4 packet to this address or drops it: it is this node's own, or nothing is forwarded.
+/// Whether the stack keeps an IPv4 packet to this address or drops it. `here`: its frame is addressed to this interface. Where
+/// nothing is forwarded the kernel does not look at routes, and that alone says it: no other packets of a bridge, say, are taken.
 #[inline(always)]
-pub(super) fn stays4(ctx: *mut c_void, ifindex: u32, saddr: u32, daddr: u32) -> bool {
+pub(super) fn stays4(ctx: *mut c_void, ifindex: u32, saddr: u32, daddr: u32, here: bool) -> bool {
     let Some(p) = params() else { return false };
     p.family = 2;
     p.__bindgen_anon_3.ipv4_src = saddr;
     p.__bindgen_anon_4.ipv4_dst = daddr;
-    matches!(lookup(ctx, ifindex, p), NOT_FWDED | FWD_DISABLED)
+    let answer = lookup(ctx, ifindex, p);
+    answer == NOT_FWDED || answer == FWD_DISABLED && here
 }
 
 /// The same of IPv6.
 #[inline(always)]
-pub(super) fn stays6(ctx: *mut c_void, ifindex: u32, saddr: &Addr, daddr: &Addr) -> bool {
+pub(super) fn stays6(ctx: *mut c_void, ifindex: u32, saddr: &Addr, daddr: &Addr, here: bool) -> bool {
     let Some(p) = params() else { return false };
     p.family = 10;
     p.__bindgen_anon_3.ipv6_src = words(saddr);
     p.__bindgen_anon_4.ipv6_dst = words(daddr);
-    matches!(lookup(ctx, ifindex, p), NOT_FWDED | FWD_DISABLED)
+    let answer = lookup(ctx, ifindex, p);
+    answer == NOT_FWDED || answer == FWD_DISABLED && here
 }
 
 #[inline(always)]

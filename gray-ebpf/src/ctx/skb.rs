@@ -232,16 +232,23 @@ impl Skb {
         unsafe { bpf_skb_adjust_room(self.raw, -(len as i32), BPF_ADJ_ROOM_MAC, FIXED_GSO) == 0 }
     }
 
+    /// Whether the frame is addressed to this interface (`PACKET_HOST`).
+    #[inline(always)]
+    fn is_here(&self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).pkt_type == 0 }
+    }
+
     /// Whether the stack keeps an IPv4 packet to this address, or drops it.
     #[inline(always)]
     pub fn stays4(&self, saddr: u32, daddr: u32) -> bool {
-        fib::stays4(self.raw.cast(), self.ifindex(), saddr, daddr)
+        fib::stays4(self.raw.cast(), self.ifindex(), saddr, daddr, self.is_here())
     }
 
     /// Whether the stack keeps an IPv6 packet to this address, or drops it.
     #[inline(always)]
     pub fn stays6(&self, saddr: &Addr, daddr: &Addr) -> bool {
-        fib::stays6(self.raw.cast(), self.ifindex(), saddr, daddr)
+        fib::stays6(self.raw.cast(), self.ifindex(), saddr, daddr, self.is_here())
     }
 
     #[inline(always)]
