@@ -57,6 +57,16 @@ impl Footprint {
         fs::rename(&half, self.file()).with_context(|| format!("write {}", self.file().display()))
     }
 
+    /// Of the agents: the first one's bears the stem, those of further ones have `-NAME` after it.
+    fn bpffs_dirs(&self) -> Vec<PathBuf> {
+        let ours = |p: &PathBuf| {
+            let name = p.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+            name.strip_prefix(&self.stem()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        let all = self.bpffs.parent().and_then(|d| fs::read_dir(d).ok());
+        all.into_iter().flatten().flatten().map(|e| e.path()).filter(ours).collect()
+    }
+
     fn owner_lives(&self) -> bool {
         start_time(self.pid) == Some(self.started)
     }
@@ -68,10 +78,9 @@ impl Footprint {
             cgroup::remove_tree(&self.cgroup)?;
         }
         netns::remove_all(&self.netns_prefix())?;
-        for dir in [&self.bpffs, &self.temp] {
-            if named(dir) && dir.exists() {
-                fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
-            }
+        let temp = Some(self.temp.clone()).filter(|t| named(t) && t.exists());
+        for dir in self.bpffs_dirs().into_iter().chain(temp) {
+            fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         }
         match fs::remove_file(self.file()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -1,6 +1,8 @@
 //! The lab's child processes: `serve` (servers), `load` (load generator), `dial` (times `connect`), `redial` (does nothing else), `hold` (a lab that waits to be
 //! killed). Started by guards of gray-tests only; speaks JSON lines on stdin and stdout.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 fn main() -> Result<()> {
@@ -18,13 +20,15 @@ fn main() -> Result<()> {
 fn hold() -> Result<()> {
     use std::io::Write;
     let world = gray_tests::World::build(gray_tests::WorldSpec::default())?;
-    std::fs::create_dir(world.lab().bpffs())?;
+    // Of the edge's agent, and of one elsewhere.
+    let pins = ["", "-b0"].map(|s| format!("{}{s}", world.lab().bpffs().display()));
+    pins.iter().try_for_each(std::fs::create_dir)?;
     // An orphan on purpose: its parent is gone, so only its cgroup leads to it.
     let orphan = "sleep 600 >/dev/null 2>&1 & echo $!";
     let pid = gray_tests::command::run(world.caller().command("sh").args(["-c", orphan]))?;
     let made = serde_json::json!({
         "netns": world.namespaces().iter().map(|n| n.path()).collect::<Vec<_>>(),
-        "dirs": [world.temp(), world.lab().cgroup().path(), &world.lab().bpffs()],
+        "dirs": [world.temp(), world.lab().cgroup().path(), Path::new(&pins[0]), Path::new(&pins[1])],
         "child": pid.trim().parse::<u32>()?,
     });
     writeln!(std::io::stdout(), "{made}")?;

@@ -14,8 +14,8 @@ use gray_tests::{
 };
 use gray_userspace::fail::Point;
 
-use super::PATIENCE;
 use super::replace::{Loads, Stream, stage};
+use super::{PATIENCE, lived_on, long_lived, some_more};
 
 pub(super) const LARGE: u32 = 262_144;
 const SMALL: u32 = 196_608;
@@ -162,9 +162,11 @@ fn h2_a_table_too_small_for_what_lives_forgets_the_least_recently_used() {
     let few = MANY / 2;
     let (mut scene, gray) = stage(None);
     let crowd = quiet_crowd(&scene, &gray);
-    let mut loads = Loads::start(&scene, &gray);
+    // No new connections beside it: a slow start gives them time to push the crowd out.
+    let mut loads = [scene.world.clients[0].place(), scene.world.caller()]
+        .map(|from| long_lived(&from, vip(false, 9000), &[]));
     resize(&mut scene, few);
-    loads.some_more();
+    loads.iter_mut().for_each(|load| some_more(load, 100));
     let now = known(&scene);
     let moved: Vec<_> = now.iter().filter(|(k, i)| crowd.get(*k) != Some(i)).collect();
     assert!(moved.is_empty(), "{} moved: {:?}", moved.len(), moved.first());
@@ -178,6 +180,6 @@ fn h2_a_table_too_small_for_what_lives_forgets_the_least_recently_used() {
     let log = std::fs::read_to_string(scene.agent.log()).unwrap();
     assert!(log.contains("the least recently used are forgotten"), "the log says nothing of it");
     // Who speaks is not forgotten.
-    loads.end();
+    loads.into_iter().for_each(|load| lived_on(&load.stop().unwrap()));
     scene.finish();
 }

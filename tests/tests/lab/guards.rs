@@ -96,7 +96,7 @@ fn a_lab_whose_process_was_killed_is_swept_and_a_living_one_is_not() {
     let paths: Vec<String> = strings("netns").chain(strings("dirs")).collect();
     let child = made["child"].as_u64().unwrap() as u32;
     let exists = |p: &String| std::path::Path::new(p).exists();
-    assert_eq!(paths.len(), 4 + 3);
+    assert_eq!(paths.len(), 4 + 4);
 
     let _ = sweep::sweep().unwrap();
     assert!(paths.iter().all(exists), "a living lab was swept");
