@@ -1,5 +1,6 @@
 //! The real `gray agent` as a guard, driven by its command line only. It knows no policy.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -126,7 +127,9 @@ impl Agent {
         // The verifier needs a second of one core, and tests may share few of them.
         let ready = wait_for("the agent's API to answer", Duration::from_secs(60), || {
             killed = self.was_killed()?;
-            Ok(killed || self.gray(&["status", "-o", "json"])?.status.success())
+            // Nobody listens while the verifier is at work: a command each time would take its CPU.
+            let listens = || UnixStream::connect(&self.socket).is_ok();
+            Ok(killed || listens() && self.gray(&["status", "-o", "json"])?.status.success())
         });
         ready.with_context(|| format!("start the agent; its log ends with\n{}", tail(&self.log, 40)))?;
         Ok(!killed)
