@@ -156,18 +156,16 @@ struct IpLink {
     mtu: u32,
 }
 
-/// All interfaces of a namespace, loopback included.
+/// All interfaces of a namespace that have an Ethernet address, loopback included. Where tunnels' modules are loaded, each
+/// namespace has devices of theirs.
 pub fn list(ns: &Netns) -> Result<Vec<LinkInfo>> {
     let text = run(ns.command("ip").args(["-j", "link", "show"]))?;
     let links: Vec<IpLink> = serde_json::from_str(&text).context("read the output of ip -j link show")?;
-    links
-        .into_iter()
-        .map(|l| {
-            let mac = parse_mac(l.address.as_deref().unwrap_or(""))
-                .with_context(|| format!("no Ethernet address on {}", l.ifname))?;
-            Ok(LinkInfo { ifname: l.ifname, ifindex: l.ifindex, mac, mtu: l.mtu })
-        })
-        .collect()
+    let of = |l: IpLink| {
+        let mac = parse_mac(l.address.as_deref()?)?;
+        Some(LinkInfo { ifname: l.ifname, ifindex: l.ifindex, mac, mtu: l.mtu })
+    };
+    Ok(links.into_iter().filter_map(of).collect())
 }
 
 pub fn info(ns: &Netns, ifname: &str) -> Result<LinkInfo> {

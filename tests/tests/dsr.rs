@@ -1,13 +1,13 @@
 //! `nat: dsr`: instances get packets in other ones and answer clients themselves, past the node that steers. H1, H3.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, process::Command, time::Duration};
 
 use gray_common::Reason;
 use gray_tests::{
     World, WorldSpec,
     agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode, curl},
-    command::{run, wait_for},
+    command::{output, run, wait_for},
     link::{EndSpec, Veth, ip_batch},
     policy::PolicyText,
     residue,
@@ -264,6 +264,8 @@ fn c12_h1_a_drained_instance_loses_its_connections_at_the_deadline() {
 #[test]
 fn h1_linux_itself_opens_what_gray_sends() {
     let stage = stage();
+    // Devices bring their modules, ports of `ip fou` do not.
+    let _ = output(Command::new("modprobe").args(["-qa", "fou", "fou6"]));
     for b in &stage.world.backends {
         let devices = format!(
             "link add dsr4 type ipip local {} remote any\nlink set dsr4 up\n\

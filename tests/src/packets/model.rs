@@ -1,5 +1,5 @@
 //! An independent model of the packet path: what must become of a frame, from the policy's tables and the frames
-//! before it. It shares `decide` with the data path, and nothing else: its own parser (etherparse), its own flow table,
+//! before it. It shares `decide` and the bits of the filter in front with the data path, and nothing else: its own parser (etherparse), its own flow table,
 //! its own arithmetic. ICMP errors are not its matter.
 
 mod flows;
@@ -105,13 +105,17 @@ impl Model {
                 Ok(first) => first,
                 Err(done) => return done.unwrap_or(unchanged),
             },
-            // What the link header alone says is counted before a policy is asked for.
-            Parsed::Link(reason) => {
+            // What these headers alone say is counted before a policy is asked for.
+            Parsed::Link(reason) | Parsed::Broken(reason) => {
                 self.count(reason);
                 return unchanged;
             }
-            Parsed::Broken(reason) if active => {
+            Parsed::Odd(reason) if active => {
                 self.count(reason);
+                return unchanged;
+            }
+            Parsed::Short(tuple) => {
+                self.short(&tuple);
                 return unchanged;
             }
             _ => return unchanged,
@@ -144,7 +148,7 @@ impl Model {
 
     /// A fragment: the first one, to be treated like a whole packet, or what becomes of it.
     fn piece(&mut self, d: Direction, frame: &[u8], p: &Piece) -> Result<Segment, Option<(i32, Vec<u8>)>> {
-        if !self.policy.maybe_ours(p.id.src) && !self.policy.maybe_ours(p.id.dst) {
+        if !self.policy.knows_address(p.id.src) && !self.policy.knows_address(p.id.dst) {
             return Err(None);
         }
         if self.aged {
@@ -157,9 +161,7 @@ impl Model {
                 return Err(None);
             }
             let _ = self.pieces.insert(p.id, p.ports);
-            if p.broken {
-                self.count(Reason::Malformed);
-            }
+            p.broken.iter().for_each(|tuple| self.short(tuple));
             return p.first.ok_or(None);
         }
         let Some((sport, dport)) = *self.pieces.entry(p.id).or_insert(None) else {
@@ -173,6 +175,13 @@ impl Model {
         let done = self.forward(d, frame, &s, &mut entry);
         self.flows.put(tuple, entry);
         Err(Some(done))
+    }
+
+    /// A transport header that contradicts itself is a fault only of what may be ours.
+    fn short(&mut self, t: &Tuple) {
+        if self.policy.knows_end(t.src) || self.policy.knows_end(t.dst) {
+            self.count(Reason::Malformed);
+        }
     }
 
     /// A packet of a known flow; `None`: no flow knows it, or the flow was over.

@@ -45,10 +45,14 @@ pub enum Parsed {
     Segment(Segment),
     /// Of a packet in pieces.
     Piece(Box<Piece>),
-    /// Passes, and the link header is why.
+    /// Passes, counted: the link header is why.
     Link(Reason),
-    /// Passes, counted.
+    /// Passes, counted: the IP header is why.
     Broken(Reason),
+    /// Passes, counted where a policy is in force: what follows its IPv6 header is why.
+    Odd(Reason),
+    /// Passes, counted if it may be ours: its transport header contradicts itself.
+    Short(Tuple),
     /// Passes: not TCP or UDP, or too short to be seen as such.
     Other,
 }
@@ -63,7 +67,7 @@ pub struct Piece {
     /// Of the first one, if it can be steered.
     pub first: Option<Segment>,
     /// Its transport header contradicts itself; the ports are noted all the same.
-    pub broken: bool,
+    pub broken: Option<Tuple>,
     /// Behind the first.
     pub later: bool,
 }
@@ -123,18 +127,18 @@ pub fn parse(frame: &[u8]) -> Parsed {
     let there = frame.len().saturating_sub(ip.at);
     let Some((id, later)) = ip.piece else { return whole(&padded, &ip, there) };
     let id = PieceId { src: ip.src, dst: ip.dst, proto: ip.proto, id };
-    let mut piece = Piece { id, ttl: ip.ttl, ports: None, first: None, broken: false, later };
+    let mut piece = Piece { id, ttl: ip.ttl, ports: None, first: None, broken: None, later };
     if later {
         return Parsed::Piece(Box::new(piece));
     }
     if there < 4 {
         return Parsed::Other;
     }
-    let port = |at: usize| u16::from_be_bytes([padded[ip.at - ETH + at], padded[ip.at - ETH + at + 1]]);
-    piece.ports = Some((port(0), port(2)));
+    let segment = &padded[ip.at - ETH..];
+    piece.ports = Some((port(segment, 0), port(segment, 2)));
     match whole(&padded, &ip, there) {
         Parsed::Segment(s) => piece.first = Some(s),
-        Parsed::Broken(_) => piece.broken = true,
+        Parsed::Short(tuple) => piece.broken = Some(tuple),
         _ => {}
     }
     Parsed::Piece(Box::new(piece))
@@ -148,7 +152,7 @@ fn whole(padded: &[u8], ip: &Ip, there: usize) -> Parsed {
     let segment = &padded[ip.at - ETH..];
     match if ip.proto == TCP { tcp(segment, ip, there) } else { udp(segment, ip, there) } {
         Some(s) => Parsed::Segment(s),
-        None => Parsed::Broken(Reason::Malformed),
+        None => Parsed::Short(tuple(ip, (port(segment, 0), port(segment, 2)))),
     }
 }
 
@@ -177,7 +181,7 @@ fn ip4(bytes: &[u8]) -> Result<Ip, Parsed> {
 /// `there`: bytes of the frame from the IPv6 header on.
 fn ip6(bytes: &[u8], there: usize) -> Result<Ip, Parsed> {
     let Ok(h) = Ipv6HeaderSlice::from_slice(bytes) else { return Err(Parsed::Broken(Reason::Malformed)) };
-    let unsupported = || Parsed::Broken(Reason::HeaderUnsupported);
+    let unsupported = || Parsed::Odd(Reason::HeaderUnsupported);
     let (mut proto, mut at, mut piece) = (h.next_header().0, 40, None);
     for n in 0.. {
         if n == 6 {
@@ -205,6 +209,7 @@ fn ip6(bytes: &[u8], there: usize) -> Result<Ip, Parsed> {
                     return Err(unsupported());
                 }
             }
+            50 | 51 | 135 | 139 | 140 if n == 0 => return Err(Parsed::Broken(Reason::HeaderUnsupported)),
             50 | 51 | 135 | 139 | 140 => return Err(unsupported()),
             _ => break,
         }
@@ -249,11 +254,17 @@ fn udp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
     fits.then(|| segment(ip, (h.source_port(), h.destination_port())))
 }
 
-fn segment(ip: &Ip, (sport, dport): (u16, u16)) -> Segment {
-    let tuple =
-        Tuple { src: SocketAddr::new(ip.src, sport), dst: SocketAddr::new(ip.dst, dport), proto: ip.proto };
+fn port(segment: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([segment[at], segment[at + 1]])
+}
+
+fn tuple(ip: &Ip, (sport, dport): (u16, u16)) -> Tuple {
+    Tuple { src: SocketAddr::new(ip.src, sport), dst: SocketAddr::new(ip.dst, dport), proto: ip.proto }
+}
+
+fn segment(ip: &Ip, ports: (u16, u16)) -> Segment {
     Segment {
-        tuple,
+        tuple: tuple(ip, ports),
         ttl: ip.ttl,
         dscp: ip.dscp,
         whole: ip.whole,

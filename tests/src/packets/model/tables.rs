@@ -1,8 +1,8 @@
 //! A policy in memory: compiled and planned as the agent does, written into plain maps.
 
-use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use gray_common::{decide::mem::MemTables, packet::filter_bit, wire::Addr};
+use gray_common::{decide::mem::MemTables, filter::Filter, wire::Addr};
 use gray_userspace::{
     compile::{
         self, Circumstances, Compiled,
@@ -18,16 +18,25 @@ use crate::packets::rig::{KEY, lists};
 #[derive(Debug, Default)]
 pub struct Policy {
     pub tables: MemTables,
-    /// Of the filter in front: what a fragment is asked for first. They are only ever added.
-    bits: BTreeSet<u32>,
+    /// What everything is asked for first.
+    filter: Filter,
     have: Have,
     compiled: Compiled,
 }
 
 impl Policy {
     /// Whether an address may be a service's or an instance's.
-    pub fn maybe_ours(&self, addr: std::net::IpAddr) -> bool {
-        self.bits.contains(&filter_bit(Addr::from(addr).words(), 0))
+    pub fn knows_address(&self, addr: std::net::IpAddr) -> bool {
+        self.filter.knows_address(&Addr::from(addr))
+    }
+
+    /// The same of an address and port.
+    pub fn knows_end(&self, end: SocketAddr) -> bool {
+        let (addr, port) = (Addr::from(end.ip()), end.port().to_be());
+        match addr.is_v4() {
+            true => self.filter.knows_end4(addr.as_v4(), port),
+            false => self.filter.knows_end6(addr.words(), port),
+        }
     }
 
     pub fn is_active(&self) -> bool {
@@ -47,7 +56,7 @@ impl Policy {
         let listeners = compiled.listeners.keys().map(|l| (l.addr, l.port));
         let instances = compiled.instances.values().map(|i| (i.addr, i.port));
         for (addr, port) in listeners.chain(instances) {
-            self.bits.extend([port, 0].map(|port| filter_bit(addr.words(), port)));
+            let _ = self.filter.add(&addr, port);
         }
         self.compiled = compiled;
     }
