@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{names, wire::*};
+use crate::{filter::Filter, names, wire::*};
 
 /// Raised with every change of a wire type, a map or a reason code that already shipped.
 pub const ABI: u32 = if cfg!(feature = "abi-test") { 2 } else { 1 };
@@ -38,6 +38,7 @@ pub fn text() -> String {
     one::<crate::hash::HashKey>(&mut out);
     one::<Trusted>(&mut out);
     one::<Control>(&mut out);
+    one::<Filter>(&mut out);
     one::<Versioned>(&mut out);
     one::<ListenerKey>(&mut out);
     one::<PrefixKey>(&mut out);

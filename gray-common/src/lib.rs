@@ -6,6 +6,7 @@
 pub mod abi;
 pub mod csum;
 pub mod decide;
+pub mod filter;
 pub mod hash;
 pub mod layouts;
 pub mod limits;

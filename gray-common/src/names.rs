@@ -1,6 +1,7 @@
 //! Names and shapes of maps and programs: what the data path declares, the loader checks and the pins are called.
 
 use crate::{
+    filter::Filter,
     limits,
     reason::REASON_SLOTS,
     wire::{
@@ -59,7 +60,7 @@ maps! {
     BOUNDS: Array, u32 => u32, limits::BOUNDS;
     CLASSES: Array, u32 => Class, limits::CLASSES;
     WORKLOADS: Hash, u64 => Workload, limits::WORKLOADS;
-    FILTER: Array, u32 => u64, limits::FILTER_BITS / 64;
+    FILTER: Array, u32 => Filter, 1;
     FLOWS4: LruHash, FlowKey4 => Flow4, limits::FLOWS;
     FLOWS6: LruHash, FlowKey6 => Flow6, limits::FLOWS;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;

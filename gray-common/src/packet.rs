@@ -67,13 +67,3 @@ fn port_tried(first: u16, mask: u16, seed: u64, i: u32) -> u16 {
     let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
     (first | at & mask).to_be()
 }
-
-/// Index of a bit of the filter in front of the packet path, for one address and port (network order) and protocol.
-#[inline(always)]
-pub fn filter_bit(addr_words: [u64; 2], port: u16) -> u32 {
-    let x = addr_words[0] ^ addr_words[1].rotate_left(17) ^ u64::from(port).rotate_left(48);
-    let h = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (h >> 48) as u32
-}
-
-const _: () = assert!(crate::limits::FILTER_BITS == 1 << 16);

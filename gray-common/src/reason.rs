@@ -30,7 +30,7 @@ macro_rules! reasons {
 reasons! {
     NotManaged = 0, "not_managed", "The destination is no managed service; left alone.";
     NoPolicy = 1, "no_policy", "No policy is active; left alone.";
-    Malformed = 2, "malformed", "A header is cut short or contradicts itself; passed unchanged.";
+    Malformed = 2, "malformed", "A header is cut short or contradicts itself, a transport header only where the packet may be ours; passed unchanged.";
     Fragment = 3, "fragment", "A fragment from or to an address of ours that came before the first of its packet; all of that packet pass unchanged, to where the address points.";
     HeaderUnsupported = 4, "header_unsupported", "An IPv6 extension header that nothing can be steered behind (ESP, AH, routing with more to visit, over six of them); passed unchanged.";
     OtherNamespace = 5, "other_namespace", "A socket of another network namespace than this agent's; left alone.";

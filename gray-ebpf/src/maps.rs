@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 use gray_common::{
     decide::{Claims, Decision},
+    filter::Filter,
     limits,
     reason::REASON_SLOTS,
     wire::{
@@ -65,7 +66,7 @@ pub static CLASSES: Array<Class> = Array::with_max_entries(limits::CLASSES, 0);
 #[map]
 pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(limits::WORKLOADS, NO_PREALLOC);
 #[map]
-pub static FILTER: Array<u64> = Array::with_max_entries(limits::FILTER_BITS / 64, 0);
+pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.
 #[map]
 pub static XDP_OUT: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);

@@ -4,7 +4,6 @@
 
 use gray_common::{Reason, limits, wire::Addr};
 
-use super::packet;
 use crate::{
     ctx::{jiffies, words::key6},
     emit, maps,
@@ -52,7 +51,7 @@ pub struct Fragment {
 /// Whether a fragment may be ours, by its addresses: others leave no trace here.
 #[inline(always)]
 pub fn maybe_ours(id: &FragmentKey) -> bool {
-    packet::maybe_ours(id.daddr.words(), 0) || packet::maybe_ours(id.saddr.words(), 0)
+    maps::FILTER.get(0).is_some_and(|f| f.knows_address(&id.daddr) || f.knows_address(&id.saddr))
 }
 
 /// Notes the ports of a first fragment. False: others of its packet have passed already.

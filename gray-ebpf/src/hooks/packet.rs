@@ -6,8 +6,8 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use gray_common::{
     Reason,
     decide::Tables as _,
-    packet::{ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE, filter_bit},
-    wire::{FLOW_UNRESOLVED, FlowState},
+    packet::{ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE},
+    wire::{FLOW_UNRESOLVED, FlowKey4, FlowKey6, FlowState},
 };
 
 use super::{
@@ -113,14 +113,17 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
 /// the flow and forward; else decide; record, and forward as a known flow.
 #[inline(always)]
 fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
-    let Some(k) = Kernel::now() else {
-        // What instances of this node get needs no policy here.
-        return if side == Side::Ingress { opened(skb.raw(), v4) } else { NEXT };
-    };
-    let epoch = k.epoch();
     let raw = skb.raw();
     let egress = u32::from(side == Side::Egress);
-    let mut found = if v4 { v4::find(raw, &k, side) } else { v6::known(raw, epoch, egress) };
+    let mut found = if v4 { v4::find(raw, side) } else { v6::find(raw, egress) };
+    if found < NEW {
+        return found;
+    }
+    let Some(k) = Kernel::now() else {
+        // What instances of this node get needs no policy here.
+        return if side == Side::Ingress { opened(raw, v4) } else { NEXT };
+    };
+    let epoch = k.epoch();
     if found == ERROR {
         if side == Side::Ingress {
             let answered = if v4 { icmp::echo::v4(raw) } else { icmp::echo::v6(raw) };
@@ -136,11 +139,11 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     }
     let odd = found == ODD;
     if odd {
-        found = again(raw, epoch, egress, v4, true);
+        found = again(raw, egress, v4, true);
     }
     if found == NEW && maps::moving(v4) && maps::fetch(u32::from(v4)) != 0 {
         cold_path();
-        found = again(raw, epoch, egress, v4, odd);
+        found = again(raw, egress, v4, odd);
         if found == NEW {
             // Of an earlier connection, whose answer nobody shall find again.
             let _ = maps::forget(u32::from(v4));
@@ -164,19 +167,19 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     if (if v4 { v4::record::record(stay) } else { v6::record::record(stay) }) == 0 {
         return NEXT;
     }
-    let found = again(raw, epoch, egress, v4, odd);
+    let found = again(raw, egress, v4, odd);
     if found == NEW { NEXT } else { known(found, raw, v4) }
 }
 
 /// Finds the flow of a packet that was looked at before.
 #[inline(always)]
-fn again(raw: *mut __sk_buff, epoch: u64, egress: u32, v4: bool, odd: bool) -> i32 {
+fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
     match (v4, odd) {
-        (true, false) => v4::again(raw, epoch, egress),
-        (true, true) => v4::odd(raw, epoch, egress),
-        (false, false) => v6::known(raw, epoch, egress),
+        (true, false) => v4::again(raw, egress),
+        (true, true) => v4::odd(raw, egress),
+        (false, false) => v6::known(raw, egress),
         (false, true) => match v6::odd(raw) {
-            MORE => v6::behind(raw, epoch, egress),
+            MORE => v6::behind(raw, egress),
             done => done,
         },
     }
@@ -205,14 +208,15 @@ fn opened(raw: *mut __sk_buff, v4: bool) -> i32 {
     if v4 { dsr::open::v4(raw) } else { dsr::open::v6(raw) }
 }
 
-/// Whether a bit of the filter in front is set: no set bit, not ours, whatever the tables hold.
+/// Whether an end of the packet may be a service's or an instance's.
 #[inline(always)]
-pub fn maybe_ours(addr: [u64; 2], port: u16) -> bool {
-    let bit = filter_bit(addr, port);
-    match maps::FILTER.get(bit >> 6) {
-        Some(word) => word >> (bit & 63) & 1 != 0,
-        None => false,
-    }
+pub fn knows4(key: &FlowKey4) -> bool {
+    maps::FILTER.get(0).is_some_and(|f| f.knows4(key))
+}
+
+#[inline(always)]
+pub fn knows6(key: &FlowKey6) -> bool {
+    maps::FILTER.get(0).is_some_and(|f| f.knows6(key))
 }
 
 /// How a rewritten packet leaves. No enum with fields: what a variant does not have would be a slot on the stack that is

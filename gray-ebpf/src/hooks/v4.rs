@@ -16,7 +16,7 @@ use super::{
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
-    packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, leave, maybe_ours},
+    packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
 };
 use crate::{
     ctx::{
@@ -62,29 +62,42 @@ struct Seen {
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
 #[inline(always)]
-pub fn find(raw: *mut __sk_buff, k: &Kernel, side: Side) -> i32 {
-    find_at::<true>(raw, k, side, PLAIN)
+pub fn find(raw: *mut __sk_buff, side: Side) -> i32 {
+    find_at::<true>(raw, side, PLAIN)
 }
 
 /// The same where the transport header begins at `l4`. Of anything but a constant: the caller has looked at options and
 /// fragments.
 #[inline(always)]
-fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, k: &Kernel, side: Side, l4: u32) -> i32 {
+fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32) -> i32 {
     let skb = &mut Skb::from_raw(raw);
-    let len = skb.len();
-    let seen = match parse::<PLAIN_HEADERS>(skb, len, l4) {
-        Ok(s) => s,
+    let (h, key) = match parse::<PLAIN_HEADERS>(skb, l4) {
+        Ok(found) => found,
         Err(odd) => {
             cold_path();
             return odd.verdict();
         }
     };
-    let key = &seen.key;
-    if !maybe_ours(Addr::v4(key.daddr).words(), key.dport)
-        && !maybe_ours(Addr::v4(key.saddr).words(), key.sport)
-    {
+    // What is not ours pays for what is above, and no more.
+    if !knows4(&key) {
         return if key.dport == GUE_PORT { TUNNEL } else { NEXT };
     }
+    let mut seen = Seen {
+        key,
+        tcp_flags: 0,
+        tos: h.get::<u8, TOS>(),
+        ttl: h.get::<u8, TTL>(),
+        headers: 0,
+        whole: h.get::<u16, FRAG>() & V4_DF != 0,
+        l4,
+    };
+    let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
+    if !transport(skb, &mut seen, total) {
+        cold_path();
+        return Odd::Broken(Reason::Malformed).verdict();
+    }
+    let Some(k) = &Kernel::now() else { return NEXT };
+    let key = &seen.key;
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -121,28 +134,31 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, k: &Kernel, side: Sid
 /// return cost some 10 ns.
 #[unsafe(export_name = "gray_v4_again")]
 #[inline(never)]
-pub extern "C" fn again(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
-    let Some(k) = Kernel::at(epoch) else { return NEXT };
-    find(raw, &k, if egress == 0 { Side::Ingress } else { Side::Egress })
+pub extern "C" fn again(raw: *mut __sk_buff, egress: u32) -> i32 {
+    find(raw, if egress == 0 { Side::Ingress } else { Side::Egress })
 }
 
-/// The same for a packet with options, or a fragment (RFC 791).
+/// The same for a packet with options, a fragment (RFC 791), and what is too short to be any other.
 ///
 /// Exported: see `again`.
 #[unsafe(export_name = "gray_v4_odd")]
 #[inline(never)]
-pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
-    let Some(k) = Kernel::at(epoch) else { return NEXT };
+pub extern "C" fn odd(raw: *mut __sk_buff, egress: u32) -> i32 {
+    let Some(k) = Kernel::now() else { return NEXT };
     let side = if egress == 0 { Side::Ingress } else { Side::Egress };
     let skb = &mut Skb::from_raw(raw);
     let Some(h) = skb.head::<IP>() else { return NEXT };
-    let l4 = 14 + u32::from(h.get::<u8, 14>() & 15) * 4;
+    let ihl = h.get::<u8, 14>();
+    if ihl >> 4 != 4 || ihl & 15 < 5 {
+        return Odd::Broken(Reason::Malformed).verdict();
+    }
+    let l4 = 14 + u32::from(ihl & 15) * 4;
     let (frag, proto) = (h.get::<u16, FRAG>(), h.get::<u8, PROTO>());
     if proto != TCP && proto != UDP {
         return NEXT;
     }
     if frag & V4_FRAGMENT == 0 {
-        return find_at::<false>(raw, &k, side, l4);
+        return find_at::<false>(raw, side, l4);
     }
     let id = FragmentKey::v4(h.get::<u32, SADDR>(), h.get::<u32, DADDR>(), h.get::<u16, ID>(), proto);
     let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
@@ -152,7 +168,7 @@ pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     if frag & V4_OFFSET == 0 {
         let Some(t) = skb.window::<4>(l4) else { return NEXT };
         let ports = t.get::<u32, 0>();
-        return if fragment::first(&k, &id, ports) { find_at::<false>(raw, &k, side, l4) } else { NEXT };
+        return if fragment::first(&k, &id, ports) { find_at::<false>(raw, side, l4) } else { NEXT };
     }
     let Some(ports) = fragment::later(&k, &id) else { return NEXT };
     let key = key4(addrs, ports, proto);
@@ -163,15 +179,21 @@ pub extern "C" fn odd(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
     forward(&k, skb, f, &Seen { key, tcp_flags: 0, tos, ttl, headers: 0, whole: false, l4: 0 }, side)
 }
 
+/// The IP header, and the tuple.
 #[inline(always)]
-fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32) -> Result<Seen, Odd> {
-    let Some(h) = skb.head::<IP>() else {
-        // Short frames of other protocols are no fault.
-        return Err(Odd::Other);
+fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, l4: u32) -> Result<(Head<'_, { IP + 8 }>, FlowKey4), Odd> {
+    let mut ports = 0;
+    if !PLAIN_HEADERS {
+        let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
+        ports = t.get::<u32, 0>();
+    }
+    let Some(h) = skb.head::<{ IP + 8 }>() else {
+        // A last fragment may be as short, and short frames of other protocols are no fault.
+        return Err(if PLAIN_HEADERS { Odd::Shape } else { Odd::Other });
     };
-    let proto: u8 = h.get::<u8, PROTO>();
+    let proto = h.get::<u8, PROTO>();
     if PLAIN_HEADERS {
-        let ihl: u8 = h.get::<u8, 14>();
+        let ihl = h.get::<u8, 14>();
         if ihl != 0x45 {
             return Err(if ihl >> 4 == 4 && ihl & 15 > 5 {
                 Odd::Shape
@@ -186,41 +208,32 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32) -> Result<
                 _ => Odd::Other,
             });
         }
+        if h.get::<u16, FRAG>() & V4_FRAGMENT != 0 {
+            return Err(Odd::Shape);
+        }
+        ports = h.get::<u32, IP>();
     }
-    let frag: u16 = h.get::<u16, FRAG>();
-    if PLAIN_HEADERS && frag & V4_FRAGMENT != 0 {
-        return Err(Odd::Shape);
-    }
-    let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
-    let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
-    let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
-    let ip = l4 - 14;
-    let mut seen = Seen {
-        key: key4(addrs, t.get::<u32, 0>(), proto),
-        tcp_flags: 0,
-        tos,
-        ttl,
-        headers: ip + 8,
-        whole: frag & V4_DF != 0,
-        l4,
-    };
-    if proto == UDP {
+    let key = key4(h.get::<u64, ADDRS>(), ports, proto);
+    Ok((h, key))
+}
+
+/// The rest of the transport header, and the lengths. `total`: of the packet, as it says. False: they cannot be.
+#[inline(always)]
+fn transport(skb: &mut Skb, seen: &mut Seen, total: u32) -> bool {
+    let (len, ip) = (skb.len(), seen.l4 - 14);
+    if seen.key.proto == u32::from(UDP) {
+        let Some(t) = skb.window::<8>(seen.l4) else { return false };
+        seen.headers = ip + 8;
         let udp = u32::from(u16::from_be(t.get::<u16, 4>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
-        if total < ip + 8 || total + 14 > len || udp < 8 {
-            return Err(Odd::Broken(Reason::Malformed));
-        }
-        return Ok(seen);
+        return total >= ip + 8 && total + 14 <= len && udp >= 8;
     }
-    let Some(t) = skb.window::<20>(l4) else { return Err(Odd::Broken(Reason::Malformed)) };
+    let Some(t) = skb.window::<20>(seen.l4) else { return false };
     seen.tcp_flags = t.get::<u8, 13>();
     let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
     seen.headers = ip + doff;
     // Length 0 is a BIG TCP super-packet (Linux 6.3).
-    if doff < 20 || (total != 0 && (total < ip + doff || total + 14 > len)) {
-        return Err(Odd::Broken(Reason::Malformed));
-    }
-    Ok(seen)
+    doff >= 20 && (total == 0 || total >= ip + doff && total + 14 <= len)
 }
 
 /// Rewrites a packet of a known flow and sends it on.

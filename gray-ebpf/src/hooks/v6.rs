@@ -16,7 +16,7 @@ use super::{
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
-    packet::{MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, leave, maybe_ours},
+    packet::{MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
 };
 use crate::{
     ctx::{
@@ -38,6 +38,7 @@ pub(super) const NEXT_HEADER: usize = 20;
 pub(super) const HOP_LIMIT: usize = 21;
 /// Source and destination.
 pub(super) const ADDRS: usize = 22;
+pub(super) const DADDR: usize = 38;
 /// Difference of the word that holds next header and hop limit when the limit falls by one (the high byte in memory
 /// order on a little-endian machine).
 pub const HOP_STEP: u16 = 0xfeff;
@@ -65,14 +66,30 @@ struct Seen {
 }
 
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
+#[inline(always)]
+pub fn find(raw: *mut __sk_buff, egress: u32) -> i32 {
+    let skb = &mut Skb::from_raw(raw);
+    // Before the call, which costs more than this.
+    if let Some(h) = skb.head::<{ IP + 8 }>()
+        && h.get::<u8, FIRST>() >> 4 == 6
+        && matches!(h.get::<u8, NEXT_HEADER>(), TCP | UDP)
+        && let Some(f) = maps::FILTER.get(0)
+        && !f.knows_end6(h.get::<[u64; 2], DADDR>(), h.get::<u16, { IP + 2 }>())
+        && !f.knows_end6(h.get::<[u64; 2], ADDRS>(), h.get::<u16, IP>())
+    {
+        return if h.get::<u16, { IP + 2 }>() == GUE_PORT { TUNNEL } else { NEXT };
+    }
+    known(raw, egress)
+}
+
+/// The same of what the filter in front may know.
 ///
 /// Exported, and so a function that the verifier checks once by itself, not at each call. IPv4 does without: both
 /// families' stack frames in one would be too much.
 #[unsafe(export_name = "gray_v6_known")]
 #[inline(never)]
-pub extern "C" fn known(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
-    let Some(k) = Kernel::at(epoch) else { return NEXT };
-    find_at::<true>(raw, &k, if egress == 0 { Side::Ingress } else { Side::Egress }, PLAIN, 0)
+pub extern "C" fn known(raw: *mut __sk_buff, egress: u32) -> i32 {
+    find_at::<true>(raw, if egress == 0 { Side::Ingress } else { Side::Egress }, PLAIN, 0)
 }
 
 /// Looks behind extension headers, fragments among them (RFC 8200): [`MORE`] when `SCRATCH.behind` says what is there.
@@ -86,6 +103,10 @@ pub extern "C" fn odd(raw: *mut __sk_buff) -> i32 {
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let behind = unsafe { &mut (*scratch).behind };
     let skb = &mut Skb::from_raw(raw);
+    let Some(h) = skb.head::<IP>() else { return NEXT };
+    if h.get::<u8, FIRST>() >> 4 != 6 {
+        return Odd::Broken(Reason::Malformed).verdict();
+    }
     let Some(found) = search(skb) else {
         emit::count(Reason::HeaderUnsupported);
         return NEXT;
@@ -122,15 +143,15 @@ pub struct Behind {
 /// Exported: see `known`.
 #[unsafe(export_name = "gray_v6_behind")]
 #[inline(never)]
-pub extern "C" fn behind(raw: *mut __sk_buff, epoch: u64, egress: u32) -> i32 {
-    let Some(k) = Kernel::at(epoch) else { return NEXT };
+pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     let side = if egress == 0 { Side::Ingress } else { Side::Egress };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
     // SAFETY: as in `odd`.
     let Behind { l4, ports, proto } = unsafe { &(*scratch).behind };
     if *l4 != 0 {
-        return find_at::<false>(raw, &k, side, *l4, *proto);
+        return find_at::<false>(raw, side, *l4, *proto);
     }
+    let Some(k) = Kernel::now() else { return NEXT };
     let skb = &mut Skb::from_raw(raw);
     let Some(h) = skb.head::<IP>() else { return NEXT };
     let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
@@ -194,32 +215,33 @@ const FARTHEST: u32 = 1500;
 
 /// The traffic class, which is split over the first two bytes.
 #[inline(always)]
-fn class(h: &Head<'_, IP>) -> u8 {
+fn class<const N: usize>(h: &Head<'_, N>) -> u8 {
     h.get::<u8, FIRST>() << 4 | h.get::<u8, 15>() >> 4
 }
 
 /// Where the transport header begins at `l4` and is of `proto`. Of anything but [`PLAIN`]: the caller has found them.
 #[inline(always)]
-fn find_at<const PLAIN_HEADERS: bool>(
-    raw: *mut __sk_buff,
-    k: &Kernel,
-    side: Side,
-    l4: u32,
-    proto: u8,
-) -> i32 {
+fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32, proto: u8) -> i32 {
     let skb = &mut Skb::from_raw(raw);
-    let len = skb.len();
-    let seen = match parse::<PLAIN_HEADERS>(skb, len, l4, proto) {
-        Ok(s) => s,
+    let (h, key) = match parse::<PLAIN_HEADERS>(skb, l4, proto) {
+        Ok(found) => found,
         Err(odd) => {
             cold_path();
             return odd.verdict();
         }
     };
-    let key = &seen.key;
-    if !maybe_ours(key.daddr.words(), key.dport) && !maybe_ours(key.saddr.words(), key.sport) {
+    if !PLAIN_HEADERS && !knows6(&key) {
         return if key.dport == GUE_PORT { TUNNEL } else { NEXT };
     }
+    let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
+    let mut seen = Seen { key, tcp_flags: 0, class, hops, headers: 0, l4 };
+    let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
+    if !transport(skb, &mut seen, total) {
+        cold_path();
+        return Odd::Broken(Reason::Malformed).verdict();
+    }
+    let Some(k) = &Kernel::now() else { return NEXT };
+    let key = &seen.key;
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -250,13 +272,21 @@ fn find_at<const PLAIN_HEADERS: bool>(
     NEW
 }
 
+/// The IPv6 header, and the tuple.
 #[inline(always)]
-fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8) -> Result<Seen, Odd> {
-    let Some(h) = skb.head::<IP>() else {
-        // Short frames of other protocols are no fault.
-        return Err(Odd::Other);
+fn parse<const PLAIN_HEADERS: bool>(
+    skb: &mut Skb,
+    l4: u32,
+    found: u8,
+) -> Result<(Head<'_, { IP + 8 }>, FlowKey6), Odd> {
+    let (mut ports, mut proto) = (0, found);
+    if !PLAIN_HEADERS {
+        let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
+        ports = t.get::<u32, 0>();
+    }
+    let Some(h) = skb.head::<{ IP + 8 }>() else {
+        return Err(if PLAIN_HEADERS { Odd::Shape } else { Odd::Other });
     };
-    let mut proto = found;
     if PLAIN_HEADERS {
         if h.get::<u8, FIRST>() >> 4 != 6 {
             return Err(Odd::Broken(Reason::Malformed));
@@ -271,37 +301,30 @@ fn parse<const PLAIN_HEADERS: bool>(skb: &mut Skb, len: u32, l4: u32, found: u8)
                 _ => Odd::Other,
             });
         }
+        ports = h.get::<u32, IP>();
     }
-    // Of what follows the IPv6 header.
-    let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
-    let (addrs, class, hops) = (h.get::<[u64; 4], ADDRS>(), class(&h), h.get::<u8, HOP_LIMIT>());
-    let Some(t) = skb.window::<8>(l4) else { return Err(Odd::Other) };
-    let before = l4 - PLAIN;
-    let mut seen = Seen {
-        key: key6(addrs, t.get::<u32, 0>(), proto),
-        tcp_flags: 0,
-        class,
-        hops,
-        headers: 40 + before + 8,
-        l4,
-    };
-    if proto == UDP {
+    let key = key6(h.get::<[u64; 4], ADDRS>(), ports, proto);
+    Ok((h, key))
+}
+
+/// The rest of the transport header, and the lengths. `total`: of what follows the IPv6 header, as it says. False: they
+/// cannot be.
+#[inline(always)]
+fn transport(skb: &mut Skb, seen: &mut Seen, total: u32) -> bool {
+    let (len, before) = (skb.len(), seen.l4 - PLAIN);
+    if seen.key.proto == u32::from(UDP) {
+        let Some(t) = skb.window::<8>(seen.l4) else { return false };
+        seen.headers = 40 + before + 8;
         let udp = u32::from(u16::from_be(t.get::<u16, 4>()));
         // A GSO packet's lengths may be of one segment or 0: only the lower bound can be held against it.
-        if total < before + 8 || total + PLAIN > len || udp < 8 {
-            return Err(Odd::Broken(Reason::Malformed));
-        }
-        return Ok(seen);
+        return total >= before + 8 && total + PLAIN <= len && udp >= 8;
     }
-    let Some(t) = skb.window::<20>(l4) else { return Err(Odd::Broken(Reason::Malformed)) };
+    let Some(t) = skb.window::<20>(seen.l4) else { return false };
     seen.tcp_flags = t.get::<u8, 13>();
     let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
     seen.headers = 40 + before + doff;
     // Length 0 is a BIG TCP super-packet (Linux 5.19).
-    if doff < 20 || (total != 0 && (total < before + doff || total + PLAIN > len)) {
-        return Err(Odd::Broken(Reason::Malformed));
-    }
-    Ok(seen)
+    doff >= 20 && (total == 0 || total >= before + doff && total + PLAIN <= len)
 }
 
 /// Rewrites a packet of a known flow and sends it on.

@@ -6,14 +6,19 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
     packet::{ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, TCP, UDP, V4_FRAGMENT},
-    wire::Addr,
 };
 
 use super::{
-    packet::{DROP, NEXT, maybe_ours},
+    packet::{DROP, NEXT, knows4, knows6},
     v6,
 };
-use crate::{ctx::skb::Skb, emit};
+use crate::{
+    ctx::{
+        skb::Skb,
+        words::{key4, key6},
+    },
+    emit,
+};
 
 /// Ethernet header and one tag.
 const TAGGED: usize = 18;
@@ -70,17 +75,15 @@ fn ours4(skb: &mut Skb) -> bool {
     }
     h.get::<u8, TAGGED>() != 0x45
         || !whole
-        || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 16 }>()).words(), h.get::<u16, { TAGGED + 22 }>())
-        || maybe_ours(Addr::v4(h.get::<u32, { TAGGED + 12 }>()).words(), h.get::<u16, { TAGGED + 20 }>())
+        || knows4(&key4(h.get::<u64, { TAGGED + 12 }>(), h.get::<u32, { TAGGED + 20 }>(), proto))
 }
 
 #[inline(always)]
 fn ours6(skb: &mut Skb) -> bool {
     let Some(h) = skb.head::<{ TAGGED + 44 }>() else { return false };
     match h.get::<u8, { TAGGED + 6 }>() {
-        TCP | UDP => {
-            maybe_ours(h.get::<[u64; 2], { TAGGED + 24 }>(), h.get::<u16, { TAGGED + 42 }>())
-                || maybe_ours(h.get::<[u64; 2], { TAGGED + 8 }>(), h.get::<u16, { TAGGED + 40 }>())
+        proto @ (TCP | UDP) => {
+            knows6(&key6(h.get::<[u64; 4], { TAGGED + 8 }>(), h.get::<u32, { TAGGED + 40 }>(), proto))
         }
         next => next == ICMPV6 || v6::is_passed_over(next),
     }

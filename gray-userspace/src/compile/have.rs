@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gray_common::{
+    filter::Filter,
     hash::HashKey,
     limits,
     wire::{Class, Instance, ListenerKey, PrefixKey, Subset, Versioned},
@@ -27,7 +28,7 @@ pub struct Have {
     pub subsets: Vec<Subset>,
     /// Maglev tables of the active bank: (offset in the arena, slots).
     pub tables: Vec<(u32, Vec<u32>)>,
-    pub filter: Vec<u64>,
+    pub filter: Box<Filter>,
     pub classes: Classes,
 }
 

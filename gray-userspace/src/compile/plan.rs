@@ -7,10 +7,10 @@ use std::{
 };
 
 use gray_common::{
+    filter::Filter,
     hash::HashKey,
     limits,
-    packet::filter_bit,
-    wire::{Addr, Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Versioned, Weighted},
+    wire::{Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Versioned, Weighted},
 };
 
 use super::{
@@ -46,7 +46,7 @@ pub enum Write {
     Bounds(Vec<(u32, Vec<u32>)>),
     /// By their index in both banks.
     Nets(Vec<(u32, u32)>),
-    Filter(Vec<(u32, u64)>),
+    Filter(Box<Filter>),
     Services {
         bank: u32,
         items: Vec<Service>,
@@ -107,7 +107,7 @@ impl fmt::Display for Write {
                 write!(f, "{} words of prefixes", v.iter().map(|(_, run)| run.len()).sum::<usize>())
             }
             Self::Nets(v) => write!(f, "{} networks of prefixes", v.len()),
-            Self::Filter(v) => write!(f, "{} filter words", v.len()),
+            Self::Filter(_) => f.write_str("the filter"),
             Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
             Self::Facts { bank, items } => write!(f, "{} facts into bank {bank}", items.len()),
             Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
@@ -186,8 +186,7 @@ pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<V
     push(&mut out, changed, Write::Listeners);
     plan_identities(have, want, next, &mut out)?;
     plan_prefixes(have, want, next, &mut out)?;
-    let filter = plan_filter(have, c);
-    push(&mut out, filter, Write::Filter);
+    out.extend(plan_filter(have, c));
     push(&mut out, c.services.clone(), |items| Write::Services { bank, items });
     push(&mut out, c.facts.clone(), |items| Write::Facts { bank, items });
     push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
@@ -330,21 +329,9 @@ fn plan_prefixes(
     Ok(())
 }
 
-/// Bits of listeners and instances, and of their addresses alone (port 0), which is all that a fragment tells. Bits are only ever added: flows of a removed instance still need theirs, and a
-/// stale bit costs one lookup.
-fn plan_filter(have: &mut Have, c: &Compiled) -> Vec<(u32, u64)> {
-    have.filter.resize((limits::FILTER_BITS / 64) as usize, 0);
+fn plan_filter(have: &mut Have, c: &Compiled) -> Option<Write> {
     let listeners = c.listeners.keys().map(|l| (l.addr, l.port));
     let instances = c.instances.values().map(|i| (i.addr, i.port));
-    let mut words = BTreeMap::new();
-    for (addr, port) in listeners.chain(instances).flat_map(|(addr, port)| [(addr, port), (addr, 0)]) {
-        let bit = filter_bit(Addr::words(&addr), port);
-        let word = (bit / 64) as usize;
-        let set = have.filter[word] | 1 << (bit % 64);
-        if set != have.filter[word] {
-            have.filter[word] = set;
-            let _ = words.insert(bit / 64, set);
-        }
-    }
-    words.into_iter().collect()
+    let new = listeners.chain(instances).filter(|(addr, port)| have.filter.add(addr, *port)).count();
+    (new > 0).then(|| Write::Filter(have.filter.clone()))
 }

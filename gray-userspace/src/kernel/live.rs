@@ -12,6 +12,7 @@ use std::{
 
 use gray_common::{
     decide::mem::MemTables,
+    filter::Filter,
     limits, names, nets,
     wire::{
         Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
@@ -57,7 +58,7 @@ struct Maps {
     bounds: Map<u32, u32>,
     classes: Map<u32, Class>,
     workloads: Map<u64, Workload>,
-    filter: Map<u32, u64>,
+    filter: Map<u32, Filter>,
     flows4: Map<FlowKey4, Flow4>,
     flows6: Map<FlowKey6, Flow6>,
     reasons: Map<u32, u64>,

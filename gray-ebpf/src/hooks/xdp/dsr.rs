@@ -29,7 +29,7 @@ use crate::{
 #[inline(never)]
 pub extern "C" fn v4(raw: *mut xdp_md) -> u32 {
     use dsr::v4::{GUE_AT, GUE_END, IPIP_AT, IPIP_END, write_gue, write_ipip};
-    let Some(k) = Kernel::at(super::NO_EPOCH) else { return XDP_PASS };
+    let Some(k) = Kernel::now() else { return XDP_PASS };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
     // SAFETY: this CPU's own slot; packet programs of one CPU do not interrupt each other.
     let (key, inner) = unsafe { (&(*scratch).key4, (*scratch).inner) };
@@ -65,7 +65,7 @@ pub extern "C" fn v4(raw: *mut xdp_md) -> u32 {
 #[inline(never)]
 pub extern "C" fn v6(raw: *mut xdp_md) -> u32 {
     use dsr::v6::{GUE_AT, GUE_END, IPIP_AT, IPIP_END, write_gue, write_ipip};
-    let Some(k) = Kernel::at(super::NO_EPOCH) else { return XDP_PASS };
+    let Some(k) = Kernel::now() else { return XDP_PASS };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
     // SAFETY: as in `v4`.
     let (key, inner) = unsafe { (&(*scratch).key6, (*scratch).inner) };

@@ -23,8 +23,6 @@ use crate::{ctx::xdp::Frame, emit, maps, tables::Kernel};
 
 /// No flow knows this packet; it is described in `SCRATCH.arrival`.
 const NEW: u32 = 1000;
-/// Known flows ask the tables nothing; and an argument that nothing reads would be one that nobody wrote.
-const NO_EPOCH: u64 = 0;
 
 pub fn ingress(ctx: &XdpContext) -> u32 {
     let frame = Frame::new(ctx);
@@ -39,12 +37,13 @@ pub fn ingress(ctx: &XdpContext) -> u32 {
 /// The three steps of tc (`packet::family`), where each may end in leaving the packet to it.
 #[inline(always)]
 fn family(frame: &Frame, is_v4: bool) -> u32 {
-    let Some(k) = Kernel::now() else { return XDP_PASS };
-    let (raw, epoch) = (frame.raw(), k.epoch());
-    let found = if is_v4 { v4::find(raw, &k) } else { v6::known(raw) };
+    let raw = frame.raw();
+    let found = if is_v4 { v4::find(raw) } else { v6::find(frame) };
     if found != NEW {
         return found;
     }
+    let Some(k) = Kernel::now() else { return XDP_PASS };
+    let epoch = k.epoch();
     // What the old table knows, tc fetches.
     if maps::moving(is_v4) {
         return XDP_PASS;

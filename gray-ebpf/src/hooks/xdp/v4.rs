@@ -9,7 +9,7 @@ use gray_common::{
     wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
 };
 
-use super::{NEW, NO_EPOCH, dsr, exit};
+use super::{NEW, dsr, exit};
 use crate::{
     ctx::{
         words::{key4, macs, tuple4},
@@ -19,7 +19,7 @@ use crate::{
         admit::Arrival,
         dsr::{Inner, later4},
         life::{Known, account, follow, hop_is_old, set_hop},
-        packet::{WRAP, maybe_ours},
+        packet::{WRAP, knows4},
         v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
     },
     maps,
@@ -41,15 +41,11 @@ struct Seen {
 
 /// Sends a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
 #[inline(always)]
-pub fn find(raw: *mut xdp_md, k: &Kernel) -> u32 {
+pub fn find(raw: *mut xdp_md) -> u32 {
     let frame = Frame::from_raw(raw);
     let Some(seen) = parse(&frame) else { return XDP_PASS };
+    let Some(k) = &Kernel::now() else { return XDP_PASS };
     let key = &seen.key;
-    if !maybe_ours(Addr::v4(key.daddr).words(), key.dport)
-        && !maybe_ours(Addr::v4(key.saddr).words(), key.sport)
-    {
-        return XDP_PASS;
-    }
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -102,11 +98,10 @@ pub fn find(raw: *mut xdp_md, k: &Kernel) -> u32 {
 #[unsafe(export_name = "gray_xdp_v4_again")]
 #[inline(never)]
 pub extern "C" fn again(raw: *mut xdp_md) -> u32 {
-    let Some(k) = Kernel::at(NO_EPOCH) else { return XDP_PASS };
-    find(raw, &k)
+    find(raw)
 }
 
-/// `None`: not plain, or broken, which tc says.
+/// `None`: not ours, not plain, or broken, which tc says.
 #[inline(always)]
 fn parse(frame: &Frame) -> Option<Seen> {
     let h = frame.head::<UDP_END>()?;
@@ -114,14 +109,12 @@ fn parse(frame: &Frame) -> Option<Seen> {
     if h.get::<u8, 14>() != 0x45 || h.get::<u16, FRAG>() & V4_FRAGMENT != 0 {
         return None;
     }
+    let key = key4(h.get::<u64, ADDRS>(), h.get::<u32, IP>(), proto);
+    if !knows4(&key) {
+        return None;
+    }
     let (total, len) = (u64::from(u16::from_be(h.get::<u16, LEN>())), frame.len());
-    let mut seen = Seen {
-        key: key4(h.get::<u64, ADDRS>(), h.get::<u32, IP>(), proto),
-        tcp_flags: 0,
-        tos: h.get::<u8, TOS>(),
-        ttl: h.get::<u8, TTL>(),
-        len,
-    };
+    let mut seen = Seen { key, tcp_flags: 0, tos: h.get::<u8, TOS>(), ttl: h.get::<u8, TTL>(), len };
     let least = match proto {
         TCP => {
             let t = frame.head::<TCP_END>()?;

@@ -9,7 +9,7 @@ use gray_common::{
     wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
 };
 
-use super::{NEW, NO_EPOCH, dsr, exit};
+use super::{NEW, dsr, exit};
 use crate::{
     ctx::{
         words::{key6, macs, tuple6},
@@ -19,8 +19,8 @@ use crate::{
         admit::Arrival,
         dsr::{Inner, later6},
         life::{Known, account, follow, hop_is_old, set_hop},
-        packet::{WRAP, maybe_ours},
-        v6::{ADDRS, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
+        packet::WRAP,
+        v6::{ADDRS, DADDR, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
     },
     maps,
     tables::Kernel,
@@ -40,19 +40,30 @@ struct Seen {
 }
 
 /// Sends a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
+#[inline(always)]
+pub fn find(frame: &Frame) -> u32 {
+    // Before the call, which costs more than this.
+    let Some(h) = frame.head::<UDP_END>() else { return XDP_PASS };
+    let Some(f) = maps::FILTER.get(0) else { return XDP_PASS };
+    if !f.knows_end6(h.get::<[u64; 2], DADDR>(), h.get::<u16, { IP + 2 }>())
+        && !f.knows_end6(h.get::<[u64; 2], ADDRS>(), h.get::<u16, IP>())
+    {
+        return XDP_PASS;
+    }
+    known(frame.raw())
+}
+
+/// The same of what the filter in front may know.
 ///
 /// Exported, and so a function that the verifier checks once by itself. IPv4 does without: both families' stack frames in
 /// one would be too much.
 #[unsafe(export_name = "gray_xdp_v6_known")]
 #[inline(never)]
 pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
-    let Some(k) = Kernel::at(NO_EPOCH) else { return XDP_PASS };
+    let Some(k) = Kernel::now() else { return XDP_PASS };
     let frame = Frame::from_raw(raw);
     let Some(seen) = parse(&frame) else { return XDP_PASS };
     let key = &seen.key;
-    if !maybe_ours(key.daddr.words(), key.dport) && !maybe_ours(key.saddr.words(), key.sport) {
-        return XDP_PASS;
-    }
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };

@@ -70,8 +70,7 @@ impl Datapath for Live {
                 }
             })?;
             m.classes.for_each(|k, v| have.classes.insert(k, v))?;
-            have.filter = vec![0; (limits::FILTER_BITS / 64) as usize];
-            m.filter.for_each(|k, v| have.filter[k as usize] = v)?;
+            have.filter = m.filter.lookup(&0)?.map(Box::new).unwrap_or_default();
             let first = bank as u32 * limits::SUBSETS;
             let mut tables = Vec::new();
             m.subsets.for_each(|k, s| {
@@ -114,7 +113,7 @@ impl Datapath for Live {
             Write::Prefixes(v) => write_entries(&m.prefixes, v),
             Write::Bounds(v) => v.iter().try_for_each(|(at, run)| write_array(&m.bounds, *at, run)),
             Write::Nets(v) => write_entries(&m.nets, v),
-            Write::Filter(v) => write_entries(&m.filter, v),
+            Write::Filter(v) => m.filter.update(&0, v),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
             Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
