@@ -58,5 +58,7 @@ impl Other<Self> for Flow6 {
 /// Maps of another ABI that are ours, too: of the same layout and meaning. They are shared, not copied. The policy's tables turn
 /// together (`Control::epoch`): all of them are in here, or none.
 pub fn is_shared(map: &str) -> bool {
-    map != crate::names::FLOWS4 && map != crate::names::FLOWS6
+    use crate::names::{FLOWS4, FLOWS6, OPENING4, OPENING6};
+    // What opens during a flood is not worth a copy.
+    ![FLOWS4, FLOWS6, OPENING4, OPENING6].contains(&map)
 }

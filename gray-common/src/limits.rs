@@ -47,6 +47,13 @@ pub const WORKLOADS: u32 = 16_384;
 pub const CGROUP_LEVELS: i32 = 12;
 /// Flow entries per address family when nothing else is configured (two per connection).
 pub const FLOWS: u32 = 131_072;
+/// Flow entries per address family of connections that open during a flood.
+pub const OPENING: u32 = 65_536;
+/// A flood opens more connections than the flow table has room for in so long, seconds.
+pub const FLOOD_S: u32 = 2;
+/// Flow entries of connections that opened during a flood are looked for so long after its end, timer ticks: an hour at
+/// CONFIG_HZ=1000.
+pub const FLOOD_MEMORY: u64 = 3_600_000;
 /// Bytes of the event ring.
 pub const EVENT_RING: u32 = 1 << 20;
 /// Bits of the filter in front of the packet path.

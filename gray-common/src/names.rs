@@ -63,6 +63,9 @@ maps! {
     FILTER: Array, u32 => Filter, 1;
     FLOWS4: LruHash, FlowKey4 => Flow4, limits::FLOWS;
     FLOWS6: LruHash, FlowKey6 => Flow6, limits::FLOWS;
+    OPENING4: LruHash, FlowKey4 => Flow4, limits::OPENING;
+    OPENING6: LruHash, FlowKey6 => Flow6, limits::OPENING;
+    FLOOD: Array, u32 => u64, 1;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Peer, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;

@@ -64,6 +64,7 @@ reasons! {
     DsrUntrusted = 33, "dsr_untrusted", "A packet in another one to this node from a node that is not trusted (--dsr-from); passed unchanged.";
     DsrInner = 34, "dsr_inner", "What a trusted node sent in a packet is none that this node takes: another protocol, not to an address of its own, a fragment outside; passed unchanged.";
     DsrPathMtu = 35, "dsr_path_mtu", "With nat: dsr: a router on the way to an instance told a smaller MTU; clients are told it when they send more. Passed unchanged, too.";
+    Flood = 36, "flood", "So many connections open that the flow table would be full of them within 2 s: this one is kept apart from the established ones until both of its ends have spoken.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

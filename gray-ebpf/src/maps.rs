@@ -19,7 +19,7 @@ use gray_common::{
     },
 };
 
-pub use flows::{FLOWS4, FLOWS6, fetch, forget, moving};
+pub use flows::{FLOWS4, FLOWS6, fetch, flood, flooded, forget, moving, settle};
 
 use crate::hooks::{
     admit::Arrival,

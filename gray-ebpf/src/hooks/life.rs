@@ -14,6 +14,17 @@ use crate::{
     tables::Kernel,
 };
 
+/// How a flow is recorded.
+#[derive(Clone, Copy)]
+pub struct How {
+    /// Refusals are not counted: another program will try again.
+    pub quiet: bool,
+    /// It is one of a flood.
+    pub apart: bool,
+    /// Others may be apart.
+    pub late: bool,
+}
+
 /// What a known flow's state says of this packet.
 #[derive(PartialEq, Eq)]
 pub enum Known {

@@ -149,6 +149,10 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
             let _ = maps::forget(u32::from(v4));
         }
     }
+    if found == NEW && maps::flooded() && maps::settle(u32::from(v4)) != 0 {
+        cold_path();
+        found = again(raw, egress, v4, odd);
+    }
     if found != NEW {
         return known(found, raw, v4);
     }
@@ -177,7 +181,7 @@ fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
     match (v4, odd) {
         (true, false) => v4::again(raw, egress),
         (true, true) => v4::odd(raw, egress),
-        (false, false) => v6::known(raw, egress),
+        (false, false) => v6::known(raw, egress, 1),
         (false, true) => match v6::odd(raw) {
             MORE => v6::behind(raw, egress),
             done => done,

@@ -63,13 +63,13 @@ struct Seen {
 /// Forwards a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
 #[inline(always)]
 pub fn find(raw: *mut __sk_buff, side: Side) -> i32 {
-    find_at::<true>(raw, side, PLAIN)
+    find_at::<true, false>(raw, side, PLAIN)
 }
 
 /// The same where the transport header begins at `l4`. Of anything but a constant: the caller has looked at options and
-/// fragments.
+/// fragments. `LATE`: also among the flows that are apart.
 #[inline(always)]
-fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32) -> i32 {
+fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, side: Side, l4: u32) -> i32 {
     let skb = &mut Skb::from_raw(raw);
     let (h, key) = match parse::<PLAIN_HEADERS>(skb, l4) {
         Ok(found) => found,
@@ -98,7 +98,7 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32) 
     }
     let Some(k) = &Kernel::now() else { return NEXT };
     let key = &seen.key;
-    if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
+    if let Some(f) = maps::FLOWS4.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
@@ -106,7 +106,7 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32) 
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
-        let _ = maps::FLOWS4.remove(key);
+        maps::FLOWS4.remove(key, LATE);
         if reply {
             return NEXT;
         }
@@ -128,14 +128,14 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32) 
     NEW
 }
 
-/// The same for a flow that was recorded in this run, or fetched from a table that is being moved.
+/// The same for a flow that was recorded in this run, fetched from a table that is being moved, or apart.
 ///
 /// Exported, and so a function that the verifier checks once by itself. Not what every packet goes through: a call and its
 /// return cost some 10 ns.
 #[unsafe(export_name = "gray_v4_again")]
 #[inline(never)]
 pub extern "C" fn again(raw: *mut __sk_buff, egress: u32) -> i32 {
-    find(raw, if egress == 0 { Side::Ingress } else { Side::Egress })
+    find_at::<true, true>(raw, if egress == 0 { Side::Ingress } else { Side::Egress }, PLAIN)
 }
 
 /// The same for a packet with options, a fragment (RFC 791), and what is too short to be any other.
@@ -158,7 +158,7 @@ pub extern "C" fn odd(raw: *mut __sk_buff, egress: u32) -> i32 {
         return NEXT;
     }
     if frag & V4_FRAGMENT == 0 {
-        return find_at::<false>(raw, side, l4);
+        return find_at::<false, true>(raw, side, l4);
     }
     let id = FragmentKey::v4(h.get::<u32, SADDR>(), h.get::<u32, DADDR>(), h.get::<u16, ID>(), proto);
     let (addrs, tos, ttl) = (h.get::<u64, ADDRS>(), h.get::<u8, TOS>(), h.get::<u8, TTL>());
@@ -168,11 +168,11 @@ pub extern "C" fn odd(raw: *mut __sk_buff, egress: u32) -> i32 {
     if frag & V4_OFFSET == 0 {
         let Some(t) = skb.window::<4>(l4) else { return NEXT };
         let ports = t.get::<u32, 0>();
-        return if fragment::first(&k, &id, ports) { find_at::<false>(raw, side, l4) } else { NEXT };
+        return if fragment::first(&k, &id, ports) { find_at::<false, true>(raw, side, l4) } else { NEXT };
     }
     let Some(ports) = fragment::later(&k, &id) else { return NEXT };
     let key = key4(addrs, ports, proto);
-    let Some(f) = maps::FLOWS4.find(&key) else { return NEXT };
+    let Some(f) = maps::FLOWS4.find(&key, maps::flooded()) else { return NEXT };
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;

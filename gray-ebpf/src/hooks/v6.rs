@@ -79,17 +79,18 @@ pub fn find(raw: *mut __sk_buff, egress: u32) -> i32 {
     {
         return if h.get::<u16, { IP + 2 }>() == GUE_PORT { TUNNEL } else { NEXT };
     }
-    known(raw, egress)
+    known(raw, egress, 0)
 }
 
-/// The same of what the filter in front may know.
+/// The same of what the filter in front may know. `late`: also among the flows that are apart.
 ///
 /// Exported, and so a function that the verifier checks once by itself, not at each call. IPv4 does without: both
 /// families' stack frames in one would be too much.
 #[unsafe(export_name = "gray_v6_known")]
 #[inline(never)]
-pub extern "C" fn known(raw: *mut __sk_buff, egress: u32) -> i32 {
-    find_at::<true>(raw, if egress == 0 { Side::Ingress } else { Side::Egress }, PLAIN, 0)
+pub extern "C" fn known(raw: *mut __sk_buff, egress: u32, late: u32) -> i32 {
+    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
+    find_at::<true>(raw, side, (PLAIN, 0), late != 0)
 }
 
 /// Looks behind extension headers, fragments among them (RFC 8200): [`MORE`] when `SCRATCH.behind` says what is there.
@@ -149,14 +150,14 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `odd`.
     let Behind { l4, ports, proto } = unsafe { &(*scratch).behind };
     if *l4 != 0 {
-        return find_at::<false>(raw, side, *l4, *proto);
+        return find_at::<false>(raw, side, (*l4, *proto), true);
     }
     let Some(k) = Kernel::now() else { return NEXT };
     let skb = &mut Skb::from_raw(raw);
     let Some(h) = skb.head::<IP>() else { return NEXT };
     let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
     let key = key6(h.get::<[u64; 4], ADDRS>(), *ports, *proto);
-    let Some(f) = maps::FLOWS6.find(&key) else { return NEXT };
+    let Some(f) = maps::FLOWS6.find(&key, maps::flooded()) else { return NEXT };
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;
@@ -221,7 +222,12 @@ fn class<const N: usize>(h: &Head<'_, N>) -> u8 {
 
 /// Where the transport header begins at `l4` and is of `proto`. Of anything but [`PLAIN`]: the caller has found them.
 #[inline(always)]
-fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32, proto: u8) -> i32 {
+fn find_at<const PLAIN_HEADERS: bool>(
+    raw: *mut __sk_buff,
+    side: Side,
+    (l4, proto): (u32, u8),
+    late: bool,
+) -> i32 {
     let skb = &mut Skb::from_raw(raw);
     let (h, key) = match parse::<PLAIN_HEADERS>(skb, l4, proto) {
         Ok(found) => found,
@@ -242,7 +248,7 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32, 
     }
     let Some(k) = &Kernel::now() else { return NEXT };
     let key = &seen.key;
-    if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
+    if let Some(f) = maps::FLOWS6.any(key, late) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
@@ -250,7 +256,7 @@ fn find_at<const PLAIN_HEADERS: bool>(raw: *mut __sk_buff, side: Side, l4: u32, 
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
-        let _ = maps::FLOWS6.remove(key);
+        maps::FLOWS6.remove(key, late);
         if reply {
             return NEXT;
         }

@@ -4,11 +4,21 @@
 
 use core::hint::cold_path;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::LruHashMap};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuArray},
+};
 use gray_common::{
     limits,
-    wire::{Flow4, Flow6, FlowKey4, FlowKey6, MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER},
+    packet::{TCP, TCP_RST, TCP_SYN},
+    wire::{
+        FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, Flow4, Flow6, FlowKey4, FlowKey6,
+        MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER,
+    },
 };
+
+use crate::ctx::jiffies;
 
 /// Which tables move, as `MOVING_*` bits: set by the loader. The verifier knows its value and cuts off what it excludes.
 #[unsafe(no_mangle)]
@@ -35,6 +45,59 @@ static NOW6: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(limits::
 static FLOWS4_BEFORE: LruHashMap<FlowKey4, Flow4> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static FLOWS6_BEFORE: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(1, 0);
+
+/// Of connections that open during a flood, until both of their ends have spoken (docs/adr/0020-floods-open-elsewhere.md).
+#[map(name = "OPENING4")]
+static APART4: LruHashMap<FlowKey4, Flow4> = LruHashMap::with_max_entries(limits::OPENING, 0);
+#[map(name = "OPENING6")]
+static APART6: LruHashMap<FlowKey6, Flow6> = LruHashMap::with_max_entries(limits::OPENING, 0);
+/// Timer ticks when the last one was put there; 0: none ever was.
+#[map]
+static FLOOD: Array<u64> = Array::with_max_entries(1, 0);
+/// Connections of a second that are no flood, for each CPU: set by the loader.
+#[unsafe(no_mangle)]
+static FLOOD_AT: u32 = u32::MAX;
+
+/// Connections that opened in a second on one CPU, and whether those of the second before it were too many.
+pub struct Rate {
+    since: u64,
+    count: u32,
+    before: u32,
+}
+#[map]
+static RATE: PerCpuArray<Rate> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counts a connection that opens: whether it is one of a flood, as all are until the second after one without.
+#[inline(always)]
+pub fn flood(hz: u32) -> bool {
+    let (Some(rate), Some(last)) = (RATE.get_ptr_mut(0), FLOOD.get_ptr_mut(0)) else { return false };
+    let now = jiffies();
+    // SAFETY: this CPU's own slot; and a plain store, of which any CPU's will do. The loader writes the limit into the object.
+    unsafe {
+        let (rate, limit) = (&mut *rate, core::ptr::read_volatile(&raw const FLOOD_AT));
+        let age = now.wrapping_sub(rate.since);
+        if age >= u64::from(hz) {
+            let before = u32::from(age < 2 * u64::from(hz) && rate.count > limit);
+            *rate = Rate { since: now, count: 0, before };
+        }
+        rate.count = rate.count.wrapping_add(1);
+        if rate.before == 0 && rate.count <= limit {
+            return false;
+        }
+        core::ptr::write_volatile(last, now);
+    }
+    true
+}
+
+/// Whether there was a flood not long ago: flows may be apart.
+#[inline(always)]
+pub fn flooded() -> bool {
+    // SAFETY: a plain aligned load.
+    FLOOD.get_ptr(0).is_some_and(|last| match unsafe { core::ptr::read_volatile(last) } {
+        0 => false,
+        last => jiffies().wrapping_sub(last) < limits::FLOOD_MEMORY,
+    })
+}
 
 /// Tables of another ABI: entries go through `CONVERTED`, for there is no stack left for them.
 #[cfg(feature = "abi-test")]
@@ -98,8 +161,8 @@ mod other {
 
 macro_rules! table {
     (
-        $name:ident, $table:ident, $key:ty => $value:ty, $now:ident, $before:ident, $family:ident, $other:ident,
-        $fetch:ident, $put:ident, $forget:ident
+        $name:ident, $table:ident, $key:ty => $value:ty, $now:ident, $before:ident, $apart:ident, $family:ident,
+        $other:ident, $fetch:ident, $put:ident, $forget:ident
     ) => {
         pub struct $table;
         pub static $name: $table = $table;
@@ -111,14 +174,24 @@ macro_rules! table {
                 $now.get_ptr_mut(key)
             }
 
+            /// The same; `late`: what is apart, too.
             #[inline(always)]
-            pub fn remove(&self, key: &$key) -> Result<(), i32> {
-                $now.remove(key)
+            pub fn any(&self, key: &$key, late: bool) -> Option<*mut $value> {
+                let found = $now.get_ptr_mut(key);
+                if found.is_some() || !late { found } else { $apart.get_ptr_mut(key) }
             }
 
             #[inline(always)]
-            pub fn find(&self, key: &$key) -> Option<*mut $value> {
-                let found = $now.get_ptr_mut(key);
+            pub fn remove(&self, key: &$key, late: bool) {
+                let _ = $now.remove(key);
+                if late {
+                    let _ = $apart.remove(key);
+                }
+            }
+
+            #[inline(always)]
+            pub fn find(&self, key: &$key, late: bool) -> Option<*mut $value> {
+                let found = self.any(key, late);
                 if found.is_some() || !moves($family | $other) {
                     return found;
                 }
@@ -134,8 +207,29 @@ macro_rules! table {
                 $now.get_ptr_mut(key)
             }
 
+            /// `apart`: of a connection of a flood. `late`: there are such, and one of an earlier connection goes.
             #[inline(always)]
-            pub fn insert(&self, key: &$key, f: &$value, flags: u64) -> Result<(), i32> {
+            pub fn put(&self, key: &$key, f: &$value, apart: bool, late: bool) -> Result<(), i32> {
+                if apart {
+                    cold_path();
+                    return $apart.insert(key, f, 0);
+                }
+                if late {
+                    cold_path();
+                    let _ = $apart.remove(key);
+                }
+                self.insert(key, f, 0)
+            }
+
+            /// From those apart to the others.
+            #[inline(always)]
+            fn settle(&self, key: &$key, f: &$value) {
+                let _ = self.insert(key, f, u64::from(BPF_NOEXIST));
+                let _ = $apart.remove(key);
+            }
+
+            #[inline(always)]
+            fn insert(&self, key: &$key, f: &$value, flags: u64) -> Result<(), i32> {
                 if moves($family) {
                     cold_path();
                     let _ = $before.insert(key, f, flags);
@@ -160,8 +254,59 @@ macro_rules! table {
     };
 }
 
-table!(FLOWS4, Table4, FlowKey4 => Flow4, NOW4, FLOWS4_BEFORE, MOVING4, MOVING4_OTHER, fetch4, put4, forget4);
-table!(FLOWS6, Table6, FlowKey6 => Flow6, NOW6, FLOWS6_BEFORE, MOVING6, MOVING6_OTHER, fetch6, put6, forget6);
+table!(FLOWS4, Table4, FlowKey4 => Flow4, NOW4, FLOWS4_BEFORE, APART4, MOVING4, MOVING4_OTHER, fetch4, put4, forget4);
+table!(FLOWS6, Table6, FlowKey6 => Flow6, NOW6, FLOWS6_BEFORE, APART6, MOVING6, MOVING6_OTHER, fetch6, put6, forget6);
+
+/// Sees to a flow that is not among the others: 0: nor is it apart. What is there and both of whose ends have spoken joins the
+/// others: TCP when its client goes on after an answer, UDP with its client's second packet. Who answers stays unseen of flows
+/// that have one entry: there it is the client's second packet that is no SYN.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_settle")]
+#[inline(never)]
+pub extern "C" fn settle(v4: u32) -> u32 {
+    let Some(scratch) = super::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *scratch };
+    let a = &scratch.arrival;
+    let tcp = a.proto == TCP;
+    let goes_on = !tcp || a.tcp_flags & (TCP_SYN | TCP_RST) == 0;
+    macro_rules! family {
+        ($flows:ident, $apart:ident, $key:ident, $back:ident, $arrival:ident, $tuple:ident) => {{
+            scratch.$key = a.$arrival();
+            let Some(f) = $apart.get_ptr_mut(&scratch.$key) else { return 0 };
+            // SAFETY: elements that stay readable for the run.
+            let f = unsafe { &*f };
+            if !goes_on || f.state.flags & FLOW_FORWARD == 0 {
+                return 1;
+            }
+            if f.state.flags & (FLOW_PASS | FLOW_DSR) == 0 {
+                let key = &scratch.$key;
+                scratch.$back = $tuple {
+                    saddr: f.daddr,
+                    daddr: f.saddr,
+                    sport: f.dport,
+                    dport: f.sport,
+                    proto: key.proto,
+                };
+                let Some(reply) = $apart.get_ptr_mut(&scratch.$back) else { return 1 };
+                // SAFETY: as above.
+                let reply = unsafe { &*reply };
+                if tcp && reply.state.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != FLOW_ESTABLISHED {
+                    return 1;
+                }
+                $flows.settle(&scratch.$back, reply);
+            }
+            $flows.settle(&scratch.$key, f);
+            1
+        }};
+    }
+    if v4 != 0 {
+        family!(FLOWS4, APART4, key4, back4, key4, FlowKey4)
+    } else {
+        family!(FLOWS6, APART6, key6, back6, key6, FlowKey6)
+    }
+}
 
 /// Brings what the old table knows of `SCRATCH.arrival`'s flow into the new one. 0: nothing.
 ///
@@ -174,10 +319,10 @@ pub extern "C" fn fetch(v4: u32) -> u32 {
     let scratch = unsafe { &mut *scratch };
     u32::from(if v4 != 0 {
         scratch.key4 = scratch.arrival.key4();
-        FLOWS4.find(&scratch.key4).is_some()
+        FLOWS4.find(&scratch.key4, false).is_some()
     } else {
         scratch.key6 = scratch.arrival.key6();
-        FLOWS6.find(&scratch.key6).is_some()
+        FLOWS6.find(&scratch.key6, false).is_some()
     })
 }
 

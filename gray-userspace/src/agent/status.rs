@@ -61,9 +61,7 @@ impl Inner {
 
     /// Walks both tables: the kernel keeps no count of them.
     pub(super) fn flow_table(&self) -> Result<FlowTable, KernelError> {
-        let (mut v4, mut v6) = (0, 0);
-        self.live.flows4(|_, _| v4 += 1)?;
-        self.live.flows6(|_, _| v6 += 1)?;
+        let [v4, v6] = self.live.flow_entries()?;
         Ok(FlowTable { v4, v6, capacity: u64::from(self.live.flow_capacity()) })
     }
 

@@ -60,6 +60,8 @@ struct Maps {
     workloads: Map<u64, Workload>,
     filter: Map<u32, Filter>,
     flows4: Map<FlowKey4, Flow4>,
+    opening4: Map<FlowKey4, Flow4>,
+    opening6: Map<FlowKey6, Flow6>,
     flows6: Map<FlowKey6, Flow6>,
     reasons: Map<u32, u64>,
     arms: Map<u32, ArmCount>,
@@ -119,6 +121,8 @@ impl Live {
             filter: open(&pins, names::FILTER)?,
             flows4: open_flows(&pins, &tables, names::FLOWS4)?,
             flows6: open_flows(&pins, &tables, names::FLOWS6)?,
+            opening4: open(&pins, names::OPENING4)?,
+            opening6: open(&pins, names::OPENING6)?,
             reasons: open(&pins, names::REASONS)?,
             arms: open(&pins, names::ARMS)?,
             rule_hits: open(&pins, names::RULE_HITS)?,
@@ -245,22 +249,33 @@ impl Live {
         self.maps.flows4.shape().entries
     }
 
-    pub fn flows4(&self, visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
-        self.maps.flows4.for_each(visit).map_err(failed("the flows"))
+    /// Those apart, too: what opens during a flood.
+    pub fn flows4(&self, mut visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
+        let m = &self.maps;
+        m.flows4.for_each(&mut visit).and_then(|()| m.opening4.for_each(visit)).map_err(failed("the flows"))
     }
 
-    pub fn flows6(&self, visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
-        self.maps.flows6.for_each(visit).map_err(failed("the flows"))
+    pub fn flows6(&self, mut visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
+        let m = &self.maps;
+        m.flows6.for_each(&mut visit).and_then(|()| m.opening6.for_each(visit)).map_err(failed("the flows"))
+    }
+
+    /// Entries of each family's flow table.
+    pub fn flow_entries(&self) -> Result<[u64; 2], KernelError> {
+        let (mut v4, mut v6) = (0, 0);
+        let walk = self.maps.flows4.for_each(|_, _| v4 += 1);
+        walk.and_then(|()| self.maps.flows6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
+        Ok([v4, v6])
     }
 
     /// Removes entries; absent ones are no fault.
     pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
         // From the old ones first, where they move: a program could fetch them again in between.
         self.forget_before(v4, v6)?;
-        self.maps
-            .flows4
-            .delete_all(v4)
-            .and_then(|()| self.maps.flows6.delete_all(v6))
+        let m = &self.maps;
+        (m.flows4.delete_all(v4).and_then(|()| m.flows6.delete_all(v6)))
+            .and_then(|()| m.opening4.delete_all(v4))
+            .and_then(|()| m.opening6.delete_all(v6))
             .map_err(failed("the flows"))
     }
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::{Ebpf, EbpfLoader, programs::Program};
 use gray_common::{
+    limits,
     names::{self, MAPS},
     wire::Clock,
 };
@@ -49,7 +50,8 @@ pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
             bits |= bit;
         }
     }
-    let _ = loader.override_global("MOVING", &bits, true);
+    let flood = flood_at(flows.iter().map(|t| t.entries).min().unwrap_or_default());
+    let _ = loader.override_global("MOVING", &bits, true).override_global("FLOOD_AT", &flood, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     for (name, program) in ebpf.programs_mut() {
@@ -62,6 +64,13 @@ pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
         done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })?;
     }
     Ok(Loaded { ebpf })
+}
+
+/// Connections of a second on one CPU that are a flood, for flow tables of so many entries. Connections come to a few CPUs at
+/// once, however many there are.
+fn flood_at(entries: u32) -> u32 {
+    let cpus = aya::util::online_cpus().map_or(1, |c| c.len().clamp(1, 4) as u32);
+    (entries / 2 / limits::FLOOD_S / cpus).max(16)
 }
 
 /// The data path's log lines: `flush` hands them to `log`.

@@ -97,9 +97,8 @@ fn h1_established_connections_live_beside_a_syn_flood_at_full_speed() {
     under_flood(MANY_FLOWS, pace::many("SYNs", 500_000, 50_000) as u64, Duration::ZERO, true);
 }
 
-/// The table is full of the flood within the time that an instance takes to answer.
+/// The table would be full of the flood within the time that an instance takes to answer.
 #[test]
-#[ignore = "nothing limits what a flood inserts: an answer may find its entry gone, and the client resets"]
 fn h1_established_connections_live_beside_a_syn_flood_at_full_speed_in_a_small_table() {
     under_flood(FEW_FLOWS, 500_000, Duration::ZERO, true);
 }
@@ -110,8 +109,8 @@ fn h1_ten_times_as_many_connections_as_the_table_holds_keep_their_instances() {
     let few = 1024;
     let (scene, all, early) = stage(few);
     let ns = &scene.world.clients[0].ns;
-    // Two entries for each.
-    let many = 10 * few / 2 / u64::from(pace::factor());
+    // Two entries for each; on a slow machine twice as many.
+    let many = (10 * few / 2 / u64::from(pace::factor())).max(few);
     let open = |i: u64| {
         let from = all[i as usize % all.len()];
         let at = SocketAddr::new(from, 20_000 + (i / all.len() as u64) as u16);

@@ -1,7 +1,7 @@
 //! From one ABI number to another and back (H2): the newer gray takes over by itself and gives back with `gray migrate`. The newer one is
 //! `gray-abi2`, built with the feature `abi-test`: its flows have another order and size.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gray_tests::{
     agent::binary,
@@ -11,7 +11,7 @@ use gray_tests::{
 };
 
 use super::replace::{Loads, Stream, stage};
-use super::resize::{LARGE, PAUSE, all_moved, quiet_crowd};
+use super::resize::{Known, LARGE, PAUSE, all_moved, quiet_crowd};
 
 /// Beside the ordinary one.
 fn newer() -> PathBuf {
@@ -43,6 +43,15 @@ fn refused(scene: &mut Scene, why: &str) {
     scene.agent.has_ended();
 }
 
+/// The agent of this binary follows, and nobody notices.
+fn takes_over(scene: &mut Scene, loads: &mut Loads, crowd: &Known, binary: &Path, abi: u64) {
+    scene.agent.use_binary(binary);
+    scene.agent.restart().unwrap();
+    loads.some_more();
+    speaks(scene, abi);
+    all_moved(scene, LARGE, crowd);
+}
+
 #[test]
 fn h2_to_a_newer_abi_and_back_under_load_nobody_notices() {
     if skip::without_tcx() {
@@ -57,22 +66,14 @@ fn h2_to_a_newer_abi_and_back_under_load_nobody_notices() {
     let mut loads = Loads::start(&scene, &gray);
     for _ in 0..2 {
         scene.agent.stop().unwrap();
-        scene.agent.use_binary(&new);
-        scene.agent.restart().unwrap();
-        loads.some_more();
-        speaks(&scene, 2);
-        all_moved(&scene, LARGE, &crowd);
+        takes_over(&mut scene, &mut loads, &crowd, &new, 2);
         scene.agent.stop().unwrap();
         let (code, said, error) = migrate(&scene, "1", "");
         assert_eq!(code, Some(0), "{error}");
         note(said.trim());
         // Nobody is there, and the newer programs are at work over the tables of both.
         loads.some_more();
-        scene.agent.use_binary(&old);
-        scene.agent.restart().unwrap();
-        loads.some_more();
-        speaks(&scene, 1);
-        all_moved(&scene, LARGE, &crowd);
+        takes_over(&mut scene, &mut loads, &crowd, &old, 1);
     }
     loads.end();
     stream.end();
@@ -110,11 +111,7 @@ fn h2_killed_between_two_abi_numbers_the_next_agent_goes_on() {
         loads.some_more();
         scene.agent.use_binary(&old);
         refused(&mut scene, "gray migrate --to 1");
-        scene.agent.use_binary(&new);
-        scene.agent.restart().unwrap();
-        loads.some_more();
-        speaks(&scene, 2);
-        all_moved(&scene, LARGE, &crowd);
+        takes_over(&mut scene, &mut loads, &crowd, &new, 2);
         scene.agent.stop().unwrap();
         // Down, killed; and down again.
         let down = ["migrate.shared", "move.part:2", "migrate.copied", "migrate.handed"][round % 4];
@@ -123,11 +120,7 @@ fn h2_killed_between_two_abi_numbers_the_next_agent_goes_on() {
         loads.some_more();
         let (code, _, error) = migrate(&scene, "1", "");
         assert_eq!(code, Some(0), "{error}");
-        scene.agent.use_binary(&old);
-        scene.agent.restart().unwrap();
-        loads.some_more();
-        speaks(&scene, 1);
-        all_moved(&scene, LARGE, &crowd);
+        takes_over(&mut scene, &mut loads, &crowd, &old, 1);
     }
     loads.end();
     stream.end();

@@ -46,7 +46,7 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let (key, inner) = unsafe { (&(*scratch).key4, (*scratch).inner) };
-    let Some(f) = maps::FLOWS4.find(key) else { return NEXT };
+    let Some(f) = maps::FLOWS4.find(key, maps::flooded()) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
     let f = unsafe { &mut *f };
     let skb = &mut Skb::from_raw(raw);

@@ -84,7 +84,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         dport: h.get::<u16, Q_SPORT>(),
         proto: u32::from(proto),
     };
-    let Some(f) = maps::FLOWS4.find(&back) else { return NEXT };
+    let Some(f) = maps::FLOWS4.find(&back, maps::flooded()) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
     let f = unsafe { &mut *f };
     // An error goes to the sender of what it quotes; another one is not for us to translate.

@@ -74,7 +74,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
     };
     let (client, hops) = (h.get::<[u64; 2], DADDR>(), h.get::<u8, HOP_LIMIT>());
     let class = h.get::<u8, 14>() << 4 | h.get::<u8, 15>() >> 4;
-    let Some(f) = maps::FLOWS6.find(&*back) else { return NEXT };
+    let Some(f) = maps::FLOWS6.find(&*back, maps::flooded()) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
     let f = unsafe { &mut *f };
     // An error goes to the sender of what it quotes; another one is not for us to translate.

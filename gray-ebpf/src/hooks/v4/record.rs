@@ -16,7 +16,10 @@ use super::TTL_STEP;
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::{admit::Arrival, life::is_over},
+    hooks::{
+        admit::Arrival,
+        life::{How, is_over},
+    },
     maps::{self, Scratch},
     tables::Kernel,
 };
@@ -31,11 +34,20 @@ pub extern "C" fn record(how: u32) -> u32 {
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
-    u32::from(both_ways(&k, scratch, how == 1, how == 2))
+    let (stay, quiet) = (how == 1, how == 2);
+    let apart = maps::flood(k.control.hz);
+    if apart {
+        cold_path();
+        if quiet {
+            return 0;
+        }
+        emit::count(Reason::Flood);
+    }
+    u32::from(both_ways(&k, scratch, stay, How { quiet, apart, late: maps::flooded() }))
 }
 
 #[inline(always)]
-fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool {
+fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     let a = &scratch.arrival;
     let key = &mut scratch.key4;
     *key = FlowKey4 {
@@ -51,10 +63,10 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
     if stay {
         let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
         *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f, quiet);
+        return insert(key, f, how);
     }
     if d.tunnel != 0 {
-        return tunnel(k, a, key, d, f, quiet);
+        return tunnel(k, a, key, d, f, how);
     }
     let back = &mut scratch.back4;
     *back = FlowKey4 {
@@ -72,10 +84,10 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         back.daddr = k.control.snat[0].as_v4();
         snat = true;
     }
-    if snat || taken(k, a, key, back, &mut scratch.other4) {
+    if snat || taken(k, a, (key, back), &mut scratch.other4, how.late) {
         cold_path();
         if other_port(k.epoch(), u32::from(snat)) == 0 {
-            return clash(scratch, quiet);
+            return clash(scratch, how);
         }
         if !snat {
             emit::count(Reason::PortChanged);
@@ -84,18 +96,18 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
     let f = &mut scratch.flow4;
     fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    if !insert(back, f, quiet) {
+    if !insert(back, f, how) {
         return false;
     }
     fill(f, key, [back.daddr, back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
 #[inline(always)]
-fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, quiet: bool) -> bool {
+fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, how: How) -> bool {
     if k.control.dsr[0] == Addr([0; 16]) {
-        if !quiet {
+        if !how.quiet {
             emit::count(Reason::DsrFailed);
         }
         return false;
@@ -113,14 +125,14 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, 
         dport: key.dport,
         state,
     };
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// No client port is left under which the instance could tell this connection from others. Not 0: where stable has the
 /// address, it lives with stable from now on, also when the other connections have ended.
 #[inline(always)]
-fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
-    if quiet {
+fn clash(scratch: &mut Scratch, how: How) -> bool {
+    if how.quiet {
         return false;
     }
     emit::count(Reason::TupleClash);
@@ -131,15 +143,21 @@ fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
     let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
     let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
     *f = Flow4 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// Whether another living connection has this tuple towards the instance: of this client port to another service, or of
 /// another client port that was changed. What does not open a connection is of one that lives elsewhere: it takes nobody's
 /// place.
 #[inline(always)]
-fn taken(k: &Kernel, a: &Arrival, key: &FlowKey4, back: &FlowKey4, of: &mut FlowKey4) -> bool {
-    let Some(reply) = maps::FLOWS4.find(back) else { return false };
+fn taken(
+    k: &Kernel,
+    a: &Arrival,
+    (key, back): (&FlowKey4, &FlowKey4),
+    of: &mut FlowKey4,
+    late: bool,
+) -> bool {
+    let Some(reply) = maps::FLOWS4.find(back, late) else { return false };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let reply = unsafe { &*reply };
     if is_of(reply, key) {
@@ -160,7 +178,7 @@ fn taken(k: &Kernel, a: &Arrival, key: &FlowKey4, back: &FlowKey4, of: &mut Flow
         proto: key.proto,
     };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
-    maps::FLOWS4.find(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
+    maps::FLOWS4.find(&*of, late).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
 }
 
 /// Whether a reply entry leads back to this client and service.
@@ -186,16 +204,16 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return 0 };
     let (a, key, back) = (&scratch.arrival, &scratch.key4, &mut scratch.back4);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
-    let settled = a.proto == TCP && !opens(a.tcp_flags);
+    let (settled, late) = (a.proto == TCP && !opens(a.tcp_flags), maps::flooded());
     // What is in mid-stream has its port already. Behind the node's address it is most likely the first that is free; of the
     // client's own address nobody knows that it ever had another.
     let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
         back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
-        match maps::FLOWS4.find(&*back) {
+        match maps::FLOWS4.find(&*back, late) {
             // SAFETY: as above.
             Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
-            Some(_) if settled || taken(&k, a, key, back, &mut scratch.other4) => {}
+            Some(_) if settled || taken(&k, a, (key, back), &mut scratch.other4, late) => {}
             _ if !settled => return u32::from(back.dport),
             _ if snat != 0 && likely == 0 => likely = back.dport,
             _ => {}
@@ -207,9 +225,9 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
 }
 
 #[inline(always)]
-fn insert(key: &FlowKey4, f: &Flow4, quiet: bool) -> bool {
-    if maps::FLOWS4.insert(key, f, 0).is_err() {
-        if !quiet {
+fn insert(key: &FlowKey4, f: &Flow4, how: How) -> bool {
+    if maps::FLOWS4.put(key, f, how.apart, how.late).is_err() {
+        if !how.quiet {
             emit::count(Reason::FlowInsert);
         }
         return false;

@@ -15,7 +15,10 @@ use gray_common::{
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::{admit::Arrival, life::is_over},
+    hooks::{
+        admit::Arrival,
+        life::{How, is_over},
+    },
     maps::{self, Scratch},
     tables::Kernel,
 };
@@ -30,11 +33,20 @@ pub extern "C" fn record(how: u32) -> u32 {
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
-    u32::from(both_ways(&k, scratch, how == 1, how == 2))
+    let (stay, quiet) = (how == 1, how == 2);
+    let apart = maps::flood(k.control.hz);
+    if apart {
+        cold_path();
+        if quiet {
+            return 0;
+        }
+        emit::count(Reason::Flood);
+    }
+    u32::from(both_ways(&k, scratch, stay, How { quiet, apart, late: maps::flooded() }))
 }
 
 #[inline(always)]
-fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool {
+fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     let a = &scratch.arrival;
     let key = &mut scratch.key6;
     *key = FlowKey6 {
@@ -50,10 +62,10 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
     if stay {
         let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
         *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f, quiet);
+        return insert(key, f, how);
     }
     if d.tunnel != 0 {
-        return tunnel(k, a, key, d, f, quiet);
+        return tunnel(k, a, key, d, f, how);
     }
     let back = &mut scratch.back6;
     *back = FlowKey6 {
@@ -71,10 +83,10 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
         back.daddr = k.control.snat[1];
         snat = true;
     }
-    if snat || taken(k, a, key, back, &mut scratch.other6) {
+    if snat || taken(k, a, (key, back), &mut scratch.other6, how.late) {
         cold_path();
         if other_port(k.epoch(), u32::from(snat)) == 0 {
-            return clash(scratch, quiet);
+            return clash(scratch, how);
         }
         if !snat {
             emit::count(Reason::PortChanged);
@@ -83,18 +95,18 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, quiet: bool) -> bool
     let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
     let f = &mut scratch.flow6;
     fill(f, back, [&key.daddr, &key.saddr], [key.dport, key.sport], 0, d);
-    if !insert(back, f, quiet) {
+    if !insert(back, f, how) {
         return false;
     }
     fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
 #[inline(always)]
-fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey6, d: &Decision, f: &mut Flow6, quiet: bool) -> bool {
+fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey6, d: &Decision, f: &mut Flow6, how: How) -> bool {
     if k.control.dsr[1] == Addr([0; 16]) {
-        if !quiet {
+        if !how.quiet {
             emit::count(Reason::DsrFailed);
         }
         return false;
@@ -106,14 +118,14 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey6, d: &Decision, f: &mut Flow6, 
         ..state(d)
     };
     *f = Flow6 { saddr: k.control.dsr[1], daddr: d.instance.addr, sport: key.sport, dport: key.dport, state };
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// No client port is left under which the instance could tell this connection from others. Not 0: where stable has the
 /// address, it lives with stable from now on, also when the other connections have ended.
 #[inline(always)]
-fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
-    if quiet {
+fn clash(scratch: &mut Scratch, how: How) -> bool {
+    if how.quiet {
         return false;
     }
     emit::count(Reason::TupleClash);
@@ -124,15 +136,21 @@ fn clash(scratch: &mut Scratch, quiet: bool) -> bool {
     let counter = emit::counter(&Decision { arm: ARM_STABLE as u8, ..*d });
     let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, counter, ..state(d) };
     *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-    insert(key, f, quiet)
+    insert(key, f, how)
 }
 
 /// Whether another living connection has this tuple towards the instance: of this client port to another service, or of
 /// another client port that was changed. What does not open a connection is of one that lives elsewhere: it takes nobody's
 /// place.
 #[inline(always)]
-fn taken(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut FlowKey6) -> bool {
-    let Some(reply) = maps::FLOWS6.find(back) else { return false };
+fn taken(
+    k: &Kernel,
+    a: &Arrival,
+    (key, back): (&FlowKey6, &FlowKey6),
+    of: &mut FlowKey6,
+    late: bool,
+) -> bool {
+    let Some(reply) = maps::FLOWS6.find(back, late) else { return false };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let reply = unsafe { &*reply };
     if is_of(reply, key) {
@@ -153,7 +171,7 @@ fn taken(k: &Kernel, a: &Arrival, key: &FlowKey6, back: &FlowKey6, of: &mut Flow
         proto: key.proto,
     };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
-    maps::FLOWS6.find(&*of).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
+    maps::FLOWS6.find(&*of, late).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
 }
 
 /// Whether a reply entry leads back to this client and service.
@@ -179,16 +197,16 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return 0 };
     let (a, key, back) = (&scratch.arrival, &scratch.key6, &mut scratch.back6);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
-    let settled = a.proto == TCP && !opens(a.tcp_flags);
+    let (settled, late) = (a.proto == TCP && !opens(a.tcp_flags), maps::flooded());
     // What is in mid-stream has its port already. Behind the node's address it is most likely the first that is free; of the
     // client's own address nobody knows that it ever had another.
     let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
         back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
-        match maps::FLOWS6.find(&*back) {
+        match maps::FLOWS6.find(&*back, late) {
             // SAFETY: as above.
             Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
-            Some(_) if settled || taken(&k, a, key, back, &mut scratch.other6) => {}
+            Some(_) if settled || taken(&k, a, (key, back), &mut scratch.other6, late) => {}
             _ if !settled => return u32::from(back.dport),
             _ if snat != 0 && likely == 0 => likely = back.dport,
             _ => {}
@@ -200,9 +218,9 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
 }
 
 #[inline(always)]
-fn insert(key: &FlowKey6, f: &Flow6, quiet: bool) -> bool {
-    if maps::FLOWS6.insert(key, f, 0).is_err() {
-        if !quiet {
+fn insert(key: &FlowKey6, f: &Flow6, how: How) -> bool {
+    if maps::FLOWS6.put(key, f, how.apart, how.late).is_err() {
+        if !how.quiet {
             emit::count(Reason::FlowInsert);
         }
         return false;

@@ -44,8 +44,8 @@ fn family(frame: &Frame, is_v4: bool) -> u32 {
     }
     let Some(k) = Kernel::now() else { return XDP_PASS };
     let epoch = k.epoch();
-    // What the old table knows, tc fetches.
-    if maps::moving(is_v4) {
+    // What the old table knows, tc fetches; what is apart, it sees to.
+    if maps::moving(is_v4) || maps::flooded() {
         return XDP_PASS;
     }
     // What is not rewritten is tc's: it decides again, and counts.

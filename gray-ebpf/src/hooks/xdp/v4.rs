@@ -73,7 +73,7 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         if f.state.flags & FLOW_FORWARD == 0 {
             return XDP_PASS;
         }
-        let _ = maps::FLOWS4.remove(key);
+        maps::FLOWS4.remove(key, false);
     }
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
     // SAFETY: this CPU's own slot; packet programs of one CPU do not interrupt each other.

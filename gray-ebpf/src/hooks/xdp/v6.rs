@@ -91,7 +91,7 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
         if f.state.flags & FLOW_FORWARD == 0 {
             return XDP_PASS;
         }
-        let _ = maps::FLOWS6.remove(key);
+        maps::FLOWS6.remove(key, false);
     }
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
     // SAFETY: this CPU's own slot; packet programs of one CPU do not interrupt each other.
