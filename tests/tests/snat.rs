@@ -36,7 +36,7 @@ fn astray(w: &World) -> [IpAddr; 2] {
 }
 
 fn scene() -> (Scene, [IpAddr; 2]) {
-    let world = World::build(WorldSpec { vips: vec![None], ..WorldSpec::default() }).unwrap();
+    let world = World::build(WorldSpec { vips: vec![None], sources6: 16, ..WorldSpec::default() }).unwrap();
     let node = astray(&world);
     let (stable, gray): (Server, Server) = servers(&world);
     let mut spec = AgentSpec::of(&world);
