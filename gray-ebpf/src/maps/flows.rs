@@ -84,7 +84,10 @@ pub fn flood(hz: u32) -> bool {
         if rate.before == 0 && rate.count <= limit {
             return false;
         }
-        core::ptr::write_volatile(last, now);
+        // All CPUs share it: once a tick is enough.
+        if core::ptr::read_volatile(last) != now {
+            core::ptr::write_volatile(last, now);
+        }
     }
     true
 }
