@@ -59,6 +59,7 @@ fn h1_h2_a_connection_that_opens_in_a_flood_joins_the_others_when_both_ends_have
                 if l.proto == TCP {
                     assert_eq!(rig.flow(&p), None, "{}", l.name());
                 }
+                assert!(rig.flow_anywhere(&p).is_some(), "{}: the agent does not see it", l.name());
             }
             goes(rig, &answer, &back);
             if l.proto == TCP {

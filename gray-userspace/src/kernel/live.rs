@@ -1,5 +1,6 @@
 //! The data path in the kernel: the pinned maps by type, and the writes of a plan.
 
+mod flows;
 mod health;
 mod resize;
 mod tables;
@@ -242,49 +243,6 @@ impl Live {
     pub fn rule_hits(&self, rule: u32) -> Result<u64, KernelError> {
         let all = self.maps.rule_hits.lookup_percpu(&rule, self.cpus).map_err(failed("a counter"))?;
         Ok(all.iter().sum())
-    }
-
-    /// Entries that each flow table can hold.
-    pub fn flow_capacity(&self) -> u32 {
-        self.maps.flows4.shape().entries
-    }
-
-    /// Those apart, too: what opens during a flood.
-    pub fn flows4(&self, mut visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
-        let m = &self.maps;
-        m.flows4.for_each(&mut visit).and_then(|()| m.opening4.for_each(visit)).map_err(failed("the flows"))
-    }
-
-    pub fn flows6(&self, mut visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
-        let m = &self.maps;
-        m.flows6.for_each(&mut visit).and_then(|()| m.opening6.for_each(visit)).map_err(failed("the flows"))
-    }
-
-    /// Entries of each family's flow table.
-    pub fn flow_entries(&self) -> Result<[u64; 2], KernelError> {
-        let (mut v4, mut v6) = (0, 0);
-        let walk = self.maps.flows4.for_each(|_, _| v4 += 1);
-        walk.and_then(|()| self.maps.flows6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
-        Ok([v4, v6])
-    }
-
-    /// Removes entries; absent ones are no fault.
-    pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
-        // From the old ones first, where they move: a program could fetch them again in between.
-        self.forget_before(v4, v6)?;
-        let m = &self.maps;
-        (m.flows4.delete_all(v4).and_then(|()| m.flows6.delete_all(v6)))
-            .and_then(|()| m.opening4.delete_all(v4))
-            .and_then(|()| m.opening6.delete_all(v6))
-            .map_err(failed("the flows"))
-    }
-
-    pub fn flow4(&self, key: &FlowKey4) -> Result<Option<Flow4>, KernelError> {
-        self.maps.flows4.lookup(key).map_err(failed("a flow"))
-    }
-
-    pub fn flow6(&self, key: &FlowKey6) -> Result<Option<Flow6>, KernelError> {
-        self.maps.flows6.lookup(key).map_err(failed("a flow"))
     }
 
     /// The data path's log lines, once.

@@ -224,13 +224,25 @@ impl Rig {
 
     /// The flow's flags; `None`: there is no such flow.
     pub fn flow(&self, p: &Packet) -> Option<u16> {
+        self.look(p, false)
+    }
+
+    /// The same, wherever the programs would find it: in a flood, also apart.
+    pub fn flow_anywhere(&self, p: &Packet) -> Option<u16> {
+        self.look(p, true)
+    }
+
+    fn look(&self, p: &Packet, apart: bool) -> Option<u16> {
         let (sport, dport, proto) = (p.src.port().to_be(), p.dst.port().to_be(), u32::from(p.proto));
         let (saddr, daddr) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
         if p.src.is_ipv4() {
             let key = FlowKey4 { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, proto };
-            self.live.flow4(&key).unwrap().map(|f| f.state.flags)
+            let found = if apart { self.live.flow4(&key) } else { self.live.settled4(&key) };
+            found.unwrap().map(|f| f.state.flags)
         } else {
-            self.live.flow6(&FlowKey6 { saddr, daddr, sport, dport, proto }).unwrap().map(|f| f.state.flags)
+            let key = FlowKey6 { saddr, daddr, sport, dport, proto };
+            let found = if apart { self.live.flow6(&key) } else { self.live.settled6(&key) };
+            found.unwrap().map(|f| f.state.flags)
         }
     }
 

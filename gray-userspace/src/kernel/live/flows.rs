@@ -1,0 +1,62 @@
+//! The flow tables' entries: looked up, walked, removed. Those that opened during a flood are in tables apart (ADR 20).
+
+use gray_common::wire::{Flow4, Flow6, FlowKey4, FlowKey6};
+
+use super::{KernelError, Live, failed};
+
+impl Live {
+    /// Entries that each flow table can hold.
+    pub fn flow_capacity(&self) -> u32 {
+        self.maps.flows4.shape().entries
+    }
+
+    /// Those apart, too.
+    pub fn flows4(&self, mut visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
+        let m = &self.maps;
+        m.flows4.for_each(&mut visit).and_then(|()| m.opening4.for_each(visit)).map_err(failed("the flows"))
+    }
+
+    pub fn flows6(&self, mut visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
+        let m = &self.maps;
+        m.flows6.for_each(&mut visit).and_then(|()| m.opening6.for_each(visit)).map_err(failed("the flows"))
+    }
+
+    /// Entries of each family's flow table.
+    pub fn flow_entries(&self) -> Result<[u64; 2], KernelError> {
+        let (mut v4, mut v6) = (0, 0);
+        let walk = self.maps.flows4.for_each(|_, _| v4 += 1);
+        walk.and_then(|()| self.maps.flows6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
+        Ok([v4, v6])
+    }
+
+    /// Removes entries; absent ones are no fault.
+    pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
+        // From the old ones first, where they move: a program could fetch them again in between.
+        self.forget_before(v4, v6)?;
+        let m = &self.maps;
+        (m.flows4.delete_all(v4).and_then(|()| m.flows6.delete_all(v6)))
+            .and_then(|()| m.opening4.delete_all(v4))
+            .and_then(|()| m.opening6.delete_all(v6))
+            .map_err(failed("the flows"))
+    }
+
+    /// Where the programs would find it: also apart.
+    pub fn flow4(&self, key: &FlowKey4) -> Result<Option<Flow4>, KernelError> {
+        let found = self.settled4(key)?;
+        if found.is_some() { Ok(found) } else { self.maps.opening4.lookup(key).map_err(failed("a flow")) }
+    }
+
+    pub fn flow6(&self, key: &FlowKey6) -> Result<Option<Flow6>, KernelError> {
+        let found = self.settled6(key)?;
+        if found.is_some() { Ok(found) } else { self.maps.opening6.lookup(key).map_err(failed("a flow")) }
+    }
+
+    /// In the flow table itself.
+    pub fn settled4(&self, key: &FlowKey4) -> Result<Option<Flow4>, KernelError> {
+        self.maps.flows4.lookup(key).map_err(failed("a flow"))
+    }
+
+    pub fn settled6(&self, key: &FlowKey6) -> Result<Option<Flow6>, KernelError> {
+        self.maps.flows6.lookup(key).map_err(failed("a flow"))
+    }
+}
