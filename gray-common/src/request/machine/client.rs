@@ -14,27 +14,25 @@ use crate::{
     },
 };
 
-/// A segment of the client. `frames` belongs to the connection where every request chooses.
+/// A segment of the client, into an empty `out`. `frames` belongs to the connection where every request chooses.
 #[inline(always)]
 pub fn client<H: Host>(
     s: &mut Splice,
     frames: Option<&mut Frames>,
     h: &mut H,
     g: &Segment,
-    now: u32,
-    terms: &Terms,
-) -> Outs {
-    let mut out = Outs::default();
+    (now, terms): (u32, &Terms),
+    out: &mut Outs,
+) {
     match s.state {
         USER => out.hand_up(g),
-        EST => established(s, frames, h, g, now, &mut out),
-        IDLE | SYN_SENT => opening(s, h, g, now, terms, &mut out),
+        EST => established(s, frames, h, g, now, out),
+        IDLE | SYN_SENT => opening(s, h, g, now, terms, out),
         _ if g.flags & TCP_SYN != 0 => out.note = NOTE_RESTART,
         // The reset was lost.
         _ if g.flags & TCP_RST == 0 => out.reset_client(g.ack, g.seq.wrapping_add(g.len)),
         _ => {}
     }
-    out
 }
 
 /// Before there is an instance.

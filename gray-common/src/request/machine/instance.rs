@@ -27,7 +27,7 @@ impl<H: Host> Bytes for Arrived<'_, H> {
     }
 }
 
-/// A segment of instance `from`.
+/// A segment of instance `from`, into an empty `out`.
 #[inline(always)]
 pub fn instance<H: Host>(
     s: &mut Splice,
@@ -35,19 +35,18 @@ pub fn instance<H: Host>(
     h: &mut H,
     (from, g): (u32, &Segment),
     now: u32,
-) -> Outs {
-    let mut out = Outs::default();
+    out: &mut Outs,
+) {
     if from != s.instance || s.state != SYN_SENT && s.state != EST {
         // It has lost the client, and did not hear it.
         if g.flags & TCP_RST == 0 && g.flags & TCP_ACK != 0 {
             out.reset_instance(from, g.ack);
         }
     } else if s.state == SYN_SENT {
-        dialled(s, frames, h, g, now, &mut out);
+        dialled(s, frames, h, g, now, out);
     } else {
-        established(s, frames, h, g, &mut out);
+        established(s, frames, h, g, out);
     }
-    out
 }
 
 #[inline(always)]

@@ -131,7 +131,9 @@ impl Edge {
             entry = Some(open(&p.head, mss, now as u32, &self.terms));
         }
         let mut s = entry.unwrap();
-        let outs = client(&mut s, Some(&mut self.frames), &mut self.desk, &p.head, now as u32, &self.terms);
+        let (mut outs, now32) = (Outs::default(), now as u32);
+        let at = (now32, &self.terms);
+        client(&mut s, Some(&mut self.frames), &mut self.desk, &p.head, at, &mut outs);
         self.splice = Some(s);
         let mut done = self.done(outs, p);
         if outs.note == NOTE_RESTART {
@@ -144,13 +146,15 @@ impl Edge {
     pub fn instance(&mut self, from: u32, p: &Pkt, now: u64) -> Vec<(To, Pkt)> {
         self.desk.data.clone_from(&p.data);
         let Some(s) = &mut self.splice else { return Vec::new() };
-        let outs = instance(s, Some(&mut self.frames), &mut self.desk, (from, &p.head), now as u32);
+        let mut outs = Outs::default();
+        instance(s, Some(&mut self.frames), &mut self.desk, (from, &p.head), now as u32, &mut outs);
         self.done(outs, p)
     }
 
     pub fn tick(&mut self, now: u64) -> Vec<(To, Pkt)> {
         let Some(s) = &mut self.splice else { return Vec::new() };
-        let outs = tick(s, &mut self.desk, now as u32, &self.terms);
+        let mut outs = Outs::default();
+        tick(s, &mut self.desk, now as u32, &self.terms, &mut outs);
         self.done(outs, &Pkt::default())
     }
 
