@@ -20,6 +20,16 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// This process and those it starts may have at least so many files open. For root: also over the limit that it was given.
+pub fn allow_open_files(n: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is valid for writes.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    let limit = libc::rlimit { rlim_cur: limit.rlim_cur.max(n), rlim_max: limit.rlim_max.max(n) };
+    // SAFETY: the struct is valid for reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
+}
+
 /// Moves the calling thread into the network namespace. Async-signal-safe.
 pub fn setns_net(ns: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the borrow.
