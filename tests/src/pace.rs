@@ -17,6 +17,12 @@ pub fn between(look: Duration) -> Duration {
     if factor() == 1 { least } else { least.max(look * 3) }
 }
 
+/// Milliseconds between two requests of a load that is there to notice faults: on a slow machine it leaves the processor to
+/// what it is to notice faults of. [`patience`] comes on top.
+pub fn rest_ms(ordinary: u64) -> u64 {
+    if factor() == 1 { ordinary } else { (ordinary * u64::from(factor())).min(100).max(ordinary) }
+}
+
 /// So many on an ordinary machine; on a slow one `slow`, which is said.
 pub fn many(what: &str, ordinary: usize, slow: usize) -> usize {
     if factor() == 1 {

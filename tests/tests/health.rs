@@ -194,7 +194,7 @@ fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
     let client = w.clients[0].place();
     let sources = w.clients[0].sources(false);
     let mut spec = LoadSpec::new(vip(false, 8080), ONE).sources(sources);
-    spec.pause_ms = 5;
+    spec.pause_ms = pace::rest_ms(5);
     let mut running = spec.start(&client).unwrap();
     let _ = running.wait_requests(100, PATIENCE).unwrap();
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gray_tests::{
     client::{Load, LoadSpec, Mode, Report},
     command::wait_for,
-    pace::many,
+    pace::{many, rest_ms},
     policy::PolicyText,
     scene::{Scene, expect_split, vip},
     world::WorldSpec,
@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// New connections without end from these sources, a few hundred a second.
 fn new_connections(scene: &Scene, sources: &[IpAddr]) -> Load {
     let mut spec = LoadSpec::new(vip(false, 8080), ONE).sources(sources.to_vec());
-    spec.pause_ms = 5;
+    spec.pause_ms = rest_ms(5);
     spec.start(&scene.world.clients[0].place()).unwrap()
 }
 
 /// 60 connections that live until they are stopped.
 fn long_lived(scene: &Scene, sources: &[IpAddr]) -> Load {
-    let spec = LoadSpec::long_lived(vip(false, 9000), 60, 50).sources(sources.to_vec());
+    let spec = LoadSpec::long_lived(vip(false, 9000), 60, rest_ms(50)).sources(sources.to_vec());
     let mut load = spec.start(&scene.world.clients[0].place()).unwrap();
     let _ = load.wait_requests(120, PATIENCE).unwrap();
     load

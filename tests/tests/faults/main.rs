@@ -43,12 +43,12 @@ fn rounds(what: &str, few: usize) -> usize {
 /// New connections without end, some hundred a second.
 fn new_connections(place: &Place, sources: &[IpAddr]) -> Load {
     let mut spec = LoadSpec::new(vip(false, 8080), ONE).sources(sources.to_vec());
-    spec.pause_ms = 5;
+    spec.pause_ms = pace::rest_ms(5);
     spec.start(place).unwrap()
 }
 
 fn long_lived(place: &Place, to: SocketAddr, sources: &[IpAddr]) -> Load {
-    let spec = LoadSpec::long_lived(to, LONG_LIVED, 50).sources(sources.to_vec());
+    let spec = LoadSpec::long_lived(to, LONG_LIVED, pace::rest_ms(50)).sources(sources.to_vec());
     let mut load = spec.start(place).unwrap();
     let _ = load.wait_requests(2 * LONG_LIVED as u64, PATIENCE).unwrap();
     load

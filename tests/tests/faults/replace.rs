@@ -9,7 +9,7 @@ use gray_tests::{
     agent::{Agent, AgentSpec},
     client::{Load, Report},
     flood::{Basin, CROWD, Flood, FloodSpec},
-    link,
+    link, pace,
     packets::frame::ACK,
     policy::PolicyText,
     scene::{Scene, expect_split, servers, vip},
@@ -30,7 +30,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn start(scene: &Scene) -> Self {
-        Self::every(scene, Duration::from_millis(5))
+        Self::every(scene, Duration::from_millis(pace::rest_ms(5)))
     }
 
     /// A burst each time that so much has passed.
