@@ -1,6 +1,8 @@
 //! `test`: the host tier (no root, no eBPF toolchain), then those that need a kernel: the lab's tests, the verifier's budget, and
 //! the smoke tests on the oldest kernel. Knows how to run them, nothing of what they test.
 
+mod side_by_side;
+
 use std::{
     io::{self, BufRead as _, BufReader, Write},
     process::{Command, Stdio},
@@ -110,35 +112,36 @@ fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     let _ = cmd.arg(filter.unwrap_or("layouts"));
     let layouts = counted(&mut cmd, &mut io::stdout().lock());
     let mut all = product?;
-    for more in [model?, layouts?] {
-        all.passed += more.passed;
-        all.ignored += more.ignored;
-    }
+    all.add(&model?);
+    all.add(&layouts?);
     Ok(all)
 }
 
 fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     setup::need(ws, setup::LAB)?;
     build::for_tests(ws, build::Profile::Debug)?;
-    let mut cmd = run::cargo(&ws.root);
-    let _ = cmd
-        .args(["test", "-p", "gray-tests", "--no-fail-fast"])
-        .args(filter)
-        // One machine, one kernel: labs would measure and disturb each other.
-        .args(["--", "--test-threads=1"])
-        .env("GRAY_BIN", ws.debug_bin("gray"));
-    counted(&mut cmd, &mut io::stdout().lock())
+    run::show(run::cargo(&ws.root).args(["test", "-q", "-p", "gray-tests", "--no-run"]))?;
+    side_by_side::run(&side_by_side::targets(&ws.root.join("tests/tests"))?, |target, out| {
+        let mut cmd = run::cargo(&ws.root);
+        let _ = cmd
+            .args(["test", "-p", "gray-tests"])
+            .args(target.selects())
+            .args(filter)
+            .args(["--", "--test-threads=1"])
+            .env("GRAY_BIN", ws.debug_bin("gray"));
+        counted(&mut cmd, out)
+    })
 }
 
 /// Runs cargo test with its output copied to `out` as it comes, and counts.
-fn counted(cmd: &mut Command, out: &mut impl Write) -> Result<Count> {
+fn counted(cmd: &mut Command, out: &mut dyn Write) -> Result<Count> {
     let mut child = cmd.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut count = Count::default();
     // Always there: piped above.
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.context("reading cargo's output")?;
-            count.add(&String::from_utf8_lossy(&line));
+            count.read(&String::from_utf8_lossy(&line));
             // A closed stdout (`| head`) must not end the tests half-way.
             let _ = out.write_all(&line).and_then(|()| out.write_all(b"\n"));
         }
@@ -155,8 +158,14 @@ impl Count {
         Self { passed, ..Self::default() }
     }
 
+    fn add(&mut self, more: &Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.ignored += more.ignored;
+    }
+
     /// Adds libtest's line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; other lines change nothing.
-    fn add(&mut self, line: &str) {
+    fn read(&mut self, line: &str) {
         let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|r| r.split_once(". ")) else {
             return;
         };
@@ -185,7 +194,7 @@ mod tests {
             "test a::b ... ok",
             "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
         ] {
-            c.add(line);
+            c.read(line);
         }
         assert_eq!(c, Count { passed: 13, failed: 2, ignored: 1 });
     }
