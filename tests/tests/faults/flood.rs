@@ -108,7 +108,7 @@ fn h1_established_connections_live_beside_a_syn_flood_at_full_speed_in_a_small_t
 #[test]
 fn h1_ten_times_as_many_connections_as_the_table_holds_keep_their_instances() {
     let few = 1024;
-    allow_open_files(20 * few).unwrap();
+    allow_open_files(8 * few).unwrap();
     let (scene, all, early) = stage(few);
     let ns = &scene.world.clients[0].ns;
     // Two entries for each; on a slow machine twice as many.
