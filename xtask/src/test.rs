@@ -101,16 +101,16 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "--workspace", "--exclude", "gray-tests", "--no-fail-fast"]).args(filter);
-    let product = counted(&mut cmd, &mut io::stdout().lock());
+    let product = counted(&mut cmd, plainly);
     // Of the lab, what needs neither root nor a kernel.
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "-p", "gray-tests", "--test", "packet_model"]).args(filter);
-    let model = counted(&mut cmd, &mut io::stdout().lock());
+    let model = counted(&mut cmd, plainly);
     // Between two ABI numbers, of which there is only one without the feature.
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "-p", "gray-common", "--features", "abi-test", "--lib"]);
     let _ = cmd.arg(filter.unwrap_or("layouts"));
-    let layouts = counted(&mut cmd, &mut io::stdout().lock());
+    let layouts = counted(&mut cmd, plainly);
     let mut all = product?;
     all.add(&model?);
     all.add(&layouts?);
@@ -121,7 +121,7 @@ fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     setup::need(ws, setup::LAB)?;
     build::for_tests(ws, build::Profile::Debug)?;
     run::show(run::cargo(&ws.root).args(["test", "-q", "-p", "gray-tests", "--no-run"]))?;
-    side_by_side::run(&side_by_side::targets(&ws.root.join("tests/tests"))?, |target, out| {
+    side_by_side::run(&side_by_side::targets(&ws.root.join("tests/tests"))?, |target| {
         let mut cmd = run::cargo(&ws.root);
         let _ = cmd
             .args(["test", "-p", "gray-tests"])
@@ -129,21 +129,28 @@ fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
             .args(filter)
             .args(["--", "--test-threads=1"])
             .env("GRAY_BIN", ws.debug_bin("gray"));
-        counted(&mut cmd, out)
+        // Two write at once: every line says whose it is, and goes in one piece.
+        let name = format!("{:<12} ", target.name());
+        counted(&mut cmd, |line| io::stdout().write_all(&[name.as_bytes(), line].concat()))
     })
 }
 
-/// Runs cargo test with its output copied to `out` as it comes, and counts.
-fn counted(cmd: &mut Command, out: &mut dyn Write) -> Result<Count> {
+fn plainly(line: &[u8]) -> io::Result<()> {
+    io::stdout().write_all(line)
+}
+
+/// Runs cargo test, hands each line of its output to `show` as it comes, its end included, and counts.
+fn counted(cmd: &mut Command, mut show: impl FnMut(&[u8]) -> io::Result<()>) -> Result<Count> {
     let mut child = cmd.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut count = Count::default();
     // Always there: piped above.
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.context("reading cargo's output")?;
+            let mut line = line.context("reading cargo's output")?;
             count.read(&String::from_utf8_lossy(&line));
             // A closed stdout (`| head`) must not end the tests half-way.
-            let _ = out.write_all(&line).and_then(|()| out.write_all(b"\n"));
+            line.push(b'\n');
+            let _ = show(&line);
         }
     }
     let status = child.wait()?;
@@ -203,7 +210,9 @@ mod tests {
     fn a_failing_run_is_an_error_with_its_numbers() {
         let script = "echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
         let mut shown = Vec::new();
-        let e = counted(Command::new("sh").args(["-c", script]), &mut shown).unwrap_err().to_string();
+        let e = counted(Command::new("sh").args(["-c", script]), |line| shown.write_all(line))
+            .unwrap_err()
+            .to_string();
         assert!(shown.starts_with(b"test result: FAILED"));
         assert!(e.starts_with("4 passed, 1 failed"), "{e}");
     }

@@ -1,9 +1,8 @@
-//! The lab's test programs, two at a time: a test mostly waits, and labs do not see each other. Each program's tests run one
-//! after the other.
+//! The lab's test programs, two at a time: much of a test is waiting, and labs do not see each other. Each program's tests run
+//! one after the other.
 
 use std::{
     fs,
-    io::{self, Write},
     path::Path,
     sync::{Mutex, PoisonError},
     thread,
@@ -14,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::Count;
 
 const AT_ONCE: usize = 2;
-/// They take as long as all the others together.
+/// They take longer than all the others together.
 const LONGEST: [&str; 2] = ["faults", "kill"];
 
 /// A test program of the lab's package.
@@ -35,7 +34,7 @@ impl Target {
         }
     }
 
-    fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Units => "units",
             Self::Test(name) => name,
@@ -61,16 +60,13 @@ pub fn targets(dir: &Path) -> Result<Vec<Target>> {
 }
 
 /// Runs `one` for each target and adds up. Fails when one does, after all have run; the error has every failed target's name.
-pub fn run(
-    targets: &[Target],
-    one: impl Fn(&Target, &mut dyn Write) -> Result<Count> + Sync,
-) -> Result<Count> {
+pub fn run(targets: &[Target], one: impl Fn(&Target) -> Result<Count> + Sync) -> Result<Count> {
     let left = Mutex::new(targets.iter());
     let done = Mutex::new((Count::default(), Vec::new()));
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(target) = next() {
-            let result = one(target, &mut Prefixed::new(target.name(), io::stdout()));
+            let result = one(target);
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(count) => done.0.add(&count),
@@ -84,38 +80,6 @@ pub fn run(
         bail!("{} passed elsewhere; {}", count.passed, failed.join("; "));
     }
     Ok(count)
-}
-
-/// Hands whole lines on, each with a name in front: two write at once.
-struct Prefixed<W: Write> {
-    name: String,
-    line: Vec<u8>,
-    out: W,
-}
-
-impl<W: Write> Prefixed<W> {
-    fn new(name: &str, out: W) -> Self {
-        Self { name: format!("{name:<12} "), line: Vec::new(), out }
-    }
-}
-
-impl<W: Write> Write for Prefixed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for part in bytes.split_inclusive(|b| *b == b'\n') {
-            self.line.extend_from_slice(part);
-            if self.line.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
-                if line != b"\n" {
-                    self.out.write_all(&[self.name.as_bytes(), &line].concat())?;
-                }
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 #[cfg(test)]
@@ -140,7 +104,7 @@ mod tests {
         let ran = Mutex::new(Vec::new());
         let one = |fails: Option<&'static str>| {
             let ran = &ran;
-            move |t: &Target, _: &mut dyn Write| {
+            move |t: &Target| {
                 ran.lock().unwrap().push(t.name().to_owned());
                 if Some(t.name()) == fails {
                     bail!("broken")
@@ -152,14 +116,5 @@ mod tests {
         assert_eq!(run(&targets, one(None)).unwrap().passed, 8);
         assert_eq!(run(&targets, one(Some("b"))).unwrap_err().to_string(), "6 passed elsewhere; b: broken");
         assert_eq!(ran.lock().unwrap().len(), 8);
-    }
-
-    #[test]
-    fn lines_are_named_and_stay_whole() {
-        let mut p = Prefixed::new("kill", Vec::new());
-        for bytes in ["te", "st a ... ok", "\n\nrunning", " 2 tests\n"] {
-            p.write_all(bytes.as_bytes()).unwrap();
-        }
-        assert_eq!(p.out, b"kill         test a ... ok\nkill         running 2 tests\n");
     }
 }

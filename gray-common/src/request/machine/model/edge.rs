@@ -131,8 +131,8 @@ impl Edge {
             entry = Some(open(&p.head, mss, now as u32, &self.terms));
         }
         let mut s = entry.unwrap();
-        let (mut outs, now32) = (Outs::default(), now as u32);
-        let at = (now32, &self.terms);
+        let mut outs = Outs::default();
+        let at = (now as u32, &self.terms);
         client(&mut s, Some(&mut self.frames), &mut self.desk, &p.head, at, &mut outs);
         self.splice = Some(s);
         let mut done = self.done(outs, p);
