@@ -28,6 +28,22 @@ pub fn claim_hash<const WORDS: usize>(key: HashKey, kind: u8, len: u8, value: &[
     s.finish(8 * (1 + WORDS as u64))
 }
 
+/// The same of a value whose length is known when it is there; zero behind it.
+#[inline(always)]
+pub fn claim_hash_words(key: HashKey, kind: u8, len: u8, value: &[u64; 4]) -> u64 {
+    let mut s = Sip::new(key);
+    s.word(u64::from(kind) | u64::from(len) << 8);
+    let used = u64::from(len).div_ceil(8);
+    let mut i = 0;
+    while i < 4 {
+        if (i as u64) < used {
+            s.word(value[i]);
+        }
+        i += 1;
+    }
+    s.finish(8 * (1 + used))
+}
+
 /// Mixes an identity and a salt into a number whose every bit depends on every input bit
 /// (MurmurHash3's 64-bit finaliser, Appleby 2011).
 #[inline(always)]

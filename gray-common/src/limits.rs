@@ -54,6 +54,12 @@ pub const FLOOD_S: u32 = 2;
 /// Flow entries of connections that opened during a flood are looked for so long after its end, timer ticks: an hour at
 /// CONFIG_HZ=1000.
 pub const FLOOD_MEMORY: u64 = 3_600_000;
+/// Connections whose numbers are translated.
+pub const SPLICES: u32 = 65_536;
+/// Of which the first bytes are held.
+pub const HELD: u32 = 2048;
+/// Connections whose every request chooses; what is older keeps its instance.
+pub const FRAMES: u32 = 16_384;
 /// Bytes of the event ring.
 pub const EVENT_RING: u32 = 1 << 20;
 /// Bits of the filter in front of the packet path.

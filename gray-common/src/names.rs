@@ -4,9 +4,11 @@ use crate::{
     filter::Filter,
     limits,
     reason::REASON_SLOTS,
+    request::cookie::Tuple,
     wire::{
-        ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, Peer, PrefixKey, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+        ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
+        Instance, ListenerKey, Peer, PrefixKey, Reading, Rule, Service, Subset, UdpPeers, Versioned,
+        Weighted, Workload,
     },
 };
 
@@ -66,6 +68,9 @@ maps! {
     OPENING4: LruHash, FlowKey4 => Flow4, limits::OPENING;
     OPENING6: LruHash, FlowKey6 => Flow6, limits::OPENING;
     FLOOD: Array, u32 => u64, 1;
+    READINGS: Array, u32 => Reading, 2 * limits::SERVICES;
+    SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
+    HELD: LruHash, Tuple => Held, limits::HELD;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Peer, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;

@@ -65,6 +65,19 @@ reasons! {
     DsrInner = 34, "dsr_inner", "What a trusted node sent in a packet is none that this node takes: another protocol, not to an address of its own, a fragment outside; passed unchanged.";
     DsrPathMtu = 35, "dsr_path_mtu", "With nat: dsr: a router on the way to an instance told a smaller MTU; clients are told it when they send more. Passed unchanged, too.";
     Flood = 36, "flood", "So many connections open that the flow table would be full of them within 2 s: this one is kept apart from the established ones until both of its ends have spoken.";
+    RequestAnswered = 37, "request_answered", "The SYN of a client whose first bytes say where it goes; answered with a cookie.";
+    RequestBound = 38, "request_bound", "The instance that a request belongs to answered; from now on the connection's numbers are translated.";
+    RequestLost = 39, "request_lost", "A segment of a connection that is to be read, without an entry or a good cookie, or one that cannot be translated; dropped.";
+    RequestEarly = 40, "request_early", "A segment before bytes that have to be read first; dropped, its sender sends it again.";
+    RequestAnother = 41, "request_another", "An instance refused a connection or said nothing; another one is tried, at last stable's.";
+    RequestNoInstance = 42, "request_no_instance", "No instance took a connection; its client is reset.";
+    RequestChallenge = 43, "request_challenge", "An instance remembers an older connection of the same ports; that one is reset and dialled again.";
+    RequestPlain = 44, "request_plain", "The first bytes name no identity that is looked for, or cannot be read (TLS, HTTP/2, a bad head, over 4380 bytes); decided without.";
+    RequestSwitched = 45, "request_switched", "With per: request: the next request on a connection belongs to another arm; its instance was dialled.";
+    RequestWaits = 46, "request_waits", "With per: request: a request for another arm waits, unacknowledged, for the answers before it.";
+    RequestStayed = 47, "request_stayed", "With per: request: a request that cannot be followed (its framing, its head, over 4380 bytes) stays with the connection's instance, and so does all that follows.";
+    RequestNotFollowed = 48, "request_not_followed", "With per: request: a request for another arm on a connection that cannot change its instance any more; the connection is reset.";
+    RequestBusy = 49, "request_busy", "A segment of a connection that another CPU had at this moment, and for longer than it takes; dropped, its sender sends it again.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

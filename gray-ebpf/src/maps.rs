@@ -1,6 +1,7 @@
 //! Every map of the data path, declared once with the shapes of `gray_common::names`. No logic but that of tables that move.
 
 mod flows;
+pub mod request;
 
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
@@ -105,6 +106,9 @@ pub struct Scratch {
     pub flow4: Flow4,
     pub flow6: Flow6,
     pub inner: Inner,
+    /// Not 0: the packet is one of a spliced connection, in its receiver's numbers; a copy of it is sent.
+    pub translated: u32,
+    pub clone: u32,
 }
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -124,3 +128,10 @@ pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Packets of which fragments are on their way. Not shared, not pinned.
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+
+/// Whether the packet at hand is in its receiver's numbers already.
+#[inline(always)]
+pub fn translated() -> bool {
+    // SAFETY: this CPU's own slot.
+    SCRATCH.get_ptr(0).is_some_and(|s| unsafe { (*s).translated != 0 })
+}

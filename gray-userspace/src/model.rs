@@ -1,6 +1,7 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+mod claim;
 mod health;
 
 use std::{
@@ -10,9 +11,11 @@ use std::{
     net::SocketAddr,
 };
 
+use gray_common::hash::CLAIM_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use claim::{ClaimKind, Per, Place};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -28,20 +31,6 @@ pub enum Proto {
 pub struct Listener {
     pub addr: SocketAddr,
     pub proto: Proto,
-}
-
-/// What can be known about a client. The built-in kinds; named claims (headers and the like) join later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClaimKind {
-    /// The client's address.
-    Source,
-    /// `SO_MARK` / skb mark.
-    Mark,
-    /// DSCP, 0..=63.
-    Dscp,
-    /// The caller's workload: its cgroup, labelled by `gray workload set`.
-    Workload,
 }
 
 /// NAT mode of a service.
@@ -164,6 +153,10 @@ pub struct Service {
     pub listen: Vec<Listener>,
     /// In order: the first that is present is the identity. Never empty.
     pub identify: Vec<ClaimKind>,
+    /// What is read of requests. Not empty: connections are answered by us until it is.
+    pub claims: BTreeMap<ClaimKind, Place>,
+    /// Of `claims`.
+    pub per: Per,
     pub on_missing: OnMissing,
     pub nat: Nat,
     /// Of [`Nat::Dsr`].
@@ -270,6 +263,12 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .filter(|n| *n < 64)
             .map(Member::Number)
             .ok_or_else(|| bad("a DSCP value, 1 to 63; 0 is none")),
+        ClaimKind::App | ClaimKind::User => {
+            // What takes part in the hash.
+            let ok = !text.is_empty() && text.len() <= CLAIM_MAX && !text.contains(|c: char| c.is_control());
+            let text = text.trim();
+            if ok && !text.is_empty() { Ok(Member::Text(text)) } else { Err(bad("a value, 1 to 32 bytes")) }
+        }
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
             if ok {
@@ -343,19 +342,6 @@ impl MetaKey {
             Self::Env => "env",
             Self::Group => "group",
             Self::Id => "id",
-        }
-    }
-}
-
-impl ClaimKind {
-    pub const ALL: [Self; 4] = [Self::Source, Self::Mark, Self::Dscp, Self::Workload];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Mark => "mark",
-            Self::Dscp => "dscp",
-            Self::Workload => "workload",
         }
     }
 }

@@ -100,6 +100,20 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         })
         .collect();
     let proto = if udp { Proto::Udp } else { Proto::Tcp };
+    let mut identify = identify;
+    if udp {
+        identify.retain(|c| !c.is_read());
+        if identify.is_empty() {
+            identify.push(ClaimKind::Source);
+        }
+    }
+    let place = |c: &ClaimKind| match c {
+        ClaimKind::App => Place::Header("X-App-Id".into()),
+        _ if v6 => Place::Cookie("user".into()),
+        _ => Place::Query("u".into()),
+    };
+    let claims: BTreeMap<_, _> = identify.iter().filter(|c| c.is_read()).map(|c| (*c, place(c))).collect();
+    let per = if sticky && !claims.is_empty() { Per::Request } else { Per::Connection };
     Service {
         name,
         listen: vec![
@@ -107,6 +121,8 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
             Listener { addr: at(1, 8080), proto: Proto::Tcp },
         ],
         identify,
+        per,
+        claims,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
         encapsulation: Encapsulation::Ipip,

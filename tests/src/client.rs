@@ -8,6 +8,7 @@ pub mod iperf;
 pub mod process;
 mod report;
 pub mod slow;
+pub mod talk;
 mod tally;
 pub mod wrk;
 

@@ -14,6 +14,8 @@ pub struct PolicyText {
     stable: [IpAddr; 2],
     gray: [IpAddr; 2],
     identify: String,
+    claims: String,
+    per_request: bool,
     services: Vec<(String, u16, bool)>,
     cohorts: Vec<String>,
     routes: Vec<String>,
@@ -35,7 +37,16 @@ impl PolicyText {
         let gray = [IpAddr::V4(w.backends[1].v4), IpAddr::V6(w.backends[1].v6)];
         let none = Vec::new;
         let (services, identify) = (Vec::new(), "source, workload".into());
-        let text = Self { stable, gray, identify, services, cohorts: none(), routes: none() };
+        let text = Self {
+            stable,
+            gray,
+            identify,
+            claims: String::new(),
+            per_request: false,
+            services,
+            cohorts: none(),
+            routes: none(),
+        };
         text.service("web", 8080, false).service("echo", 9000, false).service("dns", 9001, true)
     }
 
@@ -48,6 +59,18 @@ impl PolicyText {
     /// `workload, source`: what `identify` says of every service.
     pub fn identify(mut self, claims: &str) -> Self {
         self.identify = claims.into();
+        self
+    }
+
+    /// `app: { header: X-App-Id }`: what is read of requests to every TCP service.
+    pub fn claims(mut self, claims: &str) -> Self {
+        self.claims = claims.into();
+        self
+    }
+
+    /// Every request chooses.
+    pub fn per_request(mut self) -> Self {
+        self.per_request = true;
         self
     }
 
@@ -91,7 +114,15 @@ impl fmt::Display for PolicyText {
             let proto = if *udp { "/udp" } else { "" };
             let (v4, v6) = (at(IpAddr::V4(vip4(0))), at(IpAddr::V6(vip6(0))));
             writeln!(f, "  {name}:\n    listen: [\"{v4}{proto}\", \"{v6}{proto}\"]")?;
-            writeln!(f, "    identify: [{}]\n    instances:", self.identify)?;
+            let reads = !self.claims.is_empty();
+            if reads && !udp {
+                writeln!(f, "    claims: {{ {} }}", self.claims)?;
+                if self.per_request {
+                    writeln!(f, "    per: request")?;
+                }
+            }
+            let identify = if reads && *udp { "source" } else { &self.identify };
+            writeln!(f, "    identify: [{identify}]\n    instances:")?;
             for (arm, version, addresses) in [("s", "1.0", self.stable), ("g", "2.0", self.gray)] {
                 for (family, ip) in [(4, addresses[0]), (6, addresses[1])] {
                     let address = at(ip);

@@ -52,7 +52,7 @@ fn c12_what_is_open_lives_to_the_deadline_and_is_closed_then() {
     assert_eq!(open_to_gray(&scene), 40);
     assert_eq!(local.snapshot().unwrap().of_version("1.0"), 0, "the callers are on gray");
 
-    let deadline = format!("{}s", patience(Duration::from_secs(6)).as_secs());
+    let deadline = format!("{}s", patience(Duration::from_secs(12)).as_secs());
     let said = scene.agent.gray_ok(&["instance", "drain", "echo/g4", "--deadline", &deadline]).unwrap();
     assert!(said.contains("established ones live to 20"), "{said}");
     let _ = scene.agent.gray_ok(&["instance", "drain", "dns/g4", "--deadline", &deadline]).unwrap();

@@ -11,6 +11,9 @@ pub const SOURCE: u8 = 1;
 pub const MARK: u8 = 2;
 pub const DSCP: u8 = 3;
 pub const WORKLOAD: u8 = 4;
+/// Values of the client's first bytes: see `wire::Reading`.
+pub const APP: u8 = 5;
+pub const USER: u8 = 6;
 
 /// The claims of one connection: for each kind its keyed hash, which includes the kind; 0: absent. Values themselves
 /// are not kept: what a decision asks of a claim today, its hash answers.

@@ -75,6 +75,7 @@ pub struct Request<'a> {
 pub const NO_BUCKET: u16 = u16::MAX;
 
 /// A decision. Small enough for registers and a little stack.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub identity: u64,
@@ -90,6 +91,9 @@ pub struct Decision {
     pub snat: u8,
     /// `SERVICE_DSR` and `SERVICE_GUE` of the service.
     pub tunnel: u8,
+    /// Not 0: the connection's numbers are translated.
+    pub splice: u8,
+    pub _pad: u8,
 }
 
 /// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.

@@ -61,6 +61,14 @@ impl Direction {
         Self { scan, skip: 0, next, phase: P_HEAD, line: 0, begun: 0, _pad: 0 }
     }
 
+    /// A head whose first bytes were read elsewhere.
+    #[inline(always)]
+    pub(super) fn take_head(&mut self, first: u32, scan: &Scan) {
+        self.scan = *scan;
+        self.begun = 1;
+        self.next = first.wrapping_add(scan.at);
+    }
+
     /// Between two messages.
     pub fn idle(&self) -> bool {
         self.phase == P_HEAD && self.begun == 0
@@ -99,10 +107,7 @@ impl Direction {
         fresh: Scan,
     ) -> u32 {
         if self.phase != P_HEAD {
-            let good = bytes.at(k.at).is_some_and(|c| self.chunk(c));
-            k.at += 1;
-            self.next = k.seq.wrapping_add(k.at);
-            return if good { scan::STEP } else { scan::BAD };
+            return if self.read_chunk(k, bytes) { scan::STEP } else { scan::BAD };
         }
         if self.begun == 0 {
             self.scan = fresh;
@@ -115,6 +120,15 @@ impl Direction {
         self.next = k.seq.wrapping_add(k.at);
         // The segment's bytes are said to be there.
         if r == scan::MORE { scan::BAD } else { r }
+    }
+
+    /// The byte of a chunked body's framing that stands at the walk's place; false: not to be followed.
+    #[inline(always)]
+    pub(super) fn read_chunk<B: Bytes + ?Sized>(&mut self, k: &mut Walk, bytes: &B) -> bool {
+        let good = bytes.at(k.at).is_some_and(|c| self.chunk(c));
+        k.at += 1;
+        self.next = k.seq.wrapping_add(k.at);
+        good
     }
 
     /// One byte of a chunked body's framing; false: not to be followed.

@@ -82,6 +82,17 @@ impl Frames {
         self.lost = 1;
     }
 
+    /// The head that begins at number `first`, as a scan of it has read it; `read` is what the scan answered last.
+    pub fn head(&mut self, first: u32, scan: &Scan, read: u32) {
+        let d = &mut self.requests;
+        d.take_head(first, scan);
+        match read {
+            scan::END => self.requested(),
+            scan::BAD => self.lost = 1,
+            _ => {}
+        }
+    }
+
     /// Bytes of the client, up to where a request begins; with `whole` the one that begins at `requests.next`, too.
     #[inline(always)]
     pub fn request<B: Bytes + ?Sized>(
@@ -129,6 +140,29 @@ impl Frames {
     /// The body of the loop in [`Frames::request`]; false: the walk is over.
     #[inline(always)]
     pub fn request_turn<B: Bytes + ?Sized>(&mut self, k: &mut Walk, bytes: &B, w: &Watches) -> bool {
+        if !self.request_skip(k) {
+            return false;
+        }
+        let r = self.requests.read(k, bytes, w, Scan::request());
+        if r == scan::END {
+            self.requested();
+        } else if r == scan::BAD {
+            self.lost = 1;
+        }
+        true
+    }
+
+    /// The same where heads are read elsewhere: see [`Frames::head`].
+    #[inline(always)]
+    pub fn request_chunk<B: Bytes + ?Sized>(&mut self, k: &mut Walk, bytes: &B) -> bool {
+        let good = self.requests.phase != P_HEAD && self.requests.read_chunk(k, bytes);
+        self.lost |= u16::from(!good);
+        good
+    }
+
+    /// Goes over what need not be read; true: byte `k.at` has to be.
+    #[inline(always)]
+    pub fn request_skip(&mut self, k: &mut Walk) -> bool {
         if self.opaque() || k.at >= k.len {
             return false;
         }
@@ -149,27 +183,31 @@ impl Frames {
             }
             k.whole = 0;
         }
-        let r = d.read(k, bytes, w, Scan::request());
-        if r == scan::END {
-            self.requested();
-        } else if r == scan::BAD {
-            self.lost = 1;
-        }
         true
     }
 
     /// The body of the loop in [`Frames::answer`]; false: the walk is over.
     #[inline(always)]
     pub fn answer_turn<B: Bytes + ?Sized>(&mut self, k: &mut Walk, bytes: &B) -> bool {
+        self.answer_skip(k) && self.answer_read(k, bytes)
+    }
+
+    /// As [`Frames::request_skip`].
+    #[inline(always)]
+    pub fn answer_skip(&mut self, k: &mut Walk) -> bool {
         if self.opaque() || k.at >= k.len {
             return false;
         }
         let d = &mut self.answers;
         k.at += d.skip(k.len - k.at);
         d.next = k.seq.wrapping_add(k.at);
-        if k.at >= k.len {
-            return false;
-        }
+        k.at < k.len
+    }
+
+    /// Reads at byte `k.at`.
+    #[inline(always)]
+    pub fn answer_read<B: Bytes + ?Sized>(&mut self, k: &mut Walk, bytes: &B) -> bool {
+        let d = &mut self.answers;
         let none = Watches { names: [0; super::watch::WATCHES] };
         let r = d.read(k, bytes, &none, Scan::response());
         if r == scan::END {

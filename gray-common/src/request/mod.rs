@@ -1,6 +1,6 @@
 //! The request path's pure half: what a client's first bytes say, and how its connection is bound to an instance once
 //! they have said it. No clock, no allocation, no I/O; bytes come through [`Bytes`], so that packets, map values and
-//! slices are read by the same code. Every loop is a bounded one over a step function. No program uses it yet.
+//! slices are read by the same code. Every loop is a bounded one over a step function.
 
 pub mod cookie;
 pub mod direction;

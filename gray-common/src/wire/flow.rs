@@ -113,6 +113,9 @@ pub const FLOW_DSR: u16 = 1 << 5;
 /// ... with UDP and GUE.
 pub const FLOW_GUE: u16 = 1 << 6;
 
+/// TCP whose numbers are translated: see [`Bound`](super::Bound).
+pub const FLOW_SPLICE: u16 = 1 << 7;
+
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;
 pub const MOVING6: u32 = 1 << 1;

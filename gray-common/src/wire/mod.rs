@@ -4,10 +4,12 @@
 mod event;
 mod flow;
 mod policy;
+mod request;
 
 pub use event::*;
 pub use flow::*;
 pub use policy::*;
+pub use request::{Bound, HELD, Held, Reading};
 
 /// A type whose every bit pattern is valid, without padding, so that it may cross the kernel boundary as bytes.
 ///
@@ -71,6 +73,13 @@ impl Addr {
     #[inline(always)]
     pub fn as_v4(&self) -> u32 {
         u32::from_ne_bytes([self.0[12], self.0[13], self.0[14], self.0[15]])
+    }
+
+    /// From [`Addr::words`].
+    #[inline(always)]
+    pub fn from_words([lo, hi]: [u64; 2]) -> Self {
+        let (a, b) = (lo.to_le_bytes(), hi.to_le_bytes());
+        Self([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
     }
 
     /// The sixteen bytes as two little-endian words.

@@ -168,6 +168,9 @@ pub const SERVICE_DSR: u32 = 32;
 /// ... and a header of UDP and GUE between.
 pub const SERVICE_GUE: u32 = 64;
 
+/// What a client says first is read: see [`Reading`](super::Reading).
+pub const SERVICE_REQUEST: u32 = 128;
+
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
 #[repr(C)]

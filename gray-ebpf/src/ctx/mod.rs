@@ -5,6 +5,7 @@ mod fib;
 mod head;
 pub mod skb;
 pub mod sock;
+mod tag;
 pub mod words;
 pub mod xdp;
 
@@ -34,6 +35,13 @@ pub fn opaque(x: u32) -> u32 {
     unsafe { core::ptr::read_volatile(&x) }
 }
 
+/// A length from 1 to `most`, as verifiers understand it: of two comparisons the compiler makes one of another register.
+#[inline(always)]
+pub fn length(n: u32, most: u32) -> Option<u32> {
+    let less = opaque(n.wrapping_sub(1));
+    if less >= most { None } else { Some(less + 1) }
+}
+
 /// A 0 that the verifier takes for 0 or 1: values that start from it do not split its paths.
 #[inline(always)]
 pub fn unknown_zero() -> u64 {
@@ -54,6 +62,23 @@ pub fn taken(counter: *mut u64) -> u64 {
         );
     }
     one
+}
+
+/// Changes `at` from `old` to `new`, if it is `old`; what it was before (Linux 5.12).
+#[inline(always)]
+pub fn exchange(at: *mut u64, old: u64, new: u64) -> u64 {
+    let was: u64;
+    // SAFETY: a map's element, eight bytes and aligned; the instruction changes nothing else.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({at} + 0, r0, {new})",
+            at = in(reg) at,
+            new = in(reg) new,
+            inout("r0") old => was,
+            options(nostack),
+        );
+    }
+    was
 }
 
 /// Calls `f` with 0, 1 .. `n` - 1 until it answers false. The verifier looks at `f` as a function of its own and not `n`

@@ -5,8 +5,9 @@ use core::hint::cold_path;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
-        bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+        bpf_clone_redirect, bpf_csum_diff, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect,
+        bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -15,6 +16,9 @@ use gray_common::{csum, wire::Addr};
 use super::fib;
 pub use super::{fib::Hop, head::Head};
 
+/// `BPF_F_INGRESS`.
+const BPF_F_INGRESS: u64 = 1;
+const HOME: u32 = 0x6772;
 /// `BPF_ADJ_ROOM_MAC`.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
 /// `BPF_F_ADJ_ROOM_*`. Fixed: segments keep their size, what does not fit was refused before.
@@ -102,35 +106,27 @@ impl Skb {
         unsafe { (*self.raw).ifindex }
     }
 
-    /// Whether a VLAN tag was taken out of the frame and travels beside it.
+    /// Whether it was sent [`home`](Self::home): it is done with. A number that only programs of this node can give a packet.
     #[inline(always)]
-    pub fn is_tagged(&self) -> bool {
+    pub fn is_home(&self) -> bool {
         // SAFETY: a field of the context.
-        unsafe { (*self.raw).vlan_present != 0 }
+        unsafe { (*self.raw).tc_index == HOME }
     }
 
-    /// That tag: ethertype as it stands in memory, and the host-order control information.
+    /// At egress: back in by the interface that it was about to leave, for this node.
     #[inline(always)]
-    pub fn vlan_tag(&self) -> Option<u32> {
-        if !self.is_tagged() {
-            return None;
+    pub fn home(&mut self) -> i32 {
+        let to = self.ifindex();
+        if let Some(mut h) = self.head::<14>() {
+            // It leaves with our own address as its source.
+            let own = h.get::<[u8; 6], 6>();
+            h.set::<[u8; 6], 0>(own);
         }
-        // SAFETY: fields of the context.
-        Some(unsafe { (*self.raw).vlan_proto << 16 | (*self.raw).vlan_tci & 0xffff })
-    }
-
-    /// Removes the outermost tag; one behind it in the frame moves beside the frame.
-    #[inline(always)]
-    pub fn vlan_pop(&mut self) -> bool {
-        // SAFETY: a helper on the run's own context.
-        unsafe { bpf_skb_vlan_pop(self.raw) == 0 }
-    }
-
-    /// Puts a tag beside the frame; the one that was there moves into it.
-    #[inline(always)]
-    pub fn vlan_push(&mut self, proto: u16, tci: u16) -> bool {
-        // SAFETY: a helper on the run's own context.
-        unsafe { bpf_skb_vlan_push(self.raw, proto, tci) == 0 }
+        // SAFETY: a field of the context that programs may write; and a helper without pointers.
+        unsafe {
+            (*self.raw).tc_index = HOME;
+            bpf_redirect(to, BPF_F_INGRESS) as i32
+        }
     }
 
     /// Payload bytes per segment of a GSO packet; 0: not one.
@@ -199,6 +195,60 @@ impl Skb {
                 + csum::halves(w[3])
                 + csum::halves(w[4]),
         ))
+    }
+
+    /// Copies `n` bytes, 1 to 40, from `at` on.
+    #[inline(always)]
+    pub fn copy(&self, at: u32, to: &mut [u8; 40], n: u32) -> bool {
+        let Some(n) = super::length(n, 40) else { return false };
+        self.copy_to(at, to.as_mut_ptr(), n)
+    }
+
+    /// Copies `n` bytes from `at` on to a place that has room for them.
+    #[inline(always)]
+    pub fn copy_to(&self, at: u32, to: *mut u8, n: u32) -> bool {
+        // SAFETY: a helper on the run's own context; the caller's place is as long.
+        unsafe { bpf_skb_load_bytes(self.raw.cast(), at, to.cast(), n) == 0 }
+    }
+
+    /// Writes `n` bytes to `at`. The checksum is the caller's matter.
+    #[inline(always)]
+    pub fn store(&mut self, at: u32, from: *const u8, n: u32) -> bool {
+        // SAFETY: a helper on the run's own context; the caller's place is as long.
+        unsafe { bpf_skb_store_bytes(self.raw, at, from.cast(), n, 0) == 0 }
+    }
+
+    /// Makes the frame `len` bytes long. Not 0: done. A GSO packet is none any more.
+    #[inline(always)]
+    pub fn resize(&mut self, len: u32) -> u32 {
+        // SAFETY: a helper on the run's own context.
+        u32::from(unsafe { bpf_skb_change_tail(self.raw, len, 0) == 0 })
+    }
+
+    /// Whether the checksum at `at` is yet to be made by whoever sends the packet (CHECKSUM_PARTIAL).
+    #[inline(always)]
+    pub fn is_partial(&mut self, at: u32) -> bool {
+        const TRY: u16 = 1;
+        let Some(h) = self.window::<2>(at) else { return false };
+        let before = h.get::<u16, 0>();
+        let _ = self.csum_replace(at, TRY, u64::from(BPF_F_PSEUDO_HDR), false);
+        let Some(h) = self.window::<2>(at) else { return false };
+        let after = h.get::<u16, 0>();
+        let _ = self.csum_replace(at, !TRY, u64::from(BPF_F_PSEUDO_HDR), false);
+        added(before, after, TRY)
+    }
+
+    /// Corrects the transport checksum at `at` by a difference of what it covers beside the pseudo-header.
+    #[inline(always)]
+    pub fn l4_csum_inside(&mut self, at: u32, diff: u16) -> bool {
+        self.csum_replace(at, diff, 0, false)
+    }
+
+    /// Sends a copy out of an interface; the packet stays (Linux 4.1).
+    #[inline(always)]
+    pub fn clone_to(&mut self, ifindex: u32) -> i32 {
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_clone_redirect(self.raw, ifindex, 0) as i32 }
     }
 
     /// Cuts the frame to `len` bytes. A GSO packet is none any more.
@@ -292,6 +342,29 @@ impl Skb {
         // SAFETY: no parameters are given, with length 0.
         unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
     }
+}
+
+/// The sum of `n` bytes, at most 1536, of a place that is longer and zero behind them up to a word's end.
+#[inline(always)]
+pub fn sum_of(at: *const u8, n: u32) -> u16 {
+    // More at once is refused before Linux 6.13.
+    const PART: u32 = 512;
+    let words = (n + 3) & !3;
+    let (mut sum, mut i) = (0u32, 0);
+    while i < 3 {
+        let done = i * PART;
+        if words > done {
+            let n = super::opaque(words - done);
+            let n = if n > PART { PART } else { n & 0x1fc };
+            // SAFETY: the caller's place is as long.
+            sum = unsafe {
+                bpf_csum_diff(core::ptr::null_mut(), 0, at.add(done as usize).cast_mut().cast(), n, sum)
+                    as u32
+            };
+        }
+        i += 1;
+    }
+    csum::fold(sum)
 }
 
 /// Whether a checksum helper added a difference (CHECKSUM_PARTIAL) and did not subtract it, in one's complement.

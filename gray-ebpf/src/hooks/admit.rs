@@ -6,6 +6,7 @@ use gray_common::{
     packet::{TCP, opens},
     wire::{
         Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DSR, SERVICE_MARK,
+        SERVICE_REQUEST,
     },
 };
 
@@ -22,6 +23,8 @@ pub struct Arrival {
     pub dscp: u8,
     pub mark: u32,
     pub is_v4: u8,
+    /// Instances that were tried before.
+    pub attempt: u8,
 }
 
 impl Arrival {
@@ -60,6 +63,8 @@ pub enum Admit {
     Steer = 2,
     /// An older connection, which stays; nothing was decided.
     Adopt = 3,
+    /// Its first bytes say where.
+    Request = 4,
 }
 
 /// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow.
@@ -72,7 +77,7 @@ pub fn admit(epoch: u64) -> Admit {
 /// XDP sees.
 #[inline(always)]
 pub fn admit_quietly(epoch: u64) -> Admit {
-    admitted(admit_at(epoch, 1))
+    admitted(admit_at(epoch, QUIET))
 }
 
 #[inline(always)]
@@ -81,20 +86,27 @@ fn admitted(code: u32) -> Admit {
         1 => Admit::Stay,
         2 => Admit::Steer,
         3 => Admit::Adopt,
+        4 => Admit::Request,
         _ => Admit::Leave,
     }
 }
 
-/// A function of its own: a stack frame of its own. Exported, and so checked once by itself.
+/// How [`admit_at`] does it: as [`admit_quietly`]; on claims that are in `SCRATCH.claims`.
+const QUIET: u32 = 1;
+pub const READ: u32 = 2;
+/// ... and: only whether it is older than gray.
+pub const OLD: u32 = 3;
+
+/// A function of its own: a stack frame of its own. Exported, and so checked once by itself. `how`: 0, or what is above.
 #[unsafe(export_name = "gray_admit")]
 #[inline(never)]
-pub extern "C" fn admit_at(epoch: u64, quiet: u32) -> u32 {
+pub extern "C" fn admit_at(epoch: u64, how: u32) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
     let to = (&mut scratch.claims, &mut scratch.decision, &mut scratch.own);
-    judge(&k, &scratch.arrival, to, quiet != 0) as u32
+    judge(&k, &scratch.arrival, to, how) as u32
 }
 
 #[inline(always)]
@@ -102,14 +114,20 @@ fn judge(
     k: &Kernel,
     a: &Arrival,
     (claims, out, own): (&mut Claims, &mut Decision, &mut u32),
-    quiet: bool,
+    how: u32,
 ) -> Admit {
+    let quiet = how == QUIET;
     let key = ListenerKey { addr: a.daddr, port: a.dport, proto: a.proto, _pad: 0 };
     let listener = k.listener(&key);
     *own = u32::from(listener.is_self());
     let Some(index) = listener.service() else { return Admit::Leave };
-    if quiet && k.service(index).is_none_or(|s| s.flags & (SERVICE_MARK | SERVICE_DSR) != 0) {
+    let flags = k.service(index).map_or(SERVICE_MARK, |s| s.flags);
+    if quiet && flags & (SERVICE_MARK | SERVICE_DSR | SERVICE_REQUEST) != 0 {
         return Admit::Leave;
+    }
+    let reads = flags & SERVICE_REQUEST != 0 && a.proto == TCP && how < READ;
+    if reads {
+        return Admit::Request;
     }
     if a.proto == TCP && !opens(a.tcp_flags) {
         if let Some(adopted) = adopted(k, listener, index) {
@@ -119,11 +137,16 @@ fn judge(
             *out = adopted;
             return Admit::Adopt;
         }
+        if how == OLD {
+            return Admit::Leave;
+        }
         if !quiet {
             emit::count(Reason::Rebuilt);
         }
     }
-    *claims = Claims::none(0);
+    if how != READ {
+        *claims = Claims::none(0);
+    }
     let hash_key = k.key();
     claims.set_source(hash_key, &a.saddr);
     claims.set_mark(hash_key, a.mark);
@@ -162,7 +185,7 @@ fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> 
 
 #[inline(always)]
 fn seed(secret: u64, a: &Arrival) -> u64 {
-    flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto)
+    flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto) ^ u64::from(a.attempt) << 32
 }
 
 /// Counts the decision in `SCRATCH.decision` on `SCRATCH.arrival`, and sends an event if it is sampled.

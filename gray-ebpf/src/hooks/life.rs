@@ -5,7 +5,7 @@ use core::hint::cold_path;
 use gray_common::{
     limits,
     packet::{TCP, TCP_FIN, TCP_RST, UDP, opens},
-    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_UNRESOLVED, FlowState},
+    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNRESOLVED, FlowState},
 };
 
 use crate::{
@@ -53,7 +53,10 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
             // is a retransmission, which must reach the same instance.
             cold_path();
             let late = idle > limits::TCP_OPENING_S.wrapping_mul(k.control.hz) as i32;
-            if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
+            if f.flags & FLOW_SPLICE != 0 {
+                // One of ours, to an instance that remembered an older connection.
+                f.flags &= !FLOW_CLOSING;
+            } else if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
             }
         } else if f.flags & FLOW_ESTABLISHED == 0 {

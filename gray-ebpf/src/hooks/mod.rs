@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod life;
 pub mod packet;
+pub mod request;
 pub mod udp;
 mod v4;
 pub mod v6;

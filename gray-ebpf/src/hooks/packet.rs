@@ -11,10 +11,10 @@ use gray_common::{
 };
 
 use super::{
-    admit::{Admit, admit, report},
+    admit::{Admit, OLD, READ, admit, admit_at, report},
     dsr,
     icmp::{self, too_big},
-    v4, v6, vlan,
+    request, v4, v6, vlan,
 };
 use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
 
@@ -50,6 +50,11 @@ pub const MORE: i32 = 1003;
 pub const WRAP: i32 = 1004;
 /// ... and: it may be a packet with another one in it.
 pub const TUNNEL: i32 = 1005;
+/// ... and: its connection is translated; its key as the client sees it is in `SCRATCH`. A client's packet, and an instance's.
+pub const SPLICED: i32 = 1006;
+pub const SPLICED_REPLY: i32 = 1007;
+/// ... or will be: its first bytes say where it goes. It is in `SCRATCH.arrival`.
+pub const SPLICED_NEW: i32 = 1008;
 /// ... and, with an MTU added: it is larger than that, and its sender is to be told.
 pub const TOO_BIG: i32 = 1 << 20;
 
@@ -85,6 +90,9 @@ impl Odd {
 #[inline(always)]
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
+    if side == Side::Ingress && skb.is_home() {
+        return NEXT;
+    }
     let Some(head) = skb.head::<ETH_LEN>() else {
         emit::count(Reason::Malformed);
         return NEXT;
@@ -98,11 +106,15 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
         }
         kind = skb.head::<ETH_LEN>().map_or(0, |head| head.get::<u16, ETH_TYPE>());
     }
-    let verdict = match kind {
+    let mut verdict = match kind {
         ETH_IPV4 => family(&skb, side, true),
         ETH_IPV6 => family(&skb, side, false),
         _ => NEXT,
     };
+    if (SPLICED..=SPLICED_NEW).contains(&verdict) {
+        cold_path();
+        verdict = spliced(verdict, skb.raw(), kind == ETH_IPV4, side);
+    }
     if outer != 0 && verdict == NEXT {
         return vlan::close(skb.raw(), outer);
     }
@@ -134,6 +146,9 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         let error = if v4 { icmp::v4::error(raw, egress) } else { icmp::v6::error(raw, egress) };
         return known(error, raw, v4);
     }
+    if found == SPLICED || found == SPLICED_REPLY {
+        return found;
+    }
     if found == TUNNEL {
         return if side == Side::Ingress { opened(raw, v4) } else { NEXT };
     }
@@ -153,6 +168,9 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         cold_path();
         found = again(raw, egress, v4, odd);
     }
+    if found == SPLICED || found == SPLICED_REPLY {
+        return found;
+    }
     if found != NEW {
         return known(found, raw, v4);
     }
@@ -160,6 +178,9 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         return NEXT;
     }
     let admitted = admit(epoch);
+    if admitted == Admit::Request {
+        return SPLICED_NEW;
+    }
     if admitted == Admit::Leave {
         // The filter in front knows addresses by a hash: what is not ours may have come here.
         return opened(raw, v4);
@@ -168,16 +189,16 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         let _ = report(epoch);
     }
     let stay = u32::from(admitted != Admit::Steer);
-    if (if v4 { v4::record::record(stay) } else { v6::record::record(stay) }) == 0 {
+    if record(v4, stay) == 0 {
         return NEXT;
     }
     let found = again(raw, egress, v4, odd);
-    if found == NEW { NEXT } else { known(found, raw, v4) }
+    if found == NEW || found == SPLICED || found == SPLICED_REPLY { NEXT } else { known(found, raw, v4) }
 }
 
 /// Finds the flow of a packet that was looked at before.
 #[inline(always)]
-fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
+pub fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
     match (v4, odd) {
         (true, false) => v4::again(raw, egress),
         (true, true) => v4::odd(raw, egress),
@@ -187,6 +208,76 @@ fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
             done => done,
         },
     }
+}
+
+/// A packet of a connection that is translated, or will be. The steps follow one another, each a function with a stack frame
+/// of its own.
+#[inline(always)]
+fn spliced(found: i32, raw: *mut __sk_buff, v4: bool, side: Side) -> i32 {
+    let family = u32::from(v4);
+    let verdict = if side == Side::Ingress {
+        let next = request::find(raw, family, (found - SPLICED) as u32);
+        let held = next == request::GO || next == request::LOST_FLOW;
+        if held && request::enter() == 0 { DROP } else { stepped(next, found, raw, v4) }
+    } else if found == SPLICED_REPLY {
+        acted(request::leaves(raw, family), raw, v4)
+    } else {
+        NEXT
+    };
+    let _ = request::leave();
+    verdict
+}
+
+#[inline(always)]
+fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
+    let family = u32::from(v4);
+    if next == request::LOST_FLOW {
+        next = if request::rebuild() != 0 && record(v4, 2) != 0 { request::GO } else { request::DROPPED };
+    }
+    let mut turns = 0;
+    while next == request::GO && turns < request::TURNS {
+        if request::prepare(raw) == request::ASK {
+            let _ = request::kept(admit_at(request::epoch(), READ));
+        }
+        next = request::step(raw);
+        turns += 1;
+    }
+    if next == request::DECIDE {
+        let epoch = request::epoch();
+        let _ = request::act(raw, family, 1);
+        let _ = request::ready();
+        let code = admit_at(epoch, READ);
+        if request::chosen(code) == 0 || record(v4, 0) == 0 {
+            return DROP;
+        }
+        let _ = report(epoch);
+        next = request::ACT;
+    }
+    if next == request::FOREIGN && admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
+        let _ = record(v4, 1);
+        return NEXT;
+    }
+    if next == request::LEFT && found == SPLICED_NEW {
+        return NEXT;
+    }
+    acted(next, raw, v4)
+}
+
+#[inline(always)]
+fn acted(next: u32, raw: *mut __sk_buff, v4: bool) -> i32 {
+    match next {
+        request::ACT => request::act(raw, u32::from(v4), 0),
+        request::WAITS => DROP,
+        _ => {
+            emit::count(Reason::RequestLost);
+            DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn record(v4: bool, how: u32) -> u32 {
+    if v4 { v4::record::record(how) } else { v6::record::record(how) }
 }
 
 /// The verdict on a packet of a known flow.
@@ -272,6 +363,13 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
     Exit { way: Way::Redirect, to: f.ifindex }
 }
 
+/// Whether a copy is to be sent.
+#[inline(always)]
+fn clones() -> bool {
+    // SAFETY: this CPU's own slot.
+    maps::SCRATCH.get_ptr(0).is_some_and(|s| unsafe { (*s).clone != 0 })
+}
+
 /// Sends the packet off. `ok`: whether the checksum helpers took the rewrite.
 #[inline(always)]
 pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
@@ -289,6 +387,7 @@ pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
         }
     }
     match exit.way {
+        Way::Redirect if clones() => skb.clone_to(exit.to),
         Way::Redirect => skb.redirect(exit.to),
         Way::Resolve => skb.redirect_neigh(exit.to),
         Way::Stack | Way::TooBig => NEXT,

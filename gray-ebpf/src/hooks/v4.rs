@@ -8,7 +8,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
-    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
     packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
+    request::spliced4,
 };
 use crate::{
     ctx::{
@@ -101,6 +102,10 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
     if let Some(f) = maps::FLOWS4.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
+        if f.state.flags & FLOW_SPLICE != 0 && !(LATE && maps::translated()) {
+            cold_path();
+            return spliced4(key, f);
+        }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
             return forward(k, skb, f, &seen, side);
         }
@@ -124,6 +129,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         dscp: seen.tos >> 2,
         is_v4: 1,
         mark: skb.mark(),
+        attempt: 0,
     };
     NEW
 }

@@ -1,5 +1,6 @@
 //! IPv6 on the packet path.
 
+mod headers;
 pub mod record;
 
 use core::hint::cold_path;
@@ -8,8 +9,11 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
-    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
+    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
 };
+
+pub use headers::is_passed_over;
+use headers::{OPAQUE, search};
 
 use super::{
     admit::Arrival,
@@ -17,6 +21,7 @@ use super::{
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
     packet::{MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
+    request::spliced6,
 };
 use crate::{
     ctx::{
@@ -42,17 +47,6 @@ pub(super) const DADDR: usize = 38;
 /// Difference of the word that holds next header and hop limit when the limit falls by one (the high byte in memory
 /// order on a little-endian machine).
 pub const HOP_STEP: u16 = 0xfeff;
-/// Extension headers (IANA). Those that are passed over on the way to the transport header; a routing header only when
-/// there is nothing left to visit.
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const OPTIONS: u8 = 60;
-const FRAGMENT: u8 = 44;
-/// Those that end the search: ESP, AH (which covers the addresses), mobility, HIP, shim6.
-const OPAQUE: [u8; 5] = [50, 51, 135, 139, 140];
-/// So many are looked at.
-const HEADERS: u32 = 6;
-
 /// What the headers say.
 struct Seen {
     key: FlowKey6,
@@ -164,56 +158,6 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     forward(&k, skb, f, &Seen { key, tcp_flags: 0, class, hops, headers: 0, l4: 0 }, side)
 }
 
-/// Where the search for the transport header ended.
-struct Found {
-    l4: u32,
-    proto: u8,
-    /// Of a fragment: where it belongs, and the packet's identification.
-    offset: Option<u16>,
-    id: u32,
-}
-
-/// Passes over extension headers. `None`: there is one that is not to be passed over, or too many.
-#[inline(always)]
-fn search(skb: &mut Skb) -> Option<Found> {
-    let mut f = Found { l4: PLAIN, proto: skb.head::<IP>()?.get::<u8, NEXT_HEADER>(), offset: None, id: 0 };
-    for _ in 0..HEADERS {
-        if f.proto == FRAGMENT {
-            let h = skb.window::<8>(f.l4)?;
-            let offset = u16::from_be(h.get::<u16, 2>()) & !7;
-            (f.proto, f.offset, f.id) = (h.get::<u8, 0>(), Some(offset), h.get::<u32, 4>());
-            f.l4 += 8;
-            if offset != 0 {
-                // What follows is the middle of something.
-                return Some(f);
-            }
-        } else if f.proto == HOP_BY_HOP || f.proto == OPTIONS || f.proto == ROUTING {
-            let h = skb.window::<4>(f.l4)?;
-            if f.proto == ROUTING && h.get::<u8, 3>() != 0 {
-                return None;
-            }
-            let long = h.get::<u8, 1>();
-            f.proto = h.get::<u8, 0>();
-            f.l4 += (u32::from(long) + 1) * 8;
-            if f.l4 > FARTHEST {
-                return None;
-            }
-        } else {
-            return if OPAQUE.contains(&f.proto) { None } else { Some(f) };
-        }
-    }
-    None
-}
-
-/// Whether a transport header may be behind such a header.
-#[inline(always)]
-pub fn is_passed_over(header: u8) -> bool {
-    matches!(header, HOP_BY_HOP | ROUTING | OPTIONS | FRAGMENT)
-}
-
-/// No transport header is looked for behind this.
-const FARTHEST: u32 = 1500;
-
 /// The traffic class, which is split over the first two bytes.
 #[inline(always)]
 fn class<const N: usize>(h: &Head<'_, N>) -> u8 {
@@ -251,6 +195,10 @@ fn find_at<const PLAIN_HEADERS: bool>(
     if let Some(f) = maps::FLOWS6.any(key, late) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
+        if f.state.flags & FLOW_SPLICE != 0 && !(late && maps::translated()) {
+            cold_path();
+            return spliced6(key, f);
+        }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
             return forward(k, skb, f, &seen, side);
         }
@@ -274,6 +222,7 @@ fn find_at<const PLAIN_HEADERS: bool>(
         dscp: seen.class >> 2,
         is_v4: 0,
         mark: skb.mark(),
+        attempt: 0,
     };
     NEW
 }

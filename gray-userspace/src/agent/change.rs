@@ -357,6 +357,7 @@ pub(super) fn summary(steps: &[Write]) -> WriteSummary {
             Write::Subsets { items, .. } => s.targets += items.len() as u64,
             Write::Weighted { items, .. } => s.targets += items.len() as u64,
             Write::Facts { .. }
+            | Write::Readings { .. }
             | Write::Bounds(_)
             | Write::Filter(_)
             | Write::Turn { .. }

@@ -18,6 +18,8 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
         ClaimKind::Mark => claims::MARK,
         ClaimKind::Dscp => claims::DSCP,
         ClaimKind::Workload => claims::WORKLOAD,
+        ClaimKind::App => claims::APP,
+        ClaimKind::User => claims::USER,
     }
 }
 

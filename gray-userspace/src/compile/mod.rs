@@ -21,9 +21,14 @@ use gray_common::{
     hash::salt,
     limits,
     packet::{ICMP, ICMPV6},
+    request::{
+        machine::{ALONE, PER_REQUEST, Terms},
+        watch::{WATCHES, Watches},
+    },
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DSR, SERVICE_GUE,
-        SERVICE_MARK, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service, Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DSR,
+        SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
+        Service, Weighted,
     },
 };
 
@@ -35,7 +40,7 @@ use self::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Policy, Proto, Route};
+use crate::model::{self, CohortBody, Place, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -66,6 +71,8 @@ pub struct Circumstances {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
     pub services: Vec<Service>,
+    /// As many as services.
+    pub readings: Vec<Reading>,
     pub facts: Vec<Fact>,
     pub rules: Vec<Rule>,
     pub weighted: Vec<Box<Weighted>>,
@@ -184,6 +191,10 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;
         }
+        if !service.claims.is_empty() {
+            flags |= SERVICE_REQUEST;
+        }
+        out.readings.push(reading(service));
         let mark = claim_code(model::ClaimKind::Mark);
         if service.identify.contains(&model::ClaimKind::Mark)
             || list_kinds & 1 << mark != 0
@@ -226,6 +237,30 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     out.assigned = assigned;
     Ok(out)
 }
+
+/// What is read of a service's requests.
+fn reading(service: &model::Service) -> Reading {
+    let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
+    let mut out = Reading {
+        names: Watches::default(),
+        kinds: [0; WATCHES],
+        terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
+        _pad: 0,
+    };
+    for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
+        out.kinds[i] = claim_code(*kind);
+        out.names.names[i] = match place {
+            Place::Header(name) => Watches::header(name),
+            Place::Cookie(name) => Watches::cookie(name),
+            Place::Query(name) => Watches::query(name),
+        };
+    }
+    out
+}
+
+/// What clients are told: payload that every way has room for, and a window of up to 8 MB.
+const MSS: u16 = 1440;
+const SCALE: u8 = 7;
 
 fn weigh<'a>(
     subsets: &mut Subsets<'a>,

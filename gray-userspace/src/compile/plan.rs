@@ -10,7 +10,9 @@ use gray_common::{
     filter::Filter,
     hash::HashKey,
     limits,
-    wire::{Class, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Versioned, Weighted},
+    wire::{
+        Class, Fact, Instance, ListenerKey, PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted,
+    },
 };
 
 use super::{
@@ -50,6 +52,10 @@ pub enum Write {
     Services {
         bank: u32,
         items: Vec<Service>,
+    },
+    Readings {
+        bank: u32,
+        items: Vec<Reading>,
     },
     Facts {
         bank: u32,
@@ -109,6 +115,7 @@ impl fmt::Display for Write {
             Self::Nets(v) => write!(f, "{} networks of prefixes", v.len()),
             Self::Filter(_) => f.write_str("the filter"),
             Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
+            Self::Readings { bank, items } => write!(f, "{} readings into bank {bank}", items.len()),
             Self::Facts { bank, items } => write!(f, "{} facts into bank {bank}", items.len()),
             Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
             Self::Weighted { bank, items } => write!(f, "{} weighted routes into bank {bank}", items.len()),
@@ -188,6 +195,7 @@ pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<V
     plan_prefixes(have, want, next, &mut out)?;
     out.extend(plan_filter(have, c));
     push(&mut out, c.services.clone(), |items| Write::Services { bank, items });
+    push(&mut out, c.readings.clone(), |items| Write::Readings { bank, items });
     push(&mut out, c.facts.clone(), |items| Write::Facts { bank, items });
     push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
     push(&mut out, c.weighted.clone(), |items| Write::Weighted { bank, items });

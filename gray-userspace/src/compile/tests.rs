@@ -284,6 +284,7 @@ fn nothing_to_change_writes_only_the_bank_and_the_flip() {
             matches!(
                 s,
                 Write::Services { .. }
+                    | Write::Readings { .. }
                     | Write::Facts { .. }
                     | Write::Rules { .. }
                     | Write::Subsets { .. }

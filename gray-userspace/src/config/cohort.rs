@@ -59,6 +59,8 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
         "marks" => ClaimKind::Mark,
         "dscps" => ClaimKind::Dscp,
         "workloads" => ClaimKind::Workload,
+        "apps" => ClaimKind::App,
+        "users" => ClaimKind::User,
         _ => return percentage(name, &fields, node, report),
     };
     Some(CohortBody::List { of, ids: members(&key.text, of, node, report) })

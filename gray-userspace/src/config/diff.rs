@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
-use crate::model::{Cohort, CohortBody, Instance, Policy, Route, Service};
+use crate::model::{ClaimKind, Cohort, CohortBody, Instance, Place, Policy, Route, Service};
 
 /// How something changed. `Display`: `+`, `-`, `~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +150,20 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     }
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
+    }
+    if a.claims != b.claims {
+        let read = |s: &Service| {
+            let of = |(kind, place): (&ClaimKind, &Place)| {
+                let (key, name) = place.parts();
+                format!("{} in {key} {name}", kind.name())
+            };
+            let all: Vec<_> = s.claims.iter().map(of).collect();
+            if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+        };
+        detail.push(format!("claims {} -> {}", read(a), read(b)));
+    }
+    if a.per != b.per {
+        detail.push(format!("per {} -> {}", a.per.name(), b.per.name()));
     }
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {:?} -> {:?}", a.on_missing, b.on_missing).to_lowercase());

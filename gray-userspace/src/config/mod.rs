@@ -2,6 +2,7 @@
 //! Must not know kernel tables; `compile` goes on from the policy.
 
 mod check;
+mod claims;
 mod cohort;
 mod condition;
 mod diff;

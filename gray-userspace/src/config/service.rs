@@ -6,26 +6,28 @@ use std::{
 };
 
 use super::{
-    health, limits,
+    claims, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
         self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING,
-        ON_MISSING_LATER, SERVICE,
+        ON_MISSING_LATER, PER, SERVICE,
     },
     tree::Node,
     value::{self, BadAddress},
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing,
-    Selector,
+    Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing, Per,
+    Place, Selector,
 };
 
 pub(super) struct ServiceDraft {
     pub name: At<String>,
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
+    pub claims: BTreeMap<ClaimKind, Place>,
+    pub per: Per,
     pub nat: Nat,
     pub encapsulation: Encapsulation,
     pub balance: Balance,
@@ -43,6 +45,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     let mut draft = ServiceDraft {
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
+        claims: BTreeMap::new(),
+        per: Per::default(),
         nat: Nat::default(),
         encapsulation: Encapsulation::default(),
         balance: Balance::default(),
@@ -60,6 +64,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("identify") {
         draft.identify = identify(node, report);
     }
+    if let Some(node) = fields.get("claims") {
+        draft.claims = claims::read(node, &draft.listen, report);
+    }
+    if let Some(node) = fields.get("per") {
+        per(node, &fields, &mut draft, report);
+    }
     if let Some(node) = fields.get("on-missing-identity") {
         let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
     }
@@ -69,6 +79,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
             Some(2) => Nat::Dsr,
             _ => Nat::Dnat,
         };
+    }
+    if let (Nat::Dsr, Some((key, _))) = (draft.nat, fields.pair("claims")) {
+        report.error(
+            Draft::new(key.span, "`claims` and `nat: dsr`")
+                .help("what a client says first is read by answering it: use `nat: dnat` or `snat`"),
+        );
     }
     if let Some(node) = fields.get("encapsulation") {
         encapsulation(node, &mut draft, report);
@@ -98,6 +114,15 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("stable") {
         draft.stable = selector::read(node, &shape::SELECTOR, report);
     }
+    if let Some(node) = fields.get("identify") {
+        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c);
+        for c in draft.identify.iter().filter(|c| !read(c)) {
+            report.error(
+                Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
+                    .help(format!("add it: claims: {{ {}: {{ header: X-App-Id }} }}", c.name())),
+            );
+        }
+    }
     draft.whole = report.errors() == before;
     draft
 }
@@ -109,6 +134,8 @@ impl ServiceDraft {
             name: self.name.value,
             listen: self.listen.into_iter().map(|l| l.value).collect(),
             identify: self.identify,
+            claims: self.claims,
+            per: self.per,
             on_missing: OnMissing::Stable,
             nat: self.nat,
             encapsulation: self.encapsulation,
@@ -118,6 +145,18 @@ impl ServiceDraft {
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,
         })
+    }
+}
+
+fn per(node: &Node<'_>, fields: &Fields<'_, '_>, draft: &mut ServiceDraft, report: &mut Report<'_>) {
+    if walk::word(node, "per", (PER, &[]), report) == Some(1) {
+        draft.per = Per::Request;
+    }
+    if fields.get("claims").is_none() {
+        report.error(
+            Draft::new(node.span, "`per` without `claims`")
+                .help("say what is read of requests: claims: { app: { header: X-App-Id } }"),
+        );
     }
 }
 

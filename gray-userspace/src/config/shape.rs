@@ -53,6 +53,11 @@ pub(super) enum Shape {
     Either(&'static Shape, &'static Shape),
 }
 
+#[path = "shape_claims.rs"]
+mod claims;
+
+pub(super) use claims::{PLACE, READS};
+
 use super::limits;
 
 const fn required(name: &'static str, doc: &'static str, shape: Shape) -> Key {
@@ -63,13 +68,14 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
     Key { name, required: false, doc, shape }
 }
 
-pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload"];
+pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload", "app", "user"];
 pub(super) const CLAIMS_LATER: &[&str] = &[
-    "tag", "lane", "app", "user", "platform", "channel", "tenant", "device", "sni", "alpn", "header",
-    "cookie", "query", "proxy",
+    "tag", "lane", "platform", "channel", "tenant", "device", "sni", "alpn", "header", "cookie", "query",
+    "proxy",
 ];
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
+pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable"];
 pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
@@ -110,7 +116,17 @@ pub(super) static SERVICE: Object = Object {
         optional(
             "identify",
             "Claims in order; the first that is present is the client's identity. Default: [source, workload].",
-            Shape::List(&Shape::Word(CLAIMS), 1, Some(CLAIMS.len())),
+            Shape::List(&Shape::Word(CLAIMS), 1, Some(gray_common::limits::IDENTIFY)),
+        ),
+        optional(
+            "claims",
+            "What is read of a connection's first request (HTTP/1, not encrypted), by claim.",
+            Shape::One(&READS),
+        ),
+        optional(
+            "per",
+            "Of `claims`: what chooses the instance, a connection's first request or each request. Default: connection.",
+            Shape::Word(PER),
         ),
         optional(
             "on-missing-identity",
@@ -153,7 +169,7 @@ pub(super) static SERVICE: Object = Object {
             Shape::One(&SELECTOR),
         ),
     ],
-    later: &["claims", "failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+    later: &["failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
 };
 
 pub(super) static HEALTH: Object = Object {
@@ -283,12 +299,14 @@ pub(super) static ARM: Object = Object {
 
 pub(super) static COHORT: Object = Object {
     name: "a cohort",
-    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `percent`.",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `percent`.",
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
         optional("dscps", "DSCP values, 1 to 63.", Shape::Members),
         optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
+        optional("apps", "Values of the claim `app`.", Shape::Members),
+        optional("users", "Values of the claim `user`.", Shape::Members),
         optional(
             "percent",
             "Share of all identities, 0 to 100, at most two decimals. Sticky.",
@@ -306,8 +324,6 @@ pub(super) static COHORT: Object = Object {
         ),
     ],
     later: &[
-        "apps",
-        "users",
         "tenants",
         "devices",
         "tail",
@@ -325,7 +341,7 @@ pub(super) static COHORT: Object = Object {
     ],
 };
 
-pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "percent"];
+pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "apps", "users", "percent"];
 
 pub(super) static ROUTE: Object = Object {
     name: "a route",
@@ -362,8 +378,10 @@ pub(super) static CONDITION: Object = Object {
 };
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 10] =
-    [&DOCUMENT, &SERVICE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE, &CONDITION];
+pub(super) static OBJECTS: [&Object; 12] = [
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE,
+    &CONDITION,
+];
 
 impl Object {
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
-    Affinity, Arm, Balance, Cohort, CohortBody, Condition, Empty, Encapsulation, Health, Instance, Millis,
-    Policy, Probe, Route, Selector, Service,
+    Affinity, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health, Instance,
+    Millis, Per, Place, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -46,6 +46,13 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
+    if !s.claims.is_empty() {
+        let claims: Vec<_> = s.claims.iter().map(|(kind, place)| claim(*kind, place)).collect();
+        let _ = writeln!(out, "    claims: {{ {} }}", claims.join(", "));
+    }
+    if s.per != Per::default() {
+        let _ = writeln!(out, "    per: {}", s.per.name());
+    }
     let _ = writeln!(out, "    on-missing-identity: stable\n    nat: {}", s.nat.name());
     if s.encapsulation != Encapsulation::default() {
         let _ = writeln!(out, "    encapsulation: {}", s.encapsulation.name());
@@ -64,6 +71,11 @@ fn service(out: &mut String, s: &Service) {
         let _ = writeln!(out, "      - {{ {} }}", instance(i));
     }
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
+}
+
+fn claim(kind: ClaimKind, place: &Place) -> String {
+    let (key, name) = place.parts();
+    format!("{}: {{ {key}: {} }}", kind.name(), quote(name))
 }
 
 /// Everything, also what is the default: a later version may have others.

@@ -17,7 +17,7 @@ use gray_common::{
     limits, names, nets,
     wire::{
         Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
-        PrefixKey, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
+        PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -47,6 +47,7 @@ pub struct Live {
 struct Maps {
     listeners: Map<ListenerKey, Versioned>,
     services: Map<u32, Service>,
+    readings: Map<u32, Reading>,
     facts: Map<u32, Fact>,
     rules: Map<u32, Rule>,
     weighted: Map<u32, Weighted>,
@@ -107,6 +108,7 @@ impl Live {
         let maps = Maps {
             listeners: open(&pins, names::LISTENERS)?,
             services: open(&pins, names::SERVICES)?,
+            readings: open(&pins, names::READINGS)?,
             facts: open(&pins, names::FACTS)?,
             rules: open(&pins, names::RULES)?,
             weighted: open(&pins, names::WEIGHTED)?,

@@ -22,7 +22,7 @@ use super::{ONE, PATIENCE};
 /// Faults, and how Rust calls them.
 const FAULTS: [(&str, i32); 3] = [("ENOSPC", libc::ENOSPC), ("E2BIG", libc::E2BIG), ("EPERM", libc::EPERM)];
 /// What a table is called in an error.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "class",
     "instance",
     "maglev",
@@ -31,6 +31,7 @@ const TABLES: [&str; 13] = [
     "prefixes",
     "filter",
     "services",
+    "readings",
     "facts",
     "rules",
     "weighted",

@@ -258,6 +258,25 @@ fn a1_what_only_the_listener_can_settle() {
 }
 
 #[test]
+fn a1_without_a_listener_there_is_stable() {
+    // Bytes that are no head; a client that waits for an acknowledgement; a head over the limit.
+    let lab = || {
+        let mut lab = Lab::new(0);
+        lab.edge.terms.flags = ALONE;
+        lab
+    };
+    assert_eq!(seen(&lab().client(ACK, FIRST, b"\x16\x03\x01")), [(1, SYN, FIRST - 1, 0)]);
+    let mut waits = lab();
+    for _ in 0..2 {
+        assert!(waits.client(ACK, FIRST, b"GET / HT").is_empty());
+    }
+    waits.now += u64::from(WHOLE_MS);
+    assert_eq!(seen(&waits.client(ACK, FIRST, b"GET / HT")), [(1, SYN, FIRST - 1, 0)]);
+    let long = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; 60_000]].concat();
+    assert_eq!(seen(&lab().client(ACK, FIRST, &long)), [(1, SYN, FIRST - 1, 0)]);
+}
+
+#[test]
 fn a4_a_client_that_is_denied() {
     let mut lab = Lab::new(0);
     lab.edge.desk.deny = true;

@@ -2,31 +2,21 @@
 
 use super::{
     open::{another, close, settle},
-    out::{CLIENT, SEND},
     requests::per_request,
     *,
 };
 use crate::{
     packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
-    request::{
-        frame::Frames,
-        seq::{Part, after, before, part},
-    },
+    request::seq::{Part, after, before, part},
 };
 
-/// A segment of the client, into an empty `out`. `frames` belongs to the connection where every request chooses.
+/// A segment of the client, into an empty `out`; into the same one for as long as it says `again`.
 #[inline(always)]
-pub fn client<H: Host>(
-    s: &mut Splice,
-    frames: Option<&mut Frames>,
-    h: &mut H,
-    g: &Segment,
-    (now, terms): (u32, &Terms),
-    out: &mut Outs,
-) {
+pub fn client<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, (now, terms): (u32, &Terms), out: &mut Outs) {
+    out.again = 0;
     match s.state {
         USER => out.hand_up(g),
-        EST => established(s, frames, h, g, now, out),
+        EST => established(s, h, g, now, out),
         IDLE | SYN_SENT => opening(s, h, g, now, terms, out),
         _ if g.flags & TCP_SYN != 0 => out.note = NOTE_RESTART,
         // The reset was lost.
@@ -109,7 +99,12 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
     }
     if s.state == IDLE {
         // A client that waits for an acknowledgement before it goes on.
-        if s.held != 0 {
+        if s.held != 0 && s.has(ALONE) {
+            // It may be on its way: a tail loss probe comes after two round trips.
+            if now.wrapping_sub(s.since) >= WHOLE_MS {
+                settle(s, h, (true, now), None, out);
+            }
+        } else if s.held != 0 {
             s.state = USER;
             out.note = NOTE_USER;
             out.hand_up(g);
@@ -153,14 +148,7 @@ fn leave(s: &mut Splice, out: &mut Outs) {
 }
 
 #[inline(always)]
-fn established<H: Host>(
-    s: &mut Splice,
-    frames: Option<&mut Frames>,
-    h: &mut H,
-    g: &Segment,
-    now: u32,
-    out: &mut Outs,
-) {
+fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     // A new one's number is beyond the old one's, or it is the old one's SYN, late (RFC 9293, 3.10.7.4).
     let over = s.ends == END_CLIENT | END_INSTANCE && !before(g.seq, s.acked);
     if g.flags & TCP_SYN != 0 && (s.ends & END_RESET != 0 || over) {
@@ -170,24 +158,43 @@ fn established<H: Host>(
     }
     if g.flags & (TCP_SYN | TCP_RST) != 0 {
         s.ends |= if g.flags & TCP_RST != 0 { END_RESET } else { 0 };
-        out.forward(s, out::INSTANCE, g, g.len);
+        out.forward(s, INSTANCE, g, g.len);
         return;
     }
-    // Older than this instance, which would take it for an answer to no SYN-ACK of its own, and reset.
-    if s.has(FRESH) && before(g.ack, s.answered) {
+    if stale(s, g) {
         return;
     }
     s.window = g.window;
     if g.time != 0 && after(g.time_value, s.time_value) {
         s.time_value = g.time_value;
     }
-    match frames {
-        Some(f) if s.has(PER_REQUEST) && !f.opaque() => per_request(s, f, h, g, now, out),
-        _ => {
-            s.ends |= if g.flags & TCP_FIN != 0 { END_CLIENT } else { 0 };
-            out.forward(s, out::INSTANCE, g, g.len);
-        }
+    if s.has(PER_REQUEST) && followed(h) {
+        return per_request(s, h, g, now, out);
     }
+    s.ends |= if g.flags & TCP_FIN != 0 { END_CLIENT } else { 0 };
+    out.forward(s, INSTANCE, g, g.len);
+}
+
+/// Older than this instance, which would take it for an answer to no SYN-ACK of its own, and reset.
+#[inline(always)]
+fn stale(s: &Splice, g: &Segment) -> bool {
+    s.has(FRESH) && before(g.ack, s.answered)
+}
+
+#[inline(always)]
+fn followed<H: Host>(h: &mut H) -> bool {
+    h.frames().is_some_and(|f| !f.opaque())
+}
+
+/// Whether requests are looked for in a segment of the client.
+#[inline(always)]
+pub fn follows<H: Host>(s: &Splice, h: &mut H, g: &Segment) -> bool {
+    s.state == EST
+        && s.has(PER_REQUEST)
+        && g.flags & (TCP_SYN | TCP_RST) == 0
+        && g.len != 0
+        && !stale(s, g)
+        && followed(h)
 }
 
 /// Resets both sides of an established connection.

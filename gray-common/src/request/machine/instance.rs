@@ -2,13 +2,11 @@
 
 use super::{
     open::{another, close},
-    requests::Held,
     *,
 };
 use crate::{
     packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     request::{
-        Bytes,
         frame::{Frames, Taken},
         options::NO_SCALE,
         seq::{after, before, later},
@@ -17,47 +15,26 @@ use crate::{
 
 /// An acknowledgement that is so much older is none of this connection.
 const AGED: u32 = 1 << 30;
-
-struct Arrived<'a, H>(&'a H);
-
-impl<H: Host> Bytes for Arrived<'_, H> {
-    #[inline(always)]
-    fn at(&self, i: u32) -> Option<u8> {
-        self.0.byte(i)
-    }
-}
+/// A window, and more than most.
+const REACH: u32 = 1 << 23;
 
 /// A segment of instance `from`, into an empty `out`.
 #[inline(always)]
-pub fn instance<H: Host>(
-    s: &mut Splice,
-    frames: Option<&mut Frames>,
-    h: &mut H,
-    (from, g): (u32, &Segment),
-    now: u32,
-    out: &mut Outs,
-) {
+pub fn instance<H: Host>(s: &mut Splice, h: &mut H, (from, g): (u32, &Segment), now: u32, out: &mut Outs) {
     if from != s.instance || s.state != SYN_SENT && s.state != EST {
         // It has lost the client, and did not hear it.
         if g.flags & TCP_RST == 0 && g.flags & TCP_ACK != 0 {
             out.reset_instance(from, g.ack);
         }
     } else if s.state == SYN_SENT {
-        dialled(s, frames, h, g, now, out);
+        dialled(s, h, g, now, out);
     } else {
-        established(s, frames, h, g, out);
+        established(s, h, g, out);
     }
 }
 
 #[inline(always)]
-fn dialled<H: Host>(
-    s: &mut Splice,
-    frames: Option<&mut Frames>,
-    h: &mut H,
-    g: &Segment,
-    now: u32,
-    out: &mut Outs,
-) {
+fn dialled<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     let ours = g.flags & TCP_ACK != 0 && g.ack == s.first;
     if g.flags & TCP_RST != 0 {
         if ours {
@@ -69,7 +46,7 @@ fn dialled<H: Host>(
         return;
     }
     if g.flags & TCP_SYN != 0 && ours {
-        return spliced(s, frames, h, g, out);
+        return spliced(s, h, g, out);
     }
     if ours {
         return;
@@ -88,11 +65,11 @@ fn dialled<H: Host>(
 
 /// The instance is there.
 #[inline(always)]
-fn spliced<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &Segment, out: &mut Outs) {
+fn spliced<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
     if s.offered.time != 0 && g.time == 0 {
         // The client was promised timestamps (RFC 7323, 3.2).
         out.reset_instance(s.instance, s.first);
-        if s.has(SERVED) {
+        if s.has(SERVED | ALONE) {
             out.note = NOTE_NOT_FOLLOWED;
             return close(s, (s.answered, s.first), out);
         }
@@ -116,15 +93,14 @@ fn spliced<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &
     s.mss = s.mss.min(g.mss);
     // What belongs to this instance: one request, where every one chooses.
     let mut end = s.held;
-    if let Some(f) = frames
-        && s.has(PER_REQUEST)
-    {
-        if !s.has(SERVED) {
+    if s.has(PER_REQUEST) {
+        if !s.has(SERVED)
+            && let Some(f) = h.frames()
+        {
             *f = Frames::begin(s.first, s.answered);
         }
         if s.held != 0
-            && let Taken::Request(at) | Taken::Wait(at) =
-                f.request(s.first, &Held(h), s.held, true, &h.watches())
+            && let Taken::Request(at) | Taken::Wait(at) = h.held(s.first, s.held)
         {
             end = at;
         }
@@ -136,7 +112,7 @@ fn spliced<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &
 }
 
 #[inline(always)]
-fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, g: &Segment, out: &mut Outs) {
+fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
     if g.flags & TCP_SYN != 0 {
         // Our acknowledgement was lost; of another number it is none that we can translate.
         if g.seq.wrapping_add(1) == s.answered.wrapping_add(s.shift.seq) {
@@ -153,8 +129,12 @@ fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, 
     }
     let seq = g.seq.wrapping_sub(s.shift.seq);
     if g.flags & TCP_RST != 0 {
+        // The number of one for a connection that this instance had before is less: they grow with time (RFC 6528).
+        if s.has(PER_REQUEST) && h.frames().is_some_and(|f| seq.wrapping_sub(f.answers.next) > REACH) {
+            return;
+        }
         s.ends |= END_RESET;
-        return out.forward(s, out::CLIENT, g, g.len);
+        return out.forward(s, CLIENT, g, g.len);
     }
     if g.flags & TCP_ACK != 0 {
         // Whoever is not established says nothing but SYN-ACK, and that a segment was out of its window.
@@ -166,17 +146,19 @@ fn established<H: Host>(s: &mut Splice, frames: Option<&mut Frames>, h: &mut H, 
     }
     if s.has(PER_REQUEST) {
         let seen = g.time_value.wrapping_sub(s.shift.time);
+        if g.time != 0 && before(seen, s.shift.floor) {
+            // Of such a connection, too.
+            return;
+        }
         if g.time != 0 {
             s.time_base = later(s.time_base, seen);
         }
-        if let Some(f) = frames
-            && f.answer(seq, &Arrived(h), g.len) == Taken::Gap
-        {
+        if h.answer(seq, g.len) == Taken::Gap {
             // Sent again: an answer whose end is not seen cannot be told from the next one.
             out.note = NOTE_EARLY;
             return;
         }
     }
     s.ends |= if g.flags & TCP_FIN != 0 { END_INSTANCE } else { 0 };
-    out.forward(s, out::CLIENT, g, g.len);
+    out.forward(s, CLIENT, g, g.len);
 }

@@ -20,12 +20,17 @@ mod open;
 mod out;
 mod requests;
 
-pub use client::client;
+pub use client::{client, follows};
 pub use instance::instance;
 pub use open::{SYN_OPTIONS, answer_syn, open, tick};
-pub use out::{Out, Outs};
+pub use out::{CLIENT, FORWARD, HAND_UP, INSTANCE, OUTS, Out, Outs, PART, SEND};
+pub use requests::{TURNS, unheld};
 
-use super::{cookie::Offered, translate::Shift, watch::Watches};
+use super::{
+    cookie::Offered,
+    frame::{Frames, Taken},
+    translate::Shift,
+};
 
 /// Bytes of the client that are held: three segments of Ethernet's MSS.
 pub const HOLD: u32 = 4380;
@@ -49,6 +54,8 @@ pub const CLOSED: u8 = 5;
 pub const PER_REQUEST: u8 = 1;
 /// What cannot be followed is reset, and does not stay where it is.
 pub const STRICT: u8 = 2;
+/// There is no listener: what cannot be settled goes where it goes without an identity.
+pub const ALONE: u8 = 64;
 /// No byte that this instance was sent is acknowledged yet.
 const FRESH: u8 = 4;
 /// An instance has had the connection before.
@@ -119,7 +126,7 @@ pub struct Terms {
     /// What clients are told.
     pub mss: u16,
     pub scale: u8,
-    /// [`PER_REQUEST`], [`STRICT`].
+    /// [`PER_REQUEST`], [`STRICT`], [`ALONE`].
     pub flags: u8,
 }
 
@@ -158,10 +165,6 @@ pub struct Splice {
 
 /// What the machine needs of its surroundings.
 pub trait Host {
-    /// Byte `i` of the segment's payload.
-    fn byte(&self, i: u32) -> Option<u8>;
-    /// Byte `i` of what is held.
-    fn held(&self, i: u32) -> Option<u8>;
     /// Holds `len` bytes of the segment from offset `from` at place `at`; false: it cannot.
     fn hold(&mut self, at: u32, from: u32, len: u32) -> bool;
     /// What the first `held` bytes say; `ended`: no more will come, so `READ_MORE` is no answer.
@@ -170,7 +173,16 @@ pub trait Host {
     fn pick(&mut self, attempt: u32) -> u32;
     /// The last `read` may stay with this instance.
     fn keeps(&mut self, instance: u32) -> bool;
-    fn watches(&self) -> Watches;
+    /// Of a connection where every request chooses; `None`: it is not followed any more.
+    fn frames(&mut self) -> Option<&mut Frames>;
+    /// Follows the client's segment up to where a request begins.
+    fn request(&mut self, g: &Segment) -> Taken;
+    /// Follows the head of the last `read`, which begins at number `first`.
+    fn head(&mut self, first: u32);
+    /// Follows what is held, the request that begins at number `first` with it, up to the next one.
+    fn held(&mut self, first: u32, held: u32) -> Taken;
+    /// Follows an instance's `len` bytes, whose first one has number `seq` for the client.
+    fn answer(&mut self, seq: u32, len: u32) -> Taken;
 }
 
 impl Splice {

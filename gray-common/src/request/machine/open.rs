@@ -1,10 +1,6 @@
 //! The beginning: the answer to a SYN, the entry of a client that has shown its cookie, the choice of an instance, time.
 
-use super::{
-    super::cookie,
-    out::{CLIENT, SEND},
-    *,
-};
+use super::{super::cookie, *};
 use crate::{
     hash::HashKey,
     packet::{TCP_ACK, TCP_SYN},
@@ -59,7 +55,7 @@ pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
         mss,
         offered,
         state: IDLE,
-        flags: terms.flags & (PER_REQUEST | STRICT),
+        flags: terms.flags & (PER_REQUEST | STRICT | ALONE),
         ends: 0,
         attempt: 0,
         challenges: 0,
@@ -104,6 +100,10 @@ pub(super) fn settle<H: Host>(
             close(s, (s.answered, s.first.wrapping_add(s.held)), out);
         }
         READ_MORE if !ended && s.held < HOLD => {}
+        _ if s.has(ALONE) => {
+            s.attempt = 0;
+            connect(s, h, now, out);
+        }
         _ => {
             s.state = USER;
             out.note = NOTE_USER;

@@ -7,6 +7,8 @@ use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 pub const SEND: u8 = 1;
 pub const FORWARD: u8 = 2;
 pub const HAND_UP: u8 = 3;
+/// A part of the segment that arrived, as one of ours.
+pub const PART: u8 = 4;
 
 /// `Out::to`
 pub const CLIENT: u8 = 1;
@@ -40,6 +42,7 @@ pub struct Out {
 
 /// At most this much at once.
 pub const OUTS: usize = 4;
+const _: () = assert!(OUTS.is_power_of_two());
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,14 +50,27 @@ pub struct Outs {
     pub n: u32,
     /// `NOTE_`
     pub note: u32,
+    /// Not 0: the segment is to be handed in once more, with this; there may be more requests in it.
+    pub again: u32,
+    /// Turns so far, and how much of the segment belongs to this instance.
+    pub(super) turns: u32,
+    pub(super) good: u32,
     pub out: [Out; OUTS],
 }
 
 impl Outs {
+    /// Before a segment.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        (self.n, self.note, self.again, self.turns, self.good) = (0, 0, 0, 0, 0);
+    }
+
     #[inline(always)]
     pub(super) fn push(&mut self, o: Out) {
-        if let Some(place) = self.out.get_mut(self.n as usize) {
-            *place = o;
+        // Verifiers before Linux 6.8 take a masked number for an index, and lose a compared one that lay on the stack.
+        let at = core::hint::black_box(self.n as usize) & (OUTS - 1);
+        if (self.n as usize) < OUTS {
+            self.out[at] = o;
             self.n += 1;
         }
     }

@@ -6,122 +6,84 @@ use super::{client::reset_both, open::connect, *};
 use crate::{
     packet::TCP_FIN,
     request::{
-        Bytes,
-        frame::{Frames, Taken},
+        frame::Taken,
         seq::{after, before},
     },
 };
 
 /// Requests in one segment that are looked at; what follows them is sent again by the client.
-const PIPELINED: u32 = 4;
+const PIPELINED: u32 = 15;
+/// How often a segment is handed in, at most.
+pub const TURNS: u32 = PIPELINED + 1;
 
-/// The segment's bytes.
-struct Arrived<'a, H>(&'a H);
-
-impl<H: Host> Bytes for Arrived<'_, H> {
-    #[inline(always)]
-    fn at(&self, i: u32) -> Option<u8> {
-        self.0.byte(i)
-    }
-}
-
-/// The bytes that are held.
-pub(super) struct Held<'a, H>(pub &'a H);
-
-impl<H: Host> Bytes for Held<'_, H> {
-    #[inline(always)]
-    fn at(&self, i: u32) -> Option<u8> {
-        self.0.held(i)
-    }
-}
-
+/// One turn: up to the next request, and that one.
 #[inline(always)]
-pub(super) fn per_request<H: Host>(
-    s: &mut Splice,
-    f: &mut Frames,
-    h: &mut H,
-    g: &Segment,
-    now: u32,
-    out: &mut Outs,
-) {
+pub(super) fn per_request<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     if g.len == 0 {
-        return cut(s, f, g, 0, out);
+        return cut(s, h, g, 0, out);
     }
-    let watches = h.watches();
-    let mut i = 0;
-    // Up to here the segment belongs to this instance.
-    let mut good = 0;
-    while i < PIPELINED {
-        match f.request(g.seq, &Arrived(h), g.len, false, &watches) {
-            Taken::All => return forward(s, g, g.len, out),
-            Taken::Gap => {
-                // A part of a head that is held may have come before it.
-                if !s.has(HOLDING) || !after(g.seq, s.first) {
-                    out.note = NOTE_EARLY;
-                    return cut(s, f, g, 0, out);
-                }
-                good = 0;
+    match h.request(g) {
+        Taken::All => return forward(s, g, g.len, out),
+        Taken::Gap => {
+            // A part of a head that is held may have come before it.
+            if !s.has(HOLDING) || !after(g.seq, s.first) {
+                out.note = NOTE_EARLY;
+                return cut(s, h, g, 0, out);
             }
-            Taken::Wait(at) => {
-                out.note = NOTE_WAITS;
-                return cut(s, f, g, at, out);
-            }
-            // What is held goes to the instance, and nothing else may be held in its place before it has.
-            Taken::Request(at) if out.n != 0 => return cut(s, f, g, at, out),
-            Taken::Request(at) => good = at,
+            out.good = 0;
         }
-        if !request(s, f, h, g, now, good, out) {
-            return;
+        Taken::Wait(at) => {
+            out.note = NOTE_WAITS;
+            return cut(s, h, g, at, out);
         }
-        i += 1;
+        // What is held goes to the instance, and nothing else may be held in its place before it has.
+        Taken::Request(at) if out.n != 0 => return cut(s, h, g, at, out),
+        Taken::Request(at) => out.good = at,
     }
-    cut(s, f, g, good, out);
+    if !request(s, h, g, now, out.good, out) {
+        return;
+    }
+    out.turns += 1;
+    if out.turns < PIPELINED {
+        out.again = 1;
+    } else {
+        cut(s, h, g, out.good, out);
+    }
 }
 
 /// A request begins at offset `good`, or began before the segment; true: it stays with this instance.
 #[inline(always)]
-fn request<H: Host>(
-    s: &mut Splice,
-    f: &mut Frames,
-    h: &mut H,
-    g: &Segment,
-    now: u32,
-    good: u32,
-    out: &mut Outs,
-) -> bool {
-    let begin = f.requests.next;
+fn request<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, good: u32, out: &mut Outs) -> bool {
+    let Some(begin) = h.frames().map(|f| f.requests.next) else { return false };
     if !s.has(HOLDING) || s.first != begin {
         s.first = begin;
         s.held = 0;
         s.flags |= HOLDING;
     }
-    let end = begin.wrapping_add(s.held);
-    let from = end.wrapping_sub(g.seq);
-    if after(g.seq, end) {
+    if after(g.seq, begin.wrapping_add(s.held)) {
         out.note = NOTE_EARLY;
-        cut(s, f, g, 0, out);
+        cut(s, h, g, 0, out);
         return false;
     }
-    if from >= g.len {
+    let Some((at, from, take)) = unheld(s, begin, g) else {
         // Nothing new: a client that waits for an acknowledgement before it goes on.
-        return stay_or_reset(s, f, g, out);
-    }
-    let take = (g.len - from).min(HOLD.saturating_sub(s.held));
-    if !h.hold(s.held, from, take) {
+        return stay_or_reset(s, h, g, out);
+    };
+    if !h.hold(at, from, take) {
         return false;
     }
     s.held += take;
     match h.read(s.held, false) {
         READ_MORE if s.held < HOLD => {
-            cut(s, f, g, good, out);
+            cut(s, h, g, good, out);
             false
         }
         READ_FOUND if h.keeps(s.instance) => {
-            accept(s, f, h, g, out);
+            accept(s, h, g, out);
             true
         }
         READ_FOUND => {
-            switch(s, f, h, g, now, good, out);
+            switch(s, h, g, now, good, out);
             false
         }
         READ_DENY => {
@@ -129,15 +91,28 @@ fn request<H: Host>(
             reset_both(s, g, out);
             false
         }
-        _ => stay_or_reset(s, f, g, out),
+        _ => stay_or_reset(s, h, g, out),
     }
+}
+
+/// What a segment has of the request that begins at number `begin` and is not held yet: its place in what is held, its offset
+/// and its length in the segment. `None`: nothing, or bytes before it are missing.
+#[inline(always)]
+pub fn unheld(s: &Splice, begin: u32, g: &Segment) -> Option<(u32, u32, u32)> {
+    let held = if s.has(HOLDING) && s.first == begin { s.held } else { 0 };
+    let end = begin.wrapping_add(held);
+    let from = end.wrapping_sub(g.seq);
+    if after(g.seq, end) || from >= g.len {
+        return None;
+    }
+    Some((held, from, (g.len - from).min(HOLD.saturating_sub(held))))
 }
 
 /// The head's bytes before this segment go on, and the segment does.
 #[inline(always)]
-fn accept<H: Host>(s: &mut Splice, f: &mut Frames, h: &mut H, g: &Segment, out: &mut Outs) {
+fn accept<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
     s.flags &= !HOLDING;
-    let _ = f.request(s.first, &Held(h), s.held, true, &h.watches());
+    h.head(s.first);
     before_it(s, g, out);
 }
 
@@ -151,14 +126,16 @@ fn before_it(s: &Splice, g: &Segment, out: &mut Outs) {
 
 /// The head cannot be read: it stays where the connection is, or the connection ends.
 #[inline(always)]
-fn stay_or_reset(s: &mut Splice, f: &mut Frames, g: &Segment, out: &mut Outs) -> bool {
+fn stay_or_reset<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) -> bool {
     if s.has(STRICT) {
         out.note = NOTE_NOT_FOLLOWED;
         reset_both(s, g, out);
         return false;
     }
     s.flags &= !HOLDING;
-    f.lose();
+    if let Some(f) = h.frames() {
+        f.lose();
+    }
     before_it(s, g, out);
     // Lost: the walk takes the whole segment.
     out.note = NOTE_STAYED;
@@ -167,25 +144,18 @@ fn stay_or_reset(s: &mut Splice, f: &mut Frames, g: &Segment, out: &mut Outs) ->
 
 /// The request belongs to another instance.
 #[inline(always)]
-fn switch<H: Host>(
-    s: &mut Splice,
-    f: &mut Frames,
-    h: &mut H,
-    g: &Segment,
-    now: u32,
-    good: u32,
-    out: &mut Outs,
-) {
+fn switch<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, good: u32, out: &mut Outs) {
     if s.ends != 0 {
         // Nothing can follow on this connection.
         out.note = NOTE_NOT_FOLLOWED;
         return reset_both(s, g, out);
     }
-    let over = f.idle() && s.acked == s.first && g.ack == f.answers.next;
+    let idle = h.frames().is_some_and(|f| f.idle() && g.ack == f.answers.next);
+    let over = idle && s.acked == s.first;
     if !over {
         s.flags &= !HOLDING;
         out.note = NOTE_WAITS;
-        return cut(s, f, g, good, out);
+        return cut(s, h, g, good, out);
     }
     s.flags &= !HOLDING;
     if g.flags & TCP_FIN != 0 && g.seq.wrapping_add(g.len) == s.first.wrapping_add(s.held) {
@@ -202,16 +172,17 @@ fn switch<H: Host>(
 /// The first `len` bytes of the segment go on, and its acknowledgement. One that stands behind bytes that did not go on
 /// would be outside of the instance's window, which would not look at it: then it stands before them.
 #[inline(always)]
-fn cut(s: &mut Splice, f: &Frames, g: &Segment, len: u32, out: &mut Outs) {
-    if !after(g.seq, f.requests.next) {
+fn cut<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, len: u32, out: &mut Outs) {
+    let next = h.frames().map_or(g.seq, |f| f.requests.next);
+    if !after(g.seq, next) {
         return forward(s, g, len, out);
     }
-    let bare = Segment { seq: f.requests.next, flags: g.flags & !TCP_FIN, ..*g };
-    out.forward(s, out::INSTANCE, &bare, 0);
+    let bare = Segment { seq: next, flags: g.flags & !TCP_FIN, ..*g };
+    out.forward(s, INSTANCE, &bare, 0);
 }
 
 #[inline(always)]
 fn forward(s: &mut Splice, g: &Segment, len: u32, out: &mut Outs) {
     s.ends |= if len == g.len && g.flags & TCP_FIN != 0 { END_CLIENT } else { 0 };
-    out.forward(s, out::INSTANCE, g, len);
+    out.forward(s, INSTANCE, g, len);
 }

@@ -244,7 +244,7 @@ fn fill(f: &mut Flow4, key: &FlowKey4, addrs: [u32; 2], ports: [u16; 2], directi
         l3: csum::add(addr, TTL_STEP),
         l4_addr: addr,
         l4_port: port,
-        flags: direction | FLOW_UNRESOLVED,
+        flags: direction | FLOW_UNRESOLVED | u16::from(d.splice) << 7,
         ..state(d)
     };
     *f = Flow4 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };

@@ -236,7 +236,12 @@ fn fill(f: &mut Flow6, key: &FlowKey6, addrs: [&Addr; 2], ports: [u16; 2], direc
         csum::diff128(key.daddr.words(), addrs[1].words()),
     );
     let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
-    let state = FlowState { l4_addr: addr, l4_port: port, flags: direction | FLOW_UNRESOLVED, ..state(d) };
+    let state = FlowState {
+        l4_addr: addr,
+        l4_port: port,
+        flags: direction | FLOW_UNRESOLVED | u16::from(d.splice) << 7,
+        ..state(d)
+    };
     *f = Flow6 { saddr: *addrs[0], daddr: *addrs[1], sport: ports[0], dport: ports[1], state };
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
     packet::{TCP, UDP, V4_FRAGMENT},
-    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow4, FlowKey4},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
 };
 
 use super::{NEW, dsr, exit};
@@ -49,9 +49,9 @@ pub fn find(raw: *mut xdp_md) -> u32 {
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
+        if f.state.flags & (FLOW_PASS | FLOW_DSR | FLOW_SPLICE) != 0 {
             cold_path();
-            if f.state.flags & FLOW_PASS != 0 {
+            if f.state.flags & (FLOW_PASS | FLOW_SPLICE) != 0 {
                 return XDP_PASS;
             }
             let inner = Inner {
@@ -88,6 +88,7 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         dscp: seen.tos >> 2,
         is_v4: 1,
         mark: 0,
+        attempt: 0,
     };
     NEW
 }

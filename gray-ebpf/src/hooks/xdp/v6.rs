@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
     packet::{TCP, UDP},
-    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, Flow6, FlowKey6},
+    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
 };
 
 use super::{NEW, dsr, exit};
@@ -67,9 +67,9 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
+        if f.state.flags & (FLOW_PASS | FLOW_DSR | FLOW_SPLICE) != 0 {
             cold_path();
-            if f.state.flags & FLOW_PASS != 0 {
+            if f.state.flags & (FLOW_PASS | FLOW_SPLICE) != 0 {
                 return XDP_PASS;
             }
             let inner = Inner {
@@ -106,6 +106,7 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
         dscp: seen.class >> 2,
         is_v4: 0,
         mark: 0,
+        attempt: 0,
     };
     NEW
 }

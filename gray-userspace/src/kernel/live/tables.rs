@@ -115,6 +115,7 @@ impl Datapath for Live {
             Write::Nets(v) => write_entries(&m.nets, v),
             Write::Filter(v) => m.filter.update(&0, v),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
+            Write::Readings { bank, items } => write_array(&m.readings, bank * limits::SERVICES, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
             Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
             Write::Weighted { bank, items } => {

@@ -6,7 +6,7 @@ use crate::{
     packet::{TCP_ACK, TCP_SYN},
     request::{
         cookie::{Tuple, check},
-        frame::Frames,
+        frame::{Frames, Taken},
         machine::{
             out::{CLIENT, FORWARD, HAND_UP},
             *,
@@ -27,10 +27,12 @@ pub type To = u32;
 pub const HELD_UP: u32 = NOTE_USER;
 
 /// The machine's surroundings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Desk {
     data: Vec<u8>,
     held: Vec<u8>,
+    frames: Frames,
+    scan: (Scan, u32),
     app: u32,
     /// Without an identity, and at the last attempt.
     pub stable: u32,
@@ -40,6 +42,19 @@ pub struct Desk {
 }
 
 impl Desk {
+    fn new() -> Self {
+        Self {
+            data: Vec::new(),
+            held: Vec::new(),
+            frames: Frames::begin(0, 0),
+            scan: (Scan::request(), 0),
+            app: 0,
+            stable: 1,
+            picks: Vec::new(),
+            deny: false,
+        }
+    }
+
     fn watch() -> Watches {
         let mut w = Watches::default();
         w.names[0] = Watches::header("X-App-Id");
@@ -48,14 +63,6 @@ impl Desk {
 }
 
 impl Host for Desk {
-    fn byte(&self, i: u32) -> Option<u8> {
-        self.data.get(i as usize).copied()
-    }
-
-    fn held(&self, i: u32) -> Option<u8> {
-        self.held.get(i as usize).copied()
-    }
-
     fn hold(&mut self, at: u32, from: u32, len: u32) -> bool {
         assert!(at + len <= HOLD, "more than is held");
         self.held.truncate(at as usize);
@@ -68,6 +75,7 @@ impl Host for Desk {
         let held = &self.held[..held as usize];
         let mut scan = Scan::request();
         let r = scan.run(held, &Self::watch());
+        self.scan = (scan, r);
         let v = scan.values[0];
         let value = std::str::from_utf8(&held[usize::from(v.at)..usize::from(v.at + v.len)]);
         self.app = value.ok().and_then(|v| v.parse().ok()).unwrap_or(self.stable);
@@ -88,15 +96,30 @@ impl Host for Desk {
         instance == self.app
     }
 
-    fn watches(&self) -> Watches {
-        Self::watch()
+    fn frames(&mut self) -> Option<&mut Frames> {
+        Some(&mut self.frames)
+    }
+
+    fn request(&mut self, g: &Segment) -> Taken {
+        self.frames.request(g.seq, &self.data[..], g.len, false, &Self::watch())
+    }
+
+    fn head(&mut self, first: u32) {
+        self.frames.head(first, &self.scan.0, self.scan.1);
+    }
+
+    fn held(&mut self, first: u32, held: u32) -> Taken {
+        self.frames.request(first, &self.held[..], held, true, &Self::watch())
+    }
+
+    fn answer(&mut self, seq: u32, len: u32) -> Taken {
+        self.frames.answer(seq, &self.data[..], len)
     }
 }
 
 #[derive(Debug)]
 pub struct Edge {
     pub splice: Option<Splice>,
-    frames: Frames,
     pub desk: Desk,
     pub terms: Terms,
     /// Notes, in order.
@@ -107,8 +130,7 @@ impl Edge {
     pub fn new(flags: u8) -> Self {
         Self {
             splice: None,
-            frames: Frames::begin(0, 0),
-            desk: Desk { stable: 1, ..Desk::default() },
+            desk: Desk::new(),
             terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: 1460, scale: 7, flags },
             notes: Vec::new(),
         }
@@ -133,7 +155,10 @@ impl Edge {
         let mut s = entry.unwrap();
         let mut outs = Outs::default();
         let at = (now as u32, &self.terms);
-        client(&mut s, Some(&mut self.frames), &mut self.desk, &p.head, at, &mut outs);
+        client(&mut s, &mut self.desk, &p.head, at, &mut outs);
+        while outs.again != 0 {
+            client(&mut s, &mut self.desk, &p.head, at, &mut outs);
+        }
         self.splice = Some(s);
         let mut done = self.done(outs, p);
         if outs.note == NOTE_RESTART {
@@ -147,7 +172,7 @@ impl Edge {
         self.desk.data.clone_from(&p.data);
         let Some(s) = &mut self.splice else { return Vec::new() };
         let mut outs = Outs::default();
-        instance(s, Some(&mut self.frames), &mut self.desk, (from, &p.head), now as u32, &mut outs);
+        instance(s, &mut self.desk, (from, &p.head), now as u32, &mut outs);
         self.done(outs, p)
     }
 

@@ -1,0 +1,50 @@
+//! What is read of a service's requests, and the connections that wait for it or are translated because of it.
+
+use super::wire;
+use crate::{
+    decide::Decision,
+    request::{
+        cookie::Tuple,
+        machine::{Splice, Terms},
+        watch::{WATCHES, Watches},
+    },
+};
+
+/// Of one service of a bank: the names that are looked for, and the claim that each one's value makes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub names: Watches,
+    pub kinds: [u8; WATCHES],
+    pub terms: Terms,
+    pub _pad: u32,
+}
+
+/// A connection that is answered by us, or was: its numbers, and where it went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub decision: Decision,
+    pub splice: Splice,
+    /// An attempt plus 1, whose instance is yet to be chosen.
+    pub picked: u32,
+    /// Not 0: since then, in ms, a CPU has it. Both directions change it, on two CPUs.
+    pub lock: u64,
+}
+
+/// Bytes of a client that no instance has yet. Longer than what is held by a segment, and zero behind it: for verifiers, and
+/// for sums of whole words.
+pub const HELD: usize = 6144;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub bytes: [u8; HELD],
+}
+
+wire!(Tuple, size 40, {
+    client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
+});
+wire!(Reading, size 88, { names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, _pad @ 84: u32 });
+wire!(Bound, size 120, { decision @ 0: Decision, splice @ 40: Splice, picked @ 108: u32, lock @ 112: u64 });
+wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });

@@ -1,0 +1,162 @@
+//! Where a connection goes whose first bytes were read.
+
+use gray_common::{
+    decide::Claims,
+    hash::claim_hash_words,
+    packet::{TCP, TCP_SYN},
+    request::machine::ATTEMPTS,
+    request::watch::WATCHES,
+    wire::{Addr, Instance, Reading},
+};
+
+use crate::{
+    ctx::{opaque, repeat},
+    hooks::admit::{Admit, Arrival},
+    maps::{
+        self,
+        request::{Call, SPLICES, call},
+    },
+    tables::Kernel,
+};
+
+/// The values that were found become claims.
+#[inline(always)]
+pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
+    let Some(k) = Kernel::at(c.epoch) else { return };
+    let (key, at): (_, *mut Call) = (k.key(), c);
+    repeat(WATCHES as u32, |i| {
+        // SAFETY: this CPU's own slot.
+        let c = unsafe { &mut *at };
+        let i = opaque(i) as usize;
+        if i >= WATCHES {
+            return false;
+        }
+        let (kind, span) = (reading.kinds[i], c.scan.values[i]);
+        if c.scan.found & 1 << i == 0 || kind == 0 {
+            return true;
+        }
+        let len = u32::from(span.len).min(gray_common::hash::CLAIM_MAX as u32);
+        let from = opaque(u32::from(span.at));
+        if from >= gray_common::request::machine::HOLD {
+            return true;
+        }
+        let mut w = 0;
+        while w < 4 {
+            // SAFETY: there are bytes behind what is held.
+            let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
+            let left = len.saturating_sub(w as u32 * 8);
+            let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
+            c.words[w] = word & keep;
+            w += 1;
+        }
+        let hash = claim_hash_words(key, kind, len as u8, &c.words);
+        c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
+        true
+    });
+}
+
+/// Makes what is to be decided on of what was read, in `SCRATCH`: `admit_at` decides. 0: nothing is to be decided.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_ready")]
+#[inline(never)]
+pub extern "C" fn ready() -> u32 {
+    let Some(c) = call() else { return 0 };
+    if c.picked == 0 {
+        return 0;
+    }
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    arrived(c, &mut scratch.arrival);
+    scratch.arrival.attempt = (c.picked - 1) as u8;
+    // The last one is stable's.
+    if c.picked >= ATTEMPTS {
+        c.claims = Claims::none(0);
+    }
+    scratch.claims = c.claims;
+    1
+}
+
+/// Makes what is to be decided on of a request that was read, as [`ready`] does. 0: nothing.
+#[inline(always)]
+pub fn asked() -> u32 {
+    let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    arrived(c, &mut scratch.arrival);
+    scratch.claims = c.claims;
+    1
+}
+
+/// Whether the connection may stay where it is, by what was decided on its next request. In doubt, it may.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_kept")]
+#[inline(never)]
+pub extern "C" fn kept(code: u32) -> u32 {
+    let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
+    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
+    // SAFETY: this CPU's own slot, and an element that stays readable for the run.
+    let (new, old) = unsafe { (&(*scratch).decision, &(*bound).decision) };
+    c.keeps = u32::from(code != Admit::Steer as u32 && code != Admit::Stay as u32 || new.arm == old.arm);
+    c.keeps
+}
+
+/// The instance that was decided on becomes the connection's. `code`: of `Admit`. 0: there is
+/// none.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_chosen")]
+#[inline(never)]
+pub extern "C" fn chosen(code: u32) -> u32 {
+    let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
+    if code != Admit::Steer as u32 && code != Admit::Stay as u32 {
+        return 0;
+    }
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    if code == Admit::Stay as u32 {
+        // Translated all the same.
+        scratch.decision.instance =
+            Instance { addr: scratch.arrival.daddr, port: scratch.arrival.dport, proto: TCP, live: 1 };
+    }
+    scratch.decision.splice = 1;
+    if let Some(bound) = SPLICES.get_ptr_mut(&c.key) {
+        // SAFETY: the element stays readable for the run.
+        unsafe { (*bound).decision = scratch.decision };
+    }
+    1
+}
+
+/// The packet as one that opens a flow.
+#[inline(always)]
+fn arrived(c: &Call, a: &mut Arrival) {
+    *a = Arrival {
+        saddr: Addr::from_words(c.key.client),
+        daddr: Addr::from_words(c.key.service),
+        sport: c.key.client_port,
+        dport: c.key.service_port,
+        proto: TCP,
+        tcp_flags: TCP_SYN,
+        dscp: 0,
+        mark: 0,
+        is_v4: c.v4 as u8,
+        attempt: 0,
+    };
+}
+
+/// Brings back what was decided, for the connection's flow to be made again. 0: it cannot be.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_rebuild")]
+#[inline(never)]
+pub extern "C" fn rebuild() -> u32 {
+    let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
+    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
+    // SAFETY: this CPU's own slot, and an element that stays readable for the run.
+    let (scratch, bound) = unsafe { (&mut *scratch, &*bound) };
+    arrived(c, &mut scratch.arrival);
+    scratch.decision = bound.decision;
+    1
+}

@@ -1,0 +1,277 @@
+//! What the machine needs of its surroundings: bytes held, bytes read, an instance.
+
+use aya_ebpf::bindings::__sk_buff;
+use gray_common::request::{
+    Bytes,
+    frame::{Frames, Taken},
+    machine::{EST, HOLD, Host, IDLE, PER_REQUEST, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT, Segment},
+    scan::{BAD, END, MORE, STEP, Scan},
+    seq::{Part, part},
+    watch::WATCHES,
+};
+use gray_common::wire::{self, Reading};
+use gray_common::{Reason, packet::TCP_FIN};
+
+use super::{decide, follow};
+use crate::{
+    ctx::{length, opaque, repeat, skb::Skb},
+    emit,
+    maps::request::{Call, EMPTY, HELD, READINGS, SPLICES, call},
+};
+
+/// What the machine asks for was done before, or is done after it: see [`prepare`] and `decide::pick`.
+pub struct Desk {
+    /// Of an instance's segment, whose bytes the machine has looked at.
+    pub raw: *mut __sk_buff,
+}
+
+impl Default for Desk {
+    #[inline(always)]
+    fn default() -> Self {
+        Self { raw: core::ptr::null_mut() }
+    }
+}
+
+impl Host for Desk {
+    #[inline(always)]
+    fn hold(&mut self, _at: u32, _from: u32, _len: u32) -> bool {
+        call().is_some_and(|c| c.prepared != 0)
+    }
+
+    #[inline(always)]
+    fn read(&mut self, _held: u32, ended: bool) -> u32 {
+        match call() {
+            Some(c) if c.prepared != 0 && !(ended && c.verdict == READ_MORE) => c.verdict,
+            _ => READ_FOUND,
+        }
+    }
+
+    /// Its number is that of the attempt: two of a connection are told apart by it.
+    #[inline(always)]
+    fn pick(&mut self, attempt: u32) -> u32 {
+        if let Some(c) = call() {
+            c.picked = attempt + 1;
+        }
+        attempt + 1
+    }
+
+    #[inline(always)]
+    fn keeps(&mut self, _instance: u32) -> bool {
+        call().is_some_and(|c| c.keeps != 0)
+    }
+
+    #[inline(always)]
+    fn frames(&mut self) -> Option<&mut Frames> {
+        call().and_then(|c| follow::frames(c))
+    }
+
+    #[inline(always)]
+    fn request(&mut self, _g: &Segment) -> Taken {
+        follow::taken()
+    }
+
+    #[inline(always)]
+    fn head(&mut self, first: u32) {
+        if let Some(c) = call()
+            && let Some(f) = follow::frames(c)
+        {
+            f.head(first, &c.scan, c.read);
+        }
+    }
+
+    #[inline(always)]
+    fn held(&mut self, first: u32, held: u32) -> Taken {
+        let _ = follow::walk_held(first, held);
+        follow::taken()
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, seq: u32, _len: u32) -> Taken {
+        let _ = follow::answers(self.raw, seq);
+        follow::taken()
+    }
+}
+
+/// Before the machine: holds what is new in the client's segment, and reads what is held with it. Of a connection that has its
+/// instance, see [`follow::follow`].
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_prepare")]
+#[inline(never)]
+pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
+    // SAFETY: the element stays readable for the run.
+    let s = unsafe { &(*bound).splice };
+    let (state, held) = (s.state, s.held);
+    c.prepared = 0;
+    if state == EST {
+        return if s.has(PER_REQUEST) { follow::follow(raw) } else { 0 };
+    }
+    if state != IDLE && state != SYN_SENT {
+        return 0;
+    }
+    let Part::New(from) = part(c.seg.seq, c.seg.len, s.first.wrapping_add(held)) else {
+        return if state == IDLE && held != 0 { reread() } else { 0 };
+    };
+    let take = (c.seg.len - from).min(HOLD.saturating_sub(held));
+    if hold(raw, held, from, take) == 0 {
+        return 0;
+    }
+    c.prepared = 1;
+    if state == IDLE {
+        c.verdict = read(held + take, u32::from(c.seg.flags & TCP_FIN != 0));
+    }
+    1
+}
+
+/// Reads what is held as all that there will be.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_reread")]
+#[inline(never)]
+pub extern "C" fn reread() -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
+    // SAFETY: the element stays readable for the run.
+    let held = unsafe { (*bound).splice.held };
+    c.prepared = 1;
+    c.verdict = if held == 0 { READ_FOUND } else { read(held, 1) };
+    1
+}
+
+/// Before the machine, with a segment of an instance: where every request chooses, what is held is read, for its messages to be
+/// followed from there on.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_answered")]
+#[inline(never)]
+pub extern "C" fn answered() -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
+    // SAFETY: the element stays readable for the run.
+    let s = unsafe { &(*bound).splice };
+    if s.state == SYN_SENT && s.has(PER_REQUEST) { reread() } else { 0 }
+}
+
+/// A segment's part of what is copied at once.
+const PART: u32 = 1460;
+
+/// Copies `len` bytes of the segment's payload from `from` to place `at` of what is held. 0: not.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_hold")]
+#[inline(never)]
+pub extern "C" fn hold(raw: *mut __sk_buff, at: u32, from: u32, len: u32) -> u32 {
+    let Some(c) = call() else { return 0 };
+    let mut held = HELD.get_ptr_mut(&c.key);
+    if held.is_none() {
+        let Some(empty) = EMPTY.get_ptr(0) else { return 0 };
+        // SAFETY: an element of a map.
+        let _ = HELD.insert(&c.key, unsafe { &*empty }, 0);
+        held = HELD.get_ptr_mut(&c.key);
+    }
+    let Some(held) = held else { return 0 };
+    if at.saturating_add(len) > HOLD {
+        return 0;
+    }
+    let skb = Skb::from_raw(raw);
+    let mut i = 0;
+    while i < 3 {
+        let done = i * PART;
+        if done < len {
+            let to = opaque(at + done);
+            let Some(n) = length((len - done).min(PART), PART) else { return 0 };
+            if to > HOLD {
+                return 0;
+            }
+            // SAFETY: `to + n` is less than the element's length.
+            let to = unsafe { held.cast::<u8>().add(to as usize) };
+            if !skb.copy_to(c.payload + from + done, to, n) {
+                return 0;
+            }
+        }
+        i += 1;
+    }
+    1
+}
+
+/// What is held.
+pub struct Text {
+    pub at: *const u8,
+    pub len: u32,
+}
+
+impl Bytes for Text {
+    #[inline(always)]
+    fn at(&self, i: u32) -> Option<u8> {
+        let i = opaque(i);
+        if i >= self.len || i >= HOLD {
+            return None;
+        }
+        // SAFETY: below the element's length.
+        Some(unsafe { *self.at.add(i as usize) })
+    }
+
+    #[inline(always)]
+    fn word(&self, i: u32) -> Option<u64> {
+        let i = opaque(i);
+        if i >= HOLD || i + 8 > self.len {
+            return None;
+        }
+        // SAFETY: as above; there are bytes behind what is held.
+        Some(unsafe { self.at.add(i as usize).cast::<u64>().read_unaligned() })
+    }
+}
+
+/// Reads the first `held` bytes: claims into `CALL.claims`.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_read")]
+#[inline(never)]
+pub extern "C" fn read(held: u32, ended: u32) -> u32 {
+    let Some(c) = call() else { return READ_LISTENER };
+    let bank = (c.epoch & 1) as u32;
+    let Some(reading) = READINGS.get(bank * gray_common::limits::SERVICES + c.service) else {
+        return READ_LISTENER;
+    };
+    let Some(text) = HELD.get_ptr(&c.key) else { return READ_LISTENER };
+    let text = text.cast::<u8>();
+    c.scan = Scan::request();
+    let at: *mut Call = c;
+    repeat(HOLD + 1, |_| {
+        // SAFETY: this CPU's own slot.
+        unsafe {
+            (*at).read = (*at).scan.step(&Text { at: text, len: held }, &reading.names);
+            (*at).read == STEP
+        }
+    });
+    c.claims = gray_common::decide::Claims::none(0);
+    decide::claims(c, reading, text);
+    if c.scan.found == 0 && (c.read == BAD || ended != 0 || c.read == END) {
+        emit::count(Reason::RequestPlain);
+    }
+    match c.read {
+        END => READ_FOUND,
+        // Nothing else is looked for.
+        STEP | MORE if c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0 => {
+            READ_FOUND
+        }
+        BAD => READ_LISTENER,
+        _ if ended != 0 || held >= HOLD => READ_FOUND,
+        _ => READ_MORE,
+    }
+}
+
+/// A bit for each name that is looked for.
+#[inline(always)]
+fn wanted(reading: &Reading) -> u8 {
+    let (mut bits, mut i) = (0, 0);
+    while i < WATCHES {
+        bits |= u8::from(reading.kinds[i] != 0) << i;
+        i += 1;
+    }
+    bits
+}
+
+const _: () = assert!(HOLD + PART < wire::HELD as u32);

@@ -1,0 +1,353 @@
+//! The request path: a connection is answered by us until its first bytes say which instance it belongs to
+//! (docs/adr/0018-delayed-binding.md). What happens is the machine's matter (`gray_common::request::machine`); here is what
+//! it sees and what it asks for. The steps follow one another, each a function with a stack frame of its own: the verifier
+//! grants 512 bytes to them and to all that called them.
+
+mod decide;
+mod desk;
+mod follow;
+mod key;
+mod lock;
+mod parse;
+mod send;
+mod translate;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use gray_common::{
+    Reason,
+    decide::{Claims, Tables as _},
+    limits,
+    packet::{TCP, TCP_ACK, TCP_RST, TCP_SYN},
+    request::{
+        cookie::{self, Tuple},
+        machine::{
+            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
+            NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, PER_REQUEST,
+            SYN_OPTIONS,
+        },
+    },
+    wire::{Addr, ListenerKey, Reading},
+};
+
+use self::desk::Desk;
+use super::packet::{DROP, again};
+use crate::{
+    ctx::{jiffies, skb::Skb},
+    emit,
+    maps::{
+        self,
+        request::{Call, FRAMES, HELD, READINGS, SPLICES, call},
+    },
+    tables::Kernel,
+};
+
+pub use decide::{chosen, kept, ready, rebuild};
+pub use desk::prepare;
+pub use follow::ASK;
+pub use lock::{enter, leave};
+
+/// Requests of one segment, and what is behind them.
+pub const TURNS: u32 = machine::TURNS;
+pub use key::{spliced4, spliced6};
+
+/// Whose packet it is, in the order of `packet::SPLICED`; 0: a client's, of a known connection.
+const INSTANCE: u32 = 1;
+const NEW_CLIENT: u32 = 2;
+
+/// What a step answers: go on; drop the packet; leave it alone; answer the SYN; the connection's flow is lost; an instance is
+/// to be chosen; do what the machine said.
+pub const GO: u32 = 0;
+pub const DROPPED: u32 = 1;
+pub const LEFT: u32 = 2;
+const ANSWER: u32 = 3;
+pub const LOST_FLOW: u32 = 4;
+pub const DECIDE: u32 = 5;
+pub const ACT: u32 = 6;
+/// In mid-stream, and not of a connection that was answered by us.
+pub const FOREIGN: u32 = 7;
+/// Nothing goes on before the client's next segment.
+pub const WAITS: u32 = 8;
+
+/// Finds the connection of a packet of a service whose requests are read. As its client sees it it is in `SCRATCH.key4` or
+/// `.key6`, a new one in `.arrival`.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_find")]
+#[inline(never)]
+pub extern "C" fn find(raw: *mut __sk_buff, v4: u32, whose: u32) -> u32 {
+    if begin(v4, whose, 0) != GO || parse::parse(raw) == 0 {
+        return LEFT;
+    }
+    if whose == INSTANCE {
+        return GO;
+    }
+    let next = known(whose);
+    if next == ANSWER { answer() } else { next }
+}
+
+/// A segment of an instance of this node, on its way out. Another instance, should one be needed, is chosen with the client's
+/// next segment.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_leaves")]
+#[inline(never)]
+pub extern "C" fn leaves(raw: *mut __sk_buff, v4: u32) -> u32 {
+    if begin(v4, INSTANCE, 1) != GO || parse::parse(raw) == 0 {
+        return DROPPED;
+    }
+    if enter() == 0 {
+        return WAITS;
+    }
+    let _ = desk::answered();
+    if instance(raw) != GO {
+        return DROPPED;
+    }
+    let Some(c) = call() else { return DROPPED };
+    note(c.outs.note);
+    if c.picked != 0 {
+        if let Some(bound) = SPLICES.get_ptr_mut(&c.key) {
+            // SAFETY: the element stays readable for the run.
+            unsafe { (*bound).picked = c.picked };
+        }
+        return WAITS;
+    }
+    ACT
+}
+
+/// The segment goes into the machine. [`GO`]: once more.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_step")]
+#[inline(never)]
+pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let mut next = if c.whose == INSTANCE {
+        let _ = desk::answered();
+        instance(raw)
+    } else {
+        client()
+    };
+    if next == ANSWER {
+        next = answer();
+    }
+    note(c.outs.note);
+    if next != GO || c.outs.again != 0 {
+        return next;
+    }
+    if wants() != 0 {
+        let _ = desk::reread();
+    }
+    if c.picked != 0 { DECIDE } else { ACT }
+}
+
+/// Counts what the machine says of itself.
+#[inline(always)]
+fn note(note: u32) {
+    let reason = match note {
+        NOTE_SPLICED => Reason::RequestBound,
+        NOTE_EARLY => Reason::RequestEarly,
+        NOTE_ANOTHER => Reason::RequestAnother,
+        NOTE_NO_INSTANCE => Reason::RequestNoInstance,
+        NOTE_CHALLENGE => Reason::RequestChallenge,
+        NOTE_SWITCHED => Reason::RequestSwitched,
+        NOTE_WAITS => Reason::RequestWaits,
+        NOTE_STAYED => Reason::RequestStayed,
+        NOTE_NOT_FOLLOWED => Reason::RequestNotFollowed,
+        _ => return,
+    };
+    emit::count(reason);
+}
+
+/// Whether an instance is to be chosen by what was read of earlier packets.
+#[inline(always)]
+fn wants() -> u32 {
+    call().map_or(0, |c| u32::from(c.picked != 0 && c.prepared == 0 || c.picked > 1))
+}
+
+/// That the run began with.
+#[inline(always)]
+pub fn epoch() -> u64 {
+    call().map_or(0, |c| c.epoch)
+}
+
+/// Does what the machine said; with `early` not 0, what an instance is to hear that has had the connection.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_act")]
+#[inline(never)]
+pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
+    let mut verdict = DROP;
+    let mut i = 0;
+    while i < OUTS as u32 {
+        let done = send::one(raw, early);
+        if done == send::OVER {
+            break;
+        }
+        verdict = match done {
+            send::ON => again(raw, 0, v4 != 0, false),
+            send::OUT => again(raw, 1, v4 != 0, false),
+            send::HOME => {
+                let _ = again(raw, 0, v4 != 0, false);
+                Skb::from_raw(raw).home()
+            }
+            done => done,
+        };
+        i += 1;
+    }
+    verdict
+}
+
+/// What the packet is of: into `CALL`.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_begin")]
+#[inline(never)]
+pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
+    let (Some(k), Some(c)) = (Kernel::now(), call()) else { return LEFT };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return LEFT };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *scratch };
+    if whose == NEW_CLIENT {
+        let a = &scratch.arrival;
+        key(c, (&a.saddr, &a.daddr), (a.sport, a.dport));
+    } else if v4 != 0 {
+        let at = &scratch.key4;
+        key(c, (&Addr::v4(at.saddr), &Addr::v4(at.daddr)), (at.sport, at.dport));
+    } else {
+        let at = &scratch.key6;
+        key(c, (&at.saddr, &at.daddr), (at.sport, at.dport));
+    }
+    let to =
+        ListenerKey { addr: Addr::from_words(c.key.service), port: c.key.service_port, proto: TCP, _pad: 0 };
+    let Some(service) = k.listener(&to).service() else { return LEFT };
+    c.service = service;
+    c.v4 = v4;
+    c.l4 = if v4 != 0 { 34 } else { 54 };
+    c.epoch = k.epoch();
+    c.now_ms = jiffies().wrapping_mul(1000) / u64::from(k.control.hz.max(1));
+    c.picked = 0;
+    c.claims = Claims::none(0);
+    c.prepared = 0;
+    c.whose = whose;
+    c.egress = egress;
+    c.reply = u32::from(whose == INSTANCE);
+    c.outs.clear();
+    c.keeps = 1;
+    c.done = 0;
+    c.locked = 0;
+    c.taken = follow::ALL;
+    scratch.translated = 0;
+    scratch.clone = 0;
+    GO
+}
+
+#[inline(always)]
+fn key(c: &mut Call, (client, service): (&Addr, &Addr), (from, to): (u16, u16)) {
+    c.key.client = client.words();
+    c.key.service = service.words();
+    c.key.client_port = from;
+    c.key.service_port = to;
+    c.key.number = 0;
+}
+
+#[inline(always)]
+fn reading(c: &Call) -> Option<&'static Reading> {
+    let service = c.service;
+    if service >= limits::SERVICES {
+        return None;
+    }
+    READINGS.get((c.epoch & 1) as u32 * limits::SERVICES + service)
+}
+
+/// Finds the client's connection, or begins it when the packet has a good cookie.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_known")]
+#[inline(never)]
+pub extern "C" fn known(whose: u32) -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    if let Some(bound) = SPLICES.get_ptr(&c.key) {
+        // SAFETY: the element stays readable for the run.
+        let lost = whose == NEW_CLIENT && unsafe { (*bound).splice.state } == EST;
+        return if lost { LOST_FLOW } else { GO };
+    }
+    let flags = c.seg.flags;
+    if flags & TCP_SYN != 0 {
+        return if flags & TCP_ACK != 0 || c.options.has(SYN_OPTIONS) { DROPPED } else { ANSWER };
+    }
+    if flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
+        return FOREIGN;
+    }
+    let (Some(k), Some(reading)) = (Kernel::at(c.epoch), reading(c)) else { return DROPPED };
+    c.tuple = Tuple { number: c.seg.seq.wrapping_sub(1), ..c.key };
+    let Some(mss) = cookie::check(k.key(), &c.tuple, c.seg.ack.wrapping_sub(1), c.now_ms) else {
+        return FOREIGN;
+    };
+    c.fresh.splice = machine::open(&c.seg, mss, c.now_ms as u32, &reading.terms);
+    if reading.terms.flags & PER_REQUEST != 0 {
+        // Without, its requests are not followed.
+        let _ = FRAMES.insert(&c.key, &c.frames, 0);
+    }
+    if SPLICES.insert(&c.key, &c.fresh, u64::from(BPF_NOEXIST)).is_ok() { GO } else { DROPPED }
+}
+
+/// The client's segment goes into the machine.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_client")]
+#[inline(never)]
+pub extern "C" fn client() -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let (Some(bound), Some(reading)) = (SPLICES.get_ptr_mut(&c.key), reading(c)) else { return DROPPED };
+    // SAFETY: the element stays readable for the run.
+    let splice = unsafe { &mut (*bound).splice };
+    let now = c.now_ms as u32;
+    machine::client(splice, &mut Desk::default(), &c.seg, (now, &reading.terms), &mut c.outs);
+    if c.outs.note == NOTE_RESTART {
+        let _ = SPLICES.remove(&c.key);
+        let _ = HELD.remove(&c.key);
+        let _ = FRAMES.remove(&c.key);
+        return ANSWER;
+    }
+    // SAFETY: as above.
+    let picked = unsafe { &mut (*bound).picked };
+    if *picked != 0 && c.picked == 0 {
+        c.picked = *picked;
+    }
+    *picked = 0;
+    GO
+}
+
+/// The instance's segment goes into the machine.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_instance")]
+#[inline(never)]
+pub extern "C" fn instance(raw: *mut __sk_buff) -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let Some(bound) = SPLICES.get_ptr_mut(&c.key) else { return DROPPED };
+    // SAFETY: as in `client`.
+    let splice = unsafe { &mut (*bound).splice };
+    // SAFETY: as above.
+    let at = unsafe { &(*bound).decision.instance };
+    // It may be one that had the connection before.
+    let here = c.from == at.addr.words() && c.from_port == at.port;
+    let from = if here { splice.instance } else { send::STRANGER };
+    machine::instance(splice, &mut Desk { raw }, (from, &c.seg), c.now_ms as u32, &mut c.outs);
+    GO
+}
+
+/// The SYN's answer.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_answer")]
+#[inline(never)]
+pub extern "C" fn answer() -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let (Some(k), Some(reading)) = (Kernel::at(c.epoch), reading(c)) else { return DROPPED };
+    c.tuple = Tuple { number: c.seg.seq, ..c.key };
+    c.outs.out[0] = machine::answer_syn(&c.seg, &c.options, &c.tuple, k.key(), c.now_ms, &reading.terms);
+    c.outs.n = 1;
+    emit::count(Reason::RequestAnswered);
+    ACT
+}

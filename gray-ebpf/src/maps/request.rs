@@ -1,0 +1,105 @@
+//! The maps of the request path.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuArray},
+};
+use gray_common::{
+    decide::Claims,
+    limits,
+    request::{
+        cookie::Tuple,
+        direction::Walk,
+        frame::Frames,
+        machine::{Outs, Segment},
+        options::Options,
+        scan::Scan,
+        translate::Fields,
+    },
+    wire::{Bound, Held, Reading},
+};
+
+#[map]
+pub static READINGS: Array<Reading> = Array::with_max_entries(2 * limits::SERVICES, 0);
+/// By the connection as its client sees it, with number 0.
+#[map]
+pub static SPLICES: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limits::SPLICES, 0);
+/// The messages of connections where every request chooses.
+#[map]
+pub static FRAMES: LruHashMap<Tuple, Frames> = LruHashMap::with_max_entries(limits::FRAMES, 0);
+#[map]
+pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
+/// What a new element is made of. Not shared, not pinned.
+#[map]
+pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);
+
+/// Bytes of a segment that are read at once.
+pub const WINDOW: usize = 512;
+
+/// The beginning of a segment that goes on without its end. Not shared, not pinned.
+#[map]
+pub static SPARE: PerCpuArray<Held> = PerCpuArray::with_max_entries(1, 0);
+
+/// One packet's way through the request path. Not shared, not pinned.
+pub struct Call {
+    pub key: Tuple,
+    /// The key with the client's number, for cookies.
+    pub tuple: Tuple,
+    pub claims: Claims,
+    pub words: [u64; 4],
+    pub epoch: u64,
+    pub now_ms: u64,
+    pub fresh: Bound,
+    pub scan: Scan,
+    pub seg: Segment,
+    pub fields: Fields,
+    pub outs: Outs,
+    pub options: Options,
+    pub walk: Walk,
+    pub frames: Frames,
+    /// What the last walk came to, and what of the segment is in `window`.
+    pub taken: u32,
+    pub window_at: u32,
+    pub window_len: u32,
+    pub window: [u8; WINDOW],
+    pub area: [u8; 40],
+    pub v4: u32,
+    /// Where the transport header begins, and the payload.
+    pub l4: u32,
+    pub payload: u32,
+    /// The service's index in the bank.
+    pub service: u32,
+    /// What the last step of a scan answered.
+    pub read: u32,
+    /// An attempt plus 1: an instance is to be chosen, and no flow leads there yet.
+    pub picked: u32,
+    /// Not 0: what is new in the segment is held; and what was read of it.
+    pub prepared: u32,
+    pub verdict: u32,
+    /// The arm of the request is that of the connection.
+    pub keeps: u32,
+    /// Not 0: the connection is this CPU's.
+    pub locked: u32,
+    /// How many of `outs` are done.
+    pub done: u32,
+    /// The packet's addresses.
+    pub from: [u64; 2],
+    pub to: [u64; 2],
+    pub from_port: u16,
+    pub to_port: u16,
+    /// Of `hooks::request`; and not 0: the packet came from an instance.
+    pub whose: u32,
+    pub reply: u32,
+    /// Not 0: it is on its way out of this node, on which the instance is.
+    pub egress: u32,
+}
+#[map]
+pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's.
+#[inline(always)]
+pub fn call() -> Option<&'static mut Call> {
+    let c = CALL.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other, and each function takes it anew.
+    Some(unsafe { &mut *c })
+}

@@ -1,0 +1,24 @@
+//! The keys of a service's `claims`.
+
+use super::{Object, Shape, optional};
+
+pub(in super::super) static READS: Object = Object {
+    name: "a service's claims",
+    doc: "What is read of a connection's first request, by claim.",
+    keys: &[
+        optional("app", "The application: whose values `apps` cohorts have.", Shape::One(&PLACE)),
+        optional("user", "The user: its values are the members of `users` cohorts.", Shape::One(&PLACE)),
+    ],
+    later: &["platform", "channel", "tenant", "device", "sni", "alpn", "proxy"],
+};
+
+pub(in super::super) static PLACE: Object = Object {
+    name: "a claim",
+    doc: "Where a value stands in a request: exactly one of `header`, `cookie`, `query`.",
+    keys: &[
+        optional("header", "A header's name, in any case.", Shape::Text),
+        optional("cookie", "A cookie's name.", Shape::Text),
+        optional("query", "A query parameter's name, as it stands in the request.", Shape::Text),
+    ],
+    later: &["path", "json", "sni", "proxy"],
+};
