@@ -62,5 +62,13 @@ pub fn text() -> String {
     one::<ArmCount>(&mut out);
     one::<EventBudget>(&mut out);
     one::<Clock>(&mut out);
+    one::<crate::request::cookie::Tuple>(&mut out);
+    one::<Reading>(&mut out);
+    one::<crate::decide::Decision>(&mut out);
+    one::<crate::request::translate::Shift>(&mut out);
+    one::<crate::request::machine::Splice>(&mut out);
+    one::<Bound>(&mut out);
+    one::<Held>(&mut out);
+    one::<crate::request::frame::Frames>(&mut out);
     out
 }

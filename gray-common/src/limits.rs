@@ -56,6 +56,8 @@ pub const FLOOD_S: u32 = 2;
 pub const FLOOD_MEMORY: u64 = 3_600_000;
 /// Connections whose numbers are translated.
 pub const SPLICES: u32 = 65_536;
+/// Connections that have said nothing, or not enough.
+pub const WAITING: u32 = 16_384;
 /// Of which the first bytes are held.
 pub const HELD: u32 = 2048;
 /// Connections whose every request chooses; what is older keeps its instance.

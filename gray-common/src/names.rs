@@ -4,7 +4,7 @@ use crate::{
     filter::Filter,
     limits,
     reason::REASON_SLOTS,
-    request::cookie::Tuple,
+    request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
         Instance, ListenerKey, Peer, PrefixKey, Reading, Rule, Service, Subset, UdpPeers, Versioned,
@@ -70,7 +70,9 @@ maps! {
     FLOOD: Array, u32 => u64, 1;
     READINGS: Array, u32 => Reading, 2 * limits::SERVICES;
     SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
+    WAITING: LruHash, Tuple => Bound, limits::WAITING;
     HELD: LruHash, Tuple => Held, limits::HELD;
+    FRAMES: LruHash, Tuple => Frames, limits::FRAMES;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Peer, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;

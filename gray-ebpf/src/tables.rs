@@ -20,6 +20,8 @@ pub struct Kernel {
     pub control: &'static Control,
     epoch: u64,
     bank: u32,
+    /// No connection follows the decision: it takes no turn.
+    pub asks: bool,
 }
 
 impl Kernel {
@@ -40,7 +42,7 @@ impl Kernel {
 
     #[inline(always)]
     fn of(control: &'static Control, epoch: u64) -> Self {
-        Self { control, epoch, bank: (epoch & 1) as u32 }
+        Self { control, epoch, bank: (epoch & 1) as u32, asks: false }
     }
 
     #[inline(always)]

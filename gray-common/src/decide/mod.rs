@@ -23,7 +23,7 @@ use crate::{
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DSR,
         SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6,
-        Service, Subset, Table, Versioned,
+        Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -94,7 +94,15 @@ pub struct Decision {
     /// Not 0: the connection's numbers are translated.
     pub splice: u8,
     pub _pad: u8,
+    /// `Subset::target` of the subset that serves.
+    pub target: u32,
+    pub _pad2: u32,
 }
+
+wire!(Decision, size 48, {
+    identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
+    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, _pad @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
+});
 
 /// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.
 #[must_use]
@@ -165,7 +173,7 @@ fn arrive<T: Tables>(
         out.reason = Reason::Failover as u8;
     }
     let table = arm.table;
-    out.arm = arm.which as u8;
+    (out.arm, out.target) = (arm.which as u8, arm.target);
     if arm.which == ARM_STABLE && r.listener.is_self() && arm.away == 0 {
         return Verdict::Stay(out);
     }
@@ -192,6 +200,7 @@ fn arrive<T: Tables>(
 #[derive(Clone, Copy)]
 struct Arm {
     which: u32,
+    target: u32,
     table: Table,
     /// Not 0: stable does not stay on the address that is dialled.
     away: u32,
@@ -200,7 +209,12 @@ struct Arm {
 #[inline(always)]
 fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
     let away = if is_v4 { SUBSET_AWAY4 } else { SUBSET_AWAY6 };
-    let arm = |s: &Subset| Arm { which: s.arm, table: if is_v4 { s.v4 } else { s.v6 }, away: s.flags & away };
+    let arm = |s: &Subset| Arm {
+        which: s.arm,
+        target: s.target,
+        table: if is_v4 { s.v4 } else { s.v6 },
+        away: s.flags & away,
+    };
     t.subset(subset).map(arm)
 }
 

@@ -12,6 +12,7 @@ use super::{
     direction::{P_ASKED, P_HEAD, P_REST, WALK_ON, WALK_REQUEST, WALK_WAIT, arrive},
     scan::{self, Scan, Watches},
 };
+use crate::wire::wire;
 
 /// Requests that may wait for their answers.
 pub const WAITING: u32 = 32;
@@ -36,6 +37,10 @@ pub struct Frames {
     tunnel: u16,
     lost: u16,
 }
+
+wire!(Frames, size 176, {
+    requests @ 0: Direction, answers @ 80: Direction, queue @ 160: u64, waiting @ 168: u32, tunnel @ 172: u16, lost @ 174: u16,
+});
 
 /// What became of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! acknowledgements and SACK blocks of them), its timestamps and its window are translated, and nothing else.
 
 use super::seq::before;
+use crate::wire::wire;
 
 /// The distance between what the client sees and what the instance says.
 #[repr(C)]
@@ -22,7 +23,15 @@ pub struct Shift {
     pub fresh: u8,
     /// The instance's first timestamp, as the client sees it.
     pub floor: u32,
+    /// The client's window scale where the instance knows of none.
+    pub unscaled: u8,
+    pub _pad: [u8; 3],
 }
+
+wire!(Shift, size 20, {
+    seq @ 0: u32, time @ 4: u32, scale @ 8: u8, told @ 9: u8, no_sack @ 10: u8, fresh @ 11: u8, floor @ 12: u32,
+    unscaled @ 16: u8, _pad @ 17: [u8; 3],
+});
 
 /// The fields of one segment that may change. Host order.
 #[repr(C)]
@@ -55,6 +64,7 @@ impl Shift {
             }
             f.time_echo = f.time_echo.wrapping_add(if f.has_time != 0 { self.time } else { 0 });
         }
+        f.window = window(f.window, self.unscaled, 0);
         if self.no_sack != 0 {
             f.sack_blocks = 0;
         }

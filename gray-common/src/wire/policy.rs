@@ -234,6 +234,8 @@ pub struct Subset {
     pub arm: u32,
     /// `SUBSET_*` bits.
     pub flags: u32,
+    /// Of service and selector, in every bank and revision.
+    pub target: u32,
 }
 
 /// The instance that is dialled by its own address is down, and another one serves: stable does not stay on the address.
@@ -284,7 +286,7 @@ wire!(Rule, size 32, {
 });
 wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
 wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
-wire!(Subset, size 24, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, flags @ 20: u32 });
+wire!(Subset, size 28, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, flags @ 20: u32, target @ 24: u32 });
 wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
 wire!(Workload, size 16, { hash @ 0: [u64; 2] });
 

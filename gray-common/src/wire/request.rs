@@ -28,8 +28,12 @@ pub struct Bound {
     pub splice: Splice,
     /// An attempt plus 1, whose instance is yet to be chosen.
     pub picked: u32,
+    /// Of the client's packets: what else is decided by.
+    pub mark: u32,
     /// Not 0: since then, in ms, a CPU has it. Both directions change it, on two CPUs.
     pub lock: u64,
+    pub dscp: u8,
+    pub _pad: [u8; 7],
 }
 
 /// Bytes of a client that no instance has yet. Longer than what is held by a segment, and zero behind it: for verifiers, and
@@ -46,5 +50,8 @@ wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
 wire!(Reading, size 88, { names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, _pad @ 84: u32 });
-wire!(Bound, size 120, { decision @ 0: Decision, splice @ 40: Splice, picked @ 108: u32, lock @ 112: u64 });
+wire!(Bound, size 144, {
+    decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,
+    _pad @ 137: [u8; 7],
+});
 wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });

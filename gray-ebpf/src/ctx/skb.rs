@@ -18,7 +18,9 @@ pub use super::{fib::Hop, head::Head};
 
 /// `BPF_F_INGRESS`.
 const BPF_F_INGRESS: u64 = 1;
+/// `tc_index` of what the request path is done with: on its way back in, and out.
 const HOME: u32 = 0x6772;
+const SENT: u32 = 0x6773;
 /// `BPF_ADJ_ROOM_MAC`.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
 /// `BPF_F_ADJ_ROOM_*`. Fixed: segments keep their size, what does not fit was refused before.
@@ -106,26 +108,56 @@ impl Skb {
         unsafe { (*self.raw).ifindex }
     }
 
-    /// Whether it was sent [`home`](Self::home): it is done with. A number that only programs of this node can give a packet.
+    /// Whether the request path is done with it: it was sent [`home`](Self::home), or is on its way out.
     #[inline(always)]
-    pub fn is_home(&self) -> bool {
-        // SAFETY: a field of the context.
-        unsafe { (*self.raw).tc_index == HOME }
+    pub fn is_done(&mut self, egress: bool) -> bool {
+        // SAFETY: a field of the context that programs may write.
+        unsafe {
+            let index = (*self.raw).tc_index;
+            if index == SENT {
+                // Another namespace of this machine must not take it for its own.
+                (*self.raw).tc_index = 0;
+            }
+            index == if egress { SENT } else { HOME }
+        }
+    }
+
+    /// What goes out from here on is ours.
+    #[inline(always)]
+    pub fn mark_sent(&mut self) {
+        // SAFETY: a field of the context that programs may write.
+        unsafe { (*self.raw).tc_index = SENT };
     }
 
     /// At egress: back in by the interface that it was about to leave, for this node.
     #[inline(always)]
     pub fn home(&mut self) -> i32 {
-        let to = self.ifindex();
+        let to = self.to_itself();
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_redirect(to, BPF_F_INGRESS) as i32 }
+    }
+
+    /// A copy, for this node: in by the same interface once more. The packet stays.
+    #[inline(always)]
+    pub fn clone_home(&mut self) -> i32 {
+        let to = self.to_itself();
+        // SAFETY: a helper on the run's own context.
+        unsafe { bpf_clone_redirect(self.raw, to, BPF_F_INGRESS) as i32 }
+    }
+
+    #[inline(always)]
+    fn to_itself(&mut self) -> u32 {
+        // SAFETY: a field of the context that programs may write.
+        unsafe { (*self.raw).tc_index = HOME };
+        self.ifindex()
+    }
+
+    /// At egress: it would leave with our own address as its source, and is for us.
+    #[inline(always)]
+    pub fn address_home(&mut self) {
         if let Some(mut h) = self.head::<14>() {
-            // It leaves with our own address as its source.
             let own = h.get::<[u8; 6], 6>();
             h.set::<[u8; 6], 0>(own);
-        }
-        // SAFETY: a field of the context that programs may write; and a helper without pointers.
-        unsafe {
-            (*self.raw).tc_index = HOME;
-            bpf_redirect(to, BPF_F_INGRESS) as i32
         }
     }
 
@@ -344,18 +376,18 @@ impl Skb {
     }
 }
 
-/// The sum of `n` bytes, at most 1536, of a place that is longer and zero behind them up to a word's end.
+/// The sum of `n` bytes, at most 1460, of a place that is longer by a word.
 #[inline(always)]
 pub fn sum_of(at: *const u8, n: u32) -> u16 {
     // More at once is refused before Linux 6.13.
     const PART: u32 = 512;
-    let words = (n + 3) & !3;
+    let words = n & !3;
     let (mut sum, mut i) = (0u32, 0);
     while i < 3 {
         let done = i * PART;
         if words > done {
             let n = super::opaque(words - done);
-            let n = if n > PART { PART } else { n & 0x1fc };
+            let n = if n >= PART { PART } else { n & 0x1fc };
             // SAFETY: the caller's place is as long.
             sum = unsafe {
                 bpf_csum_diff(core::ptr::null_mut(), 0, at.add(done as usize).cast_mut().cast(), n, sum)
@@ -364,7 +396,15 @@ pub fn sum_of(at: *const u8, n: u32) -> u16 {
         }
         i += 1;
     }
-    csum::fold(sum)
+    let end = super::opaque(words);
+    if end > 1460 {
+        return csum::fold(sum);
+    }
+    // SAFETY: the caller's place is longer.
+    let last = unsafe { at.add(end as usize).cast::<u32>().read_unaligned() };
+    // Bytes as they stand in memory, the first one lowest.
+    let last = last & (1u32 << (8 * (n & 3))).wrapping_sub(1);
+    csum::add(csum::fold(sum), csum::fold(csum::halves(last)))
 }
 
 /// Whether a checksum helper added a difference (CHECKSUM_PARTIAL) and did not subtract it, in one's complement.

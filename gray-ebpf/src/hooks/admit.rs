@@ -96,12 +96,15 @@ const QUIET: u32 = 1;
 pub const READ: u32 = 2;
 /// ... and: only whether it is older than gray.
 pub const OLD: u32 = 3;
+/// As [`READ`], and no connection follows.
+pub const ASKED: u32 = 4;
 
 /// A function of its own: a stack frame of its own. Exported, and so checked once by itself. `how`: 0, or what is above.
 #[unsafe(export_name = "gray_admit")]
 #[inline(never)]
 pub extern "C" fn admit_at(epoch: u64, how: u32) -> u32 {
-    let Some(k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
+    let Some(mut k) = Kernel::at(epoch) else { return Admit::Leave as u32 };
+    k.asks = how == ASKED;
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
@@ -144,7 +147,7 @@ fn judge(
             emit::count(Reason::Rebuilt);
         }
     }
-    if how != READ {
+    if how < READ {
         *claims = Claims::none(0);
     }
     let hash_key = k.key();

@@ -11,7 +11,7 @@ use gray_common::{
 };
 
 use super::{
-    admit::{Admit, OLD, READ, admit, admit_at, report},
+    admit::{ASKED, Admit, OLD, READ, admit, admit_at, report},
     dsr,
     icmp::{self, too_big},
     request, v4, v6, vlan,
@@ -90,7 +90,8 @@ impl Odd {
 #[inline(always)]
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
-    if side == Side::Ingress && skb.is_home() {
+    // Done with: by the request path, on its way back in or out.
+    if skb.is_done(side == Side::Egress) {
         return NEXT;
     }
     let Some(head) = skb.head::<ETH_LEN>() else {
@@ -216,16 +217,15 @@ pub fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
 fn spliced(found: i32, raw: *mut __sk_buff, v4: bool, side: Side) -> i32 {
     let family = u32::from(v4);
     let verdict = if side == Side::Ingress {
-        let next = request::find(raw, family, (found - SPLICED) as u32);
-        let held = next == request::GO || next == request::LOST_FLOW;
-        if held && request::enter() == 0 { DROP } else { stepped(next, found, raw, v4) }
+        stepped(request::find(raw, family, (found - SPLICED) as u32), found, raw, v4)
     } else if found == SPLICED_REPLY {
         acted(request::leaves(raw, family), raw, v4)
     } else {
         NEXT
     };
     let _ = request::leave();
-    verdict
+    // It does not fit.
+    if verdict >= TOO_BIG { known(verdict, raw, v4) } else { verdict }
 }
 
 #[inline(always)]
@@ -237,7 +237,7 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
     let mut turns = 0;
     while next == request::GO && turns < request::TURNS {
         if request::prepare(raw) == request::ASK {
-            let _ = request::kept(admit_at(request::epoch(), READ));
+            let _ = request::kept(admit_at(request::epoch(), ASKED));
         }
         next = request::step(raw);
         turns += 1;
@@ -248,16 +248,17 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
         let _ = request::ready();
         let code = admit_at(epoch, READ);
         if request::chosen(code) == 0 || record(v4, 0) == 0 {
-            return DROP;
+            next = request::refuse();
+        } else {
+            let _ = report(epoch);
+            next = request::ACT;
         }
-        let _ = report(epoch);
-        next = request::ACT;
     }
     if next == request::FOREIGN && admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
         let _ = record(v4, 1);
         return NEXT;
     }
-    if next == request::LEFT && found == SPLICED_NEW {
+    if next == request::LEFT && found == SPLICED_NEW || next == request::GONE {
         return NEXT;
     }
     acted(next, raw, v4)
@@ -390,6 +391,7 @@ pub fn leave(k: &Kernel, skb: &mut Skb, exit: Exit, ok: bool) -> i32 {
         Way::Redirect if clones() => skb.clone_to(exit.to),
         Way::Redirect => skb.redirect(exit.to),
         Way::Resolve => skb.redirect_neigh(exit.to),
+        Way::Stack if clones() => skb.clone_home(),
         Way::Stack | Way::TooBig => NEXT,
     }
 }

@@ -27,6 +27,9 @@ pub static SPLICES: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limi
 /// The messages of connections where every request chooses.
 #[map]
 pub static FRAMES: LruHashMap<Tuple, Frames> = LruHashMap::with_max_entries(limits::FRAMES, 0);
+/// Connections that have said nothing, or not enough: a flood of them takes no place of one that has its instance.
+#[map]
+pub static WAITING: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limits::WAITING, 0);
 #[map]
 pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
 /// What a new element is made of. Not shared, not pinned.
@@ -49,7 +52,8 @@ pub struct Call {
     pub words: [u64; 4],
     pub epoch: u64,
     pub now_ms: u64,
-    pub fresh: Bound,
+    /// The connection: taken out of its table by `lock::enter`, put back by `lock::leave`. Nobody else has it meanwhile.
+    pub bound: Bound,
     pub scan: Scan,
     pub seg: Segment,
     pub fields: Fields,
@@ -78,8 +82,8 @@ pub struct Call {
     pub verdict: u32,
     /// The arm of the request is that of the connection.
     pub keeps: u32,
-    /// Not 0: the connection is this CPU's.
-    pub locked: u32,
+    /// Not 0: the connection is this CPU's, and in `bound`: `lock::LIVES`, `lock::WAITS`.
+    pub has: u32,
     /// How many of `outs` are done.
     pub done: u32,
     /// The packet's addresses.
@@ -87,6 +91,8 @@ pub struct Call {
     pub to: [u64; 2],
     pub from_port: u16,
     pub to_port: u16,
+    pub mark: u32,
+    pub dscp: u8,
     /// Of `hooks::request`; and not 0: the packet came from an instance.
     pub whose: u32,
     pub reply: u32,

@@ -49,7 +49,7 @@ pub fn place<'a>(
             Ok(Table { offset: at.offset, len: slots.len() as u32 })
         };
         let (v4, v6) = (table(&content.v4)?, table(&content.v6)?);
-        out.subsets.push(Subset { v4, v6, arm: plan.arm, flags: content.flags });
+        out.subsets.push(Subset { v4, v6, arm: plan.arm, flags: content.flags, target: plan.target });
     }
     Ok(out)
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gray_common::{
+    hash::salt,
     maglev, turns,
     wire::{ARM_GRAY, ARM_STABLE, Addr, Instance},
 };
@@ -21,6 +22,8 @@ pub struct SubsetPlan {
     pub v4: Vec<u32>,
     pub v6: Vec<u32>,
     pub arm: u32,
+    /// By which programs know it in every revision, or another one with the same instances. Of service and selector; never 0.
+    pub target: u32,
     pub who: Arc<Who>,
 }
 
@@ -130,17 +133,33 @@ impl<'a> Subsets<'a> {
             return Ok(*i);
         }
         let who = Who { service: self.at, v4: self.family(selector, true), v6: self.family(selector, false) };
+        let stable = self.is_stable(selector);
         let plan = SubsetPlan {
             name: format!("{}: {selector}", self.service.name),
+            target: self.target(if stable { &self.service.stable } else { selector }),
             v4: who.v4.table(self.service, |_| 100),
             v6: who.v6.table(self.service, |_| 100),
-            arm: if self.is_stable(selector) { ARM_STABLE } else { ARM_GRAY },
+            arm: if stable { ARM_STABLE } else { ARM_GRAY },
             who: Arc::new(who),
         };
         self.out.subsets.push(plan);
         let index = self.out.subsets.len() as u32 - 1;
         let _ = self.known.insert(selector, index);
         Ok(index)
+    }
+
+    /// No two selectors of a service have one.
+    fn target(&self, selector: &Selector) -> u32 {
+        let mine = format!("{}: {selector}", self.service.name);
+        let mut target = (salt(&mine) as u32).max(1);
+        let taken = |t: u32| {
+            let mut of_service = self.known.values().filter_map(|i| self.out.subsets.get(*i as usize));
+            of_service.any(|s| s.target == t && s.name != mine && s.arm == ARM_GRAY)
+        };
+        while taken(target) {
+            target = target.wrapping_add(1).max(1);
+        }
+        target
     }
 
     /// Stable by another name is stable: what counts is which instances are chosen.

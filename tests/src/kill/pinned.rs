@@ -53,7 +53,7 @@ pub fn read(bpffs: &Path) -> Result<MemTables> {
     for i in bank * limits::WEIGHTED..bank * limits::WEIGHTED + 8 {
         let _ = t.weighted.insert(i, Box::new(weighted.at(i)?));
     }
-    let (subsets, arena) = (pins.cells::<Subset, 24>(names::SUBSETS)?, pins.cells::<u32, 4>(names::ARENA)?);
+    let (subsets, arena) = (pins.cells::<Subset, 28>(names::SUBSETS)?, pins.cells::<u32, 4>(names::ARENA)?);
     for i in bank * limits::SUBSETS..bank * limits::SUBSETS + FEW {
         let s = subsets.at(i)?;
         for Table { offset, len } in [s.v4, s.v6] {

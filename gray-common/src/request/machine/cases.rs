@@ -311,6 +311,79 @@ fn a1_a_new_connection_of_the_same_ports() {
     assert_eq!(seen(&lab.client(SYN, 900_000, b""))[0].1, SYN | ACK);
 }
 
+/// A client's numbers come round, and those behind NAT follow no clock.
+#[test]
+fn a1_a_new_connection_of_the_same_ports_whose_number_is_less() {
+    // Both ends are over: late for two seconds only.
+    let mut lab = Lab::dialled(0);
+    let _ = lab.instance(2, SYN | ACK, 7000, FIRST);
+    let end = FIRST + GET.len() as u32;
+    let _ = (lab.client(FIN | ACK, end, b""), lab.instance(2, FIN | ACK, 7001, end + 1));
+    lab.now += u64::from(LATE_MS);
+    assert_eq!(seen(&lab.client(SYN, FIRST - 50, b""))[0].1, SYN, "late");
+    lab.now += 1;
+    assert_eq!(seen(&lab.client(SYN, FIRST - 50, b""))[0].1, SYN | ACK);
+    // One end is over, and nobody speaks.
+    let mut lab = Lab::dialled(0);
+    let _ = lab.instance(2, SYN | ACK, 7000, FIRST);
+    let _ = lab.instance(2, FIN | ACK, 7001, end);
+    lab.now += u64::from(SILENT_MS);
+    assert_eq!(seen(&lab.client(SYN, FIRST - 50, b""))[0].1, SYN);
+    lab.now += 1;
+    assert_eq!(seen(&lab.client(SYN, FIRST - 50, b""))[0].1, SYN | ACK);
+    // The instance has forgotten the connection, and takes the SYN as a new one: it is reset, the next SYN is answered by us.
+    let mut lab = Lab::dialled(0);
+    let _ = lab.instance(2, SYN | ACK, 7000, FIRST);
+    let _ = lab.client(SYN, FIRST - 50, b"");
+    assert_eq!(seen(&lab.instance(2, SYN | ACK, 99_000, FIRST - 49)), [(2, RST, FIRST - 49, 0)]);
+    assert_eq!(seen(&lab.client(SYN, FIRST - 50, b""))[0].1, SYN | ACK);
+}
+
+/// What a full table has lost is sent again: it was acknowledged by nobody.
+#[test]
+fn a1_what_is_held_may_be_lost() {
+    let (a, b) = GET.split_at(10);
+    let mut lab = Lab::new(0);
+    assert!(lab.client(ACK, FIRST, a).is_empty());
+    lab.edge.forgets = 100;
+    let gap = lab.client(ACK, FIRST + 10, b);
+    assert!(gap.is_empty(), "nothing goes on without what was before it");
+    lab.edge.forgets = 0;
+    assert!(lab.client(ACK, FIRST, a).is_empty());
+    assert_eq!(seen(&lab.client(ACK, FIRST + 10, b)), [(2, SYN, FIRST - 1, 0)]);
+    // After the SYN: the instance gets what the client sends again.
+    lab.edge.forgets = 100;
+    assert_eq!(seen(&lab.instance(2, SYN | ACK, 7000, FIRST)), [(2, ACK, FIRST, 0)]);
+    assert_eq!(seen(&lab.client(ACK, FIRST, GET)), [(2, ACK, FIRST, GET.len())]);
+}
+
+#[test]
+fn a1_an_instance_that_scales_no_window() {
+    let mut lab = Lab::dialled(0);
+    let mut p = pkt(SYN | ACK, 7000, FIRST, b"");
+    (p.head.scale, p.head.time_value) = (NO_SCALE, 90_000);
+    // The client's 500 is 128 000 bytes.
+    assert_eq!(lab.edge.instance(2, &p, lab.now)[0].1.head.window, 0xffff);
+    let mut p = pkt(ACK, FIRST + GET.len() as u32, lab.cookie.wrapping_add(1), b"");
+    p.head.window = 20;
+    assert_eq!(lab.edge.client(&p, lab.now)[0].1.head.window, 20 << 8);
+}
+
+/// The service is gone: who has an instance keeps it, everybody else hears so.
+#[test]
+fn a1_a_service_that_is_no_more() {
+    let gone = |lab: &mut Lab| {
+        let mut s = lab.edge.splice.unwrap();
+        let mut out = Outs::default();
+        let g = pkt(ACK, FIRST, 1, GET).head;
+        (goes_on(&mut s, &g, &mut out), s.state, out.n, out.out[0].flags, out.out[0].ack)
+    };
+    let mut lab = Lab::dialled(0);
+    assert_eq!(gone(&mut lab), (false, CLOSED, 1, RST | ACK, FIRST + GET.len() as u32));
+    let _ = lab.instance(2, SYN | ACK, 7000, FIRST);
+    assert!(gone(&mut lab).0);
+}
+
 #[test]
 fn a1_a_syn_ack_again() {
     let mut lab = Lab::dialled(0);

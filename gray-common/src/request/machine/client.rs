@@ -150,7 +150,9 @@ fn leave(s: &mut Splice, out: &mut Outs) {
 #[inline(always)]
 fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     // A new one's number is beyond the old one's, or it is the old one's SYN, late (RFC 9293, 3.10.7.4).
-    let over = s.ends == END_CLIENT | END_INSTANCE && !before(g.seq, s.acked);
+    let silent = now.wrapping_sub(s.since);
+    let both = s.ends & (END_CLIENT | END_INSTANCE) == END_CLIENT | END_INSTANCE;
+    let over = both && (!before(g.seq, s.acked) || silent > LATE_MS) || s.ends != 0 && silent > SILENT_MS;
     if g.flags & TCP_SYN != 0 && (s.ends & END_RESET != 0 || over) {
         s.state = CLOSED;
         out.note = NOTE_RESTART;
@@ -164,12 +166,23 @@ fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &
     if stale(s, g) {
         return;
     }
+    s.since = now;
     s.window = g.window;
     if g.time != 0 && after(g.time_value, s.time_value) {
         s.time_value = g.time_value;
     }
-    if s.has(PER_REQUEST) && followed(h) {
-        return per_request(s, h, g, now, out);
+    if s.has(PER_REQUEST) {
+        if h.frames().is_none() {
+            // Its messages are not known any more, nor will they be.
+            if s.has(STRICT) {
+                out.note = NOTE_NOT_FOLLOWED;
+                return reset_both(s, g, out);
+            }
+            s.flags &= !PER_REQUEST;
+            out.note = NOTE_STAYED;
+        } else if followed(h) {
+            return per_request(s, h, g, now, out);
+        }
     }
     s.ends |= if g.flags & TCP_FIN != 0 { END_CLIENT } else { 0 };
     out.forward(s, INSTANCE, g, g.len);
@@ -195,6 +208,19 @@ pub fn follows<H: Host>(s: &Splice, h: &mut H, g: &Segment) -> bool {
         && g.len != 0
         && !stale(s, g)
         && followed(h)
+}
+
+/// A segment of the client where its service is not known any more. True: an instance has the connection, which goes on. Without
+/// one it ends.
+#[inline(always)]
+pub fn goes_on(s: &mut Splice, g: &Segment, out: &mut Outs) -> bool {
+    if s.state == EST {
+        return true;
+    }
+    if g.flags & TCP_RST == 0 {
+        close(s, (g.ack, g.seq.wrapping_add(g.len)), out);
+    }
+    false
 }
 
 /// Resets both sides of an established connection.

@@ -29,7 +29,7 @@ pub fn instance<H: Host>(s: &mut Splice, h: &mut H, (from, g): (u32, &Segment), 
     } else if s.state == SYN_SENT {
         dialled(s, h, g, now, out);
     } else {
-        established(s, h, g, out);
+        established(s, h, g, now, out);
     }
 }
 
@@ -86,6 +86,8 @@ fn spliced<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
         no_sack: (g.sack == 0).into(),
         fresh: 1,
         floor: s.time_base,
+        unscaled: if scaled && g.scale >= NO_SCALE { s.offered.scale & 15 } else { 0 },
+        _pad: [0; 3],
     };
     s.state = EST;
     s.acked = s.first;
@@ -112,17 +114,23 @@ fn spliced<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
 }
 
 #[inline(always)]
-fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
+fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     if g.flags & TCP_SYN != 0 {
-        // Our acknowledgement was lost; of another number it is none that we can translate.
+        // Our acknowledgement was lost; of another number it is the answer to a SYN of the client, of a new connection: the
+        // next one is answered by us.
         if g.seq.wrapping_add(1) == s.answered.wrapping_add(s.shift.seq) {
             out.deliver(s, (0, 0), false, (s.answered, s.time_base));
+        } else if g.flags & TCP_ACK != 0 && g.ack != s.begun {
+            out.reset_instance(s.instance, g.ack);
+            s.state = CLOSED;
+            s.ends |= END_RESET;
         }
         return;
     }
     if g.flags & TCP_ACK != 0 && before(g.ack, s.begun) {
         return;
     }
+    s.since = now;
     // Within half of the numbers' range for ever.
     if s.acked.wrapping_sub(s.begun) > AGED {
         s.begun = s.acked.wrapping_sub(AGED);

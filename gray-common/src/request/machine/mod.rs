@@ -20,9 +20,9 @@ mod open;
 mod out;
 mod requests;
 
-pub use client::{client, follows};
+pub use client::{client, follows, goes_on};
 pub use instance::instance;
-pub use open::{SYN_OPTIONS, answer_syn, open, tick};
+pub use open::{SYN_OPTIONS, answer_syn, open, refuse, tick};
 pub use out::{CLIENT, FORWARD, HAND_UP, INSTANCE, OUTS, Out, Outs, PART, SEND};
 pub use requests::{TURNS, unheld};
 
@@ -31,6 +31,7 @@ use super::{
     frame::{Frames, Taken},
     translate::Shift,
 };
+use crate::wire::wire;
 
 /// Bytes of the client that are held: three segments of Ethernet's MSS.
 pub const HOLD: u32 = 4380;
@@ -42,6 +43,11 @@ pub const ATTEMPTS: u32 = 3;
 const CHALLENGES: u8 = 3;
 /// A head that is not whole after this goes to the listener.
 const WHOLE_MS: u32 = 200;
+/// A SYN with an older number is a late one of a connection whose two ends are over, for so long; and of one that has only one
+/// end left, for so long (two maximum segment life times). Numbers of clients grow with a clock that comes round in minutes, and
+/// behind NAT with none.
+const LATE_MS: u32 = 2000;
+const SILENT_MS: u32 = 60_000;
 
 pub const IDLE: u8 = 1;
 pub const SYN_SENT: u8 = 2;
@@ -148,7 +154,7 @@ pub struct Splice {
     /// The latest timestamps: of ours or the instance's as the client sees them, and the client's.
     pub time_base: u32,
     pub time_value: u32,
-    /// Of the last attempt; of the last byte in IDLE. Milliseconds, wrapping.
+    /// Of the last attempt; of the last byte in IDLE; of the last segment in EST. Milliseconds, wrapping.
     pub since: u32,
     /// The client's.
     pub window: u16,
@@ -162,6 +168,13 @@ pub struct Splice {
     told: u8,
     pub _pad: [u8; 2],
 }
+
+wire!(Splice, size 72, {
+    shift @ 0: Shift, first @ 20: u32, held @ 24: u32, answered @ 28: u32, acked @ 32: u32, begun @ 36: u32,
+    instance @ 40: u32, time_base @ 44: u32, time_value @ 48: u32, since @ 52: u32, window @ 56: u16, mss @ 58: u16,
+    offered @ 60: Offered, state @ 64: u8, flags @ 65: u8, ends @ 66: u8, attempt @ 67: u8, challenges @ 68: u8,
+    told @ 69: u8, _pad @ 70: [u8; 2],
+});
 
 /// What the machine needs of its surroundings.
 pub trait Host {
@@ -191,9 +204,25 @@ impl Splice {
         self.flags & flags != 0
     }
 
+    /// Whether bytes of the client are held that no instance has.
+    #[inline(always)]
+    pub fn holds(&self) -> bool {
+        self.held != 0 && (self.state == IDLE || self.state == SYN_SENT || self.has(HOLDING))
+    }
+
+    /// What is held is lost. None of it was acknowledged: the client sends it again.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.held = 0;
+        if self.has(HELD_FIN) {
+            self.ends &= !END_CLIENT;
+        }
+        self.flags &= !(HELD_FIN | HOLDING);
+    }
+
     /// Bytes of payload that a segment to the instance holds.
     #[inline(always)]
-    fn payload(&self) -> u32 {
+    pub fn payload(&self) -> u32 {
         u32::from(self.mss).saturating_sub(if self.offered.time != 0 { 12 } else { 0 }).max(1)
     }
 }

@@ -122,6 +122,13 @@ pub(super) fn close(s: &mut Splice, (seq, ack): (u32, u32), out: &mut Outs) {
     out.reset_client(seq, ack);
 }
 
+/// The instance that was picked takes no connection, and no other one will: the client is told.
+#[inline(always)]
+pub fn refuse(s: &mut Splice, out: &mut Outs) {
+    out.note = NOTE_NO_INSTANCE;
+    close(s, (s.answered, s.first.wrapping_add(s.held)), out);
+}
+
 /// A SYN to the instance of this attempt, or of a later one.
 #[inline(always)]
 pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) {
@@ -140,8 +147,7 @@ pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Ou
         s.attempt += 1;
         i += 1;
     }
-    out.note = NOTE_NO_INSTANCE;
-    close(s, (s.answered, s.first.wrapping_add(s.held)), out);
+    refuse(s, out);
 }
 
 /// The instance refused, or is silent.

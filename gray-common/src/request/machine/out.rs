@@ -1,6 +1,9 @@
 //! What the machine wants done, in order: a few segments of plain numbers.
 
-use super::{super::options::NO_SCALE, HOLD_SEGMENTS, Segment, Splice};
+use super::{
+    super::{options::NO_SCALE, translate::window},
+    HOLD_SEGMENTS, Segment, Splice,
+};
 use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
 /// `Out::kind`: a segment of ours; the segment that arrived, translated; the segment that arrived, to the listener.
@@ -89,13 +92,13 @@ impl Outs {
 
     /// Ends the client's side.
     #[inline(always)]
-    pub(super) fn reset_client(&mut self, seq: u32, ack: u32) {
+    pub fn reset_client(&mut self, seq: u32, ack: u32) {
         self.push(Out { kind: SEND, to: CLIENT, seq, ack, flags: TCP_RST | TCP_ACK, ..Out::default() });
     }
 
     /// Ends a side of an instance that expects `seq`.
     #[inline(always)]
-    pub(super) fn reset_instance(&mut self, instance: u32, seq: u32) {
+    pub fn reset_instance(&mut self, instance: u32, seq: u32) {
         self.push(Out { kind: SEND, to: INSTANCE, instance, seq, flags: TCP_RST, ..Out::default() });
     }
 
@@ -142,7 +145,7 @@ impl Outs {
                 held_at: at,
                 len,
                 flags: TCP_ACK | if last && fin { TCP_FIN } else { 0 },
-                window: s.window,
+                window: window(s.window, s.shift.unscaled, 0),
                 time: s.offered.time,
                 time_value: s.time_value,
                 time_echo: echo.wrapping_add(s.shift.time),

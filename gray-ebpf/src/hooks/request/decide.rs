@@ -3,8 +3,8 @@
 use gray_common::{
     decide::Claims,
     hash::claim_hash_words,
-    packet::{TCP, TCP_SYN},
-    request::machine::ATTEMPTS,
+    packet::{TCP, TCP_ACK, TCP_SYN},
+    request::machine::{ATTEMPTS, PER_REQUEST},
     request::watch::WATCHES,
     wire::{Addr, Instance, Reading},
 };
@@ -14,7 +14,7 @@ use crate::{
     hooks::admit::{Admit, Arrival},
     maps::{
         self,
-        request::{Call, SPLICES, call},
+        request::{Call, FRAMES, call},
     },
     tables::Kernel,
 };
@@ -96,15 +96,14 @@ pub fn asked() -> u32 {
 #[inline(never)]
 pub extern "C" fn kept(code: u32) -> u32 {
     let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: this CPU's own slot, and an element that stays readable for the run.
-    let (new, old) = unsafe { (&(*scratch).decision, &(*bound).decision) };
-    c.keeps = u32::from(code != Admit::Steer as u32 && code != Admit::Stay as u32 || new.arm == old.arm);
+    // SAFETY: this CPU's own slot.
+    let (new, old) = (unsafe { &(*scratch).decision }, &c.bound.decision);
+    let same = new.arm == old.arm && new.target == old.target;
+    c.keeps = u32::from(code != Admit::Steer as u32 && code != Admit::Stay as u32 || same);
     c.keeps
 }
 
-/// The instance that was decided on becomes the connection's. `code`: of `Admit`. 0: there is
-/// none.
+/// The instance that was decided on becomes the connection's. `code`: of `Admit`. 0: there is none.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_request_chosen")]
@@ -122,9 +121,10 @@ pub extern "C" fn chosen(code: u32) -> u32 {
             Instance { addr: scratch.arrival.daddr, port: scratch.arrival.dport, proto: TCP, live: 1 };
     }
     scratch.decision.splice = 1;
-    if let Some(bound) = SPLICES.get_ptr_mut(&c.key) {
-        // SAFETY: the element stays readable for the run.
-        unsafe { (*bound).decision = scratch.decision };
+    c.bound.decision = scratch.decision;
+    if c.bound.splice.has(PER_REQUEST) && FRAMES.get_ptr(&c.key).is_none() {
+        // Without, its requests are not followed.
+        let _ = FRAMES.insert(&c.key, &c.frames, 0);
     }
     1
 }
@@ -139,8 +139,8 @@ fn arrived(c: &Call, a: &mut Arrival) {
         dport: c.key.service_port,
         proto: TCP,
         tcp_flags: TCP_SYN,
-        dscp: 0,
-        mark: 0,
+        dscp: c.bound.dscp,
+        mark: c.bound.mark,
         is_v4: c.v4 as u8,
         attempt: 0,
     };
@@ -153,10 +153,11 @@ fn arrived(c: &Call, a: &mut Arrival) {
 #[inline(never)]
 pub extern "C" fn rebuild() -> u32 {
     let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: this CPU's own slot, and an element that stays readable for the run.
-    let (scratch, bound) = unsafe { (&mut *scratch, &*bound) };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
     arrived(c, &mut scratch.arrival);
-    scratch.decision = bound.decision;
+    // What is in mid-stream has its port already.
+    scratch.arrival.tcp_flags = TCP_ACK;
+    scratch.decision = c.bound.decision;
     1
 }

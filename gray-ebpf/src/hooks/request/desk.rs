@@ -16,7 +16,7 @@ use super::{decide, follow};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
     emit,
-    maps::request::{Call, EMPTY, HELD, READINGS, SPLICES, call},
+    maps::request::{Call, EMPTY, HELD, READINGS, call},
 };
 
 /// What the machine asks for was done before, or is done after it: see [`prepare`] and `decide::pick`.
@@ -100,9 +100,8 @@ impl Host for Desk {
 #[inline(never)]
 pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: the element stays readable for the run.
-    let s = unsafe { &(*bound).splice };
+    still_held(c);
+    let s = &c.bound.splice;
     let (state, held) = (s.state, s.held);
     c.prepared = 0;
     if state == EST {
@@ -125,6 +124,14 @@ pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
     1
 }
 
+/// What is held may have been lost: its table is a small one.
+#[inline(always)]
+fn still_held(c: &mut Call) {
+    if c.bound.splice.holds() && HELD.get_ptr(&c.key).is_none() {
+        c.bound.splice.forget();
+    }
+}
+
 /// Reads what is held as all that there will be.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -132,9 +139,7 @@ pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
 #[inline(never)]
 pub extern "C" fn reread() -> u32 {
     let Some(c) = call() else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: the element stays readable for the run.
-    let held = unsafe { (*bound).splice.held };
+    let held = c.bound.splice.held;
     c.prepared = 1;
     c.verdict = if held == 0 { READ_FOUND } else { read(held, 1) };
     1
@@ -148,9 +153,8 @@ pub extern "C" fn reread() -> u32 {
 #[inline(never)]
 pub extern "C" fn answered() -> u32 {
     let Some(c) = call() else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: the element stays readable for the run.
-    let s = unsafe { &(*bound).splice };
+    still_held(c);
+    let s = &c.bound.splice;
     if s.state == SYN_SENT && s.has(PER_REQUEST) { reread() } else { 0 }
 }
 
@@ -166,6 +170,10 @@ pub extern "C" fn hold(raw: *mut __sk_buff, at: u32, from: u32, len: u32) -> u32
     let Some(c) = call() else { return 0 };
     let mut held = HELD.get_ptr_mut(&c.key);
     if held.is_none() {
+        if at != 0 {
+            // What was before it is lost.
+            return 0;
+        }
         let Some(empty) = EMPTY.get_ptr(0) else { return 0 };
         // SAFETY: an element of a map.
         let _ = HELD.insert(&c.key, unsafe { &*empty }, 0);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
-    maps::request::{Call, FRAMES, HELD, SPLICES, WINDOW, call},
+    maps::request::{Call, FRAMES, HELD, WINDOW, call},
 };
 
 /// `Call::taken`
@@ -54,9 +54,7 @@ pub fn taken() -> Taken {
 pub extern "C" fn follow(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return 0 };
     c.taken = ALL;
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
-    // SAFETY: the element stays readable for the run.
-    let s = unsafe { &(*bound).splice };
+    let s = &c.bound.splice;
     if !machine::follows(s, &mut Desk::default(), &c.seg) {
         return 0;
     }

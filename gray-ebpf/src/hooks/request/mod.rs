@@ -12,31 +12,31 @@ mod parse;
 mod send;
 mod translate;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
-    decide::{Claims, Tables as _},
+    decide::{Claims, Decision, Tables as _},
     limits,
     packet::{TCP, TCP_ACK, TCP_RST, TCP_SYN},
     request::{
         cookie::{self, Tuple},
         machine::{
             self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
-            NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, PER_REQUEST,
-            SYN_OPTIONS,
+            NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, SYN_OPTIONS, SYN_SENT,
+            Terms,
         },
     },
-    wire::{Addr, ListenerKey, Reading},
+    wire::{Addr, Bound, ListenerKey, Reading},
 };
 
 use self::desk::Desk;
-use super::packet::{DROP, again};
+use super::packet::{DROP, NEW, TOO_BIG, again};
 use crate::{
     ctx::{jiffies, skb::Skb},
     emit,
     maps::{
         self,
-        request::{Call, FRAMES, HELD, READINGS, SPLICES, call},
+        request::{Call, READINGS, call},
     },
     tables::Kernel,
 };
@@ -44,7 +44,7 @@ use crate::{
 pub use decide::{chosen, kept, ready, rebuild};
 pub use desk::prepare;
 pub use follow::ASK;
-pub use lock::{enter, leave};
+pub use lock::leave;
 
 /// Requests of one segment, and what is behind them.
 pub const TURNS: u32 = machine::TURNS;
@@ -67,6 +67,11 @@ pub const ACT: u32 = 6;
 pub const FOREIGN: u32 = 7;
 /// Nothing goes on before the client's next segment.
 pub const WAITS: u32 = 8;
+/// A SYN to what is no service any more.
+pub const GONE: u32 = 10;
+
+/// Where there is no service to ask: an established connection needs none.
+static GONE_TERMS: Terms = Terms { first_byte_ms: 0, silent_ms: 0, mss: 0, scale: 0, flags: 0 };
 
 /// Finds the connection of a packet of a service whose requests are read. As its client sees it it is in `SCRATCH.key4` or
 /// `.key6`, a new one in `.arrival`.
@@ -78,11 +83,19 @@ pub extern "C" fn find(raw: *mut __sk_buff, v4: u32, whose: u32) -> u32 {
     if begin(v4, whose, 0) != GO || parse::parse(raw) == 0 {
         return LEFT;
     }
-    if whose == INSTANCE {
-        return GO;
+    match lock::enter() {
+        lock::BUSY => WAITS,
+        lock::NONE => unknown(),
+        _ => lives(),
     }
-    let next = known(whose);
-    if next == ANSWER { answer() } else { next }
+}
+
+/// A connection that has, or had, an instance may have lost its flow.
+#[inline(always)]
+fn lives() -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let state = c.bound.splice.state;
+    if c.whose == NEW_CLIENT && (state == EST || state == SYN_SENT) { LOST_FLOW } else { GO }
 }
 
 /// A segment of an instance of this node, on its way out. Another instance, should one be needed, is chosen with the client's
@@ -95,7 +108,7 @@ pub extern "C" fn leaves(raw: *mut __sk_buff, v4: u32) -> u32 {
     if begin(v4, INSTANCE, 1) != GO || parse::parse(raw) == 0 {
         return DROPPED;
     }
-    if enter() == 0 {
+    if lock::enter() == lock::BUSY {
         return WAITS;
     }
     let _ = desk::answered();
@@ -105,10 +118,7 @@ pub extern "C" fn leaves(raw: *mut __sk_buff, v4: u32) -> u32 {
     let Some(c) = call() else { return DROPPED };
     note(c.outs.note);
     if c.picked != 0 {
-        if let Some(bound) = SPLICES.get_ptr_mut(&c.key) {
-            // SAFETY: the element stays readable for the run.
-            unsafe { (*bound).picked = c.picked };
-        }
+        c.bound.picked = c.picked;
         return WAITS;
     }
     ACT
@@ -179,6 +189,8 @@ pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
     let mut verdict = DROP;
     let mut i = 0;
     while i < OUTS as u32 {
+        // Not to be met again on its way out.
+        Skb::from_raw(raw).mark_sent();
         let done = send::one(raw, early);
         if done == send::OVER {
             break;
@@ -188,12 +200,30 @@ pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
             send::OUT => again(raw, 1, v4 != 0, false),
             send::HOME => {
                 let _ = again(raw, 0, v4 != 0, false);
-                Skb::from_raw(raw).home()
+                send::home(raw)
             }
             done => done,
         };
+        if verdict >= NEW {
+            verdict = failed(raw, verdict);
+        }
         i += 1;
     }
+    verdict
+}
+
+/// What was to go on has no flow, or does not fit the next hop: its sender is told, in its own numbers.
+#[inline(always)]
+fn failed(raw: *mut __sk_buff, verdict: i32) -> i32 {
+    if verdict < TOO_BIG {
+        emit::count(Reason::RequestLost);
+        return DROP;
+    }
+    let Some(c) = call() else { return DROP };
+    let (l4, seq) = (c.l4, c.seg.seq);
+    let skb = &mut Skb::from_raw(raw);
+    let Some(mut t) = skb.window::<20>(l4) else { return DROP };
+    t.set::<u32, 4>(seq.to_be());
     verdict
 }
 
@@ -219,8 +249,12 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     }
     let to =
         ListenerKey { addr: Addr::from_words(c.key.service), port: c.key.service_port, proto: TCP, _pad: 0 };
-    let Some(service) = k.listener(&to).service() else { return LEFT };
-    c.service = service;
+    let service = k.listener(&to).service();
+    if service.is_none() && whose == NEW_CLIENT {
+        return LEFT;
+    }
+    // Of none that there is: who has an instance keeps it.
+    c.service = service.unwrap_or(limits::SERVICES);
     c.v4 = v4;
     c.l4 = if v4 != 0 { 34 } else { 54 };
     c.epoch = k.epoch();
@@ -234,7 +268,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.outs.clear();
     c.keeps = 1;
     c.done = 0;
-    c.locked = 0;
+    c.has = lock::NONE;
     c.taken = follow::ALL;
     scratch.translated = 0;
     scratch.clone = 0;
@@ -259,36 +293,53 @@ fn reading(c: &Call) -> Option<&'static Reading> {
     READINGS.get((c.epoch & 1) as u32 * limits::SERVICES + service)
 }
 
-/// Finds the client's connection, or begins it when the packet has a good cookie.
+/// A packet of no connection that is known: a SYN is answered, a good cookie begins one.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_known")]
+#[unsafe(export_name = "gray_request_unknown")]
 #[inline(never)]
-pub extern "C" fn known(whose: u32) -> u32 {
+pub extern "C" fn unknown() -> u32 {
     let Some(c) = call() else { return DROPPED };
-    if let Some(bound) = SPLICES.get_ptr(&c.key) {
-        // SAFETY: the element stays readable for the run.
-        let lost = whose == NEW_CLIENT && unsafe { (*bound).splice.state } == EST;
-        return if lost { LOST_FLOW } else { GO };
+    if c.whose == INSTANCE {
+        return GO;
     }
     let flags = c.seg.flags;
+    let Some(reading) = reading(c) else { return if flags & TCP_SYN != 0 { GONE } else { lost(c) } };
     if flags & TCP_SYN != 0 {
-        return if flags & TCP_ACK != 0 || c.options.has(SYN_OPTIONS) { DROPPED } else { ANSWER };
+        let bad = flags & TCP_ACK != 0 || c.options.has(SYN_OPTIONS);
+        return if bad { DROPPED } else { answer() };
     }
     if flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
         return FOREIGN;
     }
-    let (Some(k), Some(reading)) = (Kernel::at(c.epoch), reading(c)) else { return DROPPED };
+    let Some(k) = Kernel::at(c.epoch) else { return DROPPED };
     c.tuple = Tuple { number: c.seg.seq.wrapping_sub(1), ..c.key };
     let Some(mss) = cookie::check(k.key(), &c.tuple, c.seg.ack.wrapping_sub(1), c.now_ms) else {
-        return FOREIGN;
+        return lost(c);
     };
-    c.fresh.splice = machine::open(&c.seg, mss, c.now_ms as u32, &reading.terms);
-    if reading.terms.flags & PER_REQUEST != 0 {
-        // Without, its requests are not followed.
-        let _ = FRAMES.insert(&c.key, &c.frames, 0);
+    c.bound = Bound {
+        decision: Decision::default(),
+        splice: machine::open(&c.seg, mss, c.now_ms as u32, &reading.terms),
+        picked: 0,
+        mark: c.mark,
+        lock: 0,
+        dscp: c.dscp,
+        _pad: [0; 7],
+    };
+    if lock::begin(c) != 0 { GO } else { WAITS }
+}
+
+/// In mid-stream. Where a flow says that it was translated, its numbers are lost, and its client is told so; else it may be
+/// older than gray.
+#[inline(always)]
+fn lost(c: &mut Call) -> u32 {
+    let flags = c.seg.flags;
+    if c.whose == NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
+        return FOREIGN;
     }
-    if SPLICES.insert(&c.key, &c.fresh, u64::from(BPF_NOEXIST)).is_ok() { GO } else { DROPPED }
+    emit::count(Reason::RequestLost);
+    c.outs.reset_client(c.seg.ack, c.seg.seq.wrapping_add(c.seg.len));
+    ACT
 }
 
 /// The client's segment goes into the machine.
@@ -298,23 +349,23 @@ pub extern "C" fn known(whose: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn client() -> u32 {
     let Some(c) = call() else { return DROPPED };
-    let (Some(bound), Some(reading)) = (SPLICES.get_ptr_mut(&c.key), reading(c)) else { return DROPPED };
-    // SAFETY: the element stays readable for the run.
-    let splice = unsafe { &mut (*bound).splice };
+    let terms = match reading(c) {
+        Some(reading) => &reading.terms,
+        None if machine::goes_on(&mut c.bound.splice, &c.seg, &mut c.outs) => &GONE_TERMS,
+        None => return GO,
+    };
+    (c.bound.mark, c.bound.dscp) = (c.mark, c.dscp);
     let now = c.now_ms as u32;
-    machine::client(splice, &mut Desk::default(), &c.seg, (now, &reading.terms), &mut c.outs);
+    machine::client(&mut c.bound.splice, &mut Desk::default(), &c.seg, (now, terms), &mut c.outs);
     if c.outs.note == NOTE_RESTART {
-        let _ = SPLICES.remove(&c.key);
-        let _ = HELD.remove(&c.key);
-        let _ = FRAMES.remove(&c.key);
+        lock::forget(c);
         return ANSWER;
     }
-    // SAFETY: as above.
-    let picked = unsafe { &mut (*bound).picked };
-    if *picked != 0 && c.picked == 0 {
-        c.picked = *picked;
+    let picked = c.bound.picked;
+    if picked != 0 && c.picked == 0 {
+        c.picked = picked;
     }
-    *picked = 0;
+    c.bound.picked = 0;
     GO
 }
 
@@ -325,16 +376,36 @@ pub extern "C" fn client() -> u32 {
 #[inline(never)]
 pub extern "C" fn instance(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return DROPPED };
-    let Some(bound) = SPLICES.get_ptr_mut(&c.key) else { return DROPPED };
-    // SAFETY: as in `client`.
-    let splice = unsafe { &mut (*bound).splice };
-    // SAFETY: as above.
-    let at = unsafe { &(*bound).decision.instance };
+    if c.has == lock::NONE {
+        // Its client's numbers are lost.
+        if c.seg.flags & TCP_ACK == 0 || c.seg.flags & TCP_RST != 0 {
+            return DROPPED;
+        }
+        emit::count(Reason::RequestLost);
+        c.outs.reset_instance(send::STRANGER, c.seg.ack);
+        return GO;
+    }
+    let at = &c.bound.decision.instance;
     // It may be one that had the connection before.
     let here = c.from == at.addr.words() && c.from_port == at.port;
-    let from = if here { splice.instance } else { send::STRANGER };
-    machine::instance(splice, &mut Desk { raw }, (from, &c.seg), c.now_ms as u32, &mut c.outs);
+    let from = if here { c.bound.splice.instance } else { send::STRANGER };
+    let now = c.now_ms as u32;
+    machine::instance(&mut c.bound.splice, &mut Desk { raw }, (from, &c.seg), now, &mut c.outs);
     GO
+}
+
+/// No instance takes the connection: its client is told.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_refuse")]
+#[inline(never)]
+pub extern "C" fn refuse() -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    c.outs.clear();
+    c.done = 0;
+    machine::refuse(&mut c.bound.splice, &mut c.outs);
+    emit::count(Reason::RequestNoInstance);
+    ACT
 }
 
 /// The SYN's answer.

@@ -36,12 +36,14 @@ pub extern "C" fn parse(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return 0 };
     let skb = &mut Skb::from_raw(raw);
     let len = skb.len();
+    c.mark = skb.mark();
     let l4 = c.l4;
     let total = if c.v4 != 0 {
         let Some(h) = skb.head::<34>() else { return 0 };
         if h.get::<u8, 14>() != 0x45 {
             return 0;
         }
+        c.dscp = h.get::<u8, 15>() >> 2;
         c.from = Addr::v4(h.get::<u32, 26>()).words();
         c.to = Addr::v4(h.get::<u32, 30>()).words();
         u32::from(u16::from_be(h.get::<u16, 16>())) + 14
@@ -50,6 +52,7 @@ pub extern "C" fn parse(raw: *mut __sk_buff) -> u32 {
         if h.get::<u8, 20>() != gray_common::packet::TCP {
             return 0;
         }
+        c.dscp = (u16::from_be(h.get::<u16, 14>()) >> 6) as u8 & 0x3f;
         c.from = h.get::<[u64; 2], 22>();
         c.to = h.get::<[u64; 2], 38>();
         u32::from(u16::from_be(h.get::<u16, 18>())) + 54

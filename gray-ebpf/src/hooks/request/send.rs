@@ -11,7 +11,10 @@ use gray_common::{
     wire::Addr,
 };
 
-use super::translate::{fields, translate};
+use super::{
+    lock,
+    translate::{fields, translate},
+};
 use crate::{
     ctx::{
         length, opaque,
@@ -20,7 +23,7 @@ use crate::{
     hooks::packet::{DROP, NEXT},
     maps::{
         self,
-        request::{Call, HELD, SPARE, SPLICES, call},
+        request::{Call, HELD, SPARE, call},
     },
 };
 
@@ -48,7 +51,7 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
     }
     // What arrived is gone once a segment of ours was made of it: it goes first.
     let late = opaque(n - 1) as usize;
-    let arrived = late < c.outs.out.len() && c.outs.out[late].kind == FORWARD;
+    let arrived = late < c.outs.out.len() && matches!(c.outs.out[late].kind, FORWARD | PART);
     let i = opaque(if !arrived {
         turn
     } else if turn == 0 {
@@ -67,8 +70,10 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
     let last = turn + 1 == n;
     if early == 0 && to == INSTANCE && !is_current(c, c.outs.out[i].instance) {
         // The way of the connection leads to another one by now, which would hear what is not its own.
-        let strange = c.reply != 0 && c.egress == 0 && c.outs.out[i].instance == STRANGER;
-        return if strange && make(raw, i as u32) != 0 { back(raw, c, u32::from(last), 1) } else { DROP };
+        if c.reply == 0 || c.outs.out[i].instance != STRANGER || make(raw, i as u32) == 0 {
+            return DROP;
+        }
+        return if c.egress != 0 { HOME } else { back(raw, c, u32::from(last), 1) };
     }
     if kind == HAND_UP {
         return NEXT;
@@ -108,12 +113,13 @@ const MOST: u32 = 1460;
 #[inline(never)]
 pub extern "C" fn part(raw: *mut __sk_buff, i: u32) -> u32 {
     let Some(c) = call() else { return 0 };
-    let (Some(bound), Some(spare)) = (SPLICES.get_ptr(&c.key), SPARE.get_ptr_mut(0)) else { return 0 };
+    let Some(spare) = SPARE.get_ptr_mut(0) else { return 0 };
     let i = opaque(i) as usize;
     if i >= c.outs.out.len() || c.reply != 0 {
         return 0;
     }
-    let len = c.outs.out[i].len.min(MOST);
+    // No longer than the instance's way takes; the client sends the rest again.
+    let len = c.outs.out[i].len.min(c.bound.splice.payload()).min(MOST);
     if len != 0 {
         let Some(n) = length(len, MOST) else { return 0 };
         let spare = spare.cast::<u8>();
@@ -130,9 +136,8 @@ pub extern "C" fn part(raw: *mut __sk_buff, i: u32) -> u32 {
             k += 1;
         }
     }
-    fields(c, c.outs.out[i].seq);
-    // SAFETY: the element stays readable for the run.
-    unsafe { (*bound).splice.shift.to_instance(&mut c.fields) };
+    fields(&mut c.fields, &c.seg, &c.options, c.outs.out[i].seq);
+    c.bound.splice.shift.to_instance(&mut c.fields);
     let (f, o) = (&c.fields, &mut c.outs.out[i]);
     (o.kind, o.held_at, o.len) = (PART, 0, len);
     (o.seq, o.ack, o.window) = (f.seq, f.ack, f.window);
@@ -140,11 +145,19 @@ pub extern "C" fn part(raw: *mut __sk_buff, i: u32) -> u32 {
     1
 }
 
+/// What was made for an instance of this node at egress goes back in.
+#[inline(always)]
+pub fn home(raw: *mut __sk_buff) -> i32 {
+    let skb = &mut Skb::from_raw(raw);
+    skb.address_home();
+    // SAFETY: this CPU's own slot.
+    let clones = maps::SCRATCH.get_ptr(0).is_some_and(|s| unsafe { (*s).clone != 0 });
+    if clones { skb.clone_home() } else { skb.home() }
+}
+
 #[inline(always)]
 fn is_current(c: &Call, instance: u32) -> bool {
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return false };
-    // SAFETY: the element stays readable for the run.
-    unsafe { (*bound).splice.instance == instance }
+    c.has != lock::NONE && c.bound.splice.instance == instance
 }
 
 /// With `same` not 0 back where the packet came from, or else to the client by the route.

@@ -4,12 +4,16 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     csum,
     packet::{TCP_ACK, TCP_FIN},
-    request::options::{HAS_TIME, TWICE},
+    request::{
+        machine::Segment,
+        options::{HAS_TIME, Options, TWICE},
+        translate::Fields,
+    },
 };
 
 use crate::{
     ctx::{opaque, skb::Skb},
-    maps::request::{Call, SPLICES, call},
+    maps::request::call,
 };
 
 /// What a word's difference is worth where it stands at an odd place.
@@ -18,17 +22,16 @@ fn placed(diff: u16, at: u32) -> u16 {
     if at & 1 == 0 { diff } else { diff.swap_bytes() }
 }
 
-/// The segment's numbers, from number `seq` on: into `CALL.fields`.
+/// The segment's numbers, from number `seq` on.
 #[inline(always)]
-pub fn fields(c: &mut Call, seq: u32) {
-    let f = &mut c.fields;
+pub fn fields(f: &mut Fields, g: &Segment, o: &Options, seq: u32) {
     f.seq = seq;
-    f.ack = c.seg.ack;
-    f.window = c.seg.window;
-    f.has_ack = u8::from(c.seg.flags & TCP_ACK != 0);
-    f.has_time = u8::from(c.options.has(HAS_TIME));
-    f.time_value = c.options.time_value;
-    f.time_echo = c.options.time_echo;
+    f.ack = g.ack;
+    f.window = g.window;
+    f.has_ack = u8::from(g.flags & TCP_ACK != 0);
+    f.has_time = u8::from(o.has(HAS_TIME));
+    f.time_value = o.time_value;
+    f.time_echo = o.time_echo;
     f.sack_blocks = 0;
 }
 
@@ -39,17 +42,15 @@ pub fn fields(c: &mut Call, seq: u32) {
 #[inline(never)]
 pub extern "C" fn translate(raw: *mut __sk_buff, i: u32) -> u32 {
     let Some(c) = call() else { return 0 };
-    let Some(bound) = SPLICES.get_ptr(&c.key) else { return 0 };
     let i = opaque(i) as usize;
     if c.options.has(TWICE) || i >= c.outs.out.len() {
         return 0;
     }
     let (seq, keeps_fin) = (c.outs.out[i].seq, c.outs.out[i].flags & TCP_FIN != 0);
-    // SAFETY: the element stays readable for the run.
-    let shift = unsafe { &(*bound).splice.shift };
+    let shift = &c.bound.splice.shift;
     let skb = &mut Skb::from_raw(raw);
     let l4 = c.l4;
-    fields(c, seq);
+    fields(&mut c.fields, &c.seg, &c.options, seq);
     let f = &mut c.fields;
     if c.reply != 0 {
         shift.to_client(f)

@@ -286,7 +286,7 @@ impl Board {
             let Some(before) = plan.placed.get(at).copied() else { continue };
             let v4 = self.table(&made.content.v4, before.v4)?;
             let v6 = self.table(&made.content.v6, before.v6)?;
-            let subset = Subset { v4, v6, arm, flags: made.content.flags };
+            let subset = Subset { v4, v6, arm, flags: made.content.flags, ..before };
             if subset != before {
                 self.path.turn(&Write::Turn { bank, index: at as u32, subset })?;
                 plan.placed[at] = subset;

@@ -1,6 +1,6 @@
 //! The node: the machine, what it holds, and what it asks to be done, done to packets.
 
-use super::Pkt;
+use super::{Dice, Pkt};
 use crate::{
     hash::HashKey,
     packet::{TCP_ACK, TCP_SYN},
@@ -124,6 +124,9 @@ pub struct Edge {
     pub terms: Terms,
     /// Notes, in order.
     pub notes: Vec<u32>,
+    /// In so many percent of segments what is held is lost before, as a full table loses it.
+    pub forgets: u64,
+    dice: Dice,
 }
 
 impl Edge {
@@ -133,6 +136,15 @@ impl Edge {
             desk: Desk::new(),
             terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: 1460, scale: 7, flags },
             notes: Vec::new(),
+            forgets: 0,
+            dice: Dice::new(1),
+        }
+    }
+
+    fn forget(&mut self, s: &mut Splice) {
+        if self.forgets != 0 && s.holds() && self.dice.percent(self.forgets) {
+            s.forget();
+            self.desk.held.clear();
         }
     }
 
@@ -153,6 +165,7 @@ impl Edge {
             entry = Some(open(&p.head, mss, now as u32, &self.terms));
         }
         let mut s = entry.unwrap();
+        self.forget(&mut s);
         let mut outs = Outs::default();
         let at = (now as u32, &self.terms);
         client(&mut s, &mut self.desk, &p.head, at, &mut outs);
@@ -170,9 +183,11 @@ impl Edge {
 
     pub fn instance(&mut self, from: u32, p: &Pkt, now: u64) -> Vec<(To, Pkt)> {
         self.desk.data.clone_from(&p.data);
-        let Some(s) = &mut self.splice else { return Vec::new() };
+        let Some(mut s) = self.splice else { return Vec::new() };
+        self.forget(&mut s);
         let mut outs = Outs::default();
-        instance(s, &mut self.desk, (from, &p.head), now as u32, &mut outs);
+        instance(&mut s, &mut self.desk, (from, &p.head), now as u32, &mut outs);
+        self.splice = Some(s);
         self.done(outs, p)
     }
 

@@ -63,8 +63,10 @@ impl World {
         let time = dice.percent(70);
         let mut client = Tcp::dial(&mut dice, 0, time, a);
         client.nagle = dice.percent(20);
+        let mut edge = Edge::new(flags);
+        edge.forgets = if hostile.lost != 0 && dice.percent(30) { 10 } else { 0 };
         Self {
-            edge: Edge::new(flags),
+            edge,
             client,
             servers: vec![None, None, None, None],
             heard: Vec::new(),
