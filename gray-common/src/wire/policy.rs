@@ -36,6 +36,8 @@ pub struct Control {
     pub dsr: [Addr; 2],
     /// Whose encapsulated packets to this node are opened; unused ones are all zero.
     pub dsr_from: [Trusted; limits::DSR_FROM],
+    /// What makes of this kernel's ticks, in ms, the time of day: cookies are good on every node.
+    pub wall_ms: u64,
 }
 
 /// A prefix, IPv4 mapped: the bits of an address that count, and what they must be.
@@ -266,10 +268,11 @@ pub struct Workload {
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
 wire!(Trusted, size 32, { mask @ 0: Addr, addr @ 16: Addr });
-wire!(Control, size 408, {
+wire!(Control, size 416, {
     epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
     adopt_until_ns @ 64: u64, hz @ 72: u32, event_every @ 76: u32, event_limit @ 80: u32, flags @ 84: u32,
     snat @ 88: [Addr; 2], dsr @ 120: [Addr; 2], dsr_from @ 152: [Trusted; 8],
+    wall_ms @ 408: u64,
 });
 wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });

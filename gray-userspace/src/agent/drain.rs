@@ -3,7 +3,8 @@
 //!
 //! Packet path: both entries of a TCP flow are forgotten. The client's next segment is decided anew, goes to another
 //! instance, which knows nothing of it and resets it; the old instance's next segment reaches the client as a stranger's,
-//! and is reset. A connection on which nobody speaks lives until somebody does. UDP is left as it is.
+//! and is reset. Of a translated connection its numbers are forgotten, and the programs tell whoever speaks next. A connection
+//! on which nobody speaks lives until somebody does. UDP is left as it is.
 //!
 //! Connect path: the kernel destroys the sockets of this network namespace whose record says that they were sent there. One
 //! that dialled the instance itself has no record, and stays.
@@ -20,7 +21,8 @@ use std::{
 
 use gray_common::{
     packet::TCP,
-    wire::{Addr, FLOW_DSR, FLOW_PASS, FlowKey4, FlowKey6, Peer},
+    request::cookie::Tuple,
+    wire::{Addr, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6, Peer},
 };
 use tokio::sync::Notify;
 
@@ -221,11 +223,14 @@ impl Inner {
             return Ok(0);
         };
         let at = canonical(i.address);
-        let (mut v4, mut v6, mut n) = (Vec::new(), Vec::new(), 0);
+        let (mut v4, mut v6, mut translated, mut n) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let ours = |r: &Row| r.proto == TCP && r.service_number() == number && served_by(r) == at;
         self.live.flows4(|k, f| {
             if let Some(r) = row4(&k, &f).filter(ours) {
                 n += 1;
+                if let Some(t) = translation(&r) {
+                    return translated.push(t);
+                }
                 v4.push(k);
                 v4.extend(has_reply(&r).then(|| reply4(&r)));
             }
@@ -233,11 +238,15 @@ impl Inner {
         self.live.flows6(|k, f| {
             if let Some(r) = row6(&k, &f).filter(ours) {
                 n += 1;
+                if let Some(t) = translation(&r) {
+                    return translated.push(t);
+                }
                 v6.push(k);
                 v6.extend(has_reply(&r).then(|| reply6(&r)));
             }
         })?;
         self.live.forget_flows(&v4, &v6)?;
+        self.live.forget_splices(&translated)?;
         let dialled = known.map(|s| s.listen.iter().map(|l| canonical(l.addr)).collect()).unwrap_or_default();
         Ok(n + self.close_local(&dialled, at)?)
     }
@@ -274,6 +283,17 @@ fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let instance =
         SocketAddr::new(address(offset_of!(Peer, instance))?, port(offset_of!(Peer, instance_port))?);
     (instance.port() != 0).then_some((service, instance))
+}
+
+/// What is known of a translated connection goes, and its flow stays: by that both ends are told.
+fn translation(r: &Row) -> Option<Tuple> {
+    (r.state.flags & FLOW_SPLICE != 0).then(|| Tuple {
+        client: Addr::from(r.client.ip()).words(),
+        service: Addr::from(r.service.ip()).words(),
+        client_port: r.client.port().to_be(),
+        service_port: r.service.port().to_be(),
+        number: 0,
+    })
 }
 
 /// Stable on its own address is not rewritten: it is what was dialled.

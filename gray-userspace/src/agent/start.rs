@@ -45,6 +45,9 @@ use crate::{
 const EVENT_EVERY: u32 = 1;
 const EVENT_LIMIT: u32 = 200;
 
+/// Nodes whose clocks are less apart take each other's cookies, but for a few on a period's edge.
+const CLOCKS_APART_MS: u64 = 2000;
+
 /// Events that wait for a slow reader.
 const EVENTS: usize = 4096;
 
@@ -68,8 +71,14 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     fail::point(Point::StartLoaded)?;
     let hz = live.measure_ticks()?;
     let cookie = sys::netns::cookie()?;
+    let ticks_ms = live.clock()?.jiffies.wrapping_mul(1000) / u64::from(hz.max(1));
+    let wall_ms = time::now_ms().wrapping_sub(ticks_ms);
     live.configure(|c| {
         c.hz = hz;
+        // A step would age every connection that waits.
+        if (c.wall_ms.wrapping_sub(wall_ms) as i64).unsigned_abs() > CLOCKS_APART_MS {
+            c.wall_ms = wall_ms;
+        }
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;

@@ -15,9 +15,10 @@ use gray_common::{
     decide::mem::MemTables,
     filter::Filter,
     limits, names, nets,
+    request::{cookie::Tuple, frame::Frames},
     wire::{
-        Addr, ArmCount, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenerKey,
-        PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
+        Addr, ArmCount, Bound, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
+        ListenerKey, PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -48,6 +49,8 @@ struct Maps {
     listeners: Map<ListenerKey, Versioned>,
     services: Map<u32, Service>,
     readings: Map<u32, Reading>,
+    splices: Map<Tuple, Bound>,
+    frames: Map<Tuple, Frames>,
     facts: Map<u32, Fact>,
     rules: Map<u32, Rule>,
     weighted: Map<u32, Weighted>,
@@ -109,6 +112,8 @@ impl Live {
             listeners: open(&pins, names::LISTENERS)?,
             services: open(&pins, names::SERVICES)?,
             readings: open(&pins, names::READINGS)?,
+            splices: open(&pins, names::SPLICES)?,
+            frames: open(&pins, names::FRAMES)?,
             facts: open(&pins, names::FACTS)?,
             rules: open(&pins, names::RULES)?,
             weighted: open(&pins, names::WEIGHTED)?,

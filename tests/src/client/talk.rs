@@ -3,12 +3,13 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, sys};
 
 /// A connection that stays.
 pub struct Talk {
@@ -49,6 +50,15 @@ impl Talk {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { read: BufReader::new(stream.try_clone()?), stream })
+    }
+
+    /// The DSCP of what is sent from now on.
+    pub fn mark_dscp(&self, dscp: u8) -> Result<()> {
+        let (level, option) = match self.stream.peer_addr()? {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        Ok(sys::set_int_option(self.stream.as_fd(), level, option, i32::from(dscp) << 2)?)
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {

@@ -24,7 +24,7 @@ const NETS: [u32; 2] = [198 << 8 | 18, 198 << 8 | 19];
 pub fn read(bpffs: &Path) -> Result<MemTables> {
     let pins = Pins { dir: bpffs.join(format!("abi{ABI}/maps")) };
     let mut t =
-        MemTables { control: pins.cells::<Control, 408>(names::CONTROL)?.at(0)?, ..MemTables::default() };
+        MemTables { control: pins.cells::<Control, 416>(names::CONTROL)?.at(0)?, ..MemTables::default() };
     t.listeners = pins.entries::<ListenerKey, Versioned, 20, 16>(names::LISTENERS)?.into_iter().collect();
     t.identities = pins.entries::<u64, Versioned, 8, 16>(names::IDENTITIES)?.into_iter().collect();
     t.prefixes = pins.prefixes()?.into_iter().collect();

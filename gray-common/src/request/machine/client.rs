@@ -160,6 +160,7 @@ fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &
     }
     if g.flags & (TCP_SYN | TCP_RST) != 0 {
         s.ends |= if g.flags & TCP_RST != 0 { END_RESET } else { 0 };
+        s.flags |= if g.flags & TCP_SYN != 0 { DIALLED } else { 0 };
         out.forward(s, INSTANCE, g, g.len);
         return;
     }

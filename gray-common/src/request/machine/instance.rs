@@ -120,7 +120,7 @@ fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &
         // next one is answered by us.
         if g.seq.wrapping_add(1) == s.answered.wrapping_add(s.shift.seq) {
             out.deliver(s, (0, 0), false, (s.answered, s.time_base));
-        } else if g.flags & TCP_ACK != 0 && g.ack != s.begun {
+        } else if g.flags & TCP_ACK != 0 && s.has(DIALLED) {
             out.reset_instance(s.instance, g.ack);
             s.state = CLOSED;
             s.ends |= END_RESET;

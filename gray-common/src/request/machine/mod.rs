@@ -70,6 +70,8 @@ const SERVED: u8 = 8;
 const HELD_FIN: u8 = 16;
 /// Of an established connection: a request's head is held that is not whole.
 const HOLDING: u8 = 32;
+/// Of an established connection: a SYN of its client went to the instance.
+const DIALLED: u8 = 128;
 
 /// `Splice::ends`
 const END_CLIENT: u8 = 1;

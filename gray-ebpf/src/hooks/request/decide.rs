@@ -116,7 +116,8 @@ pub extern "C" fn chosen(code: u32) -> u32 {
     // SAFETY: this CPU's own slot.
     let scratch = unsafe { &mut *scratch };
     if code == Admit::Stay as u32 {
-        // Translated all the same.
+        // Translated all the same; but the client's address stays, as it does where nothing is rewritten.
+        scratch.decision.snat = 0;
         scratch.decision.instance =
             Instance { addr: scratch.arrival.daddr, port: scratch.arrival.dport, proto: TCP, live: 1 };
     }

@@ -258,7 +258,8 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.v4 = v4;
     c.l4 = if v4 != 0 { 34 } else { 54 };
     c.epoch = k.epoch();
-    c.now_ms = jiffies().wrapping_mul(1000) / u64::from(k.control.hz.max(1));
+    let ticks_ms = jiffies().wrapping_mul(1000) / u64::from(k.control.hz.max(1));
+    c.now_ms = ticks_ms.wrapping_add(k.control.wall_ms);
     c.picked = 0;
     c.claims = Claims::none(0);
     c.prepared = 0;

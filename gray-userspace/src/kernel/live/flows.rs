@@ -1,6 +1,9 @@
 //! The flow tables' entries: looked up, walked, removed. Those that opened during a flood are in tables apart (ADR 20).
 
-use gray_common::wire::{Flow4, Flow6, FlowKey4, FlowKey6};
+use gray_common::{
+    request::cookie::Tuple,
+    wire::{Flow4, Flow6, FlowKey4, FlowKey6},
+};
 
 use super::{KernelError, Live, failed};
 
@@ -38,6 +41,13 @@ impl Live {
             .and_then(|()| m.opening4.delete_all(v4))
             .and_then(|()| m.opening6.delete_all(v6))
             .map_err(failed("the flows"))
+    }
+
+    /// Removes what is known of translated connections: both their ends hear so when they speak next.
+    pub fn forget_splices(&self, splices: &[Tuple]) -> Result<(), KernelError> {
+        let m = &self.maps;
+        let all = m.splices.delete_all(splices).and_then(|()| m.frames.delete_all(splices));
+        all.map_err(failed("the translated connections"))
     }
 
     /// Where the programs would find it: also apart.

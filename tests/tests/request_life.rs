@@ -1,0 +1,307 @@
+//! What becomes of connections whose requests were read (A1), when something happens to what they need: the policy, the agent,
+//! the tables, the way.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use gray_tests::{
+    agent::{Agent, AgentSpec},
+    client::{
+        curl,
+        talk::{Talk, get},
+    },
+    command::{run, wait_for},
+    link::sysctl,
+    netstat, pattern,
+    policy::PolicyText,
+    residue,
+    scene::{Scene, servers, vip},
+    server::{Nginx, Server, ServerSpec},
+    world::{World, WorldSpec, vip4, vip6},
+};
+use sha2::{Digest as _, Sha256};
+
+const FILES: u16 = 8081;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `apps: [app7]` goes to 2.0.
+fn policy(w: &World) -> PolicyText {
+    let text = PolicyText::moved(w).service("files", FILES, false);
+    let text = text.claims("app: { header: X-App-Id }").identify("app, source");
+    text.cohort("early", "apps: [app7]").gray_when("early")
+}
+
+fn counted(agent: &Agent, reason: &str) -> u64 {
+    let status = agent.gray_json(&["status"]).unwrap();
+    let counters = status["counters"].as_array().unwrap();
+    counters.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
+}
+
+fn talk(scene: &Scene, v6: bool) -> Talk {
+    Talk::connect(&scene.world.clients[0].ns, vip(v6, 8080)).unwrap()
+}
+
+/// Two gray versions are two places, though both are gray.
+#[test]
+fn a1_each_request_goes_to_its_own_of_two_gray_versions() {
+    let scene = Scene::start(WorldSpec { backends: 3, ..WorldSpec::default() });
+    let w = &scene.world;
+    let third = &w.backends[2];
+    let _third = Server::start(&third.place(), ServerSpec::on(third, "third", "3.0")).unwrap();
+    let at = |ip: IpAddr| SocketAddr::new(ip, 8080).to_string();
+    let mut instances = String::new();
+    for (b, version) in w.backends.iter().zip(["1.0", "2.0", "3.0"]) {
+        for ip in [IpAddr::V4(b.v4), IpAddr::V6(b.v6)] {
+            instances += &format!("      - {{ address: \"{}\", version: \"{version}\" }}\n", at(ip));
+        }
+    }
+    let (v4, v6) = (at(vip4(0).into()), at(vip6(0).into()));
+    let text = format!(
+        "services:\n  web:\n    listen: [\"{v4}\", \"{v6}\"]\n    claims: {{ app: {{ header: X-App-Id }} }}\n    per: request\n    \
+         identify: [app, source]\n    instances:\n{instances}    stable: {{ version: \"1.0\" }}\n\
+         cohorts:\n  two: {{ apps: [app2] }}\n  three: {{ apps: [app3] }}\n\
+         routes:\n  - {{ when: two, to: {{ version: \"2.0\" }} }}\n  - {{ when: three, to: {{ version: \"3.0\" }} }}\n"
+    );
+    let _ = scene.agent.apply(&text).unwrap();
+    for v6 in [false, true] {
+        let mut talk = talk(&scene, v6);
+        for (i, n) in [2, 3, 1, 3, 3, 2, 1, 1, 2, 3].into_iter().cycle().take(30).enumerate() {
+            let answer = talk.get(&format!("app{n}"), &format!("n{i}")).unwrap();
+            assert_eq!((answer.version(), answer.nonce()), (format!("{n}.0"), format!("n{i}")), "v6: {v6}");
+        }
+    }
+    scene.finish();
+}
+
+/// A full table loses the beginning of a request: nobody gets what was not said.
+#[test]
+fn a1_what_is_held_and_lost_is_sent_again() {
+    let scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene.world));
+    let (a, b) = (get("app7", "held"), 40);
+    let (a, b) = a.as_bytes().split_at(b);
+    for v6 in [false, true] {
+        let mut talk = talk(&scene, v6);
+        talk.send(a).unwrap();
+        wait_for("the beginning to be held", PATIENCE, || Ok(forget_held(&scene.agent) > 0)).unwrap();
+        talk.send(b).unwrap();
+        let answer = talk.answer().unwrap();
+        assert_eq!((&*answer.version(), answer.nonce()), ("2.0", "held".into()), "v6: {v6}");
+    }
+    scene.finish();
+}
+
+/// Removes everything that is held, as other connections' bytes would; how many were there.
+fn forget_held(agent: &Agent) -> usize {
+    let pin = agent.bpffs().join("abi1/maps/HELD");
+    let bpftool = |args: &[&str]| {
+        let mut command = std::process::Command::new("bpftool");
+        run(command.args(["-j", "map"]).args(args)).unwrap()
+    };
+    let pin = pin.to_str().unwrap();
+    let all: serde_json::Value = serde_json::from_str(&bpftool(&["dump", "pinned", pin])).unwrap();
+    let all = all.as_array().unwrap();
+    for entry in all {
+        let key = entry["key"].as_array().unwrap().iter().map(|b| b.as_str().unwrap());
+        let key: Vec<&str> =
+            ["delete", "pinned", pin, "key", "hex"].into_iter().chain(key.map(|b| &b[2..])).collect();
+        let _ = bpftool(&key);
+    }
+    all.len()
+}
+
+/// A request's first segments are sums of ours where the network card does not make them: of any length.
+#[test]
+fn a1_sums_are_right_whatever_is_held() {
+    let scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene.world).per_request());
+    let w = &scene.world;
+    w.clients.iter().for_each(|c| c.link.offloads(false).unwrap());
+    w.backends.iter().for_each(|b| b.link.offloads(false).unwrap());
+    for v6 in [false, true] {
+        let mut talk = talk(&scene, v6);
+        // Around what is summed at once, and every rest of a word; each request changes the version, a shorter one after a longer.
+        for len in [1460, 1025, 1024, 1023, 515, 514, 513, 512, 511, 510, 509, 300, 299, 298, 297] {
+            for app in ["app7", "app8"] {
+                let plain = get(app, "x");
+                let pad = format!("X-Pad: {}\r\n\r\n", "p".repeat(len - plain.len() - 9));
+                let text = format!("{}{pad}", &plain[..plain.len() - 2]);
+                assert_eq!(text.len(), len);
+                talk.send(text.as_bytes()).unwrap();
+                let answer = talk.answer().unwrap();
+                assert_eq!(answer.version(), if app == "app7" { "2.0" } else { "1.0" }, "{len}, v6: {v6}");
+            }
+        }
+    }
+    for b in &w.backends {
+        assert_eq!(netstat::counter(&b.ns, "Tcp InCsumErrors").unwrap(), 0);
+    }
+    scene.finish();
+}
+
+/// The service is taken out of the policy: who has an instance keeps it.
+#[test]
+fn a1_connections_outlive_their_service() {
+    let scene = Scene::start(WorldSpec::default());
+    for per_request in [false, true] {
+        let text = policy(&scene.world);
+        scene.apply(&if per_request { text.per_request() } else { text });
+        let mut talks = [false, true].map(|v6| talk(&scene, v6));
+        for t in &mut talks {
+            assert_eq!(t.get("app7", "a").unwrap().version(), "2.0");
+        }
+        let other = "services:\n  other:\n    listen: [\"198.18.1.250:80\"]\n    instances: [{ address: \"198.18.1.251:80\", version: \"1\" }]\n    stable: { version: \"1\" }\n";
+        let _ = scene.agent.apply(other).unwrap();
+        for t in &mut talks {
+            for _ in 0..3 {
+                assert_eq!(t.get("app7", "b").unwrap().version(), "2.0", "per request: {per_request}");
+            }
+        }
+    }
+    scene.finish();
+}
+
+/// A deadline ends them, too.
+#[test]
+fn c12_a_drain_closes_them_at_its_deadline() {
+    let scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene.world));
+    let mut talks = [false, true].map(|v6| talk(&scene, v6));
+    for t in &mut talks {
+        assert_eq!(t.get("app7", "a").unwrap().version(), "2.0");
+    }
+    for id in ["web/g4", "web/g6"] {
+        let _ = scene.agent.gray_ok(&["instance", "drain", id, "--deadline", "1s"]).unwrap();
+    }
+    for (t, v6) in talks.iter_mut().zip([false, true]) {
+        wait_for("the connection to be closed", PATIENCE, || Ok(t.get("app7", "b").is_err())).unwrap();
+        // Another one goes to stable: gray has nobody.
+        assert_eq!(talk(&scene, v6).get("app7", "c").unwrap().version(), "1.0", "v6: {v6}");
+    }
+    scene.finish();
+}
+
+/// Another agent, other programs: connections go on, and requests are followed.
+#[test]
+fn h2_requests_are_followed_by_the_next_agent_too() {
+    let mut scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene.world).per_request());
+    let mut talks = [false, true].map(|v6| talk(&scene, v6));
+    for round in 0..3 {
+        for t in &mut talks {
+            for (app, version) in [("app7", "2.0"), ("app8", "1.0"), ("app7", "2.0")] {
+                assert_eq!(t.get(app, "a").unwrap().version(), version, "round {round}");
+            }
+        }
+        scene.agent.kill9().unwrap();
+        scene.agent.restart().unwrap();
+    }
+    assert_eq!(counted(&scene.agent, "request_stayed"), 0);
+    scene.finish();
+}
+
+/// Marks and DSCP are claims of a client whose request is read, too.
+#[test]
+fn a11_what_the_packet_says_counts_beside_the_request() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    scene.apply(&text.cohort("fast", "dscps: [46]").gray_when("fast"));
+    for v6 in [false, true] {
+        for (dscp, version) in [(0, "1.0"), (46, "2.0")] {
+            let mut talk = talk(&scene, v6);
+            talk.mark_dscp(dscp).unwrap();
+            assert_eq!(talk.get("app8", "d").unwrap().version(), version, "v6: {v6}, DSCP {dscp}");
+        }
+    }
+    scene.finish();
+}
+
+/// The way to the instances, and that to the clients, is narrower than what both ends were told.
+#[test]
+fn a1_a_narrow_way_is_found() {
+    let scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene.world));
+    let w = &scene.world;
+    let start = |j: usize, name, version| {
+        Nginx::start(&w.backends[j].place(), w.temp(), name, version, FILES).unwrap()
+    };
+    let nginx = [start(0, "stable", "1.0"), start(1, "gray", "2.0")];
+    let place = w.clients[0].place();
+    for offloads in [true, false] {
+        w.clients.iter().for_each(|c| c.link.offloads(offloads).unwrap());
+        w.backends.iter().for_each(|b| b.link.offloads(offloads).unwrap());
+        for narrow in [&w.backends[0].link, &w.clients[0].link] {
+            let _narrow = narrow.change_mtu(1300).unwrap();
+            for ip in [IpAddr::V4(vip4(0)), IpAddr::V6(vip6(0))] {
+                curl::download_10mb(&place, &nginx[0].url(ip, "/file")).unwrap();
+                let [one, two] = &nginx;
+                assert_eq!(
+                    curl::upload_10mb(&place, w.temp(), ip, FILES, &[one, two]).unwrap(),
+                    "1.0",
+                    "{ip}"
+                );
+            }
+        }
+    }
+    scene.finish();
+}
+
+/// On an instance's own node: a head of several segments, and a connection that goes to another node and comes back.
+#[test]
+fn a1_on_an_instances_own_node_all_segments_arrive() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let _servers = servers(&world);
+    for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        sysctl(&world.backends[0].ns, key, "1").unwrap();
+    }
+    let mut spec = AgentSpec::of(&world);
+    spec.attach = vec!["eth0=host".into()];
+    let own = [world.backends[0].v4.to_string(), world.backends[0].v6.to_string()];
+    let snat = own.into_iter().flat_map(|a| ["--snat".into(), a]);
+    (spec.cgroup, spec.args) = (None, ["--no-connect".to_owned()].into_iter().chain(snat).collect());
+    spec.elsewhere = Some((world.backends[0].place(), "b0".into()));
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let text =
+        PolicyText::own(&world).claims("app: { header: X-App-Id }").per_request().identify("app, source");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early").to_string();
+    // What another node serves is to come back by this one.
+    let _ = agent.apply(&text.replace("    identify:", "    nat: snat\n    identify:")).unwrap();
+    for v6 in [false, true] {
+        let mut talk = Talk::connect(&world.clients[0].ns, vip(v6, 8080)).unwrap();
+        let body: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
+        let pad = "p".repeat(2600);
+        for (i, (app, version)) in [
+            ("app8", "1.0"),
+            ("app7", "2.0"),
+            ("app8", "1.0"),
+            ("app8", "1.0"),
+            ("app7", "2.0"),
+            ("app8", "1.0"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let head = format!(
+                "POST /?nonce=n{i} HTTP/1.1\r\nHost: web\r\nX-Pad: {pad}\r\nX-App-Id: {app}\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let began = std::time::Instant::now();
+            talk.send(&[head.as_bytes(), &body].concat()).unwrap();
+            let answer = talk.answer().unwrap();
+            gray_tests::command::note(&format!("request {i}, v6: {v6}: {} ms", began.elapsed().as_millis()));
+            let status = agent.gray_json(&["status"]).unwrap();
+            assert_eq!(
+                (&*answer.version(), answer.nonce()),
+                (version, format!("n{i}")),
+                "v6: {v6}; {}",
+                status["counters"]
+            );
+            assert_eq!(answer.body_sha256(), pattern::hex(&Sha256::digest(&body)));
+        }
+    }
+    // The first to a local instance.
+    assert_eq!(counted(&agent, "request_no_instance"), 0);
+    residue::assert_none(&world, agent);
+}
