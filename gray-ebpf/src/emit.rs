@@ -45,11 +45,21 @@ fn bump(index: u32) {
     }
 }
 
-/// Counts a decision by reason, rule and arm, and reports it when it is sampled.
+/// Counts a decision by reason, rule and arm, a refusal by its reason only, and reports it when it is sampled.
 #[inline(always)]
 pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
     // A failover keeps the rule's hit: the rule chose, the subset was empty.
     bump(u32::from(d.reason));
+    if d.reason != Reason::Denied as u8 {
+        went(d, path);
+    }
+    if sampled(k) {
+        event(k, d, path, fill);
+    }
+}
+
+#[inline(always)]
+fn went(d: &Decision, path: u8) {
     if let Some(n) = maps::RULE_HITS.get_ptr_mut(u32::from(d.rule)) {
         // SAFETY: as in `bump`.
         unsafe { *n += 1 };
@@ -63,9 +73,6 @@ pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)
                 (*a).connects += 1;
             }
         }
-    }
-    if sampled(k) {
-        event(k, d, path, fill);
     }
 }
 

@@ -82,9 +82,21 @@ impl Nat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMissing {
+    /// It is decided on without an identity.
     #[default]
     Stable,
+    /// It is refused.
     Deny,
+}
+
+impl OnMissing {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// How connections are spread over the instances of a subset.

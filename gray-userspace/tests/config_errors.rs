@@ -161,7 +161,7 @@ fn d4_service() {
             ("identify_twice", more("identify: [source, mark, source]")),
             ("identify_empty", more("identify: []")),
             ("identify_is_text", more("identify: source")),
-            ("on_missing_later", more("on-missing-identity: deny")),
+            ("on_missing_unknown", more("on-missing-identity: reject")),
             ("on_missing_underscore", more("on_missing_identity: stable")),
             ("nat_dsr_port", more("nat: dsr")),
             ("encapsulation_without_dsr", more("encapsulation: gue")),

@@ -188,6 +188,9 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     if admitted != Admit::Adopt {
         let _ = report(epoch);
     }
+    if admitted == Admit::Deny {
+        return request::refuse(raw, u32::from(v4));
+    }
     let stay = u32::from(admitted != Admit::Steer);
     if record(v4, stay) == 0 {
         return NEXT;

@@ -26,8 +26,8 @@ use gray_common::{
         watch::{WATCHES, Watches},
     },
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
         Service, Weighted,
     },
 };
@@ -193,6 +193,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         }
         if !service.claims.is_empty() {
             flags |= SERVICE_REQUEST;
+        }
+        if service.on_missing == model::OnMissing::Deny {
+            flags |= SERVICE_DENY;
         }
         out.readings.push(reading(service));
         let mark = claim_code(model::ClaimKind::Mark);

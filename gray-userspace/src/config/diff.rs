@@ -166,7 +166,7 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         detail.push(format!("per {} -> {}", a.per.name(), b.per.name()));
     }
     if a.on_missing != b.on_missing {
-        detail.push(format!("on-missing-identity {:?} -> {:?}", a.on_missing, b.on_missing).to_lowercase());
+        detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
     }
     if a.encapsulation != b.encapsulation {
         detail.push(format!("encapsulation {} -> {}", a.encapsulation.name(), b.encapsulation.name()));

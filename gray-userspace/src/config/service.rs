@@ -10,8 +10,7 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING,
-        ON_MISSING_LATER, PER, SERVICE,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER, SERVICE,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -28,6 +27,7 @@ pub(super) struct ServiceDraft {
     pub identify: Vec<ClaimKind>,
     pub claims: BTreeMap<ClaimKind, Place>,
     pub per: Per,
+    pub on_missing: Option<At<OnMissing>>,
     pub nat: Nat,
     pub encapsulation: Encapsulation,
     pub balance: Balance,
@@ -47,6 +47,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
         claims: BTreeMap::new(),
         per: Per::default(),
+        on_missing: None,
         nat: Nat::default(),
         encapsulation: Encapsulation::default(),
         balance: Balance::default(),
@@ -71,7 +72,9 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         per(node, &fields, &mut draft, report);
     }
     if let Some(node) = fields.get("on-missing-identity") {
-        let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
+        let found = walk::word(node, "on-missing-identity", (ON_MISSING, &[]), report);
+        let value = if found == Some(1) { OnMissing::Deny } else { OnMissing::Stable };
+        draft.on_missing = Some(At { value, span: node.span });
     }
     if let Some(node) = fields.get("nat") {
         draft.nat = match walk::word(node, "nat", (NAT, &[]), report) {
@@ -136,7 +139,7 @@ impl ServiceDraft {
             identify: self.identify,
             claims: self.claims,
             per: self.per,
-            on_missing: OnMissing::Stable,
+            on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
             nat: self.nat,
             encapsulation: self.encapsulation,
             balance: self.balance,

@@ -76,8 +76,7 @@ pub(super) const CLAIMS_LATER: &[&str] = &[
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
-pub(super) const ON_MISSING: &[&str] = &["stable"];
-pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
+pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
@@ -130,7 +129,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "on-missing-identity",
-            "Where a client goes of whom no claim of `identify` is present. Default: stable.",
+            "What becomes of a client of whom no claim of `identify` is present. stable: it is decided on without an identity. deny: it is refused. Default: stable.",
             Shape::Word(ON_MISSING),
         ),
         optional(

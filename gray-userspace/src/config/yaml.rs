@@ -53,7 +53,7 @@ fn service(out: &mut String, s: &Service) {
     if s.per != Per::default() {
         let _ = writeln!(out, "    per: {}", s.per.name());
     }
-    let _ = writeln!(out, "    on-missing-identity: stable\n    nat: {}", s.nat.name());
+    let _ = writeln!(out, "    on-missing-identity: {}\n    nat: {}", s.on_missing.name(), s.nat.name());
     if s.encapsulation != Encapsulation::default() {
         let _ = writeln!(out, "    encapsulation: {}", s.encapsulation.name());
     }

@@ -3,7 +3,7 @@
 use super::{super::cookie, *};
 use crate::{
     hash::HashKey,
-    packet::{TCP_ACK, TCP_SYN},
+    packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     request::{
         cookie::Tuple,
         options::{BROKEN, NO_SCALE, Options, SIGNED},
@@ -32,6 +32,21 @@ pub fn answer_syn(g: &Segment, o: &Options, t: &Tuple, key: HashKey, now_ms: u64
         time: offered.time,
         time_value: offered.time_value(now_ms as u32),
         time_echo: o.time_value,
+        ..Out::default()
+    }
+}
+
+/// The reset that answers a segment of a connection that is refused (RFC 9293, 3.10.7.1).
+#[inline(always)]
+pub fn refuse(g: &Segment) -> Out {
+    let acked = g.flags & TCP_ACK != 0;
+    let ends = u32::from(g.flags & TCP_SYN != 0) + u32::from(g.flags & TCP_FIN != 0);
+    Out {
+        kind: SEND,
+        to: CLIENT,
+        seq: if acked { g.ack } else { 0 },
+        ack: g.seq.wrapping_add(g.len).wrapping_add(ends),
+        flags: TCP_RST | TCP_ACK,
         ..Out::default()
     }
 }

@@ -1,12 +1,12 @@
 //! Where a connection goes whose first bytes were read.
 
 use gray_common::{
-    decide::Claims,
+    decide::{Claims, Tables as _, claims::SOURCE},
     hash::claim_hash_words,
     packet::{TCP, TCP_SYN},
     request::machine::ATTEMPTS,
     request::watch::WATCHES,
-    wire::{Addr, Instance, Reading},
+    wire::{Addr, Instance, Reading, SERVICE_DENY},
 };
 
 use crate::{
@@ -53,6 +53,20 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
         true
     });
+}
+
+/// Whether the policy denies a client of whom no more is known than was read, and where it comes from.
+#[inline(always)]
+pub fn refuses(c: &Call) -> bool {
+    let Some(k) = Kernel::at(c.epoch) else { return false };
+    let Some(service) = k.service(c.service) else { return false };
+    let mut sourced = false;
+    let mut i = 0;
+    while i < gray_common::limits::IDENTIFY {
+        sourced |= service.identify[i] == SOURCE;
+        i += 1;
+    }
+    service.flags & SERVICE_DENY != 0 && !sourced && c.claims.identity(&service.identify) == 0
 }
 
 /// Makes what is to be decided on of what was read, in `SCRATCH`: `admit_at` decides. 0: nothing is to be decided.

@@ -4,7 +4,10 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::request::{
     Bytes,
     frame::{Frames, Taken},
-    machine::{EST, HOLD, Host, IDLE, PER_REQUEST, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT, Segment},
+    machine::{
+        EST, HOLD, Host, IDLE, PER_REQUEST, READ_DENY, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT,
+        Segment,
+    },
     scan::{BAD, END, MORE, STEP, Scan},
     seq::{Part, part},
     watch::WATCHES,
@@ -251,7 +254,7 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     if c.scan.found == 0 && (c.read == BAD || ended != 0 || c.read == END) {
         emit::count(Reason::RequestPlain);
     }
-    match c.read {
+    let verdict = match c.read {
         END => READ_FOUND,
         // Nothing else is looked for.
         STEP | MORE if c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0 => {
@@ -260,7 +263,8 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
         BAD => READ_LISTENER,
         _ if ended != 0 || held >= HOLD => READ_FOUND,
         _ => READ_MORE,
-    }
+    };
+    if verdict != READ_MORE && decide::refuses(c) { READ_DENY } else { verdict }
 }
 
 /// A bit for each name that is looked for.

@@ -21,7 +21,7 @@ use gray_common::{
     request::{
         cookie::{self, Tuple},
         machine::{
-            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
+            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
             NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, PER_REQUEST,
             SYN_OPTIONS,
         },
@@ -146,6 +146,7 @@ fn note(note: u32) {
     let reason = match note {
         NOTE_SPLICED => Reason::RequestBound,
         NOTE_EARLY => Reason::RequestEarly,
+        NOTE_DENIED => Reason::Denied,
         NOTE_ANOTHER => Reason::RequestAnother,
         NOTE_NO_INSTANCE => Reason::RequestNoInstance,
         NOTE_CHALLENGE => Reason::RequestChallenge,
@@ -195,6 +196,26 @@ pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
         i += 1;
     }
     verdict
+}
+
+/// Answers a TCP packet that is refused, of the connection in `SCRATCH.arrival`, with a reset. Anything else, and what has IP
+/// options or extension headers, is dropped.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_refuse")]
+#[inline(never)]
+pub extern "C" fn refuse(raw: *mut __sk_buff, v4: u32) -> i32 {
+    if begin(v4, NEW_CLIENT, 0) != GO || parse::parse(raw) == 0 {
+        return DROP;
+    }
+    let Some(c) = call() else { return DROP };
+    // A reset is not answered.
+    if c.seg.flags & TCP_RST != 0 {
+        return DROP;
+    }
+    c.outs.out[0] = machine::refuse(&c.seg);
+    c.outs.n = 1;
+    send::one(raw, 0)
 }
 
 /// What the packet is of: into `CALL`.
