@@ -181,6 +181,13 @@ pub struct Service {
     pub stable: Selector,
 }
 
+impl Service {
+    /// Whether what clients say first is read.
+    pub fn reads(&self) -> bool {
+        !self.claims.is_empty()
+    }
+}
+
 /// A set of clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cohort {

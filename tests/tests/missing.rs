@@ -1,4 +1,4 @@
-//! Clients of whom nothing is known: refused where the policy says so (A4).
+//! Clients of whom nothing is known: told of (A2), refused where the policy says so (A4).
 
 use std::{
     io::ErrorKind,
@@ -9,13 +9,15 @@ use std::{
 use gray_tests::{
     agent::Agent,
     client::{
-        curl,
+        LoadSpec, Mode, curl,
         talk::{Talk, get},
     },
+    command::wait_for,
     policy::PolicyText,
     scene::{Scene, vip},
     world::WorldSpec,
 };
+use gray_userspace::kernel::{Hook, Live, Pins};
 use socket2::{Domain, Protocol, Socket, Type};
 
 fn counted(agent: &Agent, reason: &str) -> u64 {
@@ -139,4 +141,111 @@ fn a4_requests_of_nobody_are_refused() {
         }
         scene.finish();
     }
+}
+
+/// What `gray events` says of requests that name nobody.
+fn told(agent: &Agent) -> Vec<serde_json::Value> {
+    let lines = agent.gray_ok(&["events", "--recent", "1024", "-o", "json"]).unwrap();
+    let all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    all.filter(|e| e["missing"].is_string()).collect()
+}
+
+/// The metric's two numbers: named, missing.
+fn requests(agent: &Agent) -> [u64; 2] {
+    let text = curl_metrics(agent);
+    ["named", "missing"].map(|claims| {
+        let name = format!("gray_requests_total{{service=\"web\",claims=\"{claims}\"}} ");
+        let line = text.lines().find_map(|l| l.strip_prefix(&name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        line.parse().unwrap()
+    })
+}
+
+fn curl_metrics(agent: &Agent) -> String {
+    let socket = agent.socket().to_str().unwrap();
+    let out = std::process::Command::new("curl")
+        .args(["-sS", "--noproxy", "*", "--unix-socket", socket, "http://gray/metrics"])
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Each request that names none of the claims is told of once, with what it was and without what is secret; who names one
+/// is not.
+#[test]
+fn a2_a_request_that_names_nobody_is_told_of() {
+    for per_request in [false, true] {
+        let scene = Scene::start(WorldSpec::default());
+        let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+        scene.apply(&if per_request { text.per_request() } else { text });
+        let ns = &scene.world.clients[0].ns;
+        for v6 in [false, true] {
+            let (to, before) = (vip(v6, 8080), told(&scene.agent).len());
+            let secret = "GET /cart/7?token=SECRET HTTP/1.1\r\nHost: SECRET\r\nX-Appid: SECRET\r\n\r\n";
+            let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(4400));
+            for (said, missing, request) in [
+                (secret, "http", Some("GET /cart/7?...")),
+                ("\x16\x03\x01\x00\x05hello", "tls", None),
+                ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2", None),
+                ("GET /a\rb HTTP/1.1\r\n\r\n", "bad-head", Some("GET /a?b")),
+                (long.as_str(), "part-of-a-head", Some("GET /")),
+                ("\0\0\0\x08", "other", None),
+            ] {
+                let mut talk = Talk::connect(ns, to).unwrap();
+                talk.send(said.as_bytes()).unwrap();
+                let seen = before + told(&scene.agent).len();
+                wait_for("the event", Duration::from_secs(10), || {
+                    let all = told(&scene.agent);
+                    Ok(all.len() > before && all.last().unwrap()["missing"] == missing)
+                })
+                .unwrap_or_else(|e| panic!("{e:#}: {said:?} after {seen}: {:?}", told(&scene.agent)));
+                let last = told(&scene.agent).pop().unwrap();
+                assert_eq!(last["request"].as_str(), request, "{last}");
+                assert_eq!(last["service"], "web");
+                let client: SocketAddr = last["client"].as_str().unwrap().parse().unwrap();
+                assert!(scene.world.clients[0].sources(v6).contains(&client.ip()), "{last}");
+                if missing == "http" {
+                    assert_eq!(last["headers"], serde_json::json!(["Host", "X-Appid"]));
+                    let _ = talk.answer().unwrap();
+                }
+            }
+            assert_eq!(told(&scene.agent).len(), before + 6, "each of them once");
+            let mut talk = Talk::connect(ns, to).unwrap();
+            for nonce in ["a", "b", "c"] {
+                let _ = talk.get("app1", nonce).unwrap();
+            }
+            assert_eq!(told(&scene.agent).len(), before + 6, "who names an app is not told of");
+        }
+        let all = told(&scene.agent);
+        assert!(!serde_json::to_string(&all).unwrap().contains("SECRET"), "{all:?}");
+        let log = std::fs::read_to_string(scene.agent.log()).unwrap();
+        assert!(log.contains("without any of the claims") && log.contains("GET /cart/7?..."), "{log}");
+        assert!(!log.contains("SECRET"));
+        let named = if per_request { 6 } else { 2 };
+        assert_eq!(requests(&scene.agent), [named, 12], "per request: {per_request}");
+        scene.finish();
+    }
+}
+
+/// What is over the limit is counted, and all are in the metric.
+#[test]
+fn a2_a_flood_of_them_is_limited_and_counted() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    scene.apply(&text);
+    let pins = Pins::open_dir(scene.agent.bpffs()).unwrap();
+    let mut live = scene.world.edge.enter(|| Live::open(pins, 1024, Hook::Tcx).unwrap());
+    let limit = live.control().event_limit;
+    live.configure(|c| c.event_limit = 1);
+    let place = scene.world.clients[0].place();
+    let report = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(1000).run(&place).unwrap();
+    report.assert_all_ok();
+    live.configure(|c| c.event_limit = limit);
+    assert_eq!(requests(&scene.agent), [0, 1000]);
+    let lines = told(&scene.agent).len() as u64;
+    let limited = counted(&scene.agent, "event_limited");
+    assert!(lines > 0 && lines < 500, "{lines} of 1000");
+    // Decisions have a limit of their own, the same.
+    assert!(limited >= 1000 - lines, "{limited} over the limit, {lines} lines");
+    drop(live);
+    scene.finish();
 }

@@ -16,7 +16,7 @@ use gray_common::{
         scan::Scan,
         translate::Fields,
     },
-    wire::{Bound, Held, Reading},
+    wire::{Bound, Held, Reading, RequestCount},
 };
 
 #[map]
@@ -27,6 +27,9 @@ pub static SPLICES: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limi
 /// The messages of connections where every request chooses.
 #[map]
 pub static FRAMES: LruHashMap<Tuple, Frames> = LruHashMap::with_max_entries(limits::FRAMES, 0);
+/// By the service's number.
+#[map]
+pub static REQUESTS: PerCpuArray<RequestCount> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 #[map]
 pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
 /// What a new element is made of. Not shared, not pinned.
@@ -76,6 +79,11 @@ pub struct Call {
     /// Not 0: what is new in the segment is held; and what was read of it.
     pub prepared: u32,
     pub verdict: u32,
+    /// Not 0: what was read names none of the claims that are looked for; and what the reading came to.
+    pub blank: u32,
+    pub came_to: u32,
+    /// Not 0: with this segment a request was decided on.
+    pub settled: u32,
     /// The arm of the request is that of the connection.
     pub keeps: u32,
     /// Not 0: the connection is this CPU's.

@@ -124,6 +124,7 @@ impl Inner {
             counter("rule_hits", "Decisions by rule; `default` is no rule.", self.rule_samples()?),
         ];
         out.extend(self.arm_families()?);
+        out.push(self.requests()?);
         out.extend(self.health_families());
         out.extend([
             gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
@@ -176,6 +177,19 @@ impl Inner {
                 plain(board.late_ms),
             ),
         ]
+    }
+
+    /// Of services whose requests are read.
+    fn requests(&self) -> Result<Family, KernelError> {
+        let mut samples = Vec::new();
+        for s in self.policy.services.iter().filter(|s| s.reads()) {
+            let Some(id) = self.compiled.assigned.services.get(&s.name) else { continue };
+            let n = self.live.requests(id)?;
+            for (claims, n) in [("named", n.read.saturating_sub(n.missing)), ("missing", n.missing)] {
+                samples.push((vec![("service", s.name.clone()), ("claims", claims.to_string())], n));
+            }
+        }
+        Ok(counter("requests", "Requests that were read, by whether they name a claim of their service.", samples))
     }
 
     fn rule_samples(&self) -> Result<Vec<Sample>, KernelError> {

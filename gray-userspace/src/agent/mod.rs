@@ -16,6 +16,7 @@ mod kernel_log;
 mod logging;
 mod metrics;
 mod migrate;
+mod missing;
 mod names;
 mod orphans;
 mod policy;

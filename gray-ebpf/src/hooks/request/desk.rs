@@ -13,12 +13,11 @@ use gray_common::request::{
     watch::WATCHES,
 };
 use gray_common::wire::{self, Reading};
-use gray_common::{Reason, packet::TCP_FIN};
+use gray_common::packet::TCP_FIN;
 
 use super::{decide, follow};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
-    emit,
     maps::request::{Call, EMPTY, HELD, READINGS, SPLICES, call},
 };
 
@@ -251,9 +250,6 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     });
     c.claims = gray_common::decide::Claims::none(0);
     decide::claims(c, reading, text);
-    if c.scan.found == 0 && (c.read == BAD || ended != 0 || c.read == END) {
-        emit::count(Reason::RequestPlain);
-    }
     let verdict = match c.read {
         END => READ_FOUND,
         // Nothing else is looked for.
@@ -264,6 +260,8 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
         _ if ended != 0 || held >= HOLD => READ_FOUND,
         _ => READ_MORE,
     };
+    c.blank = u32::from(c.scan.found == 0);
+    c.came_to = c.read;
     if verdict != READ_MORE && decide::refuses(c) { READ_DENY } else { verdict }
 }
 

@@ -15,18 +15,18 @@ mod translate;
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use gray_common::{
     Reason,
-    decide::{Claims, Tables as _},
+    decide::{Claims, Decision, Tables as _},
     limits,
     packet::{TCP, TCP_ACK, TCP_RST, TCP_SYN},
     request::{
         cookie::{self, Tuple},
         machine::{
-            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
+            self, EST, IDLE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
             NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, PER_REQUEST,
             SYN_OPTIONS,
         },
     },
-    wire::{Addr, ListenerKey, Reading},
+    wire::{Addr, Event, ListenerKey, Reading},
 };
 
 use self::desk::Desk;
@@ -131,6 +131,9 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
         next = answer();
     }
     note(c.outs.note);
+    if c.settled != 0 {
+        let _ = told();
+    }
     if next != GO || c.outs.again != 0 {
         return next;
     }
@@ -138,6 +141,35 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
         let _ = desk::reread();
     }
     if c.picked != 0 { DECIDE } else { ACT }
+}
+
+/// Counts a request that was decided on, and tells of it when it names none of the claims.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_told")]
+#[inline(never)]
+pub extern "C" fn told() -> u32 {
+    let Some(c) = call() else { return 0 };
+    c.settled = 0;
+    let Some(k) = Kernel::at(c.epoch) else { return 0 };
+    let Some(service) = k.service(c.service) else { return 0 };
+    emit::asked(service.id, c.blank != 0);
+    if c.blank == 0 {
+        return 0;
+    }
+    emit::count(Reason::RequestPlain);
+    let (Some(bound), Some(text)) = (SPLICES.get_ptr(&c.key), HELD.get_ptr(&c.key)) else { return 0 };
+    // SAFETY: the element stays readable for the run.
+    let held = unsafe { (*bound).splice.held };
+    let d = Decision { service: service.id, reason: Reason::RequestPlain as u8, ..Decision::default() };
+    emit::missing(&k, &d, text, (held, c.came_to as u8), |e: &mut Event| {
+        e.client = Addr::from_words(c.key.client);
+        e.service_addr = Addr::from_words(c.key.service);
+        e.client_port = c.key.client_port;
+        e.service_port = c.key.service_port;
+        e.proto = TCP;
+    });
+    1
 }
 
 /// Counts what the machine says of itself.
@@ -249,6 +281,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.picked = 0;
     c.claims = Claims::none(0);
     c.prepared = 0;
+    c.settled = 0;
     c.whose = whose;
     c.egress = egress;
     c.reply = u32::from(whose == INSTANCE);
@@ -323,7 +356,9 @@ pub extern "C" fn client() -> u32 {
     // SAFETY: the element stays readable for the run.
     let splice = unsafe { &mut (*bound).splice };
     let now = c.now_ms as u32;
+    let (was, taken) = (splice.state, c.outs.taken());
     machine::client(splice, &mut Desk::default(), &c.seg, (now, &reading.terms), &mut c.outs);
+    c.settled = u32::from(c.prepared != 0 && settled(was, splice.state, taken, c));
     if c.outs.note == NOTE_RESTART {
         let _ = SPLICES.remove(&c.key);
         let _ = HELD.remove(&c.key);
@@ -337,6 +372,20 @@ pub extern "C" fn client() -> u32 {
     }
     *picked = 0;
     GO
+}
+
+/// Whether the machine has taken up the request that was read: what is read may be read again, with the client's next segment.
+#[inline(always)]
+fn settled(was: u8, is: u8, taken: u32, c: &Call) -> bool {
+    if was == IDLE {
+        return is != IDLE && c.seg.flags & (TCP_RST | TCP_SYN) == 0;
+    }
+    let note = c.outs.note;
+    was == EST
+        && (c.outs.taken() != taken
+            || note == NOTE_SWITCHED
+            || note == NOTE_DENIED
+            || note == NOTE_NOT_FOLLOWED)
 }
 
 /// The instance's segment goes into the machine.

@@ -38,12 +38,32 @@ pub struct HealthEvent {
     pub text: String,
 }
 
+/// A request that names none of the claims that its service looks for. The query of its target and all values of headers are
+/// left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissingEvent {
+    /// RFC 3339, UTC, with microseconds.
+    pub at: String,
+    pub service: String,
+    /// `address:port`
+    pub client: String,
+    /// What there was instead: `http`, `bad-head`, `part-of-a-head`, `tls`, `http2`, `proxy`, `other`.
+    pub missing: String,
+    /// `GET /path`
+    pub request: Option<String>,
+    /// Names of its headers, as far as they stand in its first 512 bytes.
+    pub headers: Vec<String>,
+    /// Of `tls`.
+    pub server_name: Option<String>,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventLine {
     Event(Event),
     Health(HealthEvent),
+    Missing(MissingEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {
         lost: u64,
