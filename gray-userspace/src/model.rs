@@ -15,7 +15,7 @@ use gray_common::hash::CLAIM_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use claim::{ClaimKind, Per, Place};
+pub use claim::{ClaimKind, Per, Place, Tls};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -167,6 +167,8 @@ pub struct Service {
     pub identify: Vec<ClaimKind>,
     /// What is read of requests. Not empty: connections are answered by us until it is.
     pub claims: BTreeMap<ClaimKind, Place>,
+    /// ... of TLS, each of another place.
+    pub tls: BTreeMap<ClaimKind, Tls>,
     /// Of `claims`.
     pub per: Per,
     pub on_missing: OnMissing,
@@ -184,7 +186,7 @@ pub struct Service {
 impl Service {
     /// Whether what clients say first is read.
     pub fn reads(&self) -> bool {
-        !self.claims.is_empty()
+        !self.claims.is_empty() || !self.tls.is_empty()
     }
 }
 

@@ -113,6 +113,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         _ => Place::Query("u".into()),
     };
     let claims: BTreeMap<_, _> = identify.iter().filter(|c| c.is_read()).map(|c| (*c, place(c))).collect();
+    let tls = if v6 && !claims.is_empty() { BTreeMap::from([(ClaimKind::App, Tls::Sni)]) } else { BTreeMap::new() };
     let per = if sticky && !claims.is_empty() { Per::Request } else { Per::Connection };
     Service {
         name,
@@ -123,6 +124,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         identify,
         per,
         claims,
+        tls,
         on_missing: OnMissing::Stable,
         nat: Nat::Dnat,
         encapsulation: Encapsulation::Ipip,

@@ -14,6 +14,7 @@ use gray_common::{
         machine::{Outs, Segment},
         options::Options,
         scan::Scan,
+        tls::Hello,
         translate::Fields,
     },
     wire::{Bound, Held, Reading, RequestCount},
@@ -54,6 +55,7 @@ pub struct Call {
     pub now_ms: u64,
     pub fresh: Bound,
     pub scan: Scan,
+    pub hello: Hello,
     pub seg: Segment,
     pub fields: Fields,
     pub outs: Outs,
@@ -81,6 +83,8 @@ pub struct Call {
     pub verdict: u32,
     /// Not 0: what was read names none of the claims that are looked for; and what the reading came to.
     pub blank: u32,
+    /// Not 0: all that is looked for was read.
+    pub enough: u32,
     pub came_to: u32,
     /// Not 0: with this segment a request was decided on.
     pub settled: u32,

@@ -191,7 +191,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;
         }
-        if !service.claims.is_empty() {
+        if service.reads() {
             flags |= SERVICE_REQUEST;
         }
         if service.on_missing == model::OnMissing::Deny {
@@ -248,8 +248,16 @@ fn reading(service: &model::Service) -> Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
         terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
+        sni: 0,
+        alpn: 0,
         _pad: 0,
     };
+    for (kind, tls) in &service.tls {
+        match tls {
+            model::Tls::Sni => out.sni = claim_code(*kind),
+            model::Tls::Alpn => out.alpn = claim_code(*kind),
+        }
+    }
     for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
         out.kinds[i] = claim_code(*kind);
         out.names.names[i] = match place {

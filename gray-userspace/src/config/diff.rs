@@ -151,13 +151,14 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
     }
-    if a.claims != b.claims {
+    if (&a.claims, &a.tls) != (&b.claims, &b.tls) {
         let read = |s: &Service| {
             let of = |(kind, place): (&ClaimKind, &Place)| {
                 let (key, name) = place.parts();
                 format!("{} in {key} {name}", kind.name())
             };
-            let all: Vec<_> = s.claims.iter().map(of).collect();
+            let mut all: Vec<_> = s.claims.iter().map(of).collect();
+            all.extend(s.tls.iter().map(|(kind, tls)| format!("{} in {}", kind.name(), tls.name())));
             if all.is_empty() { "none".to_owned() } else { all.join(", ") }
         };
         detail.push(format!("claims {} -> {}", read(a), read(b)));

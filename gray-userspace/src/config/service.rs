@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{
     Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing, Per,
-    Place, Selector,
+    Place, Selector, Tls,
 };
 
 pub(super) struct ServiceDraft {
@@ -26,6 +26,7 @@ pub(super) struct ServiceDraft {
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
     pub claims: BTreeMap<ClaimKind, Place>,
+    pub tls: BTreeMap<ClaimKind, Tls>,
     pub per: Per,
     pub on_missing: Option<At<OnMissing>>,
     pub nat: Nat,
@@ -46,6 +47,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
         claims: BTreeMap::new(),
+        tls: BTreeMap::new(),
         per: Per::default(),
         on_missing: None,
         nat: Nat::default(),
@@ -66,7 +68,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.identify = identify(node, report);
     }
     if let Some(node) = fields.get("claims") {
-        draft.claims = claims::read(node, &draft.listen, report);
+        (draft.claims, draft.tls) = claims::read(node, &draft.listen, report);
     }
     if let Some(node) = fields.get("per") {
         per(node, &fields, &mut draft, report);
@@ -118,7 +120,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.stable = selector::read(node, &shape::SELECTOR, report);
     }
     if let Some(node) = fields.get("identify") {
-        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c);
+        let read =
+            |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
             report.error(
                 Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
@@ -138,6 +141,7 @@ impl ServiceDraft {
             listen: self.listen.into_iter().map(|l| l.value).collect(),
             identify: self.identify,
             claims: self.claims,
+            tls: self.tls,
             per: self.per,
             on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
             nat: self.nat,

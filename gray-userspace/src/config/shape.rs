@@ -38,6 +38,8 @@ pub(super) enum Shape {
     Words,
     /// An HTTP status or a range of them: `200`, `200-399`.
     Statuses,
+    /// `true`.
+    True,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list: shape, fewest and most entries.
@@ -119,7 +121,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "claims",
-            "What is read of a connection's first request (HTTP/1, not encrypted), by claim.",
+            "What is read of a connection's first request (HTTP/1) or TLS ClientHello, by claim.",
             Shape::One(&READS),
         ),
         optional(

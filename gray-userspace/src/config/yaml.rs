@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
     Affinity, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health, Instance,
-    Millis, Per, Place, Policy, Probe, Route, Selector, Service,
+    Millis, Per, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -46,8 +46,8 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
-    if !s.claims.is_empty() {
-        let claims: Vec<_> = s.claims.iter().map(|(kind, place)| claim(*kind, place)).collect();
+    if s.reads() {
+        let claims: Vec<_> = ClaimKind::ALL.into_iter().filter_map(|kind| claim(s, kind)).collect();
         let _ = writeln!(out, "    claims: {{ {} }}", claims.join(", "));
     }
     if s.per != Per::default() {
@@ -73,9 +73,14 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
 }
 
-fn claim(kind: ClaimKind, place: &Place) -> String {
-    let (key, name) = place.parts();
-    format!("{}: {{ {key}: {} }}", kind.name(), quote(name))
+fn claim(s: &Service, kind: ClaimKind) -> Option<String> {
+    let place = s.claims.get(&kind).map(|place| {
+        let (key, name) = place.parts();
+        format!("{key}: {}", quote(name))
+    });
+    let tls = s.tls.get(&kind).map(|tls| format!("{}: true", tls.name()));
+    let parts: Vec<_> = [place, tls].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{}: {{ {} }}", kind.name(), parts.join(", ")))
 }
 
 /// Everything, also what is the default: a later version may have others.
