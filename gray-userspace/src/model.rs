@@ -1,6 +1,7 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+mod alarm;
 mod claim;
 mod health;
 
@@ -9,12 +10,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
+    sync::Arc,
 };
 
 use gray_common::hash::CLAIM_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use alarm::{Alarm, Over, Webhook};
 pub use claim::{ClaimKind, Per, Place, Tls};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
@@ -172,6 +175,8 @@ pub struct Service {
     /// Of `claims`.
     pub per: Per,
     pub on_missing: OnMissing,
+    /// On requests that name none of `claims`.
+    pub alarm: Option<Arc<Alarm>>,
     pub nat: Nat,
     /// Of [`Nat::Dsr`].
     pub encapsulation: Encapsulation,

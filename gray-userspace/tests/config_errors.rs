@@ -117,6 +117,8 @@ fn d4_service() {
     let stable = r#"    stable: { version: "1.0" }"#;
     let listener = |text: &str| with(listen, &format!("    listen: [\"{text}\"]"));
     let more = |text: &str| with(stable, &format!("{stable}\n    {text}"));
+    let alarm =
+        |body: &str| format!("claims: {{ app: {{ header: X-App-Id }} }}\n    missing-alarm: {{ {body} }}");
     let many: Vec<_> = (1..=17).map(|i| format!("\"198.18.1.100:{i}\"")).collect();
     check(
         "service",
@@ -134,6 +136,13 @@ fn d4_service() {
             ("claims_of_one_name", more("claims: { app: { sni: true }, user: { cookie: u, sni: true } }")),
             ("claim_reserved", more("claims: { app: { header: Cookie } }")),
             ("claim_no_name", more("claims: { app: { header: \"X App\" } }")),
+            ("alarm_alone", more("missing-alarm: { percent: 10 }")),
+            ("alarm_about_nothing", more(&alarm("window: 10s"))),
+            ("alarm_about_two", more(&alarm("percent: 10, per-second: 5"))),
+            ("alarm_clears_above", more(&alarm("percent: 10, clear: 11"))),
+            ("alarm_numbers", more(&alarm("per-second: 0, window: 500ms, least: 3"))),
+            ("alarm_https", more(&alarm("percent: 10, webhook: \"https://alerts.example/x\""))),
+            ("alarm_program_by_path", more(&alarm("percent: 10, command: [/bin/sh, -c, reboot]"))),
             ("per_alone", more("per: request")),
             ("per_unknown", more("claims: { app: { header: X-App-Id } }\n    per: packet")),
             ("claims_with_dsr", more("claims: { app: { header: X-App-Id } }\n    nat: dsr")),

@@ -199,7 +199,9 @@ fn warnings_of_what_is_odd() {
 
 #[test]
 fn a4_a_denial_of_nobody_or_everybody_is_odd() {
-    let deny = |more: &str| warnings(&SHOP.replace("    stable:", &format!("    on-missing-identity: deny\n{more}    stable:")));
+    let deny = |more: &str| {
+        warnings(&SHOP.replace("    stable:", &format!("    on-missing-identity: deny\n{more}    stable:")))
+    };
     let nobody = ["`deny` with `source` in `identify` denies no client whose packets are steered"];
     assert_eq!(deny(""), nobody);
     assert_eq!(deny("    identify: [mark, source]\n"), nobody);

@@ -1,21 +1,25 @@
-//! Clients of whom nothing is known: told of (A2), refused where the policy says so (A4).
+//! Clients of whom nothing is known: told of (A2), too many of them (A3), refused where the policy says so (A4).
 
 use std::{
-    io::ErrorKind,
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    fs,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt as _,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use gray_tests::{
-    agent::Agent,
+    agent::{Agent, AgentSpec},
     client::{
         LoadSpec, Mode, curl,
         talk::{Talk, get},
     },
     command::wait_for,
     policy::PolicyText,
-    scene::{Scene, vip},
-    world::WorldSpec,
+    residue,
+    scene::{Scene, servers, vip},
+    world::{World, WorldSpec},
 };
 use gray_userspace::kernel::{Hook, Live, Pins};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -42,7 +46,11 @@ fn refused(to: SocketAddr, why: ErrorKind) {
 /// A connection whose packets have DSCP 10 from the first one on.
 fn with_dscp(to: SocketAddr) -> std::io::Result<()> {
     let s = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-    if to.is_ipv4() { s.set_tos_v4(10 << 2)? } else { s.set_tclass_v6(10 << 2)? }
+    if to.is_ipv4() {
+        s.set_tos_v4(10 << 2)?
+    } else {
+        s.set_tclass_v6(10 << 2)?
+    }
     s.connect_timeout(&to.into(), Duration::from_secs(10))
 }
 
@@ -155,7 +163,8 @@ fn requests(agent: &Agent) -> [u64; 2] {
     let text = curl_metrics(agent);
     ["named", "missing"].map(|claims| {
         let name = format!("gray_requests_total{{service=\"web\",claims=\"{claims}\"}} ");
-        let line = text.lines().find_map(|l| l.strip_prefix(&name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        let line =
+            text.lines().find_map(|l| l.strip_prefix(&name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.parse().unwrap()
     })
 }
@@ -175,7 +184,8 @@ fn curl_metrics(agent: &Agent) -> String {
 fn a2_a_request_that_names_nobody_is_told_of() {
     for per_request in [false, true] {
         let scene = Scene::start(WorldSpec::default());
-        let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+        let text =
+            PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
         scene.apply(&if per_request { text.per_request() } else { text });
         let ns = &scene.world.clients[0].ns;
         for v6 in [false, true] {
@@ -217,7 +227,7 @@ fn a2_a_request_that_names_nobody_is_told_of() {
         }
         let all = told(&scene.agent);
         assert!(!serde_json::to_string(&all).unwrap().contains("SECRET"), "{all:?}");
-        let log = std::fs::read_to_string(scene.agent.log()).unwrap();
+        let log = fs::read_to_string(scene.agent.log()).unwrap();
         assert!(log.contains("without any of the claims") && log.contains("GET /cart/7?..."), "{log}");
         assert!(!log.contains("SECRET"));
         let named = if per_request { 6 } else { 2 };
@@ -237,7 +247,8 @@ fn a2_a_flood_of_them_is_limited_and_counted() {
     let limit = live.control().event_limit;
     live.configure(|c| c.event_limit = 1);
     let place = scene.world.clients[0].place();
-    let report = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(1000).run(&place).unwrap();
+    let report =
+        LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(1000).run(&place).unwrap();
     report.assert_all_ok();
     live.configure(|c| c.event_limit = limit);
     assert_eq!(requests(&scene.agent), [0, 1000]);
@@ -248,4 +259,109 @@ fn a2_a_flood_of_them_is_limited_and_counted() {
     assert!(limited >= 1000 - lines, "{limited} over the limit, {lines} lines");
     drop(live);
     scene.finish();
+}
+
+/// A webhook in the edge's namespace that refuses the first notice; the bodies that it got.
+fn webhook(world: &World) -> (u16, mpsc::Receiver<serde_json::Value>) {
+    let server = world.edge.enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = server.local_addr().unwrap().port();
+    let (send, bodies) = mpsc::channel();
+    // Ends with the test's process.
+    drop(std::thread::spawn(move || {
+        for (i, s) in server.incoming().enumerate() {
+            let mut s = s.unwrap();
+            let mut text = String::new();
+            while !text.ends_with('}') {
+                let mut part = [0; 4096];
+                let n = s.read(&mut part).unwrap();
+                text += std::str::from_utf8(&part[..n]).unwrap();
+            }
+            let status = if i == 0 { "503 Away" } else { "200 OK" };
+            write!(s, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            if i > 0
+                && send.send(serde_json::from_str(text.split("\r\n\r\n").nth(1).unwrap()).unwrap()).is_err()
+            {
+                return;
+            }
+        }
+    }));
+    (port, bodies)
+}
+
+/// Raised, delivered by both ways, in status, events and metrics; cleared when the share is small again.
+#[test]
+fn a3_too_many_that_name_nobody_raise_an_alarm() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let _servers = servers(&world);
+    let (port, bodies) = webhook(&world);
+    let programs = world.temp().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let said = world.temp().join("said");
+    let page = programs.join("page");
+    let script = format!("#!/bin/sh\necho \"$GRAY_SERVICE $GRAY_ALARM $1\" >> {}\n", said.display());
+    fs::write(&page, script).unwrap();
+    fs::set_permissions(&page, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = |alarm: &str| {
+        let text = PolicyText::moved(&world).claims("app: { header: X-App-Id }").identify("app, source");
+        // Its other services are on UDP, or not asked.
+        text.to_string().replacen(
+            "    identify:",
+            &format!("    missing-alarm: {{ {alarm} }}\n    identify:"),
+            1,
+        )
+    };
+    let alarm =
+        format!("percent: 20, window: 3s, webhook: \"http://127.0.0.1:{port}/gray\", command: [page, now]");
+    let mut spec = AgentSpec::of(&world);
+    // Without the directory no policy can run a program.
+    let agent = Agent::start_with(&world, AgentSpec::of(&world)).unwrap();
+    let refused = agent.apply(&text(&alarm)).unwrap_err();
+    assert!(format!("{refused:#}").contains("--health-commands"), "{refused:#}");
+    residue::assert_none(&world, agent);
+
+    spec.args.extend(["--health-commands".into(), programs.display().to_string()]);
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let _ = agent.apply(&text(&alarm)).unwrap();
+    let place = world.clients[0].place();
+    let ask = |app: Option<&str>| {
+        let mut load = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(100);
+        load.headers = app.map(|app| ("X-App-Id".to_owned(), app.to_owned())).into_iter().collect();
+        load.run(&place).unwrap().assert_all_ok();
+    };
+    let up = || agent.gray_json(&["status"]).unwrap()["alarms"].as_array().unwrap().clone();
+    ask(Some("app1"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(up().is_empty(), "everybody has a name: {:?}", up());
+    ask(None);
+    wait_for("the alarm", Duration::from_secs(10), || Ok(!up().is_empty())).unwrap();
+    let shown = up();
+    assert_eq!((&shown[0]["service"], &shown[0]["rule"]), (&"web".into(), &"over 20 % in 3s".into()));
+    let body = bodies.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!((&body["service"], &body["alarm"]), (&"web".into(), &"raised".into()), "{body}");
+    assert!(body["missing"].as_u64().unwrap() > 0 && body["requests"].as_u64() >= body["missing"].as_u64());
+    wait_for("the program", Duration::from_secs(10), || Ok(said.exists())).unwrap();
+    assert!(curl_metrics(&agent).contains("gray_alarm{service=\"web\"} 1"));
+    wait_for("its end", Duration::from_secs(20), || {
+        ask(Some("app1"));
+        Ok(up().is_empty())
+    })
+    .unwrap();
+    let body = bodies.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(body["alarm"], "cleared", "{body}");
+    wait_for("the program again", Duration::from_secs(10), || {
+        Ok(fs::read_to_string(&said)? == "web raised now\nweb cleared now\n")
+    })
+    .unwrap();
+    let events = agent.gray_ok(&["events", "--recent", "1024", "-o", "json"]).unwrap();
+    let alarms: Vec<String> = events
+        .lines()
+        .filter_map(|l| {
+            serde_json::from_str::<serde_json::Value>(l).unwrap()["alarm"].as_str().map(Into::into)
+        })
+        .collect();
+    assert_eq!(alarms, ["raised", "cleared"]);
+    let text = curl_metrics(&agent);
+    assert!(text.contains("gray_alarms_total{service=\"web\"} 1"), "{text}");
+    assert!(text.contains("gray_alarm_deliveries_total{service=\"web\",result=\"pass\"} 4"), "{text}");
+    residue::assert_none(&world, agent);
 }

@@ -22,8 +22,8 @@ use crate::{
     limits,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6,
-        Service, Subset, Table, Versioned,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4,
+        SUBSET_AWAY6, Service, Subset, Table, Versioned,
     },
 };
 

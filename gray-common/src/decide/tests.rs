@@ -106,7 +106,10 @@ fn ask(t: &MemTables, last: u8, is_self: bool) -> Verdict {
     let source = addr(last);
     claims.set_source(KEY, &source);
     let listener = ListenerValue::new(0, is_self);
-    decide(&t.view(), &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares: 0 })
+    decide(
+        &t.view(),
+        &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares: 0 },
+    )
 }
 
 fn source_hash(last: u8) -> u64 {
@@ -142,7 +145,10 @@ fn a4_nobody_is_refused_where_the_service_says_so() {
         claims.set_source(KEY, &addr(3));
         let listener = ListenerValue::new(0, false);
         let source = addr(3);
-        decide(&t.view(), &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares })
+        decide(
+            &t.view(),
+            &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares },
+        )
     };
     let set = |t: &mut MemTables, identify, flags| {
         t.services.values_mut().for_each(|s| (s.identify, s.flags) = ([identify, 0, 0, 0], flags));
@@ -346,7 +352,8 @@ fn one_identity_a_hundred_thousand_connections_one_arm() {
     let arms: std::collections::BTreeSet<u8> = (0..100_000)
         .map(|seed| {
             let listener = ListenerValue::new(0, false);
-            let r = Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed, spares: 0 };
+            let r =
+                Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed, spares: 0 };
             steered(decide(&t.view(), &r)).arm
         })
         .collect();

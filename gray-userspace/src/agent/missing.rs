@@ -152,7 +152,10 @@ mod tests {
     fn a2_what_is_shown_has_no_secret() {
         let head = b"GET /cart/7?token=SECRET HTTP/1.1\r\nHost: SECRET\r\nX-Appid: SECRET\r\nCookie: a=SECRET\r\n\r\nSECRET: 1\r\n";
         let e = shown(head, END);
-        assert_eq!((e.service.as_str(), e.client.as_str(), e.missing.as_str()), ("shop", "198.18.1.3:4000", "http"));
+        assert_eq!(
+            (e.service.as_str(), e.client.as_str(), e.missing.as_str()),
+            ("shop", "198.18.1.3:4000", "http")
+        );
         assert_eq!(e.request.as_deref(), Some("GET /cart/7?..."));
         assert_eq!(e.headers, ["Host", "X-Appid", "Cookie"]);
         assert!(!serde_json::to_string(&e).unwrap().contains("SECRET"), "{e:?}");
@@ -185,7 +188,11 @@ mod tests {
         for n in 0..700 {
             for fill in [0, 0xff] {
                 let said = parse(&vec![fill; n], e);
-                assert_eq!(said.is_some(), n >= size_of::<wire::Missing>() && fill == 0, "{n} bytes of {fill}");
+                assert_eq!(
+                    said.is_some(),
+                    n >= size_of::<wire::Missing>() && fill == 0,
+                    "{n} bytes of {fill}"
+                );
             }
         }
     }

@@ -27,8 +27,8 @@ use gray_common::{
     },
     wire::{
         Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
-        Service, Weighted,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
+        SERVICE_SNAT, Service, Weighted,
     },
 };
 

@@ -96,7 +96,14 @@ impl World {
         let listener = view.listener(&key);
         decide(
             &view,
-            &Request { listener, claims: &claims, source: Some(&source), is_v4: dst.is_ipv4(), seed, spares: 0 },
+            &Request {
+                listener,
+                claims: &claims,
+                source: Some(&source),
+                is_v4: dst.is_ipv4(),
+                seed,
+                spares: 0,
+            },
         )
     }
 
@@ -149,7 +156,8 @@ fn b1_a5_lists_and_prefixes_choose_the_subset() {
 /// Whoever is on a list of another claim is refused, too: nothing of `identify` is known of it.
 #[test]
 fn a4_clients_without_an_identity_are_refused() {
-    let marked = early("\"198.18.1.3\"").replace("identify: [source]", "identify: [mark]\n    on-missing-identity: deny");
+    let marked = early("\"198.18.1.3\"")
+        .replace("identify: [source]", "identify: [mark]\n    on-missing-identity: deny");
     assert_eq!(World::with(&marked).answer("198.18.1.3"), "refused denied");
     let known = marked.replace("[mark]", "[mark, source]");
     assert_eq!(World::with(&known).answer("198.18.1.3"), "198.18.2.2 explicit");

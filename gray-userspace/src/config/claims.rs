@@ -51,7 +51,9 @@ fn hello(
     let given: Vec<_> = Tls::ALL.into_iter().filter_map(|t| Some((t, fields.get(t.name())?))).collect();
     let [(tls, value)] = given[..] else {
         if !given.is_empty() {
-            report.error(Draft::new(node.span, "a claim is read in one place of TLS").expected("`sni` or `alpn`"));
+            report.error(
+                Draft::new(node.span, "a claim is read in one place of TLS").expected("`sni` or `alpn`"),
+            );
         }
         return (!given.is_empty()).then_some(None);
     };

@@ -169,6 +169,13 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
     }
+    if a.alarm != b.alarm {
+        let show = |s: &Service| s.alarm.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        detail.push(match (show(a), show(b)) {
+            (x, y) if x == y => format!("alarm {x} with other receivers or numbers"),
+            (x, y) => format!("alarm {x} -> {y}"),
+        });
+    }
     if a.encapsulation != b.encapsulation {
         detail.push(format!("encapsulation {} -> {}", a.encapsulation.name(), b.encapsulation.name()));
     }

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use super::{
-    claims, health, limits,
+    alarm, claims, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
@@ -17,8 +18,8 @@ use super::{
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing, Per,
-    Place, Selector, Tls,
+    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing,
+    Per, Place, Selector, Tls,
 };
 
 pub(super) struct ServiceDraft {
@@ -29,6 +30,7 @@ pub(super) struct ServiceDraft {
     pub tls: BTreeMap<ClaimKind, Tls>,
     pub per: Per,
     pub on_missing: Option<At<OnMissing>>,
+    pub alarm: Option<Alarm>,
     pub nat: Nat,
     pub encapsulation: Encapsulation,
     pub balance: Balance,
@@ -50,6 +52,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         tls: BTreeMap::new(),
         per: Per::default(),
         on_missing: None,
+        alarm: None,
         nat: Nat::default(),
         encapsulation: Encapsulation::default(),
         balance: Balance::default(),
@@ -77,6 +80,15 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         let found = walk::word(node, "on-missing-identity", (ON_MISSING, &[]), report);
         let value = if found == Some(1) { OnMissing::Deny } else { OnMissing::Stable };
         draft.on_missing = Some(At { value, span: node.span });
+    }
+    if let Some((key, node)) = fields.pair("missing-alarm") {
+        draft.alarm = alarm::read(node, report);
+        if fields.get("claims").is_none() {
+            report.error(
+                Draft::new(key.span, "`missing-alarm` without `claims`")
+                    .help("say what is read of requests: claims: { app: { header: X-App-Id } }"),
+            );
+        }
     }
     if let Some(node) = fields.get("nat") {
         draft.nat = match walk::word(node, "nat", (NAT, &[]), report) {
@@ -120,8 +132,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.stable = selector::read(node, &shape::SELECTOR, report);
     }
     if let Some(node) = fields.get("identify") {
-        let read =
-            |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
+        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
             report.error(
                 Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
@@ -144,6 +155,7 @@ impl ServiceDraft {
             tls: self.tls,
             per: self.per,
             on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
+            alarm: self.alarm.map(Arc::new),
             nat: self.nat,
             encapsulation: self.encapsulation,
             balance: self.balance,

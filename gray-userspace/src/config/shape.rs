@@ -135,6 +135,11 @@ pub(super) static SERVICE: Object = Object {
             Shape::Word(ON_MISSING),
         ),
         optional(
+            "missing-alarm",
+            "Tells people when too many requests name none of `claims`. Default: no alarm.",
+            Shape::One(&ALARM),
+        ),
+        optional(
             "nat",
             "How packets are translated. dnat: the client's address is kept. snat: the instance sees an address of the agent's node (--snat). dsr: packets reach the instance as they are, in other ones (--dsr-source), and it answers the client itself. Default: dnat.",
             Shape::Word(NAT),
@@ -171,6 +176,33 @@ pub(super) static SERVICE: Object = Object {
         ),
     ],
     later: &["failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+};
+
+pub(super) static ALARM: Object = Object {
+    name: "an alarm",
+    doc: "Raised when a window has more requests that name none of `claims` than `percent` of all or `per-second`.",
+    keys: &[
+        optional("percent", "Share of a window's requests.", Shape::Percent),
+        optional("per-second", "So many a second, over a whole window.", Shape::Integer(1, 1_000_000)),
+        optional(
+            "clear",
+            "It is over when a window has no more than this, in the unit of what raises it. Default: the half.",
+            Shape::Either(&Shape::Percent, &Shape::Integer(0, 1_000_000)),
+        ),
+        optional("window", "1s to 1h. Default: 30s.", Shape::Duration),
+        optional(
+            "least",
+            "Of `percent`: a window with fewer requests raises nothing. Default: 20.",
+            Shape::Integer(1, 1_000_000),
+        ),
+        optional("webhook", "Where a JSON object is POSTed: http://HOST:PORT/PATH.", Shape::Words),
+        optional(
+            "command",
+            "A program of the agent's --health-commands directory: its name, then its arguments.",
+            Shape::List(&Shape::Words, 1, Some(limits::COMMAND_WORDS)),
+        ),
+    ],
+    later: &["mail", "headers", "method"],
 };
 
 pub(super) static HEALTH: Object = Object {
@@ -379,9 +411,9 @@ pub(super) static CONDITION: Object = Object {
 };
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 12] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE,
-    &CONDITION,
+pub(super) static OBJECTS: [&Object; 13] = [
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
+    &ROUTE, &CONDITION,
 ];
 
 impl Object {

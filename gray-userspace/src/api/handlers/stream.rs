@@ -75,6 +75,7 @@ fn wants(query: &EventsQuery, line: &EventLine) -> bool {
         (EventLine::Event(e), Some(service)) => e.service == *service,
         (EventLine::Health(e), Some(service)) => e.service == *service,
         (EventLine::Missing(e), Some(service)) => e.service == *service,
+        (EventLine::Alarm(e), Some(service)) => e.service == *service,
         _ => true,
     }
 }

@@ -57,6 +57,21 @@ pub struct MissingEvent {
     pub server_name: Option<String>,
 }
 
+/// An alarm on requests that name none of the claims of their service was raised, or is over. The same is POSTed to its webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlarmEvent {
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub service: String,
+    /// `raised` or `cleared`.
+    pub alarm: String,
+    /// `over 10 % in 30s`.
+    pub rule: String,
+    /// Of the latest window, and how many of these name none of the claims.
+    pub requests: u64,
+    pub missing: u64,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -64,6 +79,7 @@ pub enum EventLine {
     Event(Event),
     Health(HealthEvent),
     Missing(MissingEvent),
+    Alarm(AlarmEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {
         lost: u64,
