@@ -59,6 +59,8 @@ pub fn text() -> String {
     one::<Peer>(&mut out);
     one::<UdpPeers>(&mut out);
     one::<Event>(&mut out);
+    one::<Missing>(&mut out);
+    one::<RequestCount>(&mut out);
     one::<ArmCount>(&mut out);
     one::<EventBudget>(&mut out);
     one::<Clock>(&mut out);

@@ -7,8 +7,8 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
-        Instance, ListenerKey, Peer, PrefixKey, Reading, Rule, Service, Subset, UdpPeers, Versioned,
-        Weighted, Workload,
+        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Service, Subset, UdpPeers,
+        Versioned, Weighted, Workload,
     },
 };
 
@@ -79,7 +79,8 @@ maps! {
     REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
     ARMS: PerCpuArray, u32 => ArmCount, 2 * limits::SERVICES;
     RULE_HITS: PerCpuArray, u32 => u64, 65_536;
-    EVENT_BUDGET: PerCpuArray, u32 => EventBudget, 1;
+    REQUESTS: PerCpuArray, u32 => RequestCount, limits::SERVICES;
+    EVENT_BUDGET: PerCpuArray, u32 => EventBudget, 2;
     EVENTS: RingBuf, () => (), limits::EVENT_RING;
     CLOCK: Array, u32 => Clock, 1;
 }

@@ -72,12 +72,13 @@ reasons! {
     RequestAnother = 41, "request_another", "An instance refused a connection or said nothing; another one is tried, at last stable's.";
     RequestNoInstance = 42, "request_no_instance", "No instance took a connection; its client is reset.";
     RequestChallenge = 43, "request_challenge", "An instance remembers an older connection of the same ports; that one is reset and dialled again.";
-    RequestPlain = 44, "request_plain", "The first bytes name no identity that is looked for, or cannot be read (TLS, HTTP/2, a bad head, over 4380 bytes); decided without.";
+    RequestPlain = 44, "request_plain", "The first bytes name no identity that is looked for, or cannot be read (TLS where no server name is looked for, HTTP/2, a bad head, over 4380 bytes); decided without.";
     RequestSwitched = 45, "request_switched", "With per: request: the next request on a connection belongs to another arm; its instance was dialled.";
     RequestWaits = 46, "request_waits", "With per: request: a request for another arm waits, unacknowledged, for the answers before it.";
     RequestStayed = 47, "request_stayed", "With per: request: a request that cannot be followed (its framing, its head, over 4380 bytes) stays with the connection's instance, and so does all that follows.";
     RequestNotFollowed = 48, "request_not_followed", "With per: request: a request for another arm on a connection that cannot change its instance any more; the connection is reset.";
     RequestBusy = 49, "request_busy", "A segment of a connection that another CPU had at this moment, and for longer than it takes; dropped, its sender sends it again.";
+    Denied = 50, "denied", "Nothing that the service's identify asks for is known of a client, and its policy denies that (on-missing-identity): TCP is reset, a UDP packet dropped, a local caller's call refused.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

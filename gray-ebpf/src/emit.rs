@@ -3,12 +3,12 @@
 use gray_common::{
     Reason,
     decide::{Decision, Tables as _},
-    wire::{Event, PATH_PACKET},
+    wire::{BUDGET_DECISIONS, BUDGET_MISSING, Event, Held, Missing, PATH_PACKET, SAID},
 };
 
 use crate::{
     ctx::{jiffies, ktime_ns},
-    maps,
+    maps::{self, request::REQUESTS},
     tables::Kernel,
 };
 
@@ -45,11 +45,21 @@ fn bump(index: u32) {
     }
 }
 
-/// Counts a decision by reason, rule and arm, and reports it when it is sampled.
+/// Counts a decision by reason, rule and arm, a refusal by its reason only, and reports it when it is sampled.
 #[inline(always)]
 pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
     // A failover keeps the rule's hit: the rule chose, the subset was empty.
     bump(u32::from(d.reason));
+    if d.reason != Reason::Denied as u8 {
+        went(d, path);
+    }
+    if sampled(k) {
+        event(k, d, path, fill);
+    }
+}
+
+#[inline(always)]
+fn went(d: &Decision, path: u8) {
     if let Some(n) = maps::RULE_HITS.get_ptr_mut(u32::from(d.rule)) {
         // SAFETY: as in `bump`.
         unsafe { *n += 1 };
@@ -63,9 +73,6 @@ pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)
                 (*a).connects += 1;
             }
         }
-    }
-    if sampled(k) {
-        event(k, d, path, fill);
     }
 }
 
@@ -81,7 +88,13 @@ fn sampled(k: &Kernel) -> bool {
     if every == 0 {
         return false;
     }
-    let Some(b) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return false };
+    within(k, BUDGET_DECISIONS, every)
+}
+
+/// Whether the next of `every` events is still within this second's budget.
+#[inline(always)]
+fn within(k: &Kernel, budget: u32, every: u32) -> bool {
+    let Some(b) = maps::EVENT_BUDGET.get_ptr_mut(budget) else { return false };
     // SAFETY: this CPU's own slot; a lost update only shifts the sampling.
     let b = unsafe { &mut *b };
     b.seen += 1;
@@ -114,6 +127,53 @@ fn event(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
         slot.as_mut_ptr().write_bytes(0, 1);
         slot.assume_init_mut()
     };
+    describe(k, d, e);
+    e.path = path;
+    fill(e);
+    slot.submit(0);
+}
+
+/// Counts a request of a service that was decided on; `blank`: it names none of the claims.
+#[inline(always)]
+pub fn asked(service: u16, blank: bool) {
+    if let Some(n) = REQUESTS.get_ptr_mut(u32::from(service)) {
+        // SAFETY: as in `bump`.
+        unsafe {
+            (*n).read += 1;
+            (*n).missing += u64::from(blank);
+        }
+    }
+}
+
+/// Tells of a request that names none of the claims, with the first bytes of what is held, of which there are `held`.
+#[inline(always)]
+pub fn missing(k: &Kernel, d: &Decision, text: *const Held, (held, read): (u32, u8), fill: impl FnOnce(&mut Event)) {
+    if !within(k, BUDGET_MISSING, 1) {
+        return;
+    }
+    let Some(mut slot) = maps::EVENTS.reserve::<Missing>(0) else {
+        count(Reason::EventLost);
+        return;
+    };
+    // SAFETY: zeros are an event, and every other field is written below; what is held is longer than what is shown.
+    let m = unsafe {
+        let at = slot.as_mut_ptr();
+        (&raw mut (*at).event).write_bytes(0, 1);
+        let said = (&raw mut (*at).said).cast::<[u64; SAID / 8]>();
+        core::ptr::copy_nonoverlapping(text.cast::<[u64; SAID / 8]>(), said, 1);
+        (*at)._pad = 0;
+        slot.assume_init_mut()
+    };
+    describe(k, d, &mut m.event);
+    fill(&mut m.event);
+    m.held = held;
+    m.len = if held > SAID as u32 { SAID as u16 } else { held as u16 };
+    m.read = read;
+    slot.submit(0);
+}
+
+#[inline(always)]
+fn describe(k: &Kernel, d: &Decision, e: &mut Event) {
     e.at_ns = ktime_ns();
     e.epoch = k.epoch();
     e.identity = d.identity;
@@ -124,7 +184,4 @@ fn event(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
     e.bucket = d.bucket;
     e.reason = d.reason;
     e.arm = d.arm;
-    e.path = path;
-    fill(e);
-    slot.submit(0);
 }

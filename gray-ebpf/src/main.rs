@@ -42,7 +42,7 @@ pub fn gray_clock(_ctx: TcContext) -> i32 {
 macro_rules! sock_addr {
     ($($name:ident = $point:ident, $hook:path;)+) => {
         $(
-            /// Cgroup hook of the same name. Never refuses: a steering fault must not break an application's call.
+            /// Cgroup hook of the same name. Never refuses: the kernel lets it not.
             #[cgroup_sock_addr($point)]
             pub fn $name(ctx: SockAddrContext) -> i32 {
                 $hook(&ctx);
@@ -52,11 +52,27 @@ macro_rules! sock_addr {
     };
 }
 
-sock_addr! {
+macro_rules! calls {
+    ($($name:ident = $point:ident, $hook:path;)+) => {
+        $(
+            /// Cgroup hook of the same name. Refuses only whom the policy denies: a steering fault must not break an
+            /// application's call.
+            #[cgroup_sock_addr($point)]
+            pub fn $name(ctx: SockAddrContext) -> i32 {
+                $hook(&ctx)
+            }
+        )+
+    };
+}
+
+calls! {
     gray_connect4 = connect4, hooks::connect::connect4;
     gray_connect6 = connect6, hooks::connect::connect6;
     gray_sendmsg4 = sendmsg4, hooks::udp::sendmsg4;
     gray_sendmsg6 = sendmsg6, hooks::udp::sendmsg6;
+}
+
+sock_addr! {
     gray_recvmsg4 = recvmsg4, hooks::udp::recvmsg4;
     gray_recvmsg6 = recvmsg6, hooks::udp::recvmsg6;
     gray_getpeername4 = getpeername4, hooks::connect::getpeername4;

@@ -1,6 +1,7 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+mod alarm;
 mod claim;
 mod health;
 
@@ -9,13 +10,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
+    sync::Arc,
 };
 
 use gray_common::hash::CLAIM_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use claim::{ClaimKind, Per, Place};
+pub use alarm::{Alarm, Over, Webhook};
+pub use claim::{ClaimKind, Per, Place, Tls};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -82,9 +85,21 @@ impl Nat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnMissing {
+    /// It is decided on without an identity.
     #[default]
     Stable,
+    /// It is refused.
     Deny,
+}
+
+impl OnMissing {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// How connections are spread over the instances of a subset.
@@ -155,9 +170,13 @@ pub struct Service {
     pub identify: Vec<ClaimKind>,
     /// What is read of requests. Not empty: connections are answered by us until it is.
     pub claims: BTreeMap<ClaimKind, Place>,
+    /// ... of TLS, each of another place.
+    pub tls: BTreeMap<ClaimKind, Tls>,
     /// Of `claims`.
     pub per: Per,
     pub on_missing: OnMissing,
+    /// On requests that name none of `claims`.
+    pub alarm: Option<Arc<Alarm>>,
     pub nat: Nat,
     /// Of [`Nat::Dsr`].
     pub encapsulation: Encapsulation,
@@ -167,6 +186,13 @@ pub struct Service {
     pub health: Option<Health>,
     pub instances: Vec<Instance>,
     pub stable: Selector,
+}
+
+impl Service {
+    /// Whether what clients say first is read.
+    pub fn reads(&self) -> bool {
+        !self.claims.is_empty() || !self.tls.is_empty()
+    }
 }
 
 /// A set of clients.

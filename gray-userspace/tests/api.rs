@@ -202,6 +202,8 @@ async fn events_begin_with_the_latest_and_go_on_h4() {
     let client_of = |line: &str| match serde_json::from_str(line).unwrap() {
         EventLine::Event(e) => e.client,
         EventLine::Health(h) => h.instance,
+        EventLine::Missing(m) => m.missing,
+        EventLine::Alarm(a) => a.alarm,
         EventLine::Lost { lost } => format!("lost {lost}"),
     };
     // The recorder runs beside us: wait until it has all four.

@@ -117,6 +117,8 @@ fn d4_service() {
     let stable = r#"    stable: { version: "1.0" }"#;
     let listener = |text: &str| with(listen, &format!("    listen: [\"{text}\"]"));
     let more = |text: &str| with(stable, &format!("{stable}\n    {text}"));
+    let alarm =
+        |body: &str| format!("claims: {{ app: {{ header: X-App-Id }} }}\n    missing-alarm: {{ {body} }}");
     let many: Vec<_> = (1..=17).map(|i| format!("\"198.18.1.100:{i}\"")).collect();
     check(
         "service",
@@ -129,8 +131,18 @@ fn d4_service() {
             ("later_claim", more("claims: { tenant: { header: X-Tenant } }")),
             ("claim_nowhere", more("claims: { app: {} }")),
             ("claim_in_two_places", more("claims: { app: { header: X-App-Id, cookie: app } }")),
+            ("claim_in_two_of_tls", more("claims: { app: { sni: true, alpn: true } }")),
+            ("claim_of_tls_not_true", more("claims: { app: { sni: false } }")),
+            ("claims_of_one_name", more("claims: { app: { sni: true }, user: { cookie: u, sni: true } }")),
             ("claim_reserved", more("claims: { app: { header: Cookie } }")),
             ("claim_no_name", more("claims: { app: { header: \"X App\" } }")),
+            ("alarm_alone", more("missing-alarm: { percent: 10 }")),
+            ("alarm_about_nothing", more(&alarm("window: 10s"))),
+            ("alarm_about_two", more(&alarm("percent: 10, per-second: 5"))),
+            ("alarm_clears_above", more(&alarm("percent: 10, clear: 11"))),
+            ("alarm_numbers", more(&alarm("per-second: 0, window: 500ms, least: 3"))),
+            ("alarm_https", more(&alarm("percent: 10, webhook: \"https://alerts.example/x\""))),
+            ("alarm_program_by_path", more(&alarm("percent: 10, command: [/bin/sh, -c, reboot]"))),
             ("per_alone", more("per: request")),
             ("per_unknown", more("claims: { app: { header: X-App-Id } }\n    per: packet")),
             ("claims_with_dsr", more("claims: { app: { header: X-App-Id } }\n    nat: dsr")),
@@ -161,7 +173,7 @@ fn d4_service() {
             ("identify_twice", more("identify: [source, mark, source]")),
             ("identify_empty", more("identify: []")),
             ("identify_is_text", more("identify: source")),
-            ("on_missing_later", more("on-missing-identity: deny")),
+            ("on_missing_unknown", more("on-missing-identity: reject")),
             ("on_missing_underscore", more("on_missing_identity: stable")),
             ("nat_dsr_port", more("nat: dsr")),
             ("encapsulation_without_dsr", more("encapsulation: gue")),

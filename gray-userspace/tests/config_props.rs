@@ -1,6 +1,9 @@
 //! D4, property tests: no text makes `load` panic; what `to_yaml` writes is read back as the same policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gray_userspace::{
     config::{Source, default_route_name, diff, load, to_yaml},
@@ -113,6 +116,18 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         _ => Place::Query("u".into()),
     };
     let claims: BTreeMap<_, _> = identify.iter().filter(|c| c.is_read()).map(|c| (*c, place(c))).collect();
+    let tls =
+        if v6 && !claims.is_empty() { BTreeMap::from([(ClaimKind::App, Tls::Sni)]) } else { BTreeMap::new() };
+    let hook = || Webhook { host: "fd00::9".into(), port: 8080, path: "/a?b=c'd".into() };
+    let alarm = Alarm {
+        over: if v6 { Over::Percent(1234) } else { Over::PerSecond(7) },
+        clear: 5,
+        window_ms: 90_000,
+        least: 20,
+        webhook: sticky.then(hook),
+        command: v6.then(|| vec!["page".into(), "true".into()]),
+    };
+    let alarm = (!claims.is_empty()).then(|| Arc::new(alarm));
     let per = if sticky && !claims.is_empty() { Per::Request } else { Per::Connection };
     Service {
         name,
@@ -123,7 +138,9 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         identify,
         per,
         claims,
-        on_missing: OnMissing::Stable,
+        tls,
+        on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },
+        alarm,
         nat: Nat::Dnat,
         encapsulation: Encapsulation::Ipip,
         balance: if udp && !sticky { Balance::RoundRobin } else { Balance::Maglev },

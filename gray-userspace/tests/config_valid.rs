@@ -197,6 +197,22 @@ fn warnings_of_what_is_odd() {
     assert_eq!(warnings(&v6), ["no instance of `shop` that matches `version=2.10` has an IPv6 address"]);
 }
 
+#[test]
+fn a4_a_denial_of_nobody_or_everybody_is_odd() {
+    let deny = |more: &str| {
+        warnings(&SHOP.replace("    stable:", &format!("    on-missing-identity: deny\n{more}    stable:")))
+    };
+    let nobody = ["`deny` with `source` in `identify` denies no client whose packets are steered"];
+    assert_eq!(deny(""), nobody);
+    assert_eq!(deny("    identify: [mark, source]\n"), nobody);
+    let all = ["`deny` denies every client whose packets are steered"];
+    assert_eq!(deny("    identify: [workload]\n"), all);
+    let app = "    claims: { app: { header: X-App-Id } }\n";
+    assert_eq!(deny(&format!("{app}    identify: [mark]\n")), all);
+    assert!(deny(&format!("{app}    identify: [app]\n")).is_empty());
+    assert!(deny("    identify: [dscp, workload]\n").is_empty());
+}
+
 /// CPU time of this thread: the clock on the wall says nothing on a busy machine.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();

@@ -16,6 +16,7 @@ pub struct PolicyText {
     identify: String,
     claims: String,
     per_request: bool,
+    each: String,
     services: Vec<(String, u16, bool)>,
     cohorts: Vec<String>,
     routes: Vec<String>,
@@ -43,6 +44,7 @@ impl PolicyText {
             identify,
             claims: String::new(),
             per_request: false,
+            each: String::new(),
             services,
             cohorts: none(),
             routes: none(),
@@ -71,6 +73,12 @@ impl PolicyText {
     /// Every request chooses.
     pub fn per_request(mut self) -> Self {
         self.per_request = true;
+        self
+    }
+
+    /// `on-missing-identity: deny`: one line more of every service.
+    pub fn each(mut self, line: &str) -> Self {
+        self.each += &format!("    {line}\n");
         self
     }
 
@@ -122,7 +130,7 @@ impl fmt::Display for PolicyText {
                 }
             }
             let identify = if reads && *udp { "source" } else { &self.identify };
-            writeln!(f, "    identify: [{identify}]\n    instances:")?;
+            write!(f, "    identify: [{identify}]\n{}    instances:\n", self.each)?;
             for (arm, version, addresses) in [("s", "1.0", self.stable), ("g", "2.0", self.gray)] {
                 for (family, ip) in [(4, addresses[0]), (6, addresses[1])] {
                     let address = at(ip);

@@ -1,7 +1,7 @@
 //! The decision: where does this connection go? Pure, the same on every path, on the host, in tests and in
 //! `gray explain`. It is the only place that answers.
 //!
-//! Order: explicit identity > condition > weight > default (stable), then failover when the subset is empty, then
+//! Order: no identity where one is demanded > explicit identity > condition > weight > default (stable), then failover when the subset is empty, then
 //! the instance. Any missing table entry leaves the traffic alone.
 
 pub mod bucket;
@@ -21,9 +21,9 @@ use crate::{
     hash::mix,
     limits,
     wire::{
-        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6,
-        Service, Subset, Table, Versioned, wire,
+        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4,
+        SUBSET_AWAY6, Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -69,6 +69,9 @@ pub struct Request<'a> {
     pub is_v4: bool,
     /// Spreads connections of one arm over instances, and decides weights where no identity is known.
     pub seed: u64,
+    /// `SERVICE_*` bits: a service with one of these refuses nobody here. What it asks for cannot be known here, or whether
+    /// it is known was settled before.
+    pub spares: u32,
 }
 
 /// No bucket took part.
@@ -104,12 +107,13 @@ wire!(Decision, size 48, {
     arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, _pad @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
 });
 
-/// Steer, stay on the address that was dialled (stable's own), or leave alone for a reason.
+/// Steer, stay on the address that was dialled (stable's own), refuse, or leave alone for a reason.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Steer(Decision),
     Stay(Decision),
+    Deny(Decision),
     Pass(Reason),
 }
 
@@ -119,6 +123,9 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
     let Some(index) = r.listener.service() else { return Verdict::Pass(Reason::NotManaged) };
     let Some(service) = t.service(index) else { return Verdict::Pass(Reason::TableHole) };
     let identity = r.claims.identity(&service.identify);
+    if identity == 0 && service.flags & SERVICE_DENY != 0 && service.flags & r.spares == 0 {
+        return Verdict::Deny(denied(service));
+    }
     let Some(facts) = facts(t, service, r, identity) else { return Verdict::Pass(Reason::TableHole) };
 
     let mut out = Decision {
@@ -147,6 +154,17 @@ pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
     let seed = r.seed ^ (r.seed ^ identity) & sticky.wrapping_neg();
     let turns = service.flags & SERVICE_ROUND_ROBIN != 0;
     arrive(t, r, out, (subset, service.stable_subset), (seed, turns))
+}
+
+#[inline(always)]
+fn denied(service: &Service) -> Decision {
+    Decision {
+        service: service.id,
+        bucket: NO_BUCKET,
+        reason: Reason::Denied as u8,
+        arm: ARM_STABLE as u8,
+        ..Decision::default()
+    }
 }
 
 /// Where the turns of a subset's table are counted. Each family has its own: dual-stack clients that try one after the other

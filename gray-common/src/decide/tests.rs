@@ -106,7 +106,10 @@ fn ask(t: &MemTables, last: u8, is_self: bool) -> Verdict {
     let source = addr(last);
     claims.set_source(KEY, &source);
     let listener = ListenerValue::new(0, is_self);
-    decide(&t.view(), &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5 })
+    decide(
+        &t.view(),
+        &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares: 0 },
+    )
 }
 
 fn source_hash(last: u8) -> u64 {
@@ -130,6 +133,37 @@ fn b1_a_listed_client_goes_to_gray_and_others_to_stable() {
     assert_eq!((d.instance, d.arm, d.rule, d.service), (instance(2), 1, 3, 7));
     let d = steered(ask(&t, 4, false));
     assert_eq!((d.instance, d.arm, d.rule, d.reason), (instance(1), 0, 0, Reason::Default as u8));
+}
+
+/// Who is not known is refused before any rule is looked at, unless this is spared here.
+#[test]
+fn a4_nobody_is_refused_where_the_service_says_so() {
+    let mut t = world(&[to(GRAY, 3, &[list(70)])]);
+    on_list(&mut t, source_hash(3), 1, 70);
+    let asked = |t: &MemTables, spares| {
+        let mut claims = Claims::none(0);
+        claims.set_source(KEY, &addr(3));
+        let listener = ListenerValue::new(0, false);
+        let source = addr(3);
+        decide(
+            &t.view(),
+            &Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 5, spares },
+        )
+    };
+    let set = |t: &mut MemTables, identify, flags| {
+        t.services.values_mut().for_each(|s| (s.identify, s.flags) = ([identify, 0, 0, 0], flags));
+    };
+    set(&mut t, MARK, 0);
+    assert_eq!(steered(asked(&t, 0)).arm, 1, "no identity, and on a list");
+    set(&mut t, MARK, SERVICE_DENY);
+    match asked(&t, 0) {
+        Verdict::Deny(d) => assert_eq!((d.reason, d.service, d.rule), (Reason::Denied as u8, 7, 0)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(steered(asked(&t, SERVICE_DENY)).arm, 1, "spared");
+    assert!(matches!(asked(&t, SERVICE_REQUEST), Verdict::Deny(_)), "it is none of those");
+    set(&mut t, SOURCE, SERVICE_DENY);
+    assert_eq!(steered(asked(&t, 0)).arm, 1, "its source is its identity");
 }
 
 #[test]
@@ -207,7 +241,7 @@ fn c13_affinity_by_client() {
         }
         let listener = ListenerValue::new(0, false);
         let ask = |seed| {
-            let r = Request { listener, claims: &claims, source: None, is_v4: true, seed };
+            let r = Request { listener, claims: &claims, source: None, is_v4: true, seed, spares: 0 };
             steered(decide(&t.view(), &r)).instance.addr
         };
         (0..64).map(ask).collect::<std::collections::BTreeSet<_>>()
@@ -234,7 +268,7 @@ fn c11_round_robin_by_turns() {
     let ask = |is_v4| {
         let claims = Claims::none(0);
         let listener = ListenerValue::new(0, false);
-        let r = Request { listener, claims: &claims, source: None, is_v4, seed: 42 };
+        let r = Request { listener, claims: &claims, source: None, is_v4, seed: 42, spares: 0 };
         steered(decide(&view, &r)).instance
     };
     let (a, b) = (instance(1), instance(2));
@@ -318,7 +352,8 @@ fn one_identity_a_hundred_thousand_connections_one_arm() {
     let arms: std::collections::BTreeSet<u8> = (0..100_000)
         .map(|seed| {
             let listener = ListenerValue::new(0, false);
-            let r = Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed };
+            let r =
+                Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed, spares: 0 };
             steered(decide(&t.view(), &r)).arm
         })
         .collect();

@@ -82,6 +82,17 @@ impl Hello {
         self.bad()
     }
 
+    /// The name was read to its end; half of one is none.
+    #[inline(always)]
+    pub fn has_name(&self) -> bool {
+        self.name.len != 0 && self.phase != P_NAME
+    }
+
+    #[inline(always)]
+    pub fn has_protocol(&self) -> bool {
+        self.protocol.len != 0 && self.phase != P_PROTOCOL
+    }
+
     #[inline(always)]
     fn bad(&mut self) -> u32 {
         self.phase = P_BAD;
@@ -289,6 +300,16 @@ impl Hello {
         }
         STEP
     }
+}
+
+/// Eight bytes of text in lower case: names of servers have none (RFC 4343).
+#[inline(always)]
+pub const fn lower(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let seven = word & (0x7f * EACH);
+    let from_a = seven + (0x80 - b'A' as u64) * EACH;
+    let beyond_z = seven + (0x7f - b'Z' as u64) * EACH;
+    word | ((from_a ^ beyond_z) & !word & (0x80 * EACH)) >> 2
 }
 
 #[inline(always)]

@@ -13,6 +13,17 @@ fn read(b: &[u8]) -> (u32, Option<String>, Option<String>) {
 }
 
 #[test]
+fn a9_lower_case_of_every_byte() {
+    for b in 0..=255u8 {
+        for other in [0u8, b'A', b'z', 0xff] {
+            let word = [b, other, b, b, other, other, b, other];
+            let want = word.map(|c| c.to_ascii_lowercase());
+            assert_eq!(lower(u64::from_le_bytes(word)), u64::from_le_bytes(want), "{b:#x} {other:#x}");
+        }
+    }
+}
+
+#[test]
 fn a9_hellos_of_openssl() {
     let some = |s: &str| Some(s.to_string());
     for (raw, name, protocol) in [

@@ -33,6 +33,34 @@ pub struct Event {
 pub const PATH_PACKET: u8 = 0;
 pub const PATH_CONNECT: u8 = 1;
 
+/// Bytes of a client that a [`Missing`] shows.
+pub const SAID: usize = 512;
+
+/// A request that names none of the claims that its service looks for. It begins as an event of reason `RequestPlain`, without
+/// an instance: whoever knows no more takes it for that.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub event: Event,
+    /// Bytes that were held and read.
+    pub held: u32,
+    /// The first of them, so many, are in `said`: as the client sent them. Nobody but the agent sees them.
+    pub len: u16,
+    /// What the reading came to, of `request::scan`.
+    pub read: u8,
+    pub _pad: u8,
+    pub said: [u8; SAID],
+}
+
+/// Per-CPU counters of the requests of one service whose `claims` are read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCount {
+    /// Decided on, and how many of these named none of the claims.
+    pub read: u64,
+    pub missing: u64,
+}
+
 /// Per-CPU counters of one arm of one service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +75,7 @@ pub struct ArmCount {
     pub reply_bytes: u64,
 }
 
-/// Per-CPU state of the event limiter.
+/// Per-CPU state of an event limiter: [`BUDGET_DECISIONS`] or [`BUDGET_MISSING`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventBudget {
@@ -57,6 +85,9 @@ pub struct EventBudget {
     pub second: u32,
     pub sent: u32,
 }
+
+pub const BUDGET_DECISIONS: u32 = 0;
+pub const BUDGET_MISSING: u32 = 1;
 
 /// What the clock program reports: how ticks and nanoseconds relate.
 #[repr(C)]
@@ -71,6 +102,10 @@ wire!(Event, size 88, {
     instance @ 56: Addr, client_port @ 72: u16, service_port @ 74: u16, instance_port @ 76: u16,
     service @ 78: u16, rule @ 80: u16, bucket @ 82: u16, reason @ 84: u8, arm @ 85: u8, proto @ 86: u8, path @ 87: u8,
 });
+wire!(Missing, size 608, {
+    event @ 0: Event, held @ 88: u32, len @ 92: u16, read @ 94: u8, _pad @ 95: u8, said @ 96: [u8; 512],
+});
+wire!(RequestCount, size 16, { read @ 0: u64, missing @ 8: u64 });
 wire!(ArmCount, size 48, {
     packet_flows @ 0: u64, connects @ 8: u64, packets @ 16: u64, bytes @ 24: u64, reply_packets @ 32: u64,
     reply_bytes @ 40: u64,

@@ -172,6 +172,8 @@ pub const SERVICE_GUE: u32 = 64;
 
 /// What a client says first is read: see [`Reading`](super::Reading).
 pub const SERVICE_REQUEST: u32 = 128;
+/// Clients without an identity are refused.
+pub const SERVICE_DENY: u32 = 256;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

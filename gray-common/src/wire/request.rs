@@ -10,14 +10,17 @@ use crate::{
     },
 };
 
-/// Of one service of a bank: the names that are looked for, and the claim that each one's value makes.
+/// Of one service of a bank: the names that are looked for, and the claim that each one's value makes; 0: none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     pub names: Watches,
     pub kinds: [u8; WATCHES],
     pub terms: Terms,
-    pub _pad: u32,
+    /// The claim that a TLS ClientHello's server name makes, and the first protocol it offers.
+    pub sni: u8,
+    pub alpn: u8,
+    pub _pad: u16,
 }
 
 /// A connection that is answered by us, or was: its numbers, and where it went.
@@ -49,7 +52,9 @@ pub struct Held {
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
-wire!(Reading, size 88, { names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, _pad @ 84: u32 });
+wire!(Reading, size 88, {
+    names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, sni @ 84: u8, alpn @ 85: u8, _pad @ 86: u16,
+});
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,
     _pad @ 137: [u8; 7],

@@ -5,8 +5,8 @@ use gray_common::{
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     packet::{TCP, opens},
     wire::{
-        Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DSR, SERVICE_MARK,
-        SERVICE_REQUEST,
+        Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DENY, SERVICE_DSR,
+        SERVICE_MARK, SERVICE_REQUEST,
     },
 };
 
@@ -65,6 +65,8 @@ pub enum Admit {
     Adopt = 3,
     /// Its first bytes say where.
     Request = 4,
+    /// Refused.
+    Deny = 5,
 }
 
 /// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow.
@@ -87,6 +89,7 @@ fn admitted(code: u32) -> Admit {
         2 => Admit::Steer,
         3 => Admit::Adopt,
         4 => Admit::Request,
+        5 => Admit::Deny,
         _ => Admit::Leave,
     }
 }
@@ -154,8 +157,15 @@ fn judge(
     claims.set_source(hash_key, &a.saddr);
     claims.set_mark(hash_key, a.mark);
     claims.set_dscp(hash_key, a.dscp);
-    let request =
-        Request { listener, claims, source: Some(&a.saddr), is_v4: a.is_v4 != 0, seed: seed(hash_key.k0, a) };
+    let request = Request {
+        listener,
+        claims,
+        source: Some(&a.saddr),
+        is_v4: a.is_v4 != 0,
+        seed: seed(hash_key.k0, a),
+        // Of a request it was settled when it was read.
+        spares: if how == READ { SERVICE_DENY } else { 0 },
+    };
     match decide(k, &request) {
         Verdict::Steer(d) => {
             *out = d;
@@ -164,6 +174,12 @@ fn judge(
         Verdict::Stay(d) => {
             *out = d;
             Admit::Stay
+        }
+        // XDP sends nothing of its own: tc decides again.
+        Verdict::Deny(_) if quiet => Admit::Leave,
+        Verdict::Deny(d) => {
+            *out = d;
+            Admit::Deny
         }
         Verdict::Pass(reason) => {
             if !quiet {

@@ -7,7 +7,7 @@ use gray_common::{
     decide::{Claims, Decision, Request, Tables as _, Verdict, decide},
     hash::mix,
     packet::{MPTCP, TCP, UDP},
-    wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer},
+    wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer, SERVICE_REQUEST},
 };
 
 use crate::{
@@ -20,21 +20,25 @@ use crate::{
     tables::Kernel,
 };
 
-pub fn connect4(ctx: &SockAddrContext) {
+pub fn connect4(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr4(), port: s.port(), proto: wire_protocol(s.protocol()) };
-    if let Some(i) = connect(&s, &dialled, s.bound4()) {
+    let mut answer = ALLOWED;
+    if let Some(i) = connect(&s, &dialled, s.bound4(), &mut answer) {
         s.set4(&i.addr, i.port);
     }
+    answer
 }
 
-pub fn connect6(ctx: &SockAddrContext) {
+pub fn connect6(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr6(), port: s.port(), proto: wire_protocol(s.protocol()) };
     let bound = if dialled.addr.is_v4() { s.bound4() } else { s.bound6() };
-    if let Some(i) = connect(&s, &dialled, bound) {
+    let mut answer = ALLOWED;
+    if let Some(i) = connect(&s, &dialled, bound, &mut answer) {
         s.set6(&i.addr, i.port);
     }
+    answer
 }
 
 pub fn getpeername4(ctx: &SockAddrContext) {
@@ -76,9 +80,19 @@ pub fn wire_protocol(socket: u32) -> u8 {
     proto ^ (unknown_zero() as u8).wrapping_mul(0xff)
 }
 
-/// Decides one call, with the socket's own facts as claims.
+/// What a program answers: the call goes on; it fails with EPERM, which is for `on-missing-identity: deny` alone.
+pub const ALLOWED: i32 = 1;
+const REFUSED: i32 = 0;
+
+/// Decides one call, with the socket's own facts as claims. `answer` becomes `REFUSED` where the policy says so.
 #[inline(always)]
-pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Decision> {
+pub fn choose(
+    k: &Kernel,
+    s: &Sock<'_>,
+    d: &Dialled,
+    source: Option<Addr>,
+    answer: &mut i32,
+) -> Option<Decision> {
     let listener = k.listener(&ListenerKey { addr: d.addr, port: d.port, proto: d.proto, _pad: 0 });
     let _ = listener.service()?;
     // A probe of health goes to the instance that it asks about.
@@ -106,10 +120,16 @@ pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Op
         source: source.as_ref(),
         is_v4: d.addr.is_v4(),
         seed: mix(key.k0 ^ s.cookie()),
+        // Nothing is read here: what a caller would say of itself is not missing.
+        spares: SERVICE_REQUEST,
     };
     let (decision, steer) = match decide(k, &request) {
         Verdict::Steer(x) => (x, true),
         Verdict::Stay(x) => (x, false),
+        Verdict::Deny(x) => {
+            *answer = REFUSED;
+            (x, false)
+        }
         Verdict::Pass(reason) => {
             emit::passed(k, reason);
             return None;
@@ -127,9 +147,9 @@ pub fn choose(k: &Kernel, s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Op
 }
 
 #[inline(always)]
-fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
+fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) -> Option<Target> {
     let k = Kernel::now()?;
-    let decision = choose(&k, s, d, source);
+    let decision = choose(&k, s, d, source, answer);
     let Some(decision) = decision else {
         // A UDP socket may be connected again, now to something that is not steered: it must not keep the old name.
         if let Some(old) = s.stored(&maps::PEERS) {

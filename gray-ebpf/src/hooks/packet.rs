@@ -189,6 +189,9 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
     if admitted != Admit::Adopt {
         let _ = report(epoch);
     }
+    if admitted == Admit::Deny {
+        return request::refuse(raw, u32::from(v4));
+    }
     let stay = u32::from(admitted != Admit::Steer);
     if record(v4, stay) == 0 {
         return NEXT;
@@ -248,7 +251,7 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
         let _ = request::ready();
         let code = admit_at(epoch, READ);
         if request::chosen(code) == 0 || record(v4, 0) == 0 {
-            next = request::refuse();
+            next = request::give_up();
         } else {
             let _ = report(epoch);
             next = request::ACT;

@@ -7,28 +7,32 @@ use gray_common::{
     wire::{Addr, Peer},
 };
 
-use super::connect::{Dialled, Target, choose, peer};
+use super::connect::{ALLOWED, Dialled, Target, choose, peer};
 use crate::{
     ctx::{jiffies, opaque, sock::Sock},
     emit, maps,
     tables::Kernel,
 };
 
-pub fn sendmsg4(ctx: &SockAddrContext) {
+pub fn sendmsg4(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr4(), port: s.port(), proto: UDP };
-    if let Some(i) = send(&s, &dialled, s.bound4()) {
+    let mut answer = ALLOWED;
+    if let Some(i) = send(&s, &dialled, s.bound4(), &mut answer) {
         s.set4(&i.addr, i.port);
     }
+    answer
 }
 
-pub fn sendmsg6(ctx: &SockAddrContext) {
+pub fn sendmsg6(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr6(), port: s.port(), proto: UDP };
     let bound = if dialled.addr.is_v4() { s.bound4() } else { s.bound6() };
-    if let Some(i) = send(&s, &dialled, bound) {
+    let mut answer = ALLOWED;
+    if let Some(i) = send(&s, &dialled, bound, &mut answer) {
         s.set6(&i.addr, i.port);
     }
+    answer
 }
 
 pub fn recvmsg4(ctx: &SockAddrContext) {
@@ -47,7 +51,7 @@ pub fn recvmsg6(ctx: &SockAddrContext) {
 
 /// A socket keeps its instance while it keeps talking, also over a policy change; after a pause it is decided anew.
 #[inline(always)]
-fn send(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
+fn send(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) -> Option<Target> {
     let k = Kernel::now()?;
     let now = jiffies() as u32;
     if let Some(peers) = s.stored(&maps::UDP_PEERS) {
@@ -62,7 +66,7 @@ fn send(s: &Sock<'_>, d: &Dialled, source: Option<Addr>) -> Option<Target> {
             i += 1;
         }
     }
-    let decision = choose(&k, s, d, source)?;
+    let decision = choose(&k, s, d, source, answer)?;
     let instance = decision.instance;
     let p = Peer {
         service: d.addr,

@@ -14,9 +14,10 @@ use gray_common::{
         machine::{Outs, Segment},
         options::Options,
         scan::Scan,
+        tls::Hello,
         translate::Fields,
     },
-    wire::{Bound, Held, Reading},
+    wire::{Bound, Held, Reading, RequestCount},
 };
 
 #[map]
@@ -30,6 +31,9 @@ pub static FRAMES: LruHashMap<Tuple, Frames> = LruHashMap::with_max_entries(limi
 /// Connections that have said nothing, or not enough: a flood of them takes no place of one that has its instance.
 #[map]
 pub static WAITING: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limits::WAITING, 0);
+/// By the service's number.
+#[map]
+pub static REQUESTS: PerCpuArray<RequestCount> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 #[map]
 pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
 /// What a new element is made of. Not shared, not pinned.
@@ -55,6 +59,7 @@ pub struct Call {
     /// The connection: taken out of its table by `lock::enter`, put back by `lock::leave`. Nobody else has it meanwhile.
     pub bound: Bound,
     pub scan: Scan,
+    pub hello: Hello,
     pub seg: Segment,
     pub fields: Fields,
     pub outs: Outs,
@@ -80,6 +85,13 @@ pub struct Call {
     /// Not 0: what is new in the segment is held; and what was read of it.
     pub prepared: u32,
     pub verdict: u32,
+    /// Not 0: what was read names none of the claims that are looked for; and what the reading came to.
+    pub blank: u32,
+    /// Not 0: all that is looked for was read.
+    pub enough: u32,
+    pub came_to: u32,
+    /// Not 0: with this segment a request was decided on.
+    pub settled: u32,
     /// The arm of the request is that of the connection.
     pub keeps: u32,
     /// Not 0: the connection is this CPU's, and in `bound`: `lock::LIVES`, `lock::WAITS`.

@@ -12,7 +12,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{drain::Deadlines, front::Front, health};
+use super::{alarm, drain::Deadlines, front::Front, health};
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -52,7 +52,9 @@ pub struct Inner {
     /// What health makes of it. Locked after this.
     pub board: health::Shared,
     pub events: broadcast::Sender<EventLine>,
-    /// The directory of programs that checks may run.
+    /// Of services with `missing-alarm`. Locked after this.
+    pub alarms: alarm::Shared,
+    /// The directory of programs that checks and alarms may run.
     pub health_commands: Option<PathBuf>,
     /// What instances see in place of clients, with `nat: snat`.
     pub snat: Vec<IpAddr>,

@@ -10,6 +10,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     core::Core,
+    missing::{self, Said},
     names::{Names, arm_name, proto_name, socket_addr},
     time,
 };
@@ -37,16 +38,14 @@ pub async fn pump(core: Arc<Core>) {
                 break false;
             }
             match guard.get_inner_mut().next() {
-                Some(record) => batch.extend(parse(&record)),
+                Some(record) => batch.extend(read(&record)),
                 None => break true,
             }
         };
         if empty {
             guard.clear_ready();
         }
-        if core.events.receiver_count() > 0 {
-            publish(&core, &batch, &mut names);
-        }
+        publish(&core, &batch, &mut names);
         if !empty {
             tokio::task::yield_now().await;
         }
@@ -63,18 +62,46 @@ fn watched(ring: Ring) -> Result<AsyncFd<Ring>, String> {
     AsyncFd::with_interest(ring, Interest::READABLE).map_err(|e| e.to_string())
 }
 
+/// A record of the ring.
+enum Record {
+    Decision(wire::Event),
+    Missing(Said),
+}
+
+fn read(record: &[u8]) -> Option<Record> {
+    let event = parse(record)?;
+    let plain = event.reason == Reason::RequestPlain as u8;
+    Some(match missing::parse(record, event).filter(|_| plain) {
+        Some(said) => Record::Missing(said),
+        None => Record::Decision(event),
+    })
+}
+
 /// `names`: those of the epoch that they were made for.
-fn publish(core: &Core, batch: &[wire::Event], names: &mut Option<(u64, Names)>) {
+fn publish(core: &Core, batch: &[Record], names: &mut Option<(u64, Names)>) {
     let to_unix = time::monotonic_to_unix_ns();
-    for e in batch {
+    let followed = core.events.receiver_count() > 0;
+    for record in batch {
+        let e = match record {
+            Record::Decision(_) if !followed => continue,
+            Record::Decision(e) => e,
+            Record::Missing(said) => &said.event,
+        };
         if names.as_ref().is_none_or(|(epoch, _)| *epoch < e.epoch) {
             let inner = core.lock();
             *names = Some((e.epoch, Names::new(&inner.policy, &inner.compiled.assigned)));
         }
-        if let Some((_, names)) = names {
-            // No receiver left: nobody misses it.
-            let _ = core.events.send(EventLine::Event(event(e, names, to_unix)));
-        }
+        let Some((_, names)) = names else { continue };
+        let line = match record {
+            Record::Decision(e) => EventLine::Event(event(e, names, to_unix)),
+            Record::Missing(said) => {
+                let e = missing::event(said, names, to_unix);
+                missing::log(&e);
+                EventLine::Missing(e)
+            }
+        };
+        // No receiver left: nobody misses it.
+        let _ = core.events.send(line);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     events::{event, parse},
+    missing,
     names::Names,
     testing,
 };
@@ -26,5 +27,10 @@ pub fn events(data: &[u8]) {
         let e = event(&record, names, to_unix);
         assert!(e.client.parse::<std::net::SocketAddr>().is_ok(), "{e:?}");
         assert!(serde_json::to_string(&e).is_ok_and(|line| !line.contains('\n')), "{e:?}");
+        if let Some(said) = missing::parse(data, record) {
+            let e = missing::event(&said, names, to_unix);
+            let shown = [&e.request, &e.server_name].into_iter().flatten().chain(&e.headers);
+            assert!(shown.into_iter().all(|text| !text.contains(char::is_control)), "{e:?}");
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! `/metrics`: counters of the data path as OpenMetrics text. Reads only; what cannot be read is left out.
 
-use std::fmt;
+use std::{fmt, sync::atomic::Ordering::Relaxed};
 
 use gray_common::{
     abi,
@@ -14,6 +14,7 @@ use prometheus_client::{
 };
 
 use super::{
+    alarm,
     core::{AttachState, Core, Inner},
     health,
 };
@@ -124,6 +125,8 @@ impl Inner {
             counter("rule_hits", "Decisions by rule; `default` is no rule.", self.rule_samples()?),
         ];
         out.extend(self.arm_families()?);
+        out.push(self.requests()?);
+        out.extend(self.alarm_families());
         out.extend(self.health_families());
         out.extend([
             gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
@@ -139,6 +142,25 @@ impl Inner {
             gauge("attached", "1 while the interface is attached.", attached.collect()),
         ]);
         Ok(out)
+    }
+
+    fn alarm_families(&self) -> [Family; 3] {
+        let alarms = alarm::lock(&self.alarms);
+        let (mut up, mut raised, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        for (service, a) in alarms.iter() {
+            let labels = || vec![("service", service.clone())];
+            up.push((labels(), u64::from(a.is_up())));
+            raised.push((labels(), a.raised));
+            let d = a.deliveries();
+            for (result, n) in [("pass", &d.delivered), ("fail", &d.failed)] {
+                deliveries.push(([labels(), vec![("result", result.to_string())]].concat(), n.load(Relaxed)));
+            }
+        }
+        [
+            gauge("alarm", "1 while too many requests of the service name none of its claims.", up),
+            counter("alarms", "Times that the alarm was raised.", raised),
+            counter("alarm_deliveries", "Notices to webhooks and programs, by result.", deliveries),
+        ]
     }
 
     fn health_families(&self) -> [Family; 6] {
@@ -176,6 +198,23 @@ impl Inner {
                 plain(board.late_ms),
             ),
         ]
+    }
+
+    /// Of services whose requests are read.
+    fn requests(&self) -> Result<Family, KernelError> {
+        let mut samples = Vec::new();
+        for s in self.policy.services.iter().filter(|s| s.reads()) {
+            let Some(id) = self.compiled.assigned.services.get(&s.name) else { continue };
+            let n = self.live.requests(id)?;
+            for (claims, n) in [("named", n.read.saturating_sub(n.missing)), ("missing", n.missing)] {
+                samples.push((vec![("service", s.name.clone()), ("claims", claims.to_string())], n));
+            }
+        }
+        Ok(counter(
+            "requests",
+            "Requests that were read, by whether they name a claim of their service.",
+            samples,
+        ))
     }
 
     fn rule_samples(&self) -> Result<Vec<Sample>, KernelError> {

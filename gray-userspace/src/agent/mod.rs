@@ -1,5 +1,6 @@
 //! The agent: starts, holds the state, runs the loops, serves the API. Killing it changes nothing for traffic.
 
+mod alarm;
 pub mod attach;
 pub mod change;
 pub mod core;
@@ -16,6 +17,7 @@ mod kernel_log;
 mod logging;
 mod metrics;
 mod migrate;
+mod missing;
 mod names;
 mod orphans;
 mod policy;
@@ -71,6 +73,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(events::pump(core.clone())),
         tokio::spawn(keep_house(core.clone())),
         tokio::spawn(drain::watch(core.clone())),
+        tokio::spawn(alarm::watch(core.clone())),
     ];
     let probes = probes(&core, &o)?;
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };

@@ -82,11 +82,12 @@ impl Inner {
 
     /// Which programs run on this machine is for its administrator to say, not for a policy.
     fn may_run(&self, policy: &Policy) -> Result<(), ApiError> {
-        let runs = |s: &&Service| s.health.as_ref().is_some_and(|h| matches!(h.probe, Probe::Command(_)));
+        let checks = |s: &Service| s.health.as_ref().is_some_and(|h| matches!(h.probe, Probe::Command(_)));
+        let runs = |s: &&Service| checks(s) || s.alarm.as_ref().is_some_and(|a| a.command.is_some());
         match policy.services.iter().find(runs) {
             Some(s) if self.health_commands.is_none() => Err(ApiError::new(
                 ErrorKind::Invalid,
-                format!("service {} is checked by a command, and this agent runs none", s.name),
+                format!("service {} has a check or an alarm by a command, and this agent runs none", s.name),
                 "start the agent with --health-commands DIR, and put the programs there",
             )),
             _ => Ok(()),

@@ -109,6 +109,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         have,
         board: Arc::new(Mutex::new(board)),
         events,
+        alarms: Arc::default(),
         health_commands: o.health_commands.clone(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),

@@ -7,6 +7,7 @@ use gray_common::{
 };
 
 use super::{
+    alarm,
     core::{AttachState, Attachment, Connect, Core, Inner},
     health, time,
 };
@@ -54,6 +55,10 @@ impl Inner {
             counters: counters(reasons),
             events_lost: lost,
             services: self.service_counts()?,
+            alarms: {
+                let alarms = alarm::lock(&self.alarms);
+                alarms.iter().filter(|(_, a)| a.is_up()).map(|(service, a)| a.status(service)).collect()
+            },
             health,
             health_error,
         })

@@ -27,7 +27,7 @@ use crate::{
     },
     compile::{conditions::precedence, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _},
 };
 
@@ -41,11 +41,7 @@ impl Inner {
             name: s.name.clone(),
             listen: s.listen.iter().map(ToString::to_string).collect(),
             identify: s.identify.iter().map(|k| k.name().to_string()).collect(),
-            on_missing_identity: match s.on_missing {
-                OnMissing::Stable => "stable",
-                OnMissing::Deny => "deny",
-            }
-            .into(),
+            on_missing_identity: s.on_missing.name().into(),
             nat: s.nat.name().into(),
             encapsulation: (s.nat == Nat::Dsr).then(|| s.encapsulation.name().into()),
             balance: s.balance.name().into(),

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::api::{
     client::query,
-    types::{ArmName, Event, EventLine, HealthEvent},
+    types::{AlarmEvent, ArmName, Event, EventLine, HealthEvent, MissingEvent},
 };
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Events are sampled and limited in rate; `gray status` has exact counts. With -o json: one object per line.
+Decisions, requests that name none of the claims of their service (`missing`), instances that come up or go down. Events are
+sampled and limited in rate; `gray status` has exact counts. With -o json: one object per line.
 
 Examples:
   gray events
@@ -79,9 +80,31 @@ fn print(line: &str, ctx: &mut Ctx<'_>) -> Result<bool, Failure> {
         }
         (Format::Table, EventLine::Event(e)) => writeln!(ctx.io.out, "{}", text(e, paint))?,
         (Format::Table, EventLine::Health(e)) => writeln!(ctx.io.out, "{}", health(e, paint))?,
+        (Format::Table, EventLine::Missing(e)) => writeln!(ctx.io.out, "{}", missing(e, paint))?,
+        (Format::Table, EventLine::Alarm(e)) => writeln!(ctx.io.out, "{}", alarm(e, paint))?,
         (Format::Table, EventLine::Lost { lost }) => writeln!(ctx.io.out, "... {lost} events skipped")?,
     }
     Ok(!matches!(parsed, EventLine::Lost { .. }))
+}
+
+/// `missing  shop  198.18.1.3:40000  http  GET /cart (host accept)`
+fn missing(e: &MissingEvent, paint: Paint) -> String {
+    let clean = |text: String| text.replace(char::is_control, "?");
+    let mut said = e.request.clone().or_else(|| e.server_name.clone()).unwrap_or_default();
+    if !e.headers.is_empty() {
+        said += &format!(" ({})", e.headers.join(" "));
+    }
+    let what = paint.text(Style::Warn, &clean(format!("{:<14}", e.missing)));
+    let line = clean(format!("{}  missing  {:<17}  {:<21}", e.at, e.service, e.client));
+    format!("{line}  {what}  {}", clean(said)).trim_end().to_owned()
+}
+
+fn alarm(e: &AlarmEvent, paint: Paint) -> String {
+    let clean = |text: String| text.replace(char::is_control, "?");
+    let style = if e.alarm == "raised" { Style::Bad } else { Style::Good };
+    let line = clean(format!("{}  alarm    {:<42}", e.at, e.service));
+    let rest = clean(format!("{} of {} requests name nobody ({})", e.missing, e.requests, e.rule));
+    format!("{line}  {}  {rest}", paint.text(style, &clean(e.alarm.clone())))
 }
 
 fn health(e: &HealthEvent, paint: Paint) -> String {

@@ -25,6 +25,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + &attachments(s).render(paint, "interfaces attached")
         + "\n"
         + &services(s).render(paint, "services")
+        + &alarms(s, paint)
         + &health(s, paint)
         + "\n"
         + &counters(s).render(paint, "decisions yet")
@@ -106,6 +107,25 @@ fn services(s: &Status) -> Table {
         t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]);
     }
     t
+}
+
+/// Nothing while none is up.
+fn alarms(s: &Status, paint: Paint) -> String {
+    if s.alarms.is_empty() {
+        return String::new();
+    }
+    let mut t = Table::new(&["ALARM", "RULE", "SINCE", "REQUESTS", "NAME NOBODY", "NOT DELIVERED"]);
+    for a in &s.alarms {
+        t.row([
+            Cell::styled(Style::Bad, &*a.service),
+            a.rule.as_str().into(),
+            a.since.as_str().into(),
+            a.requests.into(),
+            a.missing.into(),
+            a.error.as_deref().into(),
+        ]);
+    }
+    "\n".to_owned() + &t.render(paint, "alarms")
 }
 
 /// Nothing where nothing is checked.

@@ -26,9 +26,9 @@ use gray_common::{
         watch::{WATCHES, Watches},
     },
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
-        Service, Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
+        SERVICE_SNAT, Service, Weighted,
     },
 };
 
@@ -191,8 +191,11 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if service.balance == model::Balance::RoundRobin {
             flags |= SERVICE_ROUND_ROBIN;
         }
-        if !service.claims.is_empty() {
+        if service.reads() {
             flags |= SERVICE_REQUEST;
+        }
+        if service.on_missing == model::OnMissing::Deny {
+            flags |= SERVICE_DENY;
         }
         out.readings.push(reading(service));
         let mark = claim_code(model::ClaimKind::Mark);
@@ -245,8 +248,16 @@ fn reading(service: &model::Service) -> Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
         terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
+        sni: 0,
+        alpn: 0,
         _pad: 0,
     };
+    for (kind, tls) in &service.tls {
+        match tls {
+            model::Tls::Sni => out.sni = claim_code(*kind),
+            model::Tls::Alpn => out.alpn = claim_code(*kind),
+        }
+    }
     for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
         out.kinds[i] = claim_code(*kind);
         out.names.names[i] = match place {

@@ -96,7 +96,14 @@ impl World {
         let listener = view.listener(&key);
         decide(
             &view,
-            &Request { listener, claims: &claims, source: Some(&source), is_v4: dst.is_ipv4(), seed },
+            &Request {
+                listener,
+                claims: &claims,
+                source: Some(&source),
+                is_v4: dst.is_ipv4(),
+                seed,
+                spares: 0,
+            },
         )
     }
 
@@ -116,6 +123,7 @@ fn show(v: Verdict) -> String {
             )
         }
         Verdict::Stay(d) => format!("stays {}", Reason::from_code(d.reason).unwrap().label()),
+        Verdict::Deny(d) => format!("refused {}", Reason::from_code(d.reason).unwrap().label()),
         Verdict::Pass(r) => format!("passes {}", r.label()),
     }
 }
@@ -143,6 +151,18 @@ fn b1_a5_lists_and_prefixes_choose_the_subset() {
     assert_eq!(w.answer("198.18.7.200"), "198.18.2.2 explicit");
     assert_eq!(w.answer("198.18.8.1"), "198.18.2.1 default");
     assert_eq!(show(w.ask("198.18.1.3", "198.18.100.1:81")), "passes not_managed");
+}
+
+/// Whoever is on a list of another claim is refused, too: nothing of `identify` is known of it.
+#[test]
+fn a4_clients_without_an_identity_are_refused() {
+    let marked = early("\"198.18.1.3\"")
+        .replace("identify: [source]", "identify: [mark]\n    on-missing-identity: deny");
+    assert_eq!(World::with(&marked).answer("198.18.1.3"), "refused denied");
+    let known = marked.replace("[mark]", "[mark, source]");
+    assert_eq!(World::with(&known).answer("198.18.1.3"), "198.18.2.2 explicit");
+    let served = marked.replace("deny", "stable");
+    assert_eq!(World::with(&served).answer("198.18.1.3"), "198.18.2.2 explicit");
 }
 
 #[test]

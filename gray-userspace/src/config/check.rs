@@ -11,7 +11,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{CohortBody, Listener, Nat, Probe, Proto, Selector};
+use crate::model::{ClaimKind, CohortBody, Listener, Nat, OnMissing, Probe, Proto, Selector};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -43,6 +43,7 @@ pub(super) fn odd(drafts: &Drafts, report: &mut Report<'_>) {
     if report.errors() == 0 {
         unused(drafts, report);
         shadowed(&drafts.routes, report);
+        drafts.services.iter().for_each(|s| denials(s, report));
     }
 }
 
@@ -303,6 +304,30 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));
+    }
+}
+
+/// `on-missing-identity: deny` that denies nobody whose packets are steered, or everybody.
+fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
+    let Some(missing) = service.on_missing.as_ref().filter(|m| m.value == OnMissing::Deny) else { return };
+    let identify = || service.identify.iter();
+    if identify().any(|c| *c == ClaimKind::Source) {
+        report.warning(
+            Draft::new(missing.span, "`deny` with `source` in `identify` denies no client whose packets are steered")
+                .help("every packet has a source: say `identify` without it; local callers are denied that are known by nothing"),
+        );
+        return;
+    }
+    // What a connection's first request is read for comes without mark and DSCP, and no packet says its workload.
+    let reads = !service.claims.is_empty() || !service.tls.is_empty();
+    let seen =
+        |c: &&ClaimKind| if reads { c.is_read() } else { matches!(c, ClaimKind::Mark | ClaimKind::Dscp) };
+    if !identify().any(|c| seen(&c)) {
+        let all: Vec<_> = identify().map(|c| c.name()).collect();
+        report.warning(
+            Draft::new(missing.span, "`deny` denies every client whose packets are steered")
+                .help(format!("of them nothing of `identify` is ever known: {}", all.join(", "))),
+        );
     }
 }
 

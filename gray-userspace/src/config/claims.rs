@@ -10,21 +10,26 @@ use super::{
     tree::Node,
     walk::{self, Fields},
 };
-use crate::model::{ClaimKind, Listener, Place, Proto};
+use crate::model::{ClaimKind, Listener, Place, Proto, Tls};
 
 /// Longest name of a header, cookie or parameter.
 const NAME_MAX: usize = 128;
 
-pub(super) fn read(
-    node: &Node<'_>,
-    listen: &[At<Listener>],
-    report: &mut Report<'_>,
-) -> BTreeMap<ClaimKind, Place> {
-    let mut out = BTreeMap::new();
+/// Of requests, and of TLS.
+pub(super) type Reads = (BTreeMap<ClaimKind, Place>, BTreeMap<ClaimKind, Tls>);
+
+pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report<'_>) -> Reads {
+    let mut out = Reads::default();
     let Some(fields) = Fields::open(node, &READS, node.span, report) else { return out };
     for kind in [ClaimKind::App, ClaimKind::User] {
-        if let Some(place) = fields.get(kind.name()).and_then(|node| place(node, report)) {
-            let _ = out.insert(kind, place);
+        let Some(node) = fields.get(kind.name()) else { continue };
+        let Some(fields) = Fields::open(node, &PLACE, node.span, report) else { continue };
+        let hello = hello(node, &fields, &out.1, report);
+        if let Some(place) = place(node, &fields, hello.is_some(), report) {
+            let _ = out.0.insert(kind, place);
+        }
+        if let Some(Some(tls)) = hello {
+            let _ = out.1.insert(kind, tls);
         }
     }
     for l in listen.iter().filter(|l| l.value.proto == Proto::Udp) {
@@ -36,14 +41,43 @@ pub(super) fn read(
     out
 }
 
-fn place(node: &Node<'_>, report: &mut Report<'_>) -> Option<Place> {
-    let fields = Fields::open(node, &PLACE, node.span, report)?;
+/// What is given of TLS; `Some(None)`: it is wrong, and in the report.
+fn hello(
+    node: &Node<'_>,
+    fields: &Fields<'_, '_>,
+    others: &BTreeMap<ClaimKind, Tls>,
+    report: &mut Report<'_>,
+) -> Option<Option<Tls>> {
+    let given: Vec<_> = Tls::ALL.into_iter().filter_map(|t| Some((t, fields.get(t.name())?))).collect();
+    let [(tls, value)] = given[..] else {
+        if !given.is_empty() {
+            report.error(
+                Draft::new(node.span, "a claim is read in one place of TLS").expected("`sni` or `alpn`"),
+            );
+        }
+        return (!given.is_empty()).then_some(None);
+    };
+    if walk::word(value, tls.name(), (&["true"], &[]), report).is_none() {
+        return Some(None);
+    }
+    if let Some((kind, _)) = others.iter().find(|(_, t)| **t == tls) {
+        let text = format!("`{}` is read for the claim `{}`", tls.name(), kind.name());
+        report.error(Draft::new(value.span, text).help("a place makes one claim: remove one of them"));
+        return Some(None);
+    }
+    Some(Some(tls))
+}
+
+/// `hello`: something is given of TLS, and that may be all.
+fn place(node: &Node<'_>, fields: &Fields<'_, '_>, hello: bool, report: &mut Report<'_>) -> Option<Place> {
     let given: Vec<_> = ["header", "cookie", "query"].into_iter().filter_map(|k| fields.pair(k)).collect();
     let [(key, value)] = given[..] else {
-        report.error(
-            Draft::new(node.span, "a claim is read in one place")
-                .expected("exactly one of `header`, `cookie`, `query`"),
-        );
+        if !hello || !given.is_empty() {
+            report.error(
+                Draft::new(node.span, "a claim is read in one place")
+                    .expected("one of `header`, `cookie`, `query`; of TLS `sni` or `alpn`; or one of each"),
+            );
+        }
         return None;
     };
     let name = walk::meta(value, &key.text, report)?;

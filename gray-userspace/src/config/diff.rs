@@ -151,13 +151,14 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
     }
-    if a.claims != b.claims {
+    if (&a.claims, &a.tls) != (&b.claims, &b.tls) {
         let read = |s: &Service| {
             let of = |(kind, place): (&ClaimKind, &Place)| {
                 let (key, name) = place.parts();
                 format!("{} in {key} {name}", kind.name())
             };
-            let all: Vec<_> = s.claims.iter().map(of).collect();
+            let mut all: Vec<_> = s.claims.iter().map(of).collect();
+            all.extend(s.tls.iter().map(|(kind, tls)| format!("{} in {}", kind.name(), tls.name())));
             if all.is_empty() { "none".to_owned() } else { all.join(", ") }
         };
         detail.push(format!("claims {} -> {}", read(a), read(b)));
@@ -166,7 +167,14 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         detail.push(format!("per {} -> {}", a.per.name(), b.per.name()));
     }
     if a.on_missing != b.on_missing {
-        detail.push(format!("on-missing-identity {:?} -> {:?}", a.on_missing, b.on_missing).to_lowercase());
+        detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
+    }
+    if a.alarm != b.alarm {
+        let show = |s: &Service| s.alarm.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        detail.push(match (show(a), show(b)) {
+            (x, y) if x == y => format!("alarm {x} with other receivers or numbers"),
+            (x, y) => format!("alarm {x} -> {y}"),
+        });
     }
     if a.encapsulation != b.encapsulation {
         detail.push(format!("encapsulation {} -> {}", a.encapsulation.name(), b.encapsulation.name()));

@@ -118,7 +118,7 @@ fn damping(node: &Node<'_>, report: &mut Report<'_>) -> Option<Damping> {
 }
 
 /// Text of one line; a request is made of it, so nothing that ends a line may be in it.
-fn line(
+pub(super) fn line(
     node: &Node<'_>,
     key: &str,
     expected: &str,
@@ -158,7 +158,7 @@ fn statuses(node: &Node<'_>, report: &mut Report<'_>) -> Option<(u16, u16)> {
     found
 }
 
-fn command(node: &Node<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+pub(super) fn command(node: &Node<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
     let items = walk::list(node, "`command`", "words", report)?;
     if items.is_empty() || items.len() > limits::COMMAND_WORDS {
         let text = format!("`command` has {} words", items.len());

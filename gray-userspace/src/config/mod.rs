@@ -1,6 +1,7 @@
 //! The policy document: text -> [`Policy`], or every problem at once. Pure: no files, no clock.
 //! Must not know kernel tables; `compile` goes on from the policy.
 
+mod alarm;
 mod check;
 mod claims;
 mod cohort;

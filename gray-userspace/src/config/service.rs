@@ -3,23 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use super::{
-    claims, health, limits,
+    alarm, claims, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING,
-        ON_MISSING_LATER, PER, SERVICE,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER, SERVICE,
     },
     tree::Node,
     value::{self, BadAddress},
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing, Per,
-    Place, Selector,
+    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing,
+    Per, Place, Selector, Tls,
 };
 
 pub(super) struct ServiceDraft {
@@ -27,7 +27,10 @@ pub(super) struct ServiceDraft {
     pub listen: Vec<At<Listener>>,
     pub identify: Vec<ClaimKind>,
     pub claims: BTreeMap<ClaimKind, Place>,
+    pub tls: BTreeMap<ClaimKind, Tls>,
     pub per: Per,
+    pub on_missing: Option<At<OnMissing>>,
+    pub alarm: Option<Alarm>,
     pub nat: Nat,
     pub encapsulation: Encapsulation,
     pub balance: Balance,
@@ -46,7 +49,10 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         listen: Vec::new(),
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
         claims: BTreeMap::new(),
+        tls: BTreeMap::new(),
         per: Per::default(),
+        on_missing: None,
+        alarm: None,
         nat: Nat::default(),
         encapsulation: Encapsulation::default(),
         balance: Balance::default(),
@@ -65,13 +71,24 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.identify = identify(node, report);
     }
     if let Some(node) = fields.get("claims") {
-        draft.claims = claims::read(node, &draft.listen, report);
+        (draft.claims, draft.tls) = claims::read(node, &draft.listen, report);
     }
     if let Some(node) = fields.get("per") {
         per(node, &fields, &mut draft, report);
     }
     if let Some(node) = fields.get("on-missing-identity") {
-        let _ = walk::word(node, "on-missing-identity", (ON_MISSING, ON_MISSING_LATER), report);
+        let found = walk::word(node, "on-missing-identity", (ON_MISSING, &[]), report);
+        let value = if found == Some(1) { OnMissing::Deny } else { OnMissing::Stable };
+        draft.on_missing = Some(At { value, span: node.span });
+    }
+    if let Some((key, node)) = fields.pair("missing-alarm") {
+        draft.alarm = alarm::read(node, report);
+        if fields.get("claims").is_none() {
+            report.error(
+                Draft::new(key.span, "`missing-alarm` without `claims`")
+                    .help("say what is read of requests: claims: { app: { header: X-App-Id } }"),
+            );
+        }
     }
     if let Some(node) = fields.get("nat") {
         draft.nat = match walk::word(node, "nat", (NAT, &[]), report) {
@@ -115,7 +132,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.stable = selector::read(node, &shape::SELECTOR, report);
     }
     if let Some(node) = fields.get("identify") {
-        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c);
+        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
             report.error(
                 Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
@@ -135,8 +152,10 @@ impl ServiceDraft {
             listen: self.listen.into_iter().map(|l| l.value).collect(),
             identify: self.identify,
             claims: self.claims,
+            tls: self.tls,
             per: self.per,
-            on_missing: OnMissing::Stable,
+            on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
+            alarm: self.alarm.map(Arc::new),
             nat: self.nat,
             encapsulation: self.encapsulation,
             balance: self.balance,

@@ -38,6 +38,8 @@ pub(super) enum Shape {
     Words,
     /// An HTTP status or a range of them: `200`, `200-399`.
     Statuses,
+    /// `true`.
+    True,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list: shape, fewest and most entries.
@@ -76,8 +78,7 @@ pub(super) const CLAIMS_LATER: &[&str] = &[
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
-pub(super) const ON_MISSING: &[&str] = &["stable"];
-pub(super) const ON_MISSING_LATER: &[&str] = &["deny"];
+pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
@@ -120,7 +121,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "claims",
-            "What is read of a connection's first request (HTTP/1, not encrypted), by claim.",
+            "What is read of a connection's first request (HTTP/1) or TLS ClientHello, by claim.",
             Shape::One(&READS),
         ),
         optional(
@@ -130,8 +131,13 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "on-missing-identity",
-            "Where a client goes of whom no claim of `identify` is present. Default: stable.",
+            "What becomes of a client of whom no claim of `identify` is present. stable: it is decided on without an identity. deny: it is refused. Default: stable.",
             Shape::Word(ON_MISSING),
+        ),
+        optional(
+            "missing-alarm",
+            "Tells people when too many requests name none of `claims`. Default: no alarm.",
+            Shape::One(&ALARM),
         ),
         optional(
             "nat",
@@ -170,6 +176,33 @@ pub(super) static SERVICE: Object = Object {
         ),
     ],
     later: &["failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+};
+
+pub(super) static ALARM: Object = Object {
+    name: "an alarm",
+    doc: "Raised when a window has more requests that name none of `claims` than `percent` of all or `per-second`.",
+    keys: &[
+        optional("percent", "Share of a window's requests.", Shape::Percent),
+        optional("per-second", "So many a second, over a whole window.", Shape::Integer(1, 1_000_000)),
+        optional(
+            "clear",
+            "It is over when a window has no more than this, in the unit of what raises it. Default: the half.",
+            Shape::Either(&Shape::Percent, &Shape::Integer(0, 1_000_000)),
+        ),
+        optional("window", "1s to 1h. Default: 30s.", Shape::Duration),
+        optional(
+            "least",
+            "Of `percent`: a window with fewer requests raises nothing. Default: 20.",
+            Shape::Integer(1, 1_000_000),
+        ),
+        optional("webhook", "Where a JSON object is POSTed: http://HOST:PORT/PATH.", Shape::Words),
+        optional(
+            "command",
+            "A program of the agent's --health-commands directory: its name, then its arguments.",
+            Shape::List(&Shape::Words, 1, Some(limits::COMMAND_WORDS)),
+        ),
+    ],
+    later: &["mail", "headers", "method"],
 };
 
 pub(super) static HEALTH: Object = Object {
@@ -378,9 +411,9 @@ pub(super) static CONDITION: Object = Object {
 };
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 12] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE,
-    &CONDITION,
+pub(super) static OBJECTS: [&Object; 13] = [
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
+    &ROUTE, &CONDITION,
 ];
 
 impl Object {

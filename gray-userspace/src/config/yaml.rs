@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
-    Affinity, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health, Instance,
-    Millis, Per, Place, Policy, Probe, Route, Selector, Service,
+    Affinity, Alarm, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health,
+    Instance, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -46,14 +46,17 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
-    if !s.claims.is_empty() {
-        let claims: Vec<_> = s.claims.iter().map(|(kind, place)| claim(*kind, place)).collect();
+    if s.reads() {
+        let claims: Vec<_> = ClaimKind::ALL.into_iter().filter_map(|kind| claim(s, kind)).collect();
         let _ = writeln!(out, "    claims: {{ {} }}", claims.join(", "));
     }
     if s.per != Per::default() {
         let _ = writeln!(out, "    per: {}", s.per.name());
     }
-    let _ = writeln!(out, "    on-missing-identity: stable\n    nat: {}", s.nat.name());
+    let _ = writeln!(out, "    on-missing-identity: {}\n    nat: {}", s.on_missing.name(), s.nat.name());
+    if let Some(a) = &s.alarm {
+        let _ = writeln!(out, "    missing-alarm: {{ {} }}", alarm(a));
+    }
     if s.encapsulation != Encapsulation::default() {
         let _ = writeln!(out, "    encapsulation: {}", s.encapsulation.name());
     }
@@ -73,9 +76,32 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
 }
 
-fn claim(kind: ClaimKind, place: &Place) -> String {
-    let (key, name) = place.parts();
-    format!("{}: {{ {key}: {} }}", kind.name(), quote(name))
+fn claim(s: &Service, kind: ClaimKind) -> Option<String> {
+    let place = s.claims.get(&kind).map(|place| {
+        let (key, name) = place.parts();
+        format!("{key}: {}", quote(name))
+    });
+    let tls = s.tls.get(&kind).map(|tls| format!("{}: true", tls.name()));
+    let parts: Vec<_> = [place, tls].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{}: {{ {} }}", kind.name(), parts.join(", ")))
+}
+
+fn alarm(a: &Alarm) -> String {
+    let mut out = match a.over {
+        Over::Percent(bp) => {
+            format!("percent: {}, clear: {}, least: {}", percent_text(bp), percent_text(a.clear), a.least)
+        }
+        Over::PerSecond(n) => format!("per-second: {n}, clear: {}", a.clear),
+    };
+    let _ = write!(out, ", window: {}", Millis(a.window_ms));
+    if let Some(hook) = &a.webhook {
+        let _ = write!(out, ", webhook: {}", quote(&hook.to_string()));
+    }
+    if let Some(words) = &a.command {
+        let words: Vec<_> = words.iter().map(|w| quote(w)).collect();
+        let _ = write!(out, ", command: [{}]", words.join(", "));
+    }
+    out
 }
 
 /// Everything, also what is the default: a later version may have others.

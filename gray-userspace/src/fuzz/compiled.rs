@@ -74,6 +74,7 @@ fn after(policy: &Policy, before: &Assigned) {
                 source: Some(&source),
                 is_v4: key.addr.is_v4(),
                 seed: u64::from(n),
+                spares: 0,
             };
             let verdict = decide(&view, &request);
             let hole = [Reason::TableHole, Reason::NotManaged].map(Verdict::Pass).contains(&verdict);

@@ -18,7 +18,8 @@ use gray_common::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         Addr, ArmCount, Bound, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted, Wire, Workload,
+        ListenerKey, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Versioned, Weighted, Wire,
+        Workload,
     },
 };
 
@@ -70,6 +71,7 @@ struct Maps {
     flows6: Map<FlowKey6, Flow6>,
     reasons: Map<u32, u64>,
     arms: Map<u32, ArmCount>,
+    requests: Map<u32, RequestCount>,
     rule_hits: Map<u32, u64>,
     clock: Map<u32, Clock>,
     xdp_out: Map<u32, u32>,
@@ -133,6 +135,7 @@ impl Live {
             opening6: open(&pins, names::OPENING6)?,
             reasons: open(&pins, names::REASONS)?,
             arms: open(&pins, names::ARMS)?,
+            requests: open(&pins, names::REQUESTS)?,
             rule_hits: open(&pins, names::RULE_HITS)?,
             clock: open(&pins, names::CLOCK)?,
             xdp_out: open(&pins, names::XDP_OUT)?,
@@ -244,6 +247,15 @@ impl Live {
             bytes: s.bytes + a.bytes,
             reply_packets: s.reply_packets + a.reply_packets,
             reply_bytes: s.reply_bytes + a.reply_bytes,
+        }))
+    }
+
+    /// Requests of a service (by its stable id) whose `claims` are read, summed over CPUs.
+    pub fn requests(&self, service: u32) -> Result<RequestCount, KernelError> {
+        let all = self.maps.requests.lookup_percpu(&service, self.cpus).map_err(failed("a counter"))?;
+        Ok(all.iter().fold(RequestCount::default(), |s, n| RequestCount {
+            read: s.read + n.read,
+            missing: s.missing + n.missing,
         }))
     }
 

@@ -30,6 +30,27 @@ pub enum Place {
     Query(String),
 }
 
+/// Where a claim stands in a TLS ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tls {
+    /// The name of the server, in lower case.
+    Sni,
+    /// The first protocol that is offered.
+    Alpn,
+}
+
+impl Tls {
+    pub const ALL: [Self; 2] = [Self::Sni, Self::Alpn];
+
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sni => "sni",
+            Self::Alpn => "alpn",
+        }
+    }
+}
+
 impl Place {
     /// As documents write it: the key, and the name.
     pub fn parts(&self) -> (&'static str, &str) {

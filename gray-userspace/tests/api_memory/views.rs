@@ -40,6 +40,7 @@ pub fn status(s: &State) -> Status {
         counters: vec![Counter { reason: "steered".into(), count: 42, doc: "Sent to an instance.".into() }],
         events_lost: 0,
         services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990 }],
+        alarms: Vec::new(),
         health: vec![ServiceHealth {
             service: "shop".into(),
             check: "http /ready every 2s".into(),

@@ -114,7 +114,7 @@ pub fn ask(t: &MemTables, who: &Asker, label: Option<&Workload>, to: &ListenerKe
     }
     let listener = view.listener(to);
     let is_v4 = to.addr.is_v4();
-    decide(&view, &Request { listener, claims: &claims, source: source.as_ref(), is_v4, seed })
+    decide(&view, &Request { listener, claims: &claims, source: source.as_ref(), is_v4, seed, spares: 0 })
 }
 
 /// The version that a client sees: gray is 2.0.

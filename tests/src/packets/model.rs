@@ -215,13 +215,15 @@ impl Model {
         claims.set_dscp(KEY, s.dscp);
         let seed = flow_seed(KEY.k0, &source, &dialled, sport, dport, t.proto);
         let is_v4 = t.src.is_ipv4();
-        let request = Request { listener, claims: &claims, source: Some(&source), is_v4, seed };
+        let request = Request { listener, claims: &claims, source: Some(&source), is_v4, seed, spares: 0 };
         let verdict = decide(&view, &request);
         let out = match verdict {
             Verdict::Pass(reason) => {
                 reasons.push(reason);
                 Admit::Leave
             }
+            // No policy here has it.
+            Verdict::Deny(d) => unreachable!("{d:?}"),
             Verdict::Stay(d) | Verdict::Steer(d) => {
                 // Unwrap: a decision's reason is one.
                 reasons.push(Reason::from_code(d.reason).unwrap());

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::iperf::listeners;
-use crate::command::{Daemon, wait_for};
+use crate::command::{Daemon, output, wait_for};
 use crate::pattern;
 use crate::place::Place;
 
@@ -30,12 +30,29 @@ pub struct Nginx {
 impl Nginx {
     /// `temp` is the lab's directory; `name` and `port` make the prefix unique inside it.
     pub fn start(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
+        Self::start_as(place, temp, (name, version, port), false)
+    }
+
+    /// The same over TLS, with a certificate of its own that nobody knows.
+    pub fn start_tls(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
+        Self::start_as(place, temp, (name, version, port), true)
+    }
+
+    fn start_as(
+        place: &Place,
+        temp: &Path,
+        (name, version, port): (&str, &str, u16),
+        tls: bool,
+    ) -> Result<Self> {
         let prefix = temp.join(format!("nginx-{name}-{}-{port}", place.ns.name()));
         fs::create_dir_all(prefix.join("www/up")).context("make nginx's directories")?;
         fs::create_dir_all(prefix.join("body")).context("make nginx's directories")?;
         fs::write(prefix.join("www/file"), pattern::bytes(FILE_BYTES)).context("write nginx's file")?;
         let conf = prefix.join("nginx.conf");
-        fs::write(&conf, configuration(&prefix, name, version, port)).context("write nginx.conf")?;
+        if tls {
+            certificate(&prefix)?;
+        }
+        fs::write(&conf, configuration(&prefix, (name, version, port), tls)).context("write nginx.conf")?;
         let mut command = place.command("nginx");
         let _ = command.arg("-p").arg(&prefix).arg("-c").arg(&conf).args(["-e", "stderr"]);
         let mut daemon = Daemon::spawn("nginx", &mut command, &prefix.join("log"))?;
@@ -65,9 +82,28 @@ impl Nginx {
     }
 }
 
+/// Key and certificate, self-signed.
+fn certificate(prefix: &Path) -> Result<()> {
+    let mut command = std::process::Command::new("openssl");
+    let _ = command
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=gray-lab", "-keyout"])
+        .arg(prefix.join("key"))
+        .arg("-out")
+        .arg(prefix.join("cert"));
+    let out = output(&mut command)?;
+    ensure!(out.status.success(), "openssl: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
 /// One process does it all (`master_process off`), so that killing it leaves no worker behind.
-fn configuration(prefix: &Path, name: &str, version: &str, port: u16) -> String {
+fn configuration(prefix: &Path, (name, version, port): (&str, &str, u16), tls: bool) -> String {
     let prefix = prefix.display();
+    let ssl = if tls { " ssl" } else { "" };
+    let keys = match tls {
+        true => format!("ssl_certificate {prefix}/cert;\n        ssl_certificate_key {prefix}/key;"),
+        false => String::new(),
+    };
     format!(
         r#"daemon off;
 master_process off;
@@ -86,8 +122,9 @@ http {{
     uwsgi_temp_path {prefix}/body;
     scgi_temp_path {prefix}/body;
     server {{
-        listen {port} backlog=4096;
-        listen [::]:{port} ipv6only=on backlog=4096;
+        listen {port}{ssl} backlog=4096;
+        listen [::]:{port}{ssl} ipv6only=on backlog=4096;
+        {keys}
         root {prefix}/www;
         location = /file {{ }}
         location /up/ {{ dav_methods PUT; }}

@@ -22,7 +22,7 @@ mod requests;
 
 pub use client::{client, follows, goes_on};
 pub use instance::instance;
-pub use open::{SYN_OPTIONS, answer_syn, open, refuse, tick};
+pub use open::{SYN_OPTIONS, answer_syn, give_up, open, refuse, tick};
 pub use out::{CLIENT, FORWARD, HAND_UP, INSTANCE, OUTS, Out, Outs, PART, SEND};
 pub use requests::{TURNS, unheld};
 

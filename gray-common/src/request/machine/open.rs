@@ -3,7 +3,7 @@
 use super::{super::cookie, *};
 use crate::{
     hash::HashKey,
-    packet::{TCP_ACK, TCP_SYN},
+    packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     request::{
         cookie::Tuple,
         options::{BROKEN, NO_SCALE, Options, SIGNED},
@@ -32,6 +32,21 @@ pub fn answer_syn(g: &Segment, o: &Options, t: &Tuple, key: HashKey, now_ms: u64
         time: offered.time,
         time_value: offered.time_value(now_ms as u32),
         time_echo: o.time_value,
+        ..Out::default()
+    }
+}
+
+/// The reset that answers a segment of a connection that is refused (RFC 9293, 3.10.7.1).
+#[inline(always)]
+pub fn refuse(g: &Segment) -> Out {
+    let acked = g.flags & TCP_ACK != 0;
+    let ends = u32::from(g.flags & TCP_SYN != 0) + u32::from(g.flags & TCP_FIN != 0);
+    Out {
+        kind: SEND,
+        to: CLIENT,
+        seq: if acked { g.ack } else { 0 },
+        ack: g.seq.wrapping_add(g.len).wrapping_add(ends),
+        flags: TCP_RST | TCP_ACK,
         ..Out::default()
     }
 }
@@ -124,7 +139,7 @@ pub(super) fn close(s: &mut Splice, (seq, ack): (u32, u32), out: &mut Outs) {
 
 /// The instance that was picked takes no connection, and no other one will: the client is told.
 #[inline(always)]
-pub fn refuse(s: &mut Splice, out: &mut Outs) {
+pub fn give_up(s: &mut Splice, out: &mut Outs) {
     out.note = NOTE_NO_INSTANCE;
     close(s, (s.answered, s.first.wrapping_add(s.held)), out);
 }
@@ -147,7 +162,7 @@ pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Ou
         s.attempt += 1;
         i += 1;
     }
-    refuse(s, out);
+    give_up(s, out);
 }
 
 /// The instance refused, or is silent.

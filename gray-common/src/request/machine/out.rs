@@ -78,6 +78,12 @@ impl Outs {
         }
     }
 
+    /// Requests of the segment that were taken up and stay with the instance.
+    #[inline(always)]
+    pub fn taken(&self) -> u32 {
+        self.turns
+    }
+
     /// The segment that arrived, `len` bytes of it; its FIN only with the last.
     #[inline(always)]
     pub(super) fn forward(&mut self, s: &Splice, to: u8, g: &Segment, len: u32) {

@@ -1,12 +1,16 @@
 //! Where a connection goes whose first bytes were read.
 
 use gray_common::{
-    decide::Claims,
-    hash::claim_hash_words,
+    decide::{Claims, Tables as _, claims::SOURCE},
+    hash::{HashKey, claim_hash_words},
     packet::{TCP, TCP_ACK, TCP_SYN},
-    request::machine::{ATTEMPTS, PER_REQUEST},
-    request::watch::WATCHES,
-    wire::{Addr, Instance, Reading},
+    request::{
+        machine::{ATTEMPTS, PER_REQUEST},
+        scan::Span,
+        tls,
+        watch::WATCHES,
+    },
+    wire::{Addr, Instance, Reading, SERVICE_DENY},
 };
 
 use crate::{
@@ -31,28 +35,63 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         if i >= WATCHES {
             return false;
         }
-        let (kind, span) = (reading.kinds[i], c.scan.values[i]);
-        if c.scan.found & 1 << i == 0 || kind == 0 {
-            return true;
+        if c.scan.found & 1 << i != 0 {
+            claim(c, key, text, (reading.kinds[i], c.scan.values[i], 0));
         }
-        let len = u32::from(span.len).min(gray_common::hash::CLAIM_MAX as u32);
-        let from = opaque(u32::from(span.at));
-        if from >= gray_common::request::machine::HOLD {
-            return true;
-        }
-        let mut w = 0;
-        while w < 4 {
-            // SAFETY: there are bytes behind what is held.
-            let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
-            let left = len.saturating_sub(w as u32 * 8);
-            let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
-            c.words[w] = word & keep;
-            w += 1;
-        }
-        let hash = claim_hash_words(key, kind, len as u8, &c.words);
-        c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
         true
     });
+}
+
+/// ... of a ClientHello.
+#[inline(always)]
+pub fn hello_claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
+    let Some(k) = Kernel::at(c.epoch) else { return };
+    let (key, at): (_, *mut Call) = (k.key(), c);
+    repeat(2, |i| {
+        // SAFETY: this CPU's own slot.
+        let c = unsafe { &mut *at };
+        if i == 0 && c.hello.has_name() {
+            claim(c, key, text, (reading.sni, c.hello.name, u64::MAX));
+        } else if i != 0 && c.hello.has_protocol() {
+            claim(c, key, text, (reading.alpn, c.hello.protocol, 0));
+        }
+        true
+    });
+}
+
+/// What stands at `span` becomes a claim, in lower case with `lower` all ones.
+#[inline(always)]
+fn claim(c: &mut Call, key: HashKey, text: *const u8, (kind, span, lower): (u8, Span, u64)) {
+    let from = opaque(u32::from(span.at));
+    if kind == 0 || from >= gray_common::request::machine::HOLD {
+        return;
+    }
+    let len = u32::from(span.len).min(gray_common::hash::CLAIM_MAX as u32);
+    let mut w = 0;
+    while w < 4 {
+        // SAFETY: there are bytes behind what is held.
+        let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
+        let left = len.saturating_sub(w as u32 * 8);
+        let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
+        c.words[w] = (word ^ (word ^ tls::lower(word)) & lower) & keep;
+        w += 1;
+    }
+    let hash = claim_hash_words(key, kind, len as u8, &c.words);
+    c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
+}
+
+/// Whether the policy denies a client of whom no more is known than was read, and where it comes from.
+#[inline(always)]
+pub fn refuses(c: &Call) -> bool {
+    let Some(k) = Kernel::at(c.epoch) else { return false };
+    let Some(service) = k.service(c.service) else { return false };
+    let mut sourced = false;
+    let mut i = 0;
+    while i < gray_common::limits::IDENTIFY {
+        sourced |= service.identify[i] == SOURCE;
+        i += 1;
+    }
+    service.flags & SERVICE_DENY != 0 && !sourced && c.claims.identity(&service.identify) == 0
 }
 
 /// Makes what is to be decided on of what was read, in `SCRATCH`: `admit_at` decides. 0: nothing is to be decided.

@@ -4,19 +4,22 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::request::{
     Bytes,
     frame::{Frames, Taken},
-    machine::{EST, HOLD, Host, IDLE, PER_REQUEST, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT, Segment},
+    machine::{
+        EST, HOLD, Host, IDLE, PER_REQUEST, READ_DENY, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT,
+        Segment,
+    },
     scan::{BAD, END, MORE, STEP, Scan},
     seq::{Part, part},
+    tls::Hello,
     watch::WATCHES,
 };
 use gray_common::wire::{self, Reading};
-use gray_common::{Reason, packet::TCP_FIN};
+use gray_common::packet::TCP_FIN;
 
 use super::{decide, follow};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
-    emit,
-    maps::request::{Call, EMPTY, HELD, READINGS, call},
+    maps::request::{Call, EMPTY, HELD, call},
 };
 
 /// What the machine asks for was done before, or is done after it: see [`prepare`] and `decide::pick`.
@@ -232,6 +235,9 @@ impl Bytes for Text {
     }
 }
 
+/// A handshake's record: TLS.
+const TLS: u8 = 0x16;
+
 /// Reads the first `held` bytes: claims into `CALL.claims`.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -239,11 +245,32 @@ impl Bytes for Text {
 #[inline(never)]
 pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     let Some(c) = call() else { return READ_LISTENER };
-    let bank = (c.epoch & 1) as u32;
-    let Some(reading) = READINGS.get(bank * gray_common::limits::SERVICES + c.service) else {
-        return READ_LISTENER;
-    };
+    let Some(reading) = super::reading(c) else { return READ_LISTENER };
     let Some(text) = HELD.get_ptr(&c.key) else { return READ_LISTENER };
+    let text = Text { at: text.cast::<u8>(), len: held };
+    c.claims = gray_common::decide::Claims::none(0);
+    c.blank = 1;
+    let tls = reading.sni | reading.alpn != 0 && text.at(0) == Some(TLS);
+    let said = if tls { hello(held) } else { head(held) };
+    c.came_to = said;
+    let verdict = match said {
+        END => READ_FOUND,
+        STEP | MORE if c.enough != 0 => READ_FOUND,
+        BAD => READ_LISTENER,
+        _ if ended != 0 || held >= HOLD => READ_FOUND,
+        _ => READ_MORE,
+    };
+    if verdict != READ_MORE && decide::refuses(c) { READ_DENY } else { verdict }
+}
+
+/// Reads the head of a request.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_head")]
+#[inline(never)]
+extern "C" fn head(held: u32) -> u32 {
+    let Some(c) = call() else { return BAD };
+    let (Some(reading), Some(text)) = (super::reading(c), HELD.get_ptr(&c.key)) else { return BAD };
     let text = text.cast::<u8>();
     c.scan = Scan::request();
     let at: *mut Call = c;
@@ -254,21 +281,41 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
             (*at).read == STEP
         }
     });
-    c.claims = gray_common::decide::Claims::none(0);
     decide::claims(c, reading, text);
-    if c.scan.found == 0 && (c.read == BAD || ended != 0 || c.read == END) {
-        emit::count(Reason::RequestPlain);
-    }
-    match c.read {
-        END => READ_FOUND,
-        // Nothing else is looked for.
-        STEP | MORE if c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0 => {
-            READ_FOUND
+    c.blank = u32::from(c.scan.found == 0);
+    // Nothing else is looked for.
+    c.enough = u32::from(c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0);
+    c.read
+}
+
+/// Reads a ClientHello. For whoever follows requests it is no head: the connection stays where it is.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_hello")]
+#[inline(never)]
+extern "C" fn hello(held: u32) -> u32 {
+    let Some(c) = call() else { return BAD };
+    let (Some(reading), Some(text)) = (super::reading(c), HELD.get_ptr(&c.key)) else { return BAD };
+    let text = text.cast::<u8>();
+    c.hello = Hello::default();
+    let at: *mut Call = c;
+    repeat(HOLD + 1, |_| {
+        // SAFETY: this CPU's own slot.
+        unsafe {
+            (*at).read = (*at).hello.step(&Text { at: text, len: held });
+            (*at).read == STEP
         }
-        BAD => READ_LISTENER,
-        _ if ended != 0 || held >= HOLD => READ_FOUND,
-        _ => READ_MORE,
+    });
+    let said = c.read;
+    c.read = BAD;
+    let name = reading.sni != 0 && c.hello.has_name();
+    let protocol = reading.alpn != 0 && c.hello.has_protocol();
+    if said != BAD {
+        decide::hello_claims(c, reading, text);
+        c.blank = u32::from(!name && !protocol);
     }
+    c.enough = u32::from((name || reading.sni == 0) && (protocol || reading.alpn == 0));
+    said
 }
 
 /// A bit for each name that is looked for.

@@ -61,10 +61,26 @@ fn take(c: &mut Call, at: *mut Bound, from: u32) -> u32 {
         return BUSY;
     }
     // SAFETY: as above; whoever has the lock is alone.
-    c.bound = unsafe { *at };
+    unsafe { copy(at, &raw mut c.bound) };
     c.bound.lock = now;
     c.has = from;
     from
+}
+
+/// By words, and volatile: else the compiler calls a function that goes byte by byte.
+///
+/// # Safety
+/// Both are elements of maps, and different ones.
+#[inline(always)]
+unsafe fn copy(from: *const Bound, to: *mut Bound) {
+    const WORDS: usize = size_of::<Bound>() / 8;
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut i = 0;
+    while i < WORDS {
+        // SAFETY: within both; a `Bound` is words.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
 }
 
 /// A connection that was not there before, in `CALL.bound`. 0: another CPU was quicker.
@@ -119,7 +135,7 @@ pub extern "C" fn leave() -> u32 {
     // An exchange, which orders what was written before it.
     // SAFETY: the element stays readable for the run, and is this CPU's.
     unsafe {
-        *at = c.bound;
+        copy(&raw const c.bound, at);
         let _ = exchange(&raw mut (*at).lock, now, 0);
     }
     1

@@ -21,12 +21,12 @@ use gray_common::{
     request::{
         cookie::{self, Tuple},
         machine::{
-            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_EARLY, NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED,
-            NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS, SYN_OPTIONS, SYN_SENT,
-            Terms,
+            self, EST, IDLE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
+            NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS,
+            SYN_OPTIONS, SYN_SENT, Terms,
         },
     },
-    wire::{Addr, Bound, ListenerKey, Reading},
+    wire::{Addr, Bound, Event, ListenerKey, Reading},
 };
 
 use self::desk::Desk;
@@ -36,7 +36,7 @@ use crate::{
     emit,
     maps::{
         self,
-        request::{Call, READINGS, call},
+        request::{Call, HELD, READINGS, call},
     },
     tables::Kernel,
 };
@@ -141,6 +141,9 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
         next = answer();
     }
     note(c.outs.note);
+    if c.settled != 0 {
+        let _ = told();
+    }
     if next != GO || c.outs.again != 0 {
         return next;
     }
@@ -150,12 +153,41 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
     if c.picked != 0 { DECIDE } else { ACT }
 }
 
+/// Counts a request that was decided on, and tells of it when it names none of the claims.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_told")]
+#[inline(never)]
+pub extern "C" fn told() -> u32 {
+    let Some(c) = call() else { return 0 };
+    c.settled = 0;
+    let Some(k) = Kernel::at(c.epoch) else { return 0 };
+    let Some(service) = k.service(c.service) else { return 0 };
+    emit::asked(service.id, c.blank != 0);
+    if c.blank == 0 {
+        return 0;
+    }
+    emit::count(Reason::RequestPlain);
+    let Some(text) = HELD.get_ptr(&c.key) else { return 0 };
+    let held = c.bound.splice.held;
+    let d = Decision { service: service.id, reason: Reason::RequestPlain as u8, ..Decision::default() };
+    emit::missing(&k, &d, text, (held, c.came_to as u8), |e: &mut Event| {
+        e.client = Addr::from_words(c.key.client);
+        e.service_addr = Addr::from_words(c.key.service);
+        e.client_port = c.key.client_port;
+        e.service_port = c.key.service_port;
+        e.proto = TCP;
+    });
+    1
+}
+
 /// Counts what the machine says of itself.
 #[inline(always)]
 fn note(note: u32) {
     let reason = match note {
         NOTE_SPLICED => Reason::RequestBound,
         NOTE_EARLY => Reason::RequestEarly,
+        NOTE_DENIED => Reason::Denied,
         NOTE_ANOTHER => Reason::RequestAnother,
         NOTE_NO_INSTANCE => Reason::RequestNoInstance,
         NOTE_CHALLENGE => Reason::RequestChallenge,
@@ -213,8 +245,11 @@ pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
 }
 
 /// What was to go on has no flow, or does not fit the next hop: its sender is told, in its own numbers.
-#[inline(always)]
-fn failed(raw: *mut __sk_buff, verdict: i32) -> i32 {
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_failed")]
+#[inline(never)]
+pub extern "C" fn failed(raw: *mut __sk_buff, verdict: i32) -> i32 {
     if verdict < TOO_BIG {
         emit::count(Reason::RequestLost);
         return DROP;
@@ -225,6 +260,26 @@ fn failed(raw: *mut __sk_buff, verdict: i32) -> i32 {
     let Some(mut t) = skb.window::<20>(l4) else { return DROP };
     t.set::<u32, 4>(seq.to_be());
     verdict
+}
+
+/// Answers a TCP packet that is refused, of the connection in `SCRATCH.arrival`, with a reset. Anything else, and what has IP
+/// options or extension headers, is dropped.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_refuse")]
+#[inline(never)]
+pub extern "C" fn refuse(raw: *mut __sk_buff, v4: u32) -> i32 {
+    if begin(v4, NEW_CLIENT, 0) != GO || parse::parse(raw) == 0 {
+        return DROP;
+    }
+    let Some(c) = call() else { return DROP };
+    // A reset is not answered.
+    if c.seg.flags & TCP_RST != 0 {
+        return DROP;
+    }
+    c.outs.out[0] = machine::refuse(&c.seg);
+    c.outs.n = 1;
+    send::one(raw, 0)
 }
 
 /// What the packet is of: into `CALL`.
@@ -263,6 +318,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.picked = 0;
     c.claims = Claims::none(0);
     c.prepared = 0;
+    c.settled = 0;
     c.whose = whose;
     c.egress = egress;
     c.reply = u32::from(whose == INSTANCE);
@@ -357,7 +413,9 @@ pub extern "C" fn client() -> u32 {
     };
     (c.bound.mark, c.bound.dscp) = (c.mark, c.dscp);
     let now = c.now_ms as u32;
+    let (was, taken) = (c.bound.splice.state, c.outs.taken());
     machine::client(&mut c.bound.splice, &mut Desk::default(), &c.seg, (now, terms), &mut c.outs);
+    c.settled = u32::from(c.prepared != 0 && settled(was, c.bound.splice.state, taken, c));
     if c.outs.note == NOTE_RESTART {
         lock::forget(c);
         return ANSWER;
@@ -368,6 +426,20 @@ pub extern "C" fn client() -> u32 {
     }
     c.bound.picked = 0;
     GO
+}
+
+/// Whether the machine has taken up the request that was read: what is read may be read again, with the client's next segment.
+#[inline(always)]
+fn settled(was: u8, is: u8, taken: u32, c: &Call) -> bool {
+    if was == IDLE {
+        return is != IDLE && c.seg.flags & (TCP_RST | TCP_SYN) == 0;
+    }
+    let note = c.outs.note;
+    was == EST
+        && (c.outs.taken() != taken
+            || note == NOTE_SWITCHED
+            || note == NOTE_DENIED
+            || note == NOTE_NOT_FOLLOWED)
 }
 
 /// The instance's segment goes into the machine.
@@ -398,13 +470,13 @@ pub extern "C" fn instance(raw: *mut __sk_buff) -> u32 {
 /// No instance takes the connection: its client is told.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_refuse")]
+#[unsafe(export_name = "gray_request_give_up")]
 #[inline(never)]
-pub extern "C" fn refuse() -> u32 {
+pub extern "C" fn give_up() -> u32 {
     let Some(c) = call() else { return DROPPED };
     c.outs.clear();
     c.done = 0;
-    machine::refuse(&mut c.bound.splice, &mut c.outs);
+    machine::give_up(&mut c.bound.splice, &mut c.outs);
     emit::count(Reason::RequestNoInstance);
     ACT
 }

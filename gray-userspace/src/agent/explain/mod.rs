@@ -78,6 +78,7 @@ fn answer<E>(
         source: source.as_ref(),
         is_v4: asked.is_v4(),
         seed: asked.seed(key),
+        spares: 0,
     };
     let answer = paging::ask(&mut t, &request, &mut fetch)?;
     Ok(Explained { on, asked, names, claims: &claims, answer: &answer, tables: &t }.reply())

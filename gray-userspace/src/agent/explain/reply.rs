@@ -60,6 +60,10 @@ impl Explained<'_> {
                 reply.reason = reason.label().into();
                 reply.text = format!("left alone: {}", reason.doc());
             }
+            Verdict::Deny(_) => {
+                reply.reason = Reason::Denied.label().into();
+                reply.text = "refused: nothing that the service's `identify` asks for is known of it, and the policy denies that".into();
+            }
             Verdict::Steer(d) => self.decided(&mut reply, &d, &telling, false),
             Verdict::Stay(d) => self.decided(&mut reply, &d, &telling, true),
         }

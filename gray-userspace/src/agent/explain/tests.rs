@@ -147,7 +147,14 @@ impl World {
         let source = asked.source_addr();
         let listener = self.tables.view().listener(&asked.key());
         let seed = asked.seed(KEY);
-        let r = Request { listener, claims: &claims, source: source.as_ref(), is_v4: asked.is_v4(), seed };
+        let r = Request {
+            listener,
+            claims: &claims,
+            source: source.as_ref(),
+            is_v4: asked.is_v4(),
+            seed,
+            spares: 0,
+        };
         let mut t = MemTables { control: self.tables.control, ..MemTables::default() };
         let Ok(paged) = paging::ask(&mut t, &r, |t, miss| fetch(&self.tables, t, miss));
         (decide(&self.tables.view(), &r), paged.verdict)

@@ -19,6 +19,16 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Passes when the program ends with 0 in time.
 pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) -> Result<String, Fault> {
+    execute(dir, words, &environment(spec), within).await
+}
+
+/// Runs a program of the directory, with these words and `PATH` in its environment and nothing else.
+pub async fn execute(
+    dir: &Path,
+    words: &[String],
+    environment: &[(&'static str, String)],
+    within: Duration,
+) -> Result<String, Fault> {
     let Some((name, arguments)) = words.split_first() else {
         return Err(Fault::Own("no program is named".into()));
     };
@@ -27,7 +37,8 @@ pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) ->
         .args(arguments)
         .current_dir("/")
         .env_clear()
-        .envs(environment(spec))
+        .env("PATH", PATH)
+        .envs(environment.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -49,16 +60,15 @@ pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) ->
         Ok(Err(e)) => Err(Fault::Own(format!("{name}: {}", plain(&e)))),
         Err(_) => {
             kill(&mut child).await;
-            let within = crate::model::Millis(spec.check.timeout_ms);
+            let within = crate::model::Millis(u32::try_from(within.as_millis()).unwrap_or(u32::MAX));
             Err(Fault::Instance(format!("{name} did not end within {within}")))
         }
     }
 }
 
 /// What a check may know, documented in docs/policy.md.
-fn environment(spec: &Spec) -> [(&'static str, String); 6] {
+fn environment(spec: &Spec) -> [(&'static str, String); 5] {
     [
-        ("PATH", PATH.into()),
         ("GRAY_SERVICE", spec.service.clone()),
         ("GRAY_INSTANCE", spec.instance.clone()),
         ("GRAY_ADDRESS", spec.address.ip().to_string()),
@@ -187,7 +197,7 @@ mod tests {
         let pid = dir.path().join("pid");
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
         let late = failed(said(&script, Duration::from_millis(700)).await);
-        assert!(late.contains("did not end within 300ms"), "{late}");
+        assert!(late.contains("did not end within 700ms"), "{late}");
         let child = fs::read_to_string(&pid).unwrap_or_default();
         let state = || fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         // A signal is not obeyed before its receiver runs.

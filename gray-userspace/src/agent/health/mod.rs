@@ -2,7 +2,7 @@
 //! pure; `board` holds what is known; `driver` probes.
 
 pub mod board;
-mod command;
+pub mod command;
 pub mod driver;
 mod http;
 pub mod machine;

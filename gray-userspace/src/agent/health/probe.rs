@@ -48,6 +48,14 @@ pub enum Fault {
     Own(String),
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Instance(text) | Self::Own(text) => f.write_str(text),
+        }
+    }
+}
+
 impl From<String> for Fault {
     fn from(text: String) -> Self {
         Self::Instance(text)

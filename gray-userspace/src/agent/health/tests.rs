@@ -122,7 +122,7 @@ impl Agent {
         let (view, claims) = (path.tables.view(), Claims::none(0));
         let ask = |seed| {
             let listener = view.listener(&key);
-            decide(&view, &Request { listener, claims: &claims, source: None, is_v4: true, seed })
+            decide(&view, &Request { listener, claims: &claims, source: None, is_v4: true, seed, spares: 0 })
         };
         let name = |v: Decided| match v {
             Decided::Steer(d) => {
@@ -134,6 +134,7 @@ impl Agent {
             }
             Decided::Stay(_) => "stays".into(),
             Decided::Pass(r) => r.label().into(),
+            Decided::Deny(_) => "refused".into(),
         };
         (0..400u64).map(ask).map(name).collect()
     }

@@ -74,6 +74,8 @@ fn wants(query: &EventsQuery, line: &EventLine) -> bool {
     match (line, &query.service) {
         (EventLine::Event(e), Some(service)) => e.service == *service,
         (EventLine::Health(e), Some(service)) => e.service == *service,
+        (EventLine::Missing(e), Some(service)) => e.service == *service,
+        (EventLine::Alarm(e), Some(service)) => e.service == *service,
         _ => true,
     }
 }

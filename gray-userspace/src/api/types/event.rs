@@ -38,12 +38,48 @@ pub struct HealthEvent {
     pub text: String,
 }
 
+/// A request that names none of the claims that its service looks for. The query of its target and all values of headers are
+/// left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissingEvent {
+    /// RFC 3339, UTC, with microseconds.
+    pub at: String,
+    pub service: String,
+    /// `address:port`
+    pub client: String,
+    /// What there was instead: `http`, `bad-head`, `part-of-a-head`, `tls`, `http2`, `proxy`, `other`.
+    pub missing: String,
+    /// `GET /path`
+    pub request: Option<String>,
+    /// Names of its headers, as far as they stand in its first 512 bytes.
+    pub headers: Vec<String>,
+    /// Of `tls`.
+    pub server_name: Option<String>,
+}
+
+/// An alarm on requests that name none of the claims of their service was raised, or is over. The same is POSTed to its webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlarmEvent {
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub service: String,
+    /// `raised` or `cleared`.
+    pub alarm: String,
+    /// `over 10 % in 30s`.
+    pub rule: String,
+    /// Of the latest window, and how many of these name none of the claims.
+    pub requests: u64,
+    pub missing: u64,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventLine {
     Event(Event),
     Health(HealthEvent),
+    Missing(MissingEvent),
+    Alarm(AlarmEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {
         lost: u64,

@@ -27,10 +27,27 @@ pub struct Status {
     /// Decision events that found the ring buffer full.
     pub events_lost: u64,
     pub services: Vec<ServiceCounts>,
+    /// Those that are up.
+    pub alarms: Vec<AlarmStatus>,
     /// Services with a health check.
     pub health: Vec<ServiceHealth>,
     /// Why the kernel's tables are not what health says; tried again and again.
     pub health_error: Option<String>,
+}
+
+/// An alarm that is up: too many requests name none of the claims of their service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlarmStatus {
+    pub service: String,
+    /// `over 10 % in 30s`.
+    pub rule: String,
+    /// RFC 3339: since when it is up.
+    pub since: String,
+    /// Of the latest window, and how many of these name none of the claims.
+    pub requests: u64,
+    pub missing: u64,
+    /// Why the last notice did not arrive; none: it did, or is on its way.
+    pub error: Option<String>,
 }
 
 /// The instances of a service, by health.
