@@ -1,8 +1,10 @@
-//! Clients: the load generator that checks every answer, and thin wrappers of curl and iperf3. No servers.
+//! Clients: the load generators that check every answer, and thin wrappers of curl, iperf3 and wrk. No servers.
 
+pub mod crowd;
 pub mod curl;
 mod engine;
 mod exchange;
+pub mod fetch;
 mod histogram;
 pub mod iperf;
 pub mod process;

@@ -1,9 +1,11 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, iperf3, and two tcp proxies. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, iperf3, and proxies. No client code.
 
+pub mod choice;
 mod echo;
 pub mod haproxy;
 mod http;
 pub mod iperf;
+pub mod lua;
 pub mod nginx;
 pub mod process;
 pub mod proxy;
@@ -19,8 +21,10 @@ use crate::helper::Helper;
 use crate::place::Place;
 use crate::world::Backend;
 
+pub use choice::Choice;
 pub use haproxy::Haproxy;
 pub use iperf::IperfServer;
+pub use lua::NginxLua;
 pub use nginx::Nginx;
 pub use proxy::Route;
 pub use stream::NginxStream;

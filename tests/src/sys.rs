@@ -122,3 +122,13 @@ pub fn ip_options(socket: &impl AsFd, options: &[u8]) -> io::Result<()> {
     };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// A process, 0 for this thread, and what it starts from now on, runs on these cores alone.
+pub fn stay_on(pid: u32, cores: &[usize]) -> io::Result<()> {
+    // SAFETY: all-zero is an empty set; the call reads as many bytes as are said.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        cores.iter().for_each(|c| libc::CPU_SET(*c, &mut set));
+        check(libc::sched_setaffinity(pid as libc::pid_t, size_of_val(&set), &raw const set))
+    }
+}

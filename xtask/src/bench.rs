@@ -54,7 +54,7 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 
 /// What is measured, and what measures it.
 fn optimised(ws: &Workspace) -> Result<()> {
-    setup::need(ws, setup::LAB)?;
+    setup::need(ws, setup::BENCH)?;
     ebpf::build(ws)?;
     let packages = ["build", "--release", "-p", "gray-userspace", "-p", "gray-tests", "--bins"];
     run::show(run::cargo(&ws.root).args(packages))?;

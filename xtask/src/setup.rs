@@ -35,6 +35,8 @@ pub enum Part {
     Packages,
     /// bpffs, and a cgroup2 mount.
     Mounts,
+    /// nginx's Lua module. `bench` alone wants it, so `setup` does not install it.
+    Rivals,
     /// QEMU and what makes an initial file system. The tests in VMs alone want it, so `setup` does not install it.
     Vm,
     /// cargo-deny in `target/tools/bin`. `lint` alone wants it, so `setup` does not build it.
@@ -47,6 +49,9 @@ pub enum Part {
 pub const EBPF: &[Part] = &[Part::RustSrc, Part::BpfLinker];
 /// What running the data path in the lab needs.
 pub const LAB: &[Part] = &[Part::RustSrc, Part::BpfLinker, Part::Packages, Part::Mounts];
+
+/// What the benches need: they run in the lab, beside programs that tests do without.
+pub const BENCH: &[Part] = &[Part::RustSrc, Part::BpfLinker, Part::Packages, Part::Mounts, Part::Rivals];
 
 /// What a part's check found: where it is, or what is missing.
 enum State {
@@ -107,6 +112,7 @@ impl Part {
             Self::BpfLinker => "bpf-linker",
             Self::Packages => "packages",
             Self::Mounts => "mounts",
+            Self::Rivals => "rivals",
             Self::Vm => "vm",
             Self::CargoDeny => "cargo-deny",
             Self::CargoFuzz => "cargo-fuzz",
@@ -119,6 +125,7 @@ impl Part {
             Self::BpfLinker => cargo_tools::BPF_LINKER.check(ws, rustc),
             Self::Packages => packages::check(packages::LAB),
             Self::Mounts => mounts::check(),
+            Self::Rivals => packages::check(packages::BENCH),
             Self::Vm => packages::check(packages::VM),
             Self::CargoDeny => cargo_tools::CARGO_DENY.check(ws, rustc),
             Self::CargoFuzz => cargo_tools::CARGO_FUZZ.check(ws, rustc),
@@ -131,6 +138,7 @@ impl Part {
             Self::BpfLinker => cargo_tools::BPF_LINKER.make(ws, rustc),
             Self::Packages => packages::make(ws, packages::LAB),
             Self::Mounts => mounts::make(),
+            Self::Rivals => packages::make(ws, packages::BENCH),
             Self::Vm => packages::make(ws, packages::VM),
             Self::CargoDeny => cargo_tools::CARGO_DENY.make(ws, rustc),
             Self::CargoFuzz => cargo_tools::CARGO_FUZZ.make(ws, rustc),

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod packet;
 mod policy;
 pub mod report;
+mod request;
 mod rounds;
 mod slice;
 pub mod stats;
@@ -55,6 +56,11 @@ pub const BENCHES: &[Bench] = &[
         run: frames::run,
     },
     Bench { name: "http", about: "HTTP over the edge, side by side with what else steers", run: http::run },
+    Bench {
+        name: "request",
+        about: "HTTP over the edge, by an APP ID in a header, side by side with what else reads it",
+        run: request::run,
+    },
     Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },
     Bench { name: "survive", about: "kill -9 under load, and a minute without an agent", run: survive::run },
     Bench { name: "idle", about: "CPU time and memory of an agent at rest", run: idle::run },

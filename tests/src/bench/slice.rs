@@ -9,6 +9,8 @@ use anyhow::Result;
 use super::Options;
 use super::compare::{Load, Sample};
 use super::cpu::Busy;
+use crate::client::crowd::{CrowdReport, CrowdSpec};
+use crate::client::fetch::FetchSpec;
 use crate::client::{iperf, wrk};
 use crate::place::Place;
 
@@ -53,4 +55,24 @@ pub fn bulk(o: &Options, place: &Place, server: SocketAddr) -> Result<Sample> {
     let r = iperf::run(place, server.ip(), server.port(), amount)?;
     let cpu = busy.seconds()? * 1e9 / r.bytes_received as f64;
     Ok(Sample { rate: r.bits_per_second / 1e9, cpu, p50_us: f64::NAN, p99_us: f64::NAN })
+}
+
+/// Requests of a crowd, and what they cost the whole machine, or one core of it.
+pub fn crowd(spec: &CrowdSpec, place: &Place, core: Option<usize>) -> Result<(Sample, CrowdReport)> {
+    let crowd = spec.prepare(place)?;
+    let busy = core.map_or_else(Busy::start, Busy::on)?;
+    let r = crowd.run()?;
+    let cpu = busy.seconds()? * 1e6 / r.answered as f64;
+    let us = |percent| r.answer.percentile(percent) as f64 / 1e3;
+    Ok((Sample { rate: r.per_second(), cpu, p50_us: us(50.0), p99_us: us(99.0) }, r))
+}
+
+/// One download, every byte of it compared.
+pub fn download(spec: &FetchSpec, place: &Place) -> Result<Sample> {
+    let fetch = spec.prepare(place)?;
+    let busy = Busy::start()?;
+    let found = fetch.run()?;
+    let (cpu, bytes) = (busy.seconds()?, spec.bytes as f64);
+    let rate = bytes * 8.0 / 1e9 / found.seconds;
+    Ok(Sample { rate, cpu: cpu * 1e9 / bytes, p50_us: f64::NAN, p99_us: f64::NAN })
 }

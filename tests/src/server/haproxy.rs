@@ -1,4 +1,4 @@
-//! HAProxy in tcp mode, one thread, with a configuration of its own, as a guard.
+//! HAProxy with one thread and a configuration of its own, as a guard: passing TCP on, or choosing a server by a header.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::choice::{self, Choice};
 use super::proxy::{self, Route};
 use crate::command::Daemon;
 use crate::place::Place;
@@ -22,10 +23,19 @@ impl Haproxy {
         let dir = proxy::directory(temp, "haproxy", place)?;
         let conf = dir.join("haproxy.cfg");
         fs::write(&conf, configuration(routes)).context("write haproxy.cfg")?;
-        let mut command = place.command("haproxy");
-        // In the foreground, without a master: killing it leaves no worker behind.
-        let _ = command.arg("-db").arg("-f").arg(&conf);
-        let daemon = proxy::listen("haproxy", &mut command, &dir.join("log"), place, routes)?;
+        let daemon =
+            proxy::listen("haproxy", &mut foreground(place, &conf), &dir.join("log"), place, routes)?;
+        Ok(Self { daemon })
+    }
+
+    /// The same in http mode, with the header's values in a map file.
+    pub fn choosing(place: &Place, temp: &Path, choice: &Choice) -> Result<Self> {
+        let dir = proxy::directory(temp, "haproxy", place)?;
+        let map = choice::list(&dir, &choice.values, " listed")?;
+        let conf = dir.join("haproxy.cfg");
+        fs::write(&conf, by_header(choice, &map)).context("write haproxy.cfg")?;
+        let daemon =
+            choice::listen("haproxy", &mut foreground(place, &conf), &dir.join("log"), place, choice)?;
         Ok(Self { daemon })
     }
 
@@ -38,20 +48,15 @@ impl Haproxy {
     }
 }
 
+/// Without a master: killing it leaves no worker behind.
+fn foreground(place: &Place, conf: &Path) -> std::process::Command {
+    let mut command = place.command("haproxy");
+    let _ = command.arg("-db").arg("-f").arg(conf);
+    command
+}
+
 fn configuration(routes: &[Route]) -> String {
-    let mut text = "\
-global
-    nbthread 1
-    maxconn 4000
-defaults
-    mode tcp
-    balance roundrobin
-    option splice-auto
-    timeout connect 5s
-    timeout client 1h
-    timeout server 1h
-"
-    .to_owned();
+    let mut text = defaults("mode tcp\n    balance roundrobin\n");
     for (i, Route { listen, to }) in routes.iter().enumerate() {
         text += &format!("listen route{i}\n    bind {}\n", address(listen));
         for (j, server) in to.iter().enumerate() {
@@ -59,6 +64,43 @@ defaults
         }
     }
     text
+}
+
+/// What its manual has to make this fast: connections to servers are shared by all clients and kept (`http-reuse always`), bodies
+/// are spliced, one lookup for the header (`map_str`: a tree of whole strings), nothing is logged.
+fn by_header(choice: &Choice, map: &Path) -> String {
+    let Choice { listen, header, listed, other, .. } = choice;
+    let text = defaults("mode http\n    http-reuse always\n    timeout http-keep-alive 1h\n");
+    format!(
+        "{text}frontend edge
+    bind {}
+    use_backend listed if {{ req.fhdr({header}),map_str({}) -m found }}
+    default_backend other
+backend listed
+    server s0 {}
+backend other
+    server s0 {}
+",
+        address(listen),
+        map.display(),
+        address(listed),
+        address(other),
+    )
+}
+
+fn defaults(mode: &str) -> String {
+    format!(
+        "\
+global
+    nbthread 1
+    maxconn 4000
+defaults
+    {mode}    option splice-auto
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+"
+    )
 }
 
 /// HAProxy takes what follows the last colon for the port; the prefix says the family.

@@ -18,7 +18,8 @@ pub const FILE_BYTES: usize = 10_000_000;
 /// nginx on all addresses of its namespace.
 ///
 /// `GET /` answers the JSON of our own server (`name`, `version`, `nonce` from the query, `peer`,
-/// `peer_port`, `server`), `GET /file` 10 MB of `pattern`, `PUT /up/NAME` stores the body for `uploaded`.
+/// `peer_port`, `server`), `GET /file` 10 MB of `pattern`, `GET /bulk` a file of the
+/// caller's (`offer`), `PUT /up/NAME` stores the body for `uploaded`.
 #[derive(Debug)]
 pub struct Nginx {
     daemon: Daemon,
@@ -67,6 +68,12 @@ impl Nginx {
     pub fn uploaded(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.prefix.join("www/up").join(name);
         fs::read(&path).with_context(|| format!("read the upload {}", path.display()))
+    }
+
+    /// `GET /bulk` answers this file.
+    pub fn offer(&self, file: &Path) -> Result<()> {
+        let to = self.prefix.join("www/bulk");
+        std::os::unix::fs::symlink(file, &to).with_context(|| format!("make {}", to.display()))
     }
 
     pub fn url(&self, address: std::net::IpAddr, path: &str) -> String {
@@ -127,6 +134,7 @@ http {{
         {keys}
         root {prefix}/www;
         location = /file {{ }}
+        location = /bulk {{ sendfile on; }}
         location /up/ {{ dav_methods PUT; }}
         location / {{
             default_type application/json;

@@ -1,4 +1,4 @@
-//! Debian packages, found by their programs: those that demo and tests use, and those of the VMs. Installs what is missing and starts no service.
+//! Debian packages, found by their programs: those that demo and tests use, those of the benches, and those of the VMs. Installs what is missing and starts no service.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -34,6 +34,13 @@ pub const LAB: Programs = &[
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
+];
+
+/// What the benches compare with beside that.
+pub const BENCH: Programs = &[
+    ("/usr/lib/nginx/modules/ndk_http_module.so", "libnginx-mod-http-ndk"),
+    ("/usr/lib/nginx/modules/ngx_http_lua_module.so", "libnginx-mod-http-lua"),
+    ("/usr/share/lua/5.1/resty/core.lua", "lua-resty-core"),
 ];
 
 pub const VM: Programs = &[
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn programs_of_one_package_stand_together() {
-        for programs in [LAB, VM] {
+        for programs in [LAB, BENCH, VM] {
             let mut packages: Vec<_> = programs.iter().map(|(_, p)| *p).collect();
             packages.dedup();
             let mut unique = packages.clone();

@@ -1,0 +1,149 @@
+//! The request path end to end over an edge, side by side: what it costs to read a header of a connection's first request, or of each,
+//! and what users would run instead.
+
+mod answers;
+mod apart;
+mod bars;
+mod path;
+
+use std::cell::RefCell;
+
+use anyhow::{Context as _, Result};
+
+use super::compare::{Compared, Load, Sample, point};
+use super::outcome::{Plot, Series};
+use super::rounds::abba;
+use super::stats::Median;
+use super::{Options, Outcome, slice};
+use crate::client::crowd::CrowdSpec;
+use crate::client::fetch::{self, FetchSpec};
+use answers::Answers;
+use apart::{Apart, Cores};
+use path::{Kind, Path};
+
+const HOW: &str = "A client, an edge and two servers (nginx, one worker; version 1.0, and 2.0 for 10 000 listed APP IDs), each a network namespace, \
+joined by veth. Each path has a world of its own: only the machine is shared. Routed: every client dials the server that is its own. gray: \
+`claims: { app: { header: X-App-Id } }` and a cohort of 10 000 `apps`, once `per: connection` and once `per: request`. HAProxy: mode http, one \
+thread, the header looked up in a map file of 10 000 (`map_str`), `http-reuse always`, splicing, no log. nginx and Lua: one worker, the header looked up \
+in a `lua_shared_dict` of 10 000 by `set_by_lua`, upstream keepalive, no log. The load is the lab's own, the same for all: one thread, 64 \
+connections in a closed loop, each of another client, one of 512 APP IDs of which every second one is listed; every answer is compared with \
+what this request must get from this client's version. Latencies count from when a request is sent. Bulk is one download of 1 GB over HTTP, compared byte by byte. A round \
+measures each path for a second, then each again in reverse order; each round begins with another path. Ratios are taken within a round; what \
+is shown is their median with its 95 % interval (sign test). CPU time is that of the whole machine (`/proc/stat`), load generator and servers included. \
+With the edge on a core of its own it is that of this core: receive packet steering and affinity keep what the edge does on it, and all else off it, \
+as if it were a machine of its own. A round in which other programs took more than 3 % of the CPUs is measured again; where it is never quiet, the quietest \
+rounds of three times as many count.";
+
+const APART: Load = Load {
+    title: "Keep-alive, the edge on a core of its own",
+    cpu: "edge's CPU us per request",
+    cpu_key: "edge_cpu_us_per_request",
+    ..slice::KEEP_ALIVE
+};
+
+pub fn run(o: &Options) -> Result<Outcome> {
+    let mut out = Outcome::new("request", "The request path, side by side");
+    out.how = HOW.into();
+    let bench = Bench::build(o)?;
+    let alive = bench.compare(slice::KEEP_ALIVE, |p| bench.ask(p, false, None))?;
+    let apart = bench.apart()?;
+    let each = bench.compare(slice::PER_REQUEST, |p| bench.ask(p, true, None))?;
+    let bulk = bench.compare(slice::BULK, |p| bench.download(p))?;
+    let answers = bench.answers.into_inner();
+    let compared = [alive, apart, each, bulk];
+    out.tables = compared.iter().map(|c| c.table("routed")).collect();
+    out.tables.push(answers::table(&answers));
+    out.bars = bars::bars(&compared, &answers);
+    out.plots = plots(&compared);
+    out.notes = compared.iter().map(|c| c.rounds.quiet(c.load.title)).collect();
+    out.notes.extend(answers.iter().filter_map(Answers::note));
+    Ok(out)
+}
+
+struct Bench {
+    quick: bool,
+    bulk_bytes: u64,
+    paths: Vec<Path>,
+    /// By path.
+    answers: RefCell<Vec<Answers>>,
+    _bulk: tempfile::TempDir,
+}
+
+impl Bench {
+    fn build(o: &Options) -> Result<Self> {
+        let dir = tempfile::tempdir().context("make a directory for the download")?;
+        let (bulk, bulk_bytes) = (dir.path().join("bulk"), if o.quick { 50_000_000 } else { 1_000_000_000 });
+        fetch::make(&bulk, bulk_bytes)?;
+        let paths = Kind::ALL.into_iter().map(|k| Path::build(k, &bulk)).collect::<Result<Vec<_>>>()?;
+        let answers = RefCell::new(paths.iter().map(|p| Answers::new(p.kind.name())).collect());
+        Ok(Self { quick: o.quick, bulk_bytes, paths, answers, _bulk: dir })
+    }
+
+    fn compare(&self, load: Load, measure: impl Fn(usize) -> Result<Sample>) -> Result<Compared> {
+        crate::command::note(&format!("  {}", load.title));
+        let rounds = abba(if self.quick { 1 } else { 30 }, self.paths.len(), measure)?;
+        Ok(Compared { load, paths: self.paths.iter().map(|p| p.kind.name()).collect(), rounds })
+    }
+
+    fn apart(&self) -> Result<Compared> {
+        let cores = Cores::here()?;
+        let _apart = self.paths.iter().map(|p| Apart::set(p, &cores)).collect::<Result<Vec<_>>>()?;
+        self.compare(APART, |p| self.ask(p, false, Some(&cores)))
+    }
+
+    fn ask(&self, path: usize, close: bool, cores: Option<&Cores>) -> Result<Sample> {
+        let p = &self.paths[path];
+        let spec = CrowdSpec {
+            members: p.members(),
+            connections: slice::CONNECTIONS,
+            close,
+            time_ms: if self.quick { 200 } else { 1000 },
+            patience_ms: 5000,
+            cores: cores.map(|c| c.others.clone()).unwrap_or_default(),
+        };
+        let found = slice::crowd(&spec, &p.world.clients[0].place(), cores.map(|c| c.edge));
+        let (sample, report) = found.with_context(|| p.kind.name())?;
+        self.answers.borrow_mut()[path].add(&report);
+        Ok(sample)
+    }
+
+    fn download(&self, path: usize) -> Result<Sample> {
+        let p = &self.paths[path];
+        // On the list: a proxy or gray has read the header.
+        let m = &p.members()[1];
+        let spec =
+            FetchSpec { dial: m.dial, path: "/bulk".into(), app: m.app.clone(), bytes: self.bulk_bytes };
+        slice::download(&spec, &p.world.clients[0].place()).with_context(|| p.kind.name())
+    }
+}
+
+/// A group of bars for each load, a bar for each path.
+fn plots(compared: &[Compared]) -> Vec<Plot> {
+    let drawn = |name: &str, title: &str, y: &str, ratio: fn(&Compared, usize) -> Median| Plot {
+        name: name.into(),
+        title: title.into(),
+        y: y.into(),
+        categories: compared.iter().map(|c| c.load.title.into()).collect(),
+        series: (0..compared[0].paths.len())
+            .map(|p| Series {
+                name: compared[0].paths[p].into(),
+                points: compared.iter().enumerate().map(|(x, c)| point(x, ratio(c, p))).collect(),
+            })
+            .collect(),
+        ..Plot::default()
+    };
+    vec![
+        drawn(
+            "request-rate",
+            "Throughput over the edge, by a header",
+            "times that of routed (more is better)",
+            Compared::rate_ratio,
+        ),
+        drawn(
+            "request-cpu",
+            "CPU time per request or byte, by a header",
+            "times that of routed (less is better)",
+            Compared::cpu_ratio,
+        ),
+    ]
+}
