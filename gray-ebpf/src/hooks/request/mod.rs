@@ -23,7 +23,7 @@ use gray_common::{
         machine::{
             self, EST, IDLE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
             NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS,
-            SYN_OPTIONS, SYN_SENT, Terms,
+            PER_REQUEST, SYN_OPTIONS, SYN_SENT, Terms,
         },
     },
     wire::{Addr, Bound, Event, ListenerKey, Reading},
@@ -83,11 +83,30 @@ pub extern "C" fn find(raw: *mut __sk_buff, v4: u32, whose: u32) -> u32 {
     if begin(v4, whose, 0) != GO || parse::parse(raw) == 0 {
         return LEFT;
     }
-    match lock::enter() {
-        lock::BUSY => WAITS,
+    let (has, Some(c)) = (lock::enter(), call()) else { return LEFT };
+    if has == lock::BUSY {
+        return WAITS;
+    }
+    if has != lock::NONE && c.bound.splice.state == EST && !c.bound.splice.has(PER_REQUEST) {
+        // Nothing is read, and nothing decided.
+        return lives();
+    }
+    // Of none that there is: who has an instance keeps it.
+    c.service = served(c);
+    match has {
+        lock::NONE if c.service >= limits::SERVICES && whose == NEW_CLIENT => LEFT,
         lock::NONE => unknown(),
         _ => lives(),
     }
+}
+
+/// The index of the service that is dialled, or one that none has.
+#[inline(always)]
+fn served(c: &Call) -> u32 {
+    let Some(k) = Kernel::at(c.epoch) else { return limits::SERVICES };
+    let to =
+        ListenerKey { addr: Addr::from_words(c.key.service), port: c.key.service_port, proto: TCP, _pad: 0 };
+    k.listener(&to).service().unwrap_or(limits::SERVICES)
 }
 
 /// A connection that has, or had, an instance may have lost its flow.
@@ -108,8 +127,12 @@ pub extern "C" fn leaves(raw: *mut __sk_buff, v4: u32) -> u32 {
     if begin(v4, INSTANCE, 1) != GO || parse::parse(raw) == 0 {
         return DROPPED;
     }
-    if lock::enter() == lock::BUSY {
+    let (has, Some(c)) = (lock::enter(), call()) else { return DROPPED };
+    if has == lock::BUSY {
         return WAITS;
+    }
+    if has != lock::NONE && (c.bound.splice.state != EST || c.bound.splice.has(PER_REQUEST)) {
+        c.service = served(c);
     }
     let _ = desk::answered();
     if instance(raw) != GO {
@@ -302,14 +325,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
         let at = &scratch.key6;
         key(c, (&at.saddr, &at.daddr), (at.sport, at.dport));
     }
-    let to =
-        ListenerKey { addr: Addr::from_words(c.key.service), port: c.key.service_port, proto: TCP, _pad: 0 };
-    let service = k.listener(&to).service();
-    if service.is_none() && whose == NEW_CLIENT {
-        return LEFT;
-    }
-    // Of none that there is: who has an instance keeps it.
-    c.service = service.unwrap_or(limits::SERVICES);
+    c.service = limits::SERVICES;
     c.v4 = v4;
     c.l4 = if v4 != 0 { 34 } else { 54 };
     c.epoch = k.epoch();
@@ -418,7 +434,8 @@ pub extern "C" fn client() -> u32 {
     c.settled = u32::from(c.prepared != 0 && settled(was, c.bound.splice.state, taken, c));
     if c.outs.note == NOTE_RESTART {
         lock::forget(c);
-        return ANSWER;
+        c.service = served(c);
+        return if c.service < limits::SERVICES { ANSWER } else { GONE };
     }
     let picked = c.bound.picked;
     if picked != 0 && c.picked == 0 {
