@@ -9,7 +9,6 @@ use std::{
 use gray_tests::{
     agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode, curl},
-    command::note,
     hostile::{Harm, Hostile, HostileSpec, Side},
     policy::PolicyText,
     residue,
@@ -183,7 +182,8 @@ fn a1_an_instance_of_this_node() {
             let report = spec.run(&place).unwrap();
             report.assert_all_ok();
             assert_eq!(report.of_version("1.0"), 200, "{per_connection} a connection, v6: {v6}");
-            note(&format!("slowest {} ms", report.max_us / 1000));
+            // Two hundred milliseconds are a segment that was lost and sent again.
+            assert!(report.p50_us < 150_000, "median {} us, v6: {v6}", report.p50_us);
         }
     }
     assert!(counted(&agent, "request_bound") >= 2 * (200 + 10), "they were bound by us");

@@ -244,8 +244,6 @@ pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
     let mut verdict = DROP;
     let mut i = 0;
     while i < OUTS as u32 {
-        // Not to be met again on its way out.
-        Skb::from_raw(raw).mark_sent();
         let done = send::one(raw, early);
         if done == send::OVER {
             break;

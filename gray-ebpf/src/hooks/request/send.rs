@@ -67,6 +67,8 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
         return OVER;
     }
     c.done = turn + 1;
+    // Not to be met again on its way out. What is over keeps the mark that it has.
+    Skb::from_raw(raw).mark_sent();
     let last = turn + 1 == n;
     if early == 0 && to == INSTANCE && !is_current(c, c.outs.out[i].instance) {
         // The way of the connection leads to another one by now, which would hear what is not its own.
