@@ -147,7 +147,13 @@ pub fn asked(service: u16, blank: bool) {
 
 /// Tells of a request that names none of the claims, with the first bytes of what is held, of which there are `held`.
 #[inline(always)]
-pub fn missing(k: &Kernel, d: &Decision, text: *const Held, (held, read): (u32, u8), fill: impl FnOnce(&mut Event)) {
+pub fn missing(
+    k: &Kernel,
+    d: &Decision,
+    text: *const Held,
+    (held, read): (u32, u8),
+    fill: impl FnOnce(&mut Event),
+) {
     if !within(k, BUDGET_MISSING, 1) {
         return;
     }

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use alarm::{Alarm, Over, Webhook};
-pub use claim::{ClaimKind, Per, Place, Tls};
+pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -77,27 +77,6 @@ impl Nat {
             Self::Dnat => "dnat",
             Self::Snat => "snat",
             Self::Dsr => "dsr",
-        }
-    }
-}
-
-/// What happens to a client of whom no `identify` claim is present.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnMissing {
-    /// It is decided on without an identity.
-    #[default]
-    Stable,
-    /// It is refused.
-    Deny,
-}
-
-impl OnMissing {
-    /// As documents write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Deny => "deny",
         }
     }
 }

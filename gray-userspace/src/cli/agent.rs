@@ -41,7 +41,7 @@ pub struct AgentOptions {
     pub flows: u32,
     /// The connect path stays off.
     pub no_connect: bool,
-    /// The directory of programs that health checks may run; none: none.
+    /// The directory of programs that health checks and alarms may run; none: none.
     pub health_commands: Option<PathBuf>,
     /// This node's own addresses for `nat: snat`; one of a family.
     pub snat: Vec<IpAddr>,
@@ -139,7 +139,7 @@ pub struct AgentArgs {
     /// Do not steer local callers
     #[arg(long)]
     no_connect: bool,
-    /// Health checks may run the programs of this directory [default: none may be run]
+    /// Health checks and alarms may run the programs of this directory [default: none may be run]
     #[arg(long, value_name = "DIR")]
     health_commands: Option<PathBuf>,
     /// An address of this node that instances see in place of clients where a policy says `nat: snat`; one of each family

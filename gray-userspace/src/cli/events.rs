@@ -17,8 +17,7 @@ use crate::api::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Decisions, requests that name none of the claims of their service (`missing`), instances that come up or go down. Events are
-sampled and limited in rate; `gray status` has exact counts. With -o json: one object per line.
+Decisions, requests that name none of the claims of their service, alarms, instances that come up or go down. Events are sampled and limited in rate; `gray status` has exact counts. With -o json: one object per line.
 
 Examples:
   gray events

@@ -102,3 +102,24 @@ impl Per {
         }
     }
 }
+
+/// What happens to a client of whom no `identify` claim is present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMissing {
+    /// It is decided on without an identity.
+    #[default]
+    Stable,
+    /// It is refused.
+    Deny,
+}
+
+impl OnMissing {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Deny => "deny",
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What the machine needs of its surroundings: bytes held, bytes read, an instance.
 
 use aya_ebpf::bindings::__sk_buff;
+use gray_common::packet::TCP_FIN;
 use gray_common::request::{
     Bytes,
     frame::{Frames, Taken},
@@ -14,7 +15,6 @@ use gray_common::request::{
     watch::WATCHES,
 };
 use gray_common::wire::{self, Reading};
-use gray_common::packet::TCP_FIN;
 
 use super::{decide, follow};
 use crate::{

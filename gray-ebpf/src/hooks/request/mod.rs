@@ -10,6 +10,7 @@ mod key;
 mod lock;
 mod parse;
 mod send;
+mod told;
 mod translate;
 
 use aya_ebpf::bindings::__sk_buff;
@@ -21,12 +22,12 @@ use gray_common::{
     request::{
         cookie::{self, Tuple},
         machine::{
-            self, EST, IDLE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
+            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
             NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS,
             PER_REQUEST, SYN_OPTIONS, SYN_SENT, Terms,
         },
     },
-    wire::{Addr, Bound, Event, ListenerKey, Reading},
+    wire::{Addr, Bound, ListenerKey, Reading},
 };
 
 use self::desk::Desk;
@@ -36,7 +37,7 @@ use crate::{
     emit,
     maps::{
         self,
-        request::{Call, HELD, READINGS, call},
+        request::{Call, READINGS, call},
     },
     tables::Kernel,
 };
@@ -165,7 +166,7 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
     }
     note(c.outs.note);
     if c.settled != 0 {
-        let _ = told();
+        let _ = told::told();
     }
     if next != GO || c.outs.again != 0 {
         return next;
@@ -174,34 +175,6 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
         let _ = desk::reread();
     }
     if c.picked != 0 { DECIDE } else { ACT }
-}
-
-/// Counts a request that was decided on, and tells of it when it names none of the claims.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_told")]
-#[inline(never)]
-pub extern "C" fn told() -> u32 {
-    let Some(c) = call() else { return 0 };
-    c.settled = 0;
-    let Some(k) = Kernel::at(c.epoch) else { return 0 };
-    let Some(service) = k.service(c.service) else { return 0 };
-    emit::asked(service.id, c.blank != 0);
-    if c.blank == 0 {
-        return 0;
-    }
-    emit::count(Reason::RequestPlain);
-    let Some(text) = HELD.get_ptr(&c.key) else { return 0 };
-    let held = c.bound.splice.held;
-    let d = Decision { service: service.id, reason: Reason::RequestPlain as u8, ..Decision::default() };
-    emit::missing(&k, &d, text, (held, c.came_to as u8), |e: &mut Event| {
-        e.client = Addr::from_words(c.key.client);
-        e.service_addr = Addr::from_words(c.key.service);
-        e.client_port = c.key.client_port;
-        e.service_port = c.key.service_port;
-        e.proto = TCP;
-    });
-    1
 }
 
 /// Counts what the machine says of itself.
@@ -429,7 +402,7 @@ pub extern "C" fn client() -> u32 {
     let now = c.now_ms as u32;
     let (was, taken) = (c.bound.splice.state, c.outs.taken());
     machine::client(&mut c.bound.splice, &mut Desk::default(), &c.seg, (now, terms), &mut c.outs);
-    c.settled = u32::from(c.prepared != 0 && settled(was, c.bound.splice.state, taken, c));
+    c.settled = u32::from(c.prepared != 0 && told::settled(was, c.bound.splice.state, taken, c));
     if c.outs.note == NOTE_RESTART {
         lock::forget(c);
         c.service = served(c);
@@ -441,20 +414,6 @@ pub extern "C" fn client() -> u32 {
     }
     c.bound.picked = 0;
     GO
-}
-
-/// Whether the machine has taken up the request that was read: what is read may be read again, with the client's next segment.
-#[inline(always)]
-fn settled(was: u8, is: u8, taken: u32, c: &Call) -> bool {
-    if was == IDLE {
-        return is != IDLE && c.seg.flags & (TCP_RST | TCP_SYN) == 0;
-    }
-    let note = c.outs.note;
-    was == EST
-        && (c.outs.taken() != taken
-            || note == NOTE_SWITCHED
-            || note == NOTE_DENIED
-            || note == NOTE_NOT_FOLLOWED)
 }
 
 /// The instance's segment goes into the machine.
