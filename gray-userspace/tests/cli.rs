@@ -27,6 +27,7 @@ async fn what_a_person_sees() {
         ("instances", "get instances shop"),
         ("cohorts", "get cohorts"),
         ("routes", "get routes"),
+        ("lanes", "get lanes"),
         ("cohort-show", "cohort show early-apps --limit 1"),
         ("explain", "explain --service shop --src 198.18.1.3"),
         ("explain-live", "explain --live tcp 198.18.1.3 40000 198.18.1.100 80"),

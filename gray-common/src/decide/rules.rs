@@ -11,6 +11,8 @@ use crate::{
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precedence {
+    /// A lane that names the service.
+    Lane = 0,
     Explicit = 1,
     Condition = 2,
     Weight = 3,
@@ -21,6 +23,7 @@ impl Precedence {
     #[inline(always)]
     pub fn reason(code: u8) -> Reason {
         match code {
+            0 => Reason::Lane,
             1 => Reason::Explicit,
             2 => Reason::Condition,
             _ => Reason::Weight,

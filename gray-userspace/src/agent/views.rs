@@ -21,13 +21,13 @@ use crate::{
     api::{
         ApiError,
         types::{
-            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView,
-            Timings,
+            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, LaneView, Page, RouteView,
+            ServiceView, Timings,
         },
     },
-    compile::{conditions::precedence, rule_name},
+    compile::{order::Order, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, OnMissing, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Lane, Nat, OnMissing, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _},
 };
 
@@ -59,7 +59,7 @@ impl Inner {
             instances: s.instances.len() as u64,
             routes: routes
                 .iter()
-                .filter(|r| r.service.as_ref().is_none_or(|n| *n == s.name))
+                .filter(|r| self.policy.applies(r, &s.name))
                 .map(|r| r.name.clone())
                 .collect(),
         };
@@ -183,9 +183,7 @@ impl Inner {
 
     fn route_view(&self, r: &Route) -> Result<RouteView, ApiError> {
         let mut decisions = 0;
-        let services =
-            self.policy.services.iter().filter(|s| r.service.as_ref().is_none_or(|n| *n == s.name));
-        for s in services {
+        for s in self.policy.services.iter().filter(|s| self.policy.applies(r, &s.name)) {
             if let Some(n) = self.compiled.assigned.rules.get(&rule_name(r, &s.name)) {
                 decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
             }
@@ -194,14 +192,32 @@ impl Inner {
             name: r.name.clone(),
             service: r.service.clone(),
             when: r.when.as_ref().map(condition_text),
-            precedence: Precedence::name(precedence(&self.policy, r.when.as_ref()) as u8).into(),
+            precedence: Precedence::name(Order::of(&self.policy, r).step as u8).into(),
+            lane: r.to.lane().map(str::to_owned),
             to: r
                 .to
+                .arms()
                 .iter()
                 .map(|a| ArmView { subset: a.subset.to_string(), basis_points: a.basis_points })
                 .collect(),
             decisions,
         })
+    }
+
+    pub fn lanes(&self) -> Result<Vec<LaneView>, ApiError> {
+        let view = |l: &Lane| LaneView {
+            name: l.name.clone(),
+            number: self.compiled.assigned.lanes.get(&l.name).unwrap_or(0),
+            services: l.subsets.iter().map(|(s, subset)| (s.clone(), subset.to_string())).collect(),
+            routes: self
+                .policy
+                .routes
+                .iter()
+                .filter(|r| r.to.lane() == Some(&l.name))
+                .map(|r| r.name.clone())
+                .collect(),
+        };
+        Ok(self.policy.lanes.iter().map(view).collect())
     }
 
     /// The latest thousand, newest first.
@@ -234,7 +250,7 @@ fn entry(r: Revision, timings: &BTreeMap<u64, Timings>) -> HistoryEntry {
 /// The decision's order, as the compiler sorts: stable, so the document's order decides ties.
 fn by_precedence(policy: &Policy) -> Vec<&Route> {
     let mut routes: Vec<&Route> = policy.routes.iter().collect();
-    routes.sort_by_key(|r| (precedence(policy, r.when.as_ref()), r.service.is_none()));
+    routes.sort_by_key(|r| Order::of(policy, r));
     routes
 }
 

@@ -7,6 +7,7 @@ pub mod have;
 pub mod identities;
 pub mod lists;
 pub mod nets;
+pub mod order;
 pub mod placed;
 pub mod plan;
 mod prefixes;
@@ -37,6 +38,7 @@ pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
     conditions::{Facts, claim_code},
+    order::To,
     subsets::Subsets,
     weights::Ownership,
 };
@@ -54,6 +56,8 @@ pub enum CompileError {
     NoCohort(String),
     #[error("no room in the table of instances; remove services or instances")]
     ArenaFull,
+    #[error("all {limit} numbers of {what} were given to names already; take back one of the older names")]
+    Spent { what: &'static str, limit: u32 },
     #[error("more than {} distinct sets of lists", limits::CLASSES)]
     Classes,
 }
@@ -114,11 +118,10 @@ pub fn rule_name(route: &Route, service: &str) -> String {
 
 /// Compiles a policy, keeping the numbers of the revision before.
 pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Result<Compiled, CompileError> {
-    let applies = |r: &Route, s: &model::Service| r.service.as_ref().is_none_or(|n| *n == s.name);
     let rule_names: Vec<String> = policy
         .services
         .iter()
-        .flat_map(|s| policy.routes.iter().filter(|r| applies(r, s)).map(|r| rule_name(r, &s.name)))
+        .flat_map(|s| order::of(policy, s).into_iter().map(|sends| rule_name(sends.route, &s.name)))
         .collect();
     let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
     let mut assigned = Assigned {
@@ -136,6 +139,11 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             0,
             limits::INSTANCES,
         )?,
+        lanes: before.lanes.next(
+            "lanes",
+            policy.lanes.iter().map(|l| l.name.as_str()),
+            limits::LANE_NUMBERS,
+        )?,
         weights: BTreeMap::new(),
     };
     let mut out = Compiled::default();
@@ -144,19 +152,17 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
-        let mut routes: Vec<&Route> = policy.routes.iter().filter(|r| applies(r, service)).collect();
-        // The decision's order; the sort is stable, so the document's order decides ties.
-        routes.sort_by_key(|r| (conditions::precedence(policy, r.when.as_ref()), r.service.is_none()));
-        for route in routes {
+        for sends in order::of(policy, service) {
+            let route = sends.route;
             let name = rule_name(route, &service.name);
             let mut rule = Rule {
                 id: assigned.rules.get(&name).unwrap_or(0) as u16,
-                precedence: conditions::precedence(policy, route.when.as_ref()) as u8,
+                precedence: sends.order.step as u8,
                 ..Rule::default()
             };
-            match route.to.as_slice() {
-                [only] => rule.target = subsets.index(&only.subset)?,
-                arms => {
+            match sends.to {
+                To::Subset(subset) => rule.target = subsets.index(subset)?,
+                To::Weighted(arms) => {
                     let weights: Vec<(String, u16)> =
                         arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
                     let owner = before.weights.get(&name).cloned().unwrap_or_default().next(&weights);

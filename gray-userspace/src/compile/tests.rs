@@ -161,6 +161,103 @@ fn c7_explicit_before_condition_before_weight_before_default() {
     assert_eq!(World::with(&document("", "")).answer("198.18.1.4"), "198.18.2.1 default");
 }
 
+/// Two services: shop at .100, cart at .101 (instances .4 1.0, .5 2.0); pay at .102, which no lane names.
+fn three(cohorts: &str, more: &str) -> String {
+    let service = |name: &str, vip: u8, one: u8, two: u8| {
+        format!(
+            "  {name}:\n    listen: [\"198.18.100.{vip}:80\"]\n    identify: [source]\n    instances:\n      \
+             - {{ address: \"198.18.2.{one}:80\", version: \"1.0\" }}\n      - {{ address: \"198.18.2.{two}:80\", version: \"2.0\" }}\n    \
+             stable: {{ version: \"1.0\" }}\n"
+        )
+    };
+    let services = [service("shop", 1, 1, 2), service("cart", 2, 4, 5), service("pay", 3, 6, 7)].concat();
+    format!("services:\n{services}cohorts:\n{cohorts}\n{more}\n")
+}
+
+const LANES: &str = "lanes:\n  gray: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n  old: { shop: { version: \"1.0\" } }";
+const EARLY: &str = "  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }";
+
+/// What three services answer one client.
+fn chain(w: &World, source: &str) -> [String; 3] {
+    [1, 2, 3].map(|vip| show(w.ask(source, &format!("198.18.100.{vip}:80"))))
+}
+
+#[test]
+fn e1_a_route_into_a_lane_is_a_rule_of_every_service_of_the_lane() {
+    let w = World::with(&three(EARLY, &format!("{LANES}\nroutes:\n  - {{ when: early, lane: gray }}")));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(chain(&w, "198.18.1.4"), ["198.18.2.1 default", "198.18.2.4 default", "198.18.2.6 default"]);
+}
+
+/// B8: two of three services are gray for one client, and another two for another.
+#[test]
+fn b8_each_client_has_its_own_choice_of_services() {
+    let more = "lanes:\n  a: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n  b: { cart: { version: \"2.0\" }, pay: { version: \"2.0\" } }\n\
+                routes:\n  - { when: one, lane: a }\n  - { when: two, lane: b }";
+    let cohorts = "  one: { sources: [\"198.18.1.3\"] }\n  two: { sources: [\"198.18.1.4\"] }";
+    let w = World::with(&three(cohorts, more));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(chain(&w, "198.18.1.4"), ["198.18.2.1 default", "198.18.2.5 lane", "198.18.2.7 lane"]);
+    assert_eq!(chain(&w, "198.18.1.5"), ["198.18.2.1 default", "198.18.2.4 default", "198.18.2.6 default"]);
+}
+
+/// The lane's condition is a percentage and comes last in the document; the list before it is of one service.
+#[test]
+fn c7_a_lane_that_names_the_service_before_an_explicit_identity() {
+    let routes = |list: &[&str]| format!("{LANES}\nroutes:\n{}", list.join("\n"));
+    let explicit = [
+        "  - { service: shop, when: early, to: { version: \"1.0\" } }",
+        "  - { service: pay, when: early, to: { version: \"2.0\" } }",
+    ];
+    let both = [&explicit[..], &["  - { when: all, lane: gray }"]].concat();
+    let w = World::with(&three(EARLY, &routes(&both)));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 explicit"]);
+    let w = World::with(&three(EARLY, &routes(&explicit)));
+    assert_eq!(chain(&w, "198.18.1.3")[0], "198.18.2.1 explicit");
+}
+
+#[test]
+fn c7_between_lanes_the_first_route_in_the_document_decides() {
+    let with = |a: &str, b: &str| {
+        let routes =
+            format!("{LANES}\nroutes:\n  - {{ when: all, lane: {a} }}\n  - {{ when: early, lane: {b} }}");
+        chain(&World::with(&three(EARLY, &routes)), "198.18.1.3")
+    };
+    assert_eq!(with("old", "gray"), ["198.18.2.1 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(with("gray", "old"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+}
+
+#[test]
+fn c6_a_lane_whose_instances_are_drained_serves_from_stable() {
+    let p = policy(&three(EARLY, &format!("{LANES}\nroutes:\n  - {{ when: early, lane: gray }}")));
+    let drained = BTreeSet::from(["cart/198.18.2.5:80".into()]);
+    let c =
+        compile(&p, &Assigned::default(), &Circumstances { drained, ..Circumstances::default() }).unwrap();
+    let mut w = World::default();
+    let lists = lists_of(&p, &c);
+    for s in plan(&mut w.have, &Want::all(1, KEY, &c, &lists)).unwrap() {
+        w.path.write(&s).unwrap();
+    }
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.4 failover", "198.18.2.6 default"]);
+}
+
+#[test]
+fn e1_a_lane_that_comes_back_has_its_old_number() {
+    let number = |w: &World, name: &str| w.compiled.assigned.lanes.get(name);
+    let lanes = |names: &[&str]| {
+        let one = |n: &&str| format!("  {n}: {{ shop: {{ version: \"2.0\" }} }}\n");
+        three(EARLY, &format!("lanes:\n{}", names.iter().map(one).collect::<String>()))
+    };
+    let mut w = World::with(&lanes(&["blue"]));
+    assert_eq!(number(&w, "blue"), Some(1));
+    for _ in 0..3 {
+        w.apply(&lanes(&["green"])).unwrap();
+    }
+    assert_eq!(number(&w, "green"), Some(2));
+    w.apply(&lanes(&["blue", "azure"])).unwrap();
+    assert_eq!((number(&w, "blue"), number(&w, "azure")), (Some(1), Some(3)));
+}
+
 #[test]
 fn c7_a_rule_for_one_service_goes_before_one_for_all() {
     let cohorts = "cohorts:\n  early: { sources: [\"198.18.1.3\"] }";

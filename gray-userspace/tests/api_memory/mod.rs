@@ -166,6 +166,10 @@ impl Control for Memory {
         Ok(views::routes())
     }
 
+    fn lanes(&self) -> Reply<Vec<LaneView>> {
+        Ok(views::lanes())
+    }
+
     fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow> {
         let s = self.state();
         let Some(ids) = s.cohorts.get(name) else {

@@ -66,7 +66,7 @@ pub struct ClaimShown {
 pub struct TrailStep {
     /// The route's name.
     pub rule: String,
-    /// `explicit`, `condition`, `weight`, `default`.
+    /// `lane`, `explicit`, `condition`, `weight`, `default`.
     pub precedence: String,
     pub matched: bool,
     /// One line.
