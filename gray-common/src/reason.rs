@@ -78,7 +78,8 @@ reasons! {
     RequestStayed = 47, "request_stayed", "With per: request: a request that cannot be followed (its framing, its head, over 4380 bytes) stays with the connection's instance, and so does all that follows.";
     RequestNotFollowed = 48, "request_not_followed", "With per: request: a request for another arm on a connection that cannot change its instance any more; the connection is reset.";
     RequestBusy = 49, "request_busy", "A segment of a connection that another CPU had at this moment, and for longer than it takes; dropped, its sender sends it again.";
-    Lane = 50, "lane", "A client whom a route sends into a lane, at a service that the lane names.";
+    Lane = 50, "lane", "A connection in a lane, or of a client whom a route sends into one, at a service that the lane names.";
+    LaneUnknown = 51, "lane_unknown", "A call by a workload in a lane that the policy does not know; decided as if it were in none.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -25,10 +25,10 @@ use crate::{
             ServiceView, Timings,
         },
     },
-    compile::{order::Order, rule_name},
+    compile::{lane_rule, order::Order, rule_name},
     config::condition_text,
     model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Lane, Nat, OnMissing, Policy, Route},
-    store::{Mark, OverlayInfo, Revision, State, Store as _},
+    store::{Mark, OverlayInfo, Revision, State, Store as _, Workload},
 };
 
 /// Revisions that `gray history` shows.
@@ -205,19 +205,30 @@ impl Inner {
     }
 
     pub fn lanes(&self) -> Result<Vec<LaneView>, ApiError> {
-        let view = |l: &Lane| LaneView {
+        let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
+        self.policy.lanes.iter().map(|l| self.lane_view(l, &kept)).collect()
+    }
+
+    fn lane_view(&self, l: &Lane, workloads: &[Workload]) -> Result<LaneView, ApiError> {
+        let mut decisions = 0;
+        for service in l.subsets.keys() {
+            if let Some(n) = self.compiled.assigned.rules.get(&lane_rule(&l.name, service)) {
+                decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
+            }
+        }
+        let routes = self.policy.routes.iter().filter(|r| r.to.lane() == Some(&l.name));
+        Ok(LaneView {
             name: l.name.clone(),
             number: self.compiled.assigned.lanes.get(&l.name).unwrap_or(0),
             services: l.subsets.iter().map(|(s, subset)| (s.clone(), subset.to_string())).collect(),
-            routes: self
-                .policy
-                .routes
+            routes: routes.map(|r| r.name.clone()).collect(),
+            workloads: workloads
                 .iter()
-                .filter(|r| r.to.lane() == Some(&l.name))
-                .map(|r| r.name.clone())
+                .filter(|w| w.lane.as_ref() == Some(&l.name))
+                .map(|w| w.name.clone())
                 .collect(),
-        };
-        Ok(self.policy.lanes.iter().map(view).collect())
+            decisions,
+        })
     }
 
     /// The latest thousand, newest first.

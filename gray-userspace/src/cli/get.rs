@@ -188,7 +188,7 @@ fn routes(all: &[RouteView], paint: Paint) -> String {
 }
 
 fn lanes(all: &[LaneView], paint: Paint) -> String {
-    let mut t = Table::new(&["LANE", "NUMBER", "SERVICES", "ROUTES"]);
+    let mut t = Table::new(&["LANE", "NUMBER", "SERVICES", "ROUTES", "WORKLOADS", "DECISIONS"]);
     for l in all {
         let services: Vec<_> = l.services.iter().map(|(s, subset)| format!("{s}: {subset}")).collect();
         t.row([
@@ -196,6 +196,8 @@ fn lanes(all: &[LaneView], paint: Paint) -> String {
             u64::from(l.number).into(),
             services.join(" | ").into(),
             l.routes.join(" ").into(),
+            l.workloads.join(" ").into(),
+            l.decisions.into(),
         ]);
     }
     t.render(paint, "lanes")

@@ -19,7 +19,7 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
-    hash::salt,
+    hash::{lane_check, salt},
     limits,
     packet::{ICMP, ICMPV6},
     request::{
@@ -34,15 +34,16 @@ use gray_common::{
 };
 
 pub use assigned::Assigned;
+pub use order::{lane_rule, rule_name};
 pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
-    conditions::{Facts, claim_code},
-    order::To,
+    conditions::{Alternative, Facts, claim_code},
+    order::{By, To},
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Place, Policy, Proto, Route};
+use crate::model::{self, CohortBody, Place, Policy, Proto};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -50,7 +51,7 @@ pub enum CompileError {
     Limit { what: &'static str, limit: u32 },
     #[error("service {service}: more than {limit} rules after its conditions are spread out", limit = limits::RULES_PER_SERVICE)]
     TooManyRules { service: String },
-    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts; split the route", n = limits::FACTS_PER_SERVICE)]
+    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts and lanes; split the route", n = limits::FACTS_PER_SERVICE)]
     TooComplex { route: String },
     #[error("cohort {0} does not exist")]
     NoCohort(String),
@@ -83,6 +84,8 @@ pub struct Compiled {
     pub subsets: Vec<SubsetPlan>,
     pub listeners: BTreeMap<ListenerKey, ListenerValue>,
     pub instances: BTreeMap<u32, Instance>,
+    /// By number; what `hash::lane_check` says of their names.
+    pub lanes: BTreeMap<u32, u32>,
     pub assigned: Assigned,
 }
 
@@ -108,20 +111,12 @@ pub fn listener_key(l: &model::Listener) -> ListenerKey {
     }
 }
 
-/// The name under which a rule is counted: the route, and the service when the route is for all.
-pub fn rule_name(route: &Route, service: &str) -> String {
-    match route.service {
-        Some(_) => route.name.clone(),
-        None => format!("{}@{service}", route.name),
-    }
-}
-
 /// Compiles a policy, keeping the numbers of the revision before.
 pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Result<Compiled, CompileError> {
     let rule_names: Vec<String> = policy
         .services
         .iter()
-        .flat_map(|s| order::of(policy, s).into_iter().map(|sends| rule_name(sends.route, &s.name)))
+        .flat_map(|s| order::of(policy, s).into_iter().map(|sends| sends.by.name(&s.name)))
         .collect();
     let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
     let mut assigned = Assigned {
@@ -153,11 +148,12 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
         for sends in order::of(policy, service) {
-            let route = sends.route;
-            let name = rule_name(route, &service.name);
+            let name = sends.by.name(&service.name);
+            let lane = sends.lane.and_then(|l| assigned.lanes.get(l)).unwrap_or(0);
             let mut rule = Rule {
                 id: assigned.rules.get(&name).unwrap_or(0) as u16,
                 precedence: sends.order.step as u8,
+                salt: u64::from(lane),
                 ..Rule::default()
             };
             match sends.to {
@@ -172,9 +168,16 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
                     let _ = assigned.weights.insert(name.clone(), owner);
                 }
             }
-            let when = route.when.as_ref();
-            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, &route.name, when)? {
-                subsets.out().rules.push(Rule { need: a.need, forbid: a.forbid, ..rule });
+            let always = match sends.by {
+                By::Lane(l) => facts.in_lane(&l.name, lane)?,
+                // Who is in a lane is not led into another one.
+                By::Route(r) if lane != 0 => facts.in_no_lane(&r.name)?,
+                By::Route(_) => Alternative::default(),
+            };
+            let (text, when) = (sends.by.text(), sends.by.when());
+            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, text, when)? {
+                let Alternative { need, forbid } = a.and(always);
+                subsets.out().rules.push(Rule { need, forbid, ..rule });
             }
         }
         let rules = subsets.out().rules.len() as u32 - first_rule;
@@ -239,6 +242,8 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             }
         }
     }
+    let number = |l: &model::Lane| Some((assigned.lanes.get(&l.name)?, lane_check(&l.name)));
+    out.lanes = policy.lanes.iter().filter_map(number).collect();
     check_sizes(&out)?;
     out.assigned = assigned;
     Ok(out)
@@ -308,6 +313,7 @@ fn lists_used(policy: &Policy, facts: &Facts, assigned: &Assigned) -> (u16, u32)
 fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
     let sizes = [
         ("listeners", out.listeners.len(), limits::LISTENERS),
+        ("lanes", out.lanes.len(), limits::LANES),
         ("facts", out.facts.len(), limits::FACTS),
         ("rules", out.rules.len(), limits::RULES),
         ("weighted routes", out.weighted.len(), limits::WEIGHTED),

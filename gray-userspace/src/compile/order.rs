@@ -3,7 +3,7 @@
 use gray_common::decide::Precedence;
 
 use super::conditions;
-use crate::model::{Arm, Policy, Route, Selector, Service, Target};
+use crate::model::{Arm, Condition, Lane, Policy, Route, Selector, Service, Target};
 
 /// The order of a service's rules: by step, then a rule for one service before one for all. Ties go to the first in the
 /// document.
@@ -23,12 +23,47 @@ impl Order {
     }
 }
 
-/// What a route means for one service.
+/// What makes a rule of a service.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'a> {
+    /// Connections that are in the lane already.
+    Lane(&'a Lane),
+    Route(&'a Route),
+}
+
+impl<'a> By<'a> {
+    /// The name under which it is counted: the route, with the service when the route is for all.
+    pub fn name(&self, service: &str) -> String {
+        match self {
+            Self::Lane(lane) => lane_rule(&lane.name, service),
+            Self::Route(route) => rule_name(route, service),
+        }
+    }
+
+    /// As errors call it.
+    pub fn text(&self) -> &'a str {
+        match self {
+            Self::Lane(lane) => &lane.name,
+            Self::Route(route) => &route.name,
+        }
+    }
+
+    pub fn when(&self) -> Option<&'a Condition> {
+        match self {
+            Self::Lane(_) => None,
+            Self::Route(route) => route.when.as_ref(),
+        }
+    }
+}
+
+/// One rule of a service, or as many as its condition has alternatives.
 #[derive(Clone, Copy, Debug)]
 pub struct Sends<'a> {
-    pub route: &'a Route,
+    pub by: By<'a>,
     pub order: Order,
     pub to: To<'a>,
+    /// The lane that it is about, or leads into.
+    pub lane: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,22 +72,40 @@ pub enum To<'a> {
     Weighted(&'a [Arm]),
 }
 
-/// The routes about a service, first to last.
+/// The rules of a service, first to last.
 pub fn of<'a>(policy: &'a Policy, service: &Service) -> Vec<Sends<'a>> {
+    let own = policy.lanes.iter().filter_map(|l| {
+        let to = To::Subset(l.subsets.get(&service.name)?);
+        let order = Order { step: Precedence::Lane, for_all: false };
+        Some(Sends { by: By::Lane(l), order, to, lane: Some(&l.name) })
+    });
     let about = policy.routes.iter().filter(|r| policy.applies(r, &service.name));
-    let mut out: Vec<_> = about
-        .filter_map(|route| {
-            let to = match &route.to {
-                Target::Lane(lane) => To::Subset(policy.lane(lane)?.subsets.get(&service.name)?),
-                Target::Arms(arms) => match arms.as_slice() {
-                    [only] => To::Subset(&only.subset),
-                    arms => To::Weighted(arms),
-                },
-            };
-            Some(Sends { route, order: Order::of(policy, route), to })
-        })
-        .collect();
+    let routes = about.filter_map(|route| {
+        let to = match &route.to {
+            Target::Lane(lane) => To::Subset(policy.lane(lane)?.subsets.get(&service.name)?),
+            Target::Arms(arms) => match arms.as_slice() {
+                [only] => To::Subset(&only.subset),
+                arms => To::Weighted(arms),
+            },
+        };
+        Some(Sends { by: By::Route(route), order: Order::of(policy, route), to, lane: route.to.lane() })
+    });
+    let mut out: Vec<_> = own.chain(routes).collect();
     // Stable: the document's order decides ties.
     out.sort_by_key(|s| s.order);
     out
+}
+
+/// The name under which a route's decisions at one service are counted.
+pub fn rule_name(route: &Route, service: &str) -> String {
+    match route.service {
+        Some(_) => route.name.clone(),
+        None => format!("{}@{service}", route.name),
+    }
+}
+
+/// The name under which connections in a lane are counted at one of its services. No route is called so: given names have no
+/// slash, and made-up ones have two.
+pub fn lane_rule(lane: &str, service: &str) -> String {
+    format!("lane/{lane}@{service}")
 }

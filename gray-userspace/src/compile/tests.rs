@@ -87,12 +87,18 @@ impl World {
     }
 
     fn ask_at(&self, epoch: u64, source: &str, service: &str, seed: u64) -> Verdict {
+        self.ask_in(0, epoch, source, service, seed)
+    }
+
+    /// As a caller whose label says a lane, by its number.
+    fn ask_in(&self, lane: u32, epoch: u64, source: &str, service: &str, seed: u64) -> Verdict {
         let dst: std::net::SocketAddr = service.parse().unwrap();
         let key = ListenerKey { addr: Addr::from(dst.ip()), port: dst.port().to_be(), proto: 6, _pad: 0 };
         let view = self.path.tables.view_at(epoch);
         let source = Addr::from(source.parse::<std::net::IpAddr>().unwrap());
         let mut claims = Claims::none(0);
         claims.set_source(KEY, &source);
+        claims.lane = if view.lane(lane) == 0 { 0 } else { u64::from(lane) };
         let listener = view.listener(&key);
         decide(
             &view,
@@ -225,6 +231,96 @@ fn c7_between_lanes_the_first_route_in_the_document_decides() {
     };
     assert_eq!(with("old", "gray"), ["198.18.2.1 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
     assert_eq!(with("gray", "old"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+}
+
+/// What three services answer a caller in a lane, by the lane's name.
+fn chain_in(w: &World, lane: &str, source: &str) -> [String; 3] {
+    let (number, epoch) = (w.compiled.assigned.lanes.get(lane).unwrap(), w.path.tables.control.epoch);
+    [1, 2, 3].map(|vip| show(w.ask_in(number, epoch, source, &format!("198.18.100.{vip}:80"), 1)))
+}
+
+#[test]
+fn e1_a_connection_in_a_lane_stays_in_it_and_other_services_decide_as_for_everybody() {
+    let routes = format!("{LANES}\nroutes:\n  - {{ service: pay, when: early, to: {{ version: \"2.0\" }} }}");
+    let w = World::with(&three(EARLY, &routes));
+    assert_eq!(
+        chain_in(&w, "gray", "198.18.1.4"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]
+    );
+    assert_eq!(
+        chain_in(&w, "gray", "198.18.1.3"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 explicit"]
+    );
+    assert_eq!(
+        chain_in(&w, "old", "198.18.1.4"),
+        ["198.18.2.1 lane", "198.18.2.4 default", "198.18.2.6 default"]
+    );
+}
+
+/// The connection's own lane goes before a route for everybody into another one, also at services that its own does not name.
+#[test]
+fn c7_the_lane_that_a_connection_is_in_before_a_route_into_another() {
+    let routes =
+        format!("{LANES}\nroutes:\n  - {{ lane: gray }}\n  - {{ service: pay, to: {{ version: \"2.0\" }} }}");
+    let w = World::with(&three(EARLY, &routes));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 weight"]);
+    assert_eq!(
+        chain_in(&w, "old", "198.18.1.3"),
+        ["198.18.2.1 lane", "198.18.2.4 default", "198.18.2.7 weight"]
+    );
+}
+
+#[test]
+fn c10_a_chain_of_one_version_and_the_rest_from_stable() {
+    let by_version = "lanes:\n  v1: { shop: { version: \"1.0\" }, cart: { version: \"1.0\" } }\n  v2: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n\
+                      routes:\n  - { service: shop, to: { version: \"2.0\" } }";
+    let w = World::with(&three(EARLY, by_version));
+    assert_eq!(
+        chain_in(&w, "v2", "198.18.1.3"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]
+    );
+    assert_eq!(
+        chain_in(&w, "v1", "198.18.1.3"),
+        ["198.18.2.1 lane", "198.18.2.4 lane", "198.18.2.6 default"]
+    );
+}
+
+/// D1: a lane and its services come and go at one instant, and its number says nothing while the policy does not know it.
+#[test]
+fn e1_a_lane_turns_with_the_epoch() {
+    let with = |more: &str| three(EARLY, more);
+    let mut w = World::with(&with(LANES));
+    let number = w.compiled.assigned.lanes.get("gray").unwrap();
+    let ask = |w: &World, epoch| show(w.ask_in(number, epoch, "198.18.1.3", "198.18.100.1:80", 1));
+    w.apply(&with("")).unwrap();
+    assert_eq!((ask(&w, 1).as_str(), ask(&w, 2).as_str()), ("198.18.2.2 lane", "198.18.2.1 default"));
+    assert_eq!(w.path.tables.view_at(1).lane(number), lane_check("gray"));
+    w.tidy();
+    assert!(w.path.tables.lanes.is_empty() && w.have.lanes.is_empty());
+    assert_eq!(have_of(&w.path.tables).lanes, w.have.lanes);
+    w.apply(&with(LANES)).unwrap();
+    assert_eq!(ask(&w, 3), "198.18.2.2 lane");
+    assert_eq!(have_of(&w.path.tables).lanes, w.have.lanes);
+}
+
+#[test]
+fn a_service_has_room_for_so_many_rules_of_lanes() {
+    let lanes = |n: usize| {
+        let one = |i: usize| format!("  lane-{i:02}: {{ shop: {{ version: \"2.0\" }} }}\n");
+        three(
+            EARLY,
+            &format!(
+                "lanes:\n{}routes:\n  - {{ when: early, lane: lane-00 }}",
+                (0..n).map(one).collect::<String>()
+            ),
+        )
+    };
+    // A fact for each, one that there is any, and the list.
+    let w = World::with(&lanes(62));
+    assert_eq!(chain_in(&w, "lane-61", "198.18.1.9")[0], "198.18.2.2 lane");
+    let p = policy(&lanes(63));
+    let e = compile(&p, &Assigned::default(), &Circumstances::default()).unwrap_err();
+    assert!(e.to_string().contains("more than 64 different cohorts and lanes"), "{e}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use diff::{Change, Kind as ChangeKind, What, diff};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route::default_name as default_route_name;
 pub use schema::schema_json;
-pub use value::{millis, percent_text};
+pub use value::{is_name, millis, percent_text};
 pub use yaml::to_yaml;
 
 use self::{

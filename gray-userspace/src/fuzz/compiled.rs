@@ -72,6 +72,7 @@ fn after(policy: &Policy, before: &Assigned) {
             claims.set_source(KEY, &source);
             claims.set_mark(KEY, u32::from(n));
             claims.set_dscp(KEY, n);
+            claims.lane = u64::from(n);
             let request = Request {
                 listener: view.listener(key),
                 claims: &claims,

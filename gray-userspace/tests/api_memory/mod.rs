@@ -277,7 +277,9 @@ impl Control for Memory {
 
     fn set_workload(&self, _: &Who, set: WorkloadSet) -> Reply<Workload> {
         let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
-        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state: "active".into() };
+        let lane_known = set.lane.as_ref().map(|l| l == "gray-2.0");
+        let state = "active".into();
+        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state, lane: set.lane, lane_known };
         let _ = self.state().workloads.insert(w.name.clone(), w.clone());
         Ok(w)
     }

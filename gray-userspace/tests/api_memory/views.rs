@@ -134,5 +134,7 @@ pub fn lanes() -> Vec<LaneView> {
             .map(|(s, v)| (s.to_string(), v.to_string()))
             .into(),
         routes: vec!["*/office/lane=gray-2.0".into()],
+        workloads: vec!["cart-2".into()],
+        decisions: 12,
     }]
 }

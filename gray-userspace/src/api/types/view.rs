@@ -122,4 +122,8 @@ pub struct LaneView {
     pub services: BTreeMap<String, String>,
     /// Names of the routes that lead into it.
     pub routes: Vec<String>,
+    /// Workloads of this node whose calls are in it.
+    pub workloads: Vec<String>,
+    /// Decisions about connections in it since the counters began; those of routes are the routes'.
+    pub decisions: u64,
 }
