@@ -145,6 +145,12 @@ pub fn salt(name: &str) -> u64 {
     s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 }
 
+/// What nodes compare of a lane beside its number: half of its name's [`salt`]. 0 is none.
+#[cfg(any(test, feature = "user"))]
+pub fn lane_check(name: &str) -> u32 {
+    (salt(name) as u32).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::hash::Hasher as _;

@@ -31,6 +31,10 @@ pub const BOUNDS: u32 = 4_500_000;
 pub const WEIGHTED: u32 = 256;
 /// Arms of one weighted route.
 pub const ARMS: usize = 8;
+/// Lanes in one policy.
+pub const LANES: u32 = 1024;
+/// Lanes that a fleet ever had, 0 included, which is none: their numbers are never given to another one.
+pub const LANE_NUMBERS: u32 = 65_536;
 /// Subsets over all services, per bank.
 pub const SUBSETS: u32 = 8192;
 /// Instances over all services.

@@ -62,6 +62,7 @@ maps! {
     BOUNDS: Array, u32 => u32, limits::BOUNDS;
     CLASSES: Array, u32 => Class, limits::CLASSES;
     WORKLOADS: Hash, u64 => Workload, limits::WORKLOADS;
+    LANES: Hash, u32 => Versioned, 2 * limits::LANES;
     FILTER: Array, u32 => Filter, 1;
     FLOWS4: LruHash, FlowKey4 => Flow4, limits::FLOWS;
     FLOWS6: LruHash, FlowKey6 => Flow6, limits::FLOWS;

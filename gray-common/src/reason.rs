@@ -79,6 +79,8 @@ reasons! {
     RequestNotFollowed = 48, "request_not_followed", "With per: request: a request for another arm on a connection that cannot change its instance any more; the connection is reset.";
     RequestBusy = 49, "request_busy", "A segment of a connection that another CPU had at this moment, and for longer than it takes; dropped, its sender sends it again.";
     Denied = 50, "denied", "Nothing that the service's identify asks for is known of a client, and its policy denies that (on-missing-identity): TCP is reset, a UDP packet dropped, a local caller's call refused.";
+    Lane = 51, "lane", "A connection in a lane, or of a client whom a route sends into one, at a service that the lane names.";
+    LaneUnknown = 52, "lane_unknown", "A call by a workload in a lane that the policy does not know; decided as if it were in none.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

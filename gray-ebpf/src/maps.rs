@@ -66,6 +66,9 @@ pub static BOUNDS: Array<u32> = Array::with_max_entries(limits::BOUNDS, 0);
 pub static CLASSES: Array<Class> = Array::with_max_entries(limits::CLASSES, 0);
 #[map]
 pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(limits::WORKLOADS, NO_PREALLOC);
+/// Lanes that the policy knows, by number: `gray_common::hash::lane_check`.
+#[map]
+pub static LANES: HashMap<u32, Versioned> = HashMap::with_max_entries(2 * limits::LANES, NO_PREALLOC);
 #[map]
 pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.

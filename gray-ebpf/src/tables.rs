@@ -55,6 +55,13 @@ impl Kernel {
         // SAFETY: the value is copied out at once.
         ListenerValue(unsafe { maps::LISTENERS.get(key) }.map_or(0, |v| v.at(self.epoch)))
     }
+
+    /// Not 0: the policy knows the lane of this number.
+    #[inline(always)]
+    pub fn lane(&self, number: u32) -> u32 {
+        // SAFETY: the value is copied out at once.
+        unsafe { maps::LANES.get(&number) }.map_or(0, |v| v.at(self.epoch))
+    }
 }
 
 impl Tables for Kernel {

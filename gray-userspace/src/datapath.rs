@@ -83,6 +83,7 @@ pub fn have_of(t: &MemTables) -> Have {
         revision: t.control.revision[bank as usize],
         key: t.control.key[bank as usize],
         listeners: t.listeners.clone(),
+        lanes: t.lanes.clone(),
         prefixes: t.prefixes.clone(),
         instances: t.instances.clone(),
         ..Have::default()
@@ -120,6 +121,7 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Instance { index, instance } => drop(t.instances.insert(*index, *instance)),
         Write::Arena { offset, slots } => bank(&mut t.arena, *offset, slots),
         Write::Listeners(v) => t.listeners.extend(v.iter().copied()),
+        Write::Lanes(v) => t.lanes.extend(v.iter().copied()),
         Write::Identities(v) => t.identities.extend(v.iter().copied()),
         Write::Prefixes(v) => t.prefixes.extend(v.iter().copied()),
         Write::Bounds(v) => v.iter().for_each(|(at, run)| bank(&mut t.bounds, *at, run)),
@@ -138,8 +140,9 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
             t.control.key[*bank as usize & 1] = *key;
         }
         Write::Flip { epoch } => t.control.epoch = *epoch,
-        Write::Forget { listeners, identities, prefixes, instances } => {
+        Write::Forget { listeners, identities, prefixes, instances, lanes } => {
             t.listeners.retain(|k, _| !listeners.contains(k));
+            t.lanes.retain(|k, _| !lanes.contains(k));
             t.identities.retain(|k, _| !identities.contains(k));
             t.prefixes.retain(|k, _| !prefixes.contains(k));
             t.instances.retain(|k, _| !instances.contains(k));

@@ -19,7 +19,7 @@ pub use crate::{
 };
 pub use compiled::assignments;
 pub(crate) use compiled::no_hole;
-pub use first_bytes::{frames, head, hello, proxy2, tcp_options};
+pub use first_bytes::{frames, head, hello, proxy2, tag, tcp_options};
 
 /// A parser's name, which is also that of its fuzz target and its corpus, and what is called with each input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("proxy2", proxy2),
     ("queries", queries),
     ("requests", requests),
+    ("tag", tag),
     ("tcp_options", tcp_options),
 ];
 

@@ -199,7 +199,7 @@ pub enum Condition {
     Not(Box<Condition>),
 }
 
-/// (service, condition) -> weighted subsets.
+/// (service, condition) -> weighted subsets, or a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Stable name: given, or made from service, condition and target. Counters follow it over revisions.
@@ -208,8 +208,33 @@ pub struct Route {
     pub service: Option<String>,
     /// `None`: everybody (the weight step of the order).
     pub when: Option<Condition>,
+    pub to: Target,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
     /// Never empty; weights sum to 10 000 basis points (one arm: 10 000).
-    pub to: Vec<Arm>,
+    Arms(Vec<Arm>),
+    /// A lane, by its name: of each service that it names, its subset. Only of routes for every service.
+    Lane(String),
+}
+
+impl Target {
+    /// None of a lane.
+    pub fn arms(&self) -> &[Arm] {
+        match self {
+            Self::Arms(arms) => arms,
+            Self::Lane(_) => &[],
+        }
+    }
+
+    pub fn lane(&self) -> Option<&str> {
+        match self {
+            Self::Arms(_) => None,
+            Self::Lane(name) => Some(name),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,11 +243,20 @@ pub struct Arm {
     pub basis_points: u16,
 }
 
+/// A full-link environment: of each service that it names, a subset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    pub name: String,
+    /// By service. Never empty.
+    pub subsets: BTreeMap<String, Selector>,
+}
+
 /// A whole policy, valid by construction of `config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     pub services: Vec<Service>,
     pub cohorts: Vec<Cohort>,
+    pub lanes: Vec<Lane>,
     /// In document order; the order decides ties.
     pub routes: Vec<Route>,
 }
@@ -376,5 +410,17 @@ impl Policy {
 
     pub fn cohort(&self, name: &str) -> Option<&Cohort> {
         self.cohorts.iter().find(|c| c.name == name)
+    }
+
+    pub fn lane(&self, name: &str) -> Option<&Lane> {
+        self.lanes.iter().find(|l| l.name == name)
+    }
+
+    /// Whether a route is about a service: one to a lane is about those that the lane names.
+    pub fn applies(&self, route: &Route, service: &str) -> bool {
+        match &route.to {
+            Target::Lane(lane) => self.lane(lane).is_some_and(|l| l.subsets.contains_key(service)),
+            Target::Arms(_) => route.service.as_ref().is_none_or(|n| n == service),
+        }
     }
 }

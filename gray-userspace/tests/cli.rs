@@ -27,6 +27,7 @@ async fn what_a_person_sees() {
         ("instances", "get instances shop"),
         ("cohorts", "get cohorts"),
         ("routes", "get routes"),
+        ("lanes", "get lanes"),
         ("cohort-show", "cohort show early-apps --limit 1"),
         ("explain", "explain --service shop --src 198.18.1.3"),
         ("explain-live", "explain --live tcp 198.18.1.3 40000 198.18.1.100 80"),
@@ -122,6 +123,12 @@ async fn workloads_instances_and_the_key() {
         "workload cart is /system.slice/cart.service\n"
     );
     assert!(on(&s.socket, "workload list").await.out.contains("cart"));
+    for (lane, said) in [("gray-2.0", "gray-2.0"), ("blue", "blue (not in the policy)")] {
+        let set = on(&s.socket, &format!("workload set cart-2 --unit cart.service --lane {lane}")).await;
+        assert_eq!(set.out, format!("workload cart-2 is /system.slice/cart.service, in lane {said}\n"));
+        assert!(on(&s.socket, "workload list").await.out.contains(said));
+    }
+    assert_eq!(on(&s.socket, "workload remove cart-2").await.code, 0);
     assert_eq!(on(&s.socket, "workload remove cart").await.out, "workload cart removed\n");
     assert_eq!(on(&s.socket, "workload remove cart").await.code, 1);
     assert_eq!(on(&s.socket, "workload set cart --pid 1 --unit a").await.code, 2);

@@ -88,6 +88,41 @@ fn d5_changes_read_as_sentences() {
 }
 
 #[test]
+fn d5_lanes_read_as_sentences() {
+    let with = |more: &str| policy(&format!("{OLD}{more}"));
+    let old = with(
+        "  - { name: testers, when: early, lane: gray }
+lanes:
+  gray: { shop: { version: \"2.0\" }, cart: { version: \"1.0\" } }
+  same: { shop: { version: \"2.0\" } }
+  gone: { shop: { id: b } }
+",
+    );
+    let new = with(
+        "  - { name: testers, when: early, lane: same }
+  - { when: tenth, lane: gray }
+lanes:
+  fresh: { cart: { version: \"1.0\" }, shop: { version: \"2.0\", id: b } }
+  same: { shop: { version: \"2.0\" } }
+  gray: { shop: { version: \"1.0\" }, cart: { version: \"1.0\" } }
+",
+    );
+    assert_eq!(
+        lines(&diff(&old, &new)),
+        "\
+~ lane gray: shop version=2.0 -> version=1.0
+- lane gone: shop id=b
++ lane fresh: cart version=1.0; shop version=2.0,id=b
+~ route testers: lane gray -> lane same
++ route */tenth/lane=gray: tenth of every service to lane gray
+"
+    );
+    let less = with("lanes: { gray: { shop: { version: \"2.0\" } } }\n");
+    let more = with("lanes: { gray: { cart: { version: \"1.0\" } } }\n");
+    assert_eq!(lines(&diff(&less, &more)), "~ lane gray: +cart version=1.0; -shop version=2.0\n");
+}
+
+#[test]
 fn d5_nothing_changed_and_everything_is_new() {
     let old = policy(OLD);
     assert_eq!(diff(&old, &old), []);

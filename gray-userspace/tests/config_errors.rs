@@ -96,7 +96,6 @@ fn d4_document() {
             ("is_a_list", "- services\n".into()),
             ("is_text", "hello\n".into()),
             ("unknown_key", then("cohort: {}\n")),
-            ("later_lanes", then("lanes:\n  gray: { shop: { version: \"2.0\" } }\n")),
             ("later_releases", then("releases: {}\n")),
             ("services_is_a_list", "services: []\n".into()),
             ("cohorts_is_text", then("cohorts: all\n")),
@@ -286,7 +285,6 @@ fn d4_route() {
             ("is_text", route("early")),
             ("no_to", route("{ service: shop, when: early }")),
             ("unknown_key", route("{ servce: shop, to: { version: \"2.0\" } }")),
-            ("later_lane", route("{ when: early, lane: gray-2.0 }")),
             ("unknown_service", route("{ service: shpo, to: { version: \"2.0\" } }")),
             ("unknown_service_far", route("{ service: billing, to: { version: \"2.0\" } }")),
             ("unknown_cohort", route("{ service: shop, when: erly, to: { version: \"2.0\" } }")),
@@ -336,13 +334,57 @@ fn d4_route() {
 }
 
 #[test]
+fn d4_lane() {
+    let lanes = |text: &str| then(&format!("cohorts:\n  early: {{ percent: 1 }}\nlanes:\n{text}\n"));
+    let gray = "  gray-2.0: { shop: { version: \"2.0\" } }\n";
+    let route = |text: &str| lanes(&format!("{gray}routes:\n  - {text}"));
+    let many: String = (0..63).map(|i| format!("  lane-{i}: {{ shop: {{ version: \"2.0\" }} }}\n")).collect();
+    check(
+        "lane",
+        &[
+            ("is_a_list", then("lanes: [gray-2.0]\n")),
+            ("is_null", lanes("  gray-2.0:")),
+            ("is_text", lanes("  gray-2.0: \"2.0\"")),
+            ("names_nothing", lanes("  gray-2.0: {}")),
+            ("bad_names", lanes("  Gray: { Shop: { version: \"2.0\" } }")),
+            (
+                "service_twice",
+                lanes("  gray-2.0: { shop: { version: \"2.0\" }, shop: { version: \"1.0\" } }"),
+            ),
+            ("unknown_service", lanes("  gray-2.0: { shpo: { version: \"2.0\" } }")),
+            ("unknown_service_far", lanes("  gray-2.0: { billing: { version: \"2.0\" } }")),
+            ("matches_nothing", lanes("  gray-2.0: { shop: { version: \"2.1\" } }")),
+            ("no_selector", lanes("  gray-2.0: { shop: \"2.0\" }")),
+            ("weighted", lanes("  gray-2.0: { shop: [{ version: \"2.0\", weight: 100 }] }")),
+            ("unknown_key", lanes("  gray-2.0: { shop: { verison: \"2.0\" } }")),
+            ("unknown_lane", route("{ when: early, lane: gray-2.1 }")),
+            ("unknown_lane_far", route("{ when: early, lane: blue }")),
+            ("no_lanes", then("routes:\n  - { lane: blue }\n")),
+            ("to_and_lane", route("{ when: early, to: { version: \"2.0\" }, lane: gray-2.0 }")),
+            ("service_and_lane", route("{ service: shop, when: early, lane: gray-2.0 }")),
+            ("lane_is_a_map", route("{ when: early, lane: { shop: { version: \"2.0\" } } }")),
+            (
+                "too_many_rules",
+                lanes(&format!(
+                    "{many}routes:\n  - {{ when: early, lane: lane-1 }}\n  - {{ to: {{ version: \"1.0\" }} }}"
+                )),
+            ),
+        ],
+    );
+}
+
+#[test]
 fn d4_over_several_files() {
     let sources = [
         Source::new("a.yaml", SHOP),
-        Source::new("b.yaml", then("cohorts: { early: { percent: 1 } }\n").replace("198.18.2.", "198.18.3.")),
+        Source::new(
+            "b.yaml",
+            then("cohorts: { early: { percent: 1 } }\nlanes: { blue: { shop: { version: \"2.0\" } } }\n")
+                .replace("198.18.2.", "198.18.3."),
+        ),
         Source::new(
             "c.yaml",
-            "cohorts: { early: { percent: 2 } }\nroutes: [{ service: shop, when: earl, to: { version: \"9\" } }]\n",
+            "cohorts: { early: { percent: 2 } }\nlanes: { blue: { shop: { version: \"2.0\" } } }\nroutes: [{ service: shop, when: earl, to: { version: \"9\" } }]\n",
         ),
     ];
     insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {

@@ -40,7 +40,15 @@ fn d4_examples_fit_the_schema() {
 #[test]
 fn d4_the_schema_refuses_what_load_refuses() {
     let schema: Value = serde_json::from_str(&schema_json()).unwrap();
-    for bad in ["lanes: {}", "services: { shop: {} }", "routes: [{ to: { version: '1', weight: 101 } }]"] {
+    for bad in [
+        "releases: {}",
+        "services: { shop: {} }",
+        "routes: [{ to: { version: '1', weight: 101 } }]",
+        "routes: [{ when: early }]",
+        "routes: [{ lane: a, to: { version: '1' } }]",
+        "lanes: { a: { shop: '2.0' } }",
+        "lanes: { a: { version: '2.0' } }",
+    ] {
         let document: Value = serde_saphyr::from_str(bad).unwrap();
         assert!(fits(&document, &schema, &schema).is_err(), "{bad}");
         assert!(load(&[Source::new("bad", bad)]).is_err(), "{bad}");
@@ -52,6 +60,12 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     let fail = |why: &str| Err(format!("{value}: {why} of {schema}"));
     if let Some(path) = schema["$ref"].as_str() {
         return fits(value, root.pointer(path.trim_start_matches('#')).ok_or("dangling $ref")?, root);
+    }
+    if let Some(targets) = schema["oneOf"].as_array() {
+        let have = targets.iter().filter(|t| value.get(t["required"][0].as_str().unwrap()).is_some()).count();
+        if have != 1 {
+            return fail("oneOf");
+        }
     }
     if let Some(any) = schema["anyOf"].as_array() {
         let ok = any.iter().any(|s| fits(value, s, root).is_ok());

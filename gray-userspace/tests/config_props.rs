@@ -182,7 +182,21 @@ fn conditions(cohorts: Vec<String>) -> impl Strategy<Value = Condition> {
     })
 }
 
-fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>> {
+fn lanes(services: &[Service]) -> BoxedStrategy<Vec<Lane>> {
+    if services.is_empty() {
+        return Just(Vec::new()).boxed();
+    }
+    let version = Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+    let named: Vec<_> = services.iter().map(|s| s.name.clone()).collect();
+    let most = named.len();
+    let subsets = proptest::sample::subsequence(named, 1..=most)
+        .prop_map(move |all| all.into_iter().map(|s| (s, version.clone())).collect::<BTreeMap<_, _>>());
+    proptest::collection::btree_map(names(), subsets, 0..3)
+        .prop_map(|all| all.into_iter().map(|(name, subsets)| Lane { name, subsets }).collect())
+        .boxed()
+}
+
+fn routes(services: &[Service], cohorts: &[Cohort], lanes: &[Lane]) -> BoxedStrategy<Vec<Route>> {
     if services.is_empty() {
         return Just(Vec::new()).boxed();
     }
@@ -194,6 +208,7 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
     };
     let route = (proptest::option::of(self::names()), service, when, proptest::option::of(0..=10_000u16));
     let two = services.iter().all(|s| s.instances.len() > 1);
+    let lanes: Vec<_> = lanes.iter().map(|l| l.name.clone()).collect();
     vec(route, 0..6)
         .prop_map(move |raw| {
             let mut taken = BTreeSet::new();
@@ -211,8 +226,12 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
                         Arm { subset: version("2.0"), basis_points: w },
                     ],
                 };
-                let made =
-                    default_route_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset));
+                let lane = weight.map(usize::from).and_then(|w| lanes.get(w % 4));
+                let to = match lane.filter(|_| service.is_none()) {
+                    Some(lane) => Target::Lane(lane.clone()),
+                    None => Target::Arms(to),
+                };
+                let made = default_route_name(service.as_deref(), when.as_ref(), &to);
                 let name = name.filter(|_| true).unwrap_or(made);
                 (name.len() <= 253 && taken.insert(name.clone())).then_some(Route { name, service, when, to })
             };
@@ -224,10 +243,14 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
 fn policies() -> impl Strategy<Value = Policy> {
     let cohorts = proptest::collection::btree_map(names(), bodies(), 0..5)
         .prop_map(|all| all.into_iter().map(|(name, body)| Cohort { name, body }).collect::<Vec<_>>());
-    (services(), cohorts).prop_flat_map(|(services, cohorts)| {
-        routes(&services, &cohorts).prop_map(move |routes| Policy {
+    let both = (services(), cohorts).prop_flat_map(|(services, cohorts)| {
+        lanes(&services).prop_map(move |lanes| (services.clone(), cohorts.clone(), lanes))
+    });
+    both.prop_flat_map(|(services, cohorts, lanes)| {
+        routes(&services, &cohorts, &lanes).prop_map(move |routes| Policy {
             services: services.clone(),
             cohorts: cohorts.clone(),
+            lanes: lanes.clone(),
             routes,
         })
     })
@@ -240,6 +263,7 @@ fn pieces() -> impl Strategy<Value = String> {
     let known = vec![
         "services:",
         "cohorts:",
+        "lanes:",
         "routes:",
         "shop:",
         "instances:",
@@ -344,6 +368,7 @@ proptest! {
             let mut p = p.clone();
             p.services.sort_by(|x, y| x.name.cmp(&y.name));
             p.cohorts.sort_by(|x, y| x.name.cmp(&y.name));
+            p.lanes.sort_by(|x, y| x.name.cmp(&y.name));
             p
         };
         prop_assert_eq!(diff(&a, &b).is_empty(), sorted(&a) == sorted(&b));

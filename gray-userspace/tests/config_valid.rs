@@ -125,13 +125,68 @@ fn routes_have_stable_names_and_exact_weights() {
     let routes = &loaded.policy.routes;
     let names: Vec<_> = routes.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["shop/all(early,not(jobs))/version=2.10", "shop/*/version=1.0+version=2.10", "mine"]);
-    let weights: Vec<_> = routes[1].to.iter().map(|a| a.basis_points).collect();
+    let weights: Vec<_> = routes[1].to.arms().iter().map(|a| a.basis_points).collect();
     assert_eq!(weights, [9_999, 1]);
-    assert_eq!((routes[0].to[0].basis_points, &routes[2].service), (10_000, &None));
+    assert_eq!((routes[0].to.arms()[0].basis_points, &routes[2].service), (10_000, &None));
     let not = Condition::Not(Box::new(Condition::Cohort("jobs".into())));
     assert_eq!(routes[0].when, Some(Condition::All(vec![Condition::Cohort("early".into()), not])));
-    let made = default_route_name(None, Some(&Condition::Cohort("early".into())), [&routes[2].to[0].subset]);
+    let made = default_route_name(None, Some(&Condition::Cohort("early".into())), &routes[2].to);
     assert_eq!(made, "*/early/id=b");
+}
+
+#[test]
+fn e1_lanes_and_routes_into_them() {
+    let text = format!(
+        "{SHOP}cohorts: {{ early: {{ sources: [] }} }}
+lanes:
+  gray-2.0: {{ shop: {{ version: 2.10 }} }}
+  spare: {{ shop: {{ id: b }} }}
+routes:
+  - {{ when: early, lane: gray-2.0 }}
+  - {{ name: testers, when: {{ not: early }}, lane: gray-2.0 }}
+  - {{ when: early, lane: spare }}
+"
+    );
+    let loaded = ok(&text);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let policy = loaded.policy;
+    assert_eq!(policy.lanes.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["gray-2.0", "spare"]);
+    assert_eq!(policy.lanes[0].subsets["shop"].to_string(), "version=2.10");
+    let routes: Vec<_> = policy.routes.iter().map(|r| (r.name.as_str(), r.to.lane())).collect();
+    assert_eq!(
+        routes,
+        [
+            ("*/early/lane=gray-2.0", Some("gray-2.0")),
+            ("testers", Some("gray-2.0")),
+            ("*/early/lane=spare", Some("spare"))
+        ]
+    );
+    assert!(policy.applies(&policy.routes[0], "shop") && !policy.applies(&policy.routes[0], "cart"));
+    let twice = text + "  - { name: again, when: early, lane: spare }\n";
+    assert_eq!(warnings(&twice), ["this route never applies"]);
+    let v6 = SHOP
+        .replace("\"198.18.1.100:80\"", "\"198.18.1.100:80\", \"[fd00:18::100]:80\"")
+        .replace("    stable:", "      - { address: \"[fd00:18::2]:8080\", version: 1.0 }\n    stable:")
+        + "lanes: { gray: { shop: { version: 2.10 } } }\n";
+    assert_eq!(warnings(&v6), ["no instance of `shop` that matches `version=2.10` has an IPv6 address"]);
+}
+
+#[test]
+fn a_policy_has_room_for_1024_lanes() {
+    let service = |i: u32| {
+        format!(
+            "  s{i}: {{ listen: ['198.18.3.{i}:80'], instances: [{{ address: '198.18.4.{i}:80', version: 1 }}], stable: {{ version: 1 }} }}\n"
+        )
+    };
+    let lane = |i: u32| format!("  lane-{i}: {{ s{}: {{ version: 1 }} }}\n", 1 + i / 60);
+    let text = |lanes: u32| {
+        let services: String = (1..=18).map(service).collect();
+        format!("services:\n{services}lanes:\n{}", (0..lanes).map(lane).collect::<String>())
+    };
+    assert_eq!(ok(&text(1024)).policy.lanes.len(), 1024);
+    let e = read(&text(1025)).unwrap_err();
+    let said: Vec<_> = e.errors.iter().map(|p| (p.message.as_str(), p.expected.as_deref(), p.line)).collect();
+    assert_eq!(said, [("1025 lanes", Some("at most 1024"), 1 + 18 + 1 + 1025)]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub struct PolicyText {
     each: String,
     services: Vec<(String, u16, bool)>,
     cohorts: Vec<String>,
+    lanes: Vec<String>,
     routes: Vec<String>,
 }
 
@@ -47,6 +48,7 @@ impl PolicyText {
             each: String::new(),
             services,
             cohorts: none(),
+            lanes: none(),
             routes: none(),
         };
         text.service("web", 8080, false).service("echo", 9000, false).service("dns", 9001, true)
@@ -92,6 +94,12 @@ impl PolicyText {
     pub fn sources<T: ToString>(self, name: &str, list: impl IntoIterator<Item = T>) -> Self {
         let list: Vec<String> = list.into_iter().map(|s| format!("\"{}\"", s.to_string())).collect();
         self.cohort(name, &format!("sources: [{}]", list.join(", ")))
+    }
+
+    /// `lane("blue", "web: { version: \"2.0\" }")`.
+    pub fn lane(mut self, name: &str, services: &str) -> Self {
+        self.lanes.push(format!("  {name}: {{ {services} }}\n"));
+        self
     }
 
     /// `route("when: tenth, to: { version: \"2.0\" }")`; without `service:` it is for all three.
@@ -142,7 +150,7 @@ impl fmt::Display for PolicyText {
             }
             writeln!(f, "    stable: {{ version: \"1.0\" }}")?;
         }
-        for (key, list) in [("cohorts", &self.cohorts), ("routes", &self.routes)] {
+        for (key, list) in [("cohorts", &self.cohorts), ("lanes", &self.lanes), ("routes", &self.routes)] {
             if !list.is_empty() {
                 write!(f, "{key}:\n{}", list.concat())?;
             }

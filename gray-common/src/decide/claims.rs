@@ -21,6 +21,8 @@ pub const USER: u8 = 6;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     pub hash: [u64; limits::CLAIMS],
+    /// The number of the lane that the connection is in; 0: none that the policy knows.
+    pub lane: u64,
 }
 
 const _: () = assert!(limits::CLAIMS.is_power_of_two());
@@ -30,7 +32,7 @@ impl Claims {
     /// are one path to verify and not two to the power of the kinds.
     #[inline(always)]
     pub fn none(absent: u64) -> Self {
-        Self { hash: [absent; limits::CLAIMS] }
+        Self { hash: [absent; limits::CLAIMS], lane: absent }
     }
 
     /// The identity: the first of the service's kinds that is present; 0: none is.

@@ -18,6 +18,7 @@ pub struct MemTables {
     pub control: Control,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
     pub identities: BTreeMap<u64, Versioned>,
+    pub lanes: BTreeMap<u32, Versioned>,
     /// Of IPv6.
     pub prefixes: BTreeMap<PrefixKey, Versioned>,
     /// Of IPv4: see [`nets`].
@@ -58,6 +59,11 @@ impl MemTables {
 impl View<'_> {
     pub fn listener(&self, key: &ListenerKey) -> ListenerValue {
         ListenerValue(self.tables.listeners.get(key).map_or(0, |v| v.at(self.epoch)))
+    }
+
+    /// Not 0: the policy knows the lane of this number.
+    pub fn lane(&self, number: u32) -> u32 {
+        self.tables.lanes.get(&number).map_or(0, |v| v.at(self.epoch))
     }
 
     fn banked(&self, index: u32, size: u32) -> u32 {

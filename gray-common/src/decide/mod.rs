@@ -1,14 +1,15 @@
 //! The decision: where does this connection go? Pure, the same on every path, on the host, in tests and in
 //! `gray explain`. It is the only place that answers.
 //!
-//! Order: no identity where one is demanded > explicit identity > condition > weight > default (stable), then failover when the subset is empty, then
-//! the instance. Any missing table entry leaves the traffic alone.
+//! Order: no identity where one is demanded > lane that names the service > explicit identity > condition > weight > default
+//! (stable), then failover when the subset is empty, then the instance. Any missing table entry leaves the traffic alone.
 
 pub mod bucket;
 pub mod claims;
 #[cfg(any(test, feature = "user"))]
 pub mod mem;
 pub mod rules;
+pub mod tag;
 #[cfg(test)]
 mod tests;
 

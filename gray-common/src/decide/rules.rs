@@ -3,7 +3,7 @@
 use super::{bucket::in_percent, claims::Claims};
 use crate::{
     Reason,
-    wire::{Class, FACT_LIST, Fact, Rule},
+    wire::{Class, FACT_LANE, FACT_LIST, Fact, Rule},
 };
 
 /// The order of the decision, the only one there is. The compiler sorts rules by it; ties go to the rule for one
@@ -11,6 +11,8 @@ use crate::{
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precedence {
+    /// A lane that names the service.
+    Lane = 0,
     Explicit = 1,
     Condition = 2,
     Weight = 3,
@@ -21,6 +23,7 @@ impl Precedence {
     #[inline(always)]
     pub fn reason(code: u8) -> Reason {
         match code {
+            0 => Reason::Lane,
             1 => Reason::Explicit,
             2 => Reason::Condition,
             _ => Reason::Weight,
@@ -61,8 +64,18 @@ pub fn holds(fact: &Fact, members: &Members, claims: &Claims, identity: u64) -> 
     if fact.kind == FACT_LIST {
         return members.has(fact.value);
     }
+    if fact.kind == FACT_LANE {
+        return in_lane(claims.lane, u64::from(fact.value)) != 0;
+    }
     let who = if fact.claim == 0 { identity } else { claims.of(fact.claim) };
     who != 0 && in_percent(who, fact.salt, fact.value)
+}
+
+/// 1: the lane is the wanted one, or, of 0, it is one at all. No branch, which the verifier would follow both ways.
+#[inline(always)]
+fn in_lane(lane: u64, wanted: u64) -> u64 {
+    let some = |x: u64| (x | x.wrapping_neg()) >> 63;
+    some(lane ^ wanted) ^ some(wanted)
 }
 
 #[inline(always)]

@@ -194,6 +194,21 @@ fn the_first_matching_rule_wins_and_a_negated_term_excludes() {
 }
 
 #[test]
+fn e1_a_connection_in_a_lane_meets_rules_of_that_lane_and_of_any() {
+    let lane = |value| Fact { kind: FACT_LANE, value, ..Fact::default() };
+    let t = world(&[to(GRAY, 1, &[lane(7)]), but_not(GRAY, 2, &[percent(10_000)], &[lane(0)])]);
+    let rule = |lane: u64| {
+        let mut claims = Claims { lane, ..Claims::none(0) };
+        claims.set_source(KEY, &addr(1));
+        let listener = ListenerValue::new(0, false);
+        let r = Request { listener, claims: &claims, source: None, is_v4: true, seed: 5, spares: 0 };
+        steered(decide(&t.view(), &r)).rule
+    };
+    // In lane 7; in one that no rule is about, which the second rule excludes; in none.
+    assert_eq!([rule(7), rule(8), rule(0)], [1, 0, 2]);
+}
+
+#[test]
 fn an_empty_subset_falls_over_to_stable() {
     let t = world(&[to(EMPTY, 4, &[])]);
     let d = steered(ask(&t, 3, false));

@@ -182,7 +182,7 @@ pub const SERVICE_DENY: u32 = 256;
 pub struct Fact {
     /// `Percent`: the salt.
     pub salt: u64,
-    /// `List`: the bit of the class. `Percent`: buckets below this are in.
+    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any.
     pub value: u32,
     /// `FACT_*`.
     pub kind: u8,
@@ -193,6 +193,8 @@ pub struct Fact {
 
 pub const FACT_LIST: u8 = 1;
 pub const FACT_PERCENT: u8 = 2;
+/// The connection is in a lane.
+pub const FACT_LANE: u8 = 3;
 
 /// One rule: every needed fact and no forbidden one -> target. Scanned in order, first match wins.
 #[repr(C)]
@@ -200,7 +202,7 @@ pub const FACT_PERCENT: u8 = 2;
 pub struct Rule {
     pub need: u64,
     pub forbid: u64,
-    /// Salt of a weighted target's buckets.
+    /// Salt of a weighted target's buckets. Of a rule of a lane: the lane's number.
     pub salt: u64,
     /// Subset (index in the bank) or weighted table (index in the bank).
     pub target: u32,
@@ -266,6 +268,14 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     pub hash: [u64; 2],
+    /// The number of the lane that its calls are in; 0: none.
+    pub lane: u32,
+    pub _pad: u32,
+}
+
+impl Workload {
+    /// A lane that no policy has had yet.
+    pub const NEW_LANE: u32 = u32::MAX;
 }
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
@@ -293,7 +303,7 @@ wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
 wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
 wire!(Subset, size 28, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, flags @ 20: u32, target @ 24: u32 });
 wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
-wire!(Workload, size 16, { hash @ 0: [u64; 2] });
+wire!(Workload, size 24, { hash @ 0: [u64; 2], lane @ 16: u32, _pad @ 20: u32 });
 
 #[cfg(test)]
 mod tests {

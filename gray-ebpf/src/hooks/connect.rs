@@ -113,6 +113,7 @@ pub fn choose(
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
+        claims.lane = lane(k.epoch(), w.lane);
     }
     let request = Request {
         listener,
@@ -144,6 +145,23 @@ pub fn choose(
         e.proto = d.proto;
     });
     if steer { Some(decision) } else { None }
+}
+
+/// The lane of a caller, if the policy knows it; 0: it is in none.
+///
+/// Exported, and so checked once by itself: what comes after it is followed once, whatever lane it is.
+#[unsafe(export_name = "gray_lane")]
+#[inline(never)]
+pub extern "C" fn lane(epoch: u64, number: u32) -> u64 {
+    if number == 0 {
+        return 0;
+    }
+    let known = Kernel::at(epoch).is_some_and(|k| k.lane(number) != 0);
+    if !known {
+        emit::count(Reason::LaneUnknown);
+        return 0;
+    }
+    u64::from(number)
 }
 
 #[inline(always)]

@@ -163,6 +163,10 @@ impl Inner {
         if let Err(e) = self.know() {
             tracing::error!(error = %e, "cannot read the kernel's tables; the next change tries again");
         }
+        // Numbers of lanes that the change would have brought may be another lane's next time.
+        if let Err(e) = self.relabel() {
+            tracing::error!(error = %e.error, "cannot put back the lanes of workloads; the next change tries again");
+        }
     }
 
     fn carry_out(
@@ -199,7 +203,7 @@ impl Inner {
         let placed =
             health::lock(&self.board).place(&change.policy, compiled, health::now()).map_err(too_large)?;
         let steps = plan::plan_placed(&mut self.have, &want, placed).map_err(too_large)?;
-        let done = self.write(key, change, &steps, timings)?;
+        let done = self.write(key, (change, compiled), &steps, timings)?;
         if let Some(fresh) = lists.map(|l| l.prefixes).or(prefixes) {
             self.prefixes = fresh;
         }
@@ -210,7 +214,7 @@ impl Inner {
     fn write(
         &mut self,
         key: HashKey,
-        change: &Change,
+        (change, compiled): (&Change, &Compiled),
         steps: &[Write],
         timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
@@ -220,6 +224,7 @@ impl Inner {
             fail::point(Point::ChangeKey).map_err(|e| ApiError::internal(&e))?;
             self.rehash_workloads(key)?;
         }
+        self.renumber_workloads(compiled, key)?;
         let (hidden, turn) = steps.split_at(plan::turn(steps));
         self.steps(hidden)?;
         timings.prepared_ns = time::monotonic_ns();
@@ -357,6 +362,7 @@ pub(super) fn summary(steps: &[Write]) -> WriteSummary {
             Write::Subsets { items, .. } => s.targets += items.len() as u64,
             Write::Weighted { items, .. } => s.targets += items.len() as u64,
             Write::Facts { .. }
+            | Write::Lanes(_)
             | Write::Readings { .. }
             | Write::Bounds(_)
             | Write::Filter(_)

@@ -77,9 +77,18 @@ pub struct Inner {
     pub attachments: Vec<Attachment>,
     pub connect: Option<Connect>,
     pub mount: Option<CgroupMount>,
-    /// By workload name: the cgroup id that is labelled in the kernel now.
-    pub workload_ids: BTreeMap<String, u64>,
+    /// By workload name: what is labelled in the kernel now.
+    pub labels: BTreeMap<String, Label>,
     pub bpffs: PathBuf,
+}
+
+/// A labelled cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub cgroup: u64,
+    pub lane: Option<String>,
+    /// The lane's number as the kernel has it; 0: none.
+    pub number: u32,
 }
 
 /// One interface that shall be attached.

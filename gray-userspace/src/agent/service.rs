@@ -41,6 +41,10 @@ impl Control for Core {
         self.lock().routes()
     }
 
+    fn lanes(&self) -> Reply<Vec<LaneView>> {
+        self.lock().lanes()
+    }
+
     fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow> {
         self.lock().cohort(name, page)
     }

@@ -123,10 +123,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         attachments: wanted(o),
         connect: None,
         mount,
-        workload_ids: BTreeMap::new(),
+        labels: BTreeMap::new(),
         bpffs: o.bpffs.clone(),
     };
-    adopt_labels(&mut inner)?;
     settle_pending(&mut inner)?;
     fail::point(Point::StartSettled)?;
     reconcile(&mut inner)?;
@@ -163,7 +162,7 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
 fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
     inner.refresh_workloads().map_err(plain)?;
     for (id, _) in inner.live.workloads()? {
-        if !inner.workload_ids.values().any(|v| *v == id) {
+        if !inner.labels.values().any(|l| l.cgroup == id) {
             inner.live.remove_workload(id)?;
         }
     }
@@ -221,7 +220,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
                 "the kernel steers by a policy that this store does not know; apply one to take over"
             );
         }
-        return Ok(());
+        return adopt_labels(inner);
     };
     let sources: Vec<config::Source> =
         inner.store.sources(active.id)?.into_iter().map(|s| config::Source::new(s.name, s.text)).collect();
@@ -244,6 +243,8 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
     (inner.revision, inner.policy, inner.compiled) = (active.id, Arc::new(policy), compiled);
     inner.drained = active.drained;
+    // Not before: labels carry the numbers of this policy's lanes.
+    adopt_labels(inner)?;
     inner.live.settle()?;
     let key = inner.hash_key();
     let want = Want::all(inner.revision, key, &inner.compiled, &lists);

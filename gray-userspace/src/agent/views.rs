@@ -21,14 +21,14 @@ use crate::{
     api::{
         ApiError,
         types::{
-            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, Page, RouteView, ServiceView,
-            Timings,
+            ArmView, CohortShow, CohortView, HistoryEntry, InstanceView, LaneView, Page, RouteView,
+            ServiceView, Timings,
         },
     },
-    compile::{conditions::precedence, rule_name},
+    compile::{lane_rule, order::Order, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Nat, Policy, Route},
-    store::{Mark, OverlayInfo, Revision, State, Store as _},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Lane, Nat, Policy, Route},
+    store::{Mark, OverlayInfo, Revision, State, Store as _, Workload},
 };
 
 /// Revisions that `gray history` shows.
@@ -55,7 +55,7 @@ impl Inner {
             instances: s.instances.len() as u64,
             routes: routes
                 .iter()
-                .filter(|r| r.service.as_ref().is_none_or(|n| *n == s.name))
+                .filter(|r| self.policy.applies(r, &s.name))
                 .map(|r| r.name.clone())
                 .collect(),
         };
@@ -179,9 +179,7 @@ impl Inner {
 
     fn route_view(&self, r: &Route) -> Result<RouteView, ApiError> {
         let mut decisions = 0;
-        let services =
-            self.policy.services.iter().filter(|s| r.service.as_ref().is_none_or(|n| *n == s.name));
-        for s in services {
+        for s in self.policy.services.iter().filter(|s| self.policy.applies(r, &s.name)) {
             if let Some(n) = self.compiled.assigned.rules.get(&rule_name(r, &s.name)) {
                 decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
             }
@@ -190,11 +188,40 @@ impl Inner {
             name: r.name.clone(),
             service: r.service.clone(),
             when: r.when.as_ref().map(condition_text),
-            precedence: Precedence::name(precedence(&self.policy, r.when.as_ref()) as u8).into(),
+            precedence: Precedence::name(Order::of(&self.policy, r).step as u8).into(),
+            lane: r.to.lane().map(str::to_owned),
             to: r
                 .to
+                .arms()
                 .iter()
                 .map(|a| ArmView { subset: a.subset.to_string(), basis_points: a.basis_points })
+                .collect(),
+            decisions,
+        })
+    }
+
+    pub fn lanes(&self) -> Result<Vec<LaneView>, ApiError> {
+        let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
+        self.policy.lanes.iter().map(|l| self.lane_view(l, &kept)).collect()
+    }
+
+    fn lane_view(&self, l: &Lane, workloads: &[Workload]) -> Result<LaneView, ApiError> {
+        let mut decisions = 0;
+        for service in l.subsets.keys() {
+            if let Some(n) = self.compiled.assigned.rules.get(&lane_rule(&l.name, service)) {
+                decisions += self.live.rule_hits(n).map_err(|e| ApiError::internal(&e))?;
+            }
+        }
+        let routes = self.policy.routes.iter().filter(|r| r.to.lane() == Some(&l.name));
+        Ok(LaneView {
+            name: l.name.clone(),
+            number: self.compiled.assigned.lanes.get(&l.name).unwrap_or(0),
+            services: l.subsets.iter().map(|(s, subset)| (s.clone(), subset.to_string())).collect(),
+            routes: routes.map(|r| r.name.clone()).collect(),
+            workloads: workloads
+                .iter()
+                .filter(|w| w.lane.as_ref() == Some(&l.name))
+                .map(|w| w.name.clone())
                 .collect(),
             decisions,
         })
@@ -230,7 +257,7 @@ fn entry(r: Revision, timings: &BTreeMap<u64, Timings>) -> HistoryEntry {
 /// The decision's order, as the compiler sorts: stable, so the document's order decides ties.
 fn by_precedence(policy: &Policy) -> Vec<&Route> {
     let mut routes: Vec<&Route> = policy.routes.iter().collect();
-    routes.sort_by_key(|r| (precedence(policy, r.when.as_ref()), r.service.is_none()));
+    routes.sort_by_key(|r| Order::of(policy, r));
     routes
 }
 

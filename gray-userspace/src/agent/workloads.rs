@@ -2,10 +2,14 @@
 
 use gray_common::{decide::claims::WORKLOAD, hash::HashKey, wire};
 
-use super::{core::Inner, time};
+use super::{
+    core::{Inner, Label},
+    time,
+};
 use crate::{
     api::{ApiError, Who, types::*},
-    compile::lists::text_hash,
+    compile::{Compiled, lists::text_hash},
+    config::is_name,
     fail::{self, Point},
     model::{ClaimKind, canonical_member},
     store::{Workload as Kept, WorkloadKind},
@@ -27,6 +31,12 @@ impl Inner {
                 ));
             }
         };
+        if let Some(lane) = set.lane.as_ref().filter(|l| !is_name(l)) {
+            return Err(ApiError::unusable(
+                format!("`{}` is no lane's name", lane.chars().take(64).collect::<String>()),
+                "give a name of the policy's `lanes`: 1 to 63 of a-z 0-9 . _ -",
+            ));
+        }
         let cgroup = self
             .mount()?
             .resolve(kind, &target)
@@ -37,11 +47,19 @@ impl Inner {
             _ => (kind, target),
         };
         let at = time::now_ms();
-        let kept = Kept { name: name.clone(), kind, target };
+        let kept = Kept { name: name.clone(), kind, target, lane: set.lane.clone() };
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
         fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
-        self.label(&name, Some(cgroup.id))?;
-        Ok(Workload { name, cgroup: cgroup.dir, cgroup_id: cgroup.id, state: "active".into() })
+        self.label(&name, Some(cgroup.id), set.lane.clone())?;
+        let lane_known = set.lane.as_ref().map(|l| self.knows(l));
+        Ok(Workload {
+            name,
+            cgroup: cgroup.dir,
+            cgroup_id: cgroup.id,
+            state: "active".into(),
+            lane: set.lane,
+            lane_known,
+        })
     }
 
     pub fn remove_workload(&mut self, who: &Who, name: &str) -> Result<Done, ApiError> {
@@ -56,7 +74,7 @@ impl Inner {
             ));
         }
         fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
-        self.label(name, None)?;
+        self.label(name, None, None)?;
         Ok(Done { revision: None, epoch: None, text: format!("{name} is no workload any more") })
     }
 
@@ -70,6 +88,8 @@ impl Inner {
                     cgroup: found.as_ref().map_or_else(|| w.target.clone().into(), |c| c.dir.clone()),
                     cgroup_id: found.as_ref().map_or(0, |c| c.id),
                     state: if found.is_some() { "active" } else { "gone" }.into(),
+                    lane_known: w.lane.as_ref().map(|l| self.knows(l)),
+                    lane: w.lane,
                     name: w.name,
                 }
             })
@@ -90,53 +110,91 @@ impl Inner {
         let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
         for w in kept {
             let id = self.mount.as_ref().and_then(|m| m.resolve(w.kind, &w.target).ok()).map(|c| c.id);
-            if self.workload_ids.get(&w.name).copied() != id {
-                self.label(&w.name, id)?;
+            if self.labels.get(&w.name).map(|l| l.cgroup) != id {
+                self.label(&w.name, id, w.lane)?;
             }
         }
         Ok(())
     }
 
-    fn label(&mut self, name: &str, id: Option<u64>) -> Result<(), ApiError> {
+    fn label(&mut self, name: &str, id: Option<u64>, lane: Option<String>) -> Result<(), ApiError> {
         let internal = |e: crate::kernel::KernelError| ApiError::internal(&e);
-        if let Some(old) = self.workload_ids.remove(name)
+        if let Some(old) = self.labels.remove(name).map(|l| l.cgroup)
             && Some(old) != id
-            && !self.workload_ids.values().any(|v| *v == old)
+            && !self.labels.values().any(|l| l.cgroup == old)
         {
             self.live.remove_workload(old).map_err(internal)?;
         }
-        if let Some(id) = id {
+        if let Some(cgroup) = id {
             let key = self.hash_key();
-            self.live.set_workload(id, &claim(name, [key, key])).map_err(internal)?;
-            let _ = self.workload_ids.insert(name.to_string(), id);
+            let label = Label { cgroup, number: number(&self.compiled, lane.as_deref()), lane };
+            self.live.set_workload(cgroup, &claim(name, [key, key], &label)).map_err(internal)?;
+            let _ = self.labels.insert(name.to_string(), label);
         }
-        let any = !self.workload_ids.is_empty();
+        let any = !self.labels.is_empty();
         self.live.configure(|c| c.flags = if any { wire::CONTROL_WORKLOADS } else { 0 });
         Ok(())
     }
 
-    /// Every label under the key in use, in both banks: after a flip to another key, when no run uses the former one.
+    /// Every label as it is under the key and the policy in use, in both banks: after a flip to another key, when no run uses
+    /// the former one, and after a change that failed.
     pub fn relabel(&mut self) -> Result<(), ApiError> {
         let key = self.hash_key();
-        for (name, id) in &self.workload_ids {
-            self.live.set_workload(*id, &claim(name, [key, key])).map_err(|e| ApiError::internal(&e))?;
+        for (name, label) in &mut self.labels {
+            label.number = number(&self.compiled, label.lane.as_deref());
+            self.live
+                .set_workload(label.cgroup, &claim(name, [key, key], label))
+                .map_err(|e| ApiError::internal(&e))?;
         }
         Ok(())
     }
 
     /// Before a flip to another key: the labels under both, each in its bank.
     pub fn rehash_workloads(&mut self, next: HashKey) -> Result<(), ApiError> {
-        let now = self.hash_key();
-        // `have.epoch` is the planned epoch already: the bank that the flip turns to.
-        let keys = if self.have.epoch & 1 == 0 { [next, now] } else { [now, next] };
-        for (name, id) in &self.workload_ids {
-            self.live.set_workload(*id, &claim(name, keys)).map_err(|e| ApiError::internal(&e))?;
+        let keys = self.both_keys(next);
+        for (name, label) in &self.labels {
+            self.live
+                .set_workload(label.cgroup, &claim(name, keys, label))
+                .map_err(|e| ApiError::internal(&e))?;
         }
         Ok(())
     }
+
+    /// Before a flip to a policy: labels whose lane it is the first to know get the lane's number, which the policy in force
+    /// does not know.
+    pub fn renumber_workloads(&mut self, next: &Compiled, key: HashKey) -> Result<(), ApiError> {
+        let keys = self.both_keys(key);
+        for (name, label) in &mut self.labels {
+            let now = number(next, label.lane.as_deref());
+            if label.number != now {
+                label.number = now;
+                self.live
+                    .set_workload(label.cgroup, &claim(name, keys, label))
+                    .map_err(|e| ApiError::internal(&e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// By bank: the key in use, and the one that the planned flip turns to. `have.epoch` is the planned epoch already.
+    fn both_keys(&self, next: HashKey) -> [HashKey; 2] {
+        let now = self.hash_key();
+        if self.have.epoch & 1 == 0 { [next, now] } else { [now, next] }
+    }
+
+    /// Whether the policy in force has a lane of this name.
+    fn knows(&self, lane: &str) -> bool {
+        self.policy.lane(lane).is_some()
+    }
 }
 
-fn claim(name: &str, keys: [HashKey; 2]) -> wire::Workload {
+/// The number of a lane; 0: no lane is meant.
+fn number(compiled: &Compiled, lane: Option<&str>) -> u32 {
+    lane.map_or(0, |l| compiled.assigned.lanes.get(l).unwrap_or(wire::Workload::NEW_LANE))
+}
+
+fn claim(name: &str, keys: [HashKey; 2], label: &Label) -> wire::Workload {
     // 0 would read as absent, as in the data path.
-    wire::Workload { hash: keys.map(|k| text_hash(k, WORKLOAD, name).max(1)) }
+    let hash = keys.map(|k| text_hash(k, WORKLOAD, name).max(1));
+    wire::Workload { hash, lane: label.number, _pad: 0 }
 }

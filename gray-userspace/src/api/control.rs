@@ -23,6 +23,7 @@ pub trait Control: Send + Sync + 'static {
     fn cohorts(&self) -> Reply<Vec<CohortView>>;
     /// In the order of precedence.
     fn routes(&self) -> Reply<Vec<RouteView>>;
+    fn lanes(&self) -> Reply<Vec<LaneView>>;
 
     fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow>;
     fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited>;

@@ -19,6 +19,7 @@ use super::{handlers::*, routes, types::*};
         read::services,
         read::instances,
         read::routes,
+        read::lanes,
         read::cohorts,
         read::cohort,
         read::explain,

@@ -100,6 +100,7 @@ pub fn verbs() -> Vec<Verb> {
         verb("POST", "/v1/instances/drain", Operator, change::drain),
         verb("POST", "/v1/instances/restore", Operator, change::restore),
         verb("GET", "/v1/routes", Viewer, read::routes),
+        verb("GET", "/v1/lanes", Viewer, read::lanes),
         verb("GET", "/v1/cohorts", Viewer, read::cohorts),
         verb("GET", "/v1/cohorts/{name}", Viewer, read::cohort),
         verb("POST", "/v1/cohorts/{name}/edit", Operator, change::edit_cohort),

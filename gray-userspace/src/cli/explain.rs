@@ -24,6 +24,7 @@ Answers with the tables in force; no traffic is sent.
 Examples:
   gray explain --service shop --src 198.18.1.3
   gray explain --service shop --workload cart
+  gray explain --service shop --lane gray-2.0
   gray explain --service dns --proto udp --port 53 --src fd00::7 --dscp 46
   gray explain --live tcp 198.18.1.3 40000 198.18.1.100 80")]
 pub struct ExplainArgs {
@@ -45,6 +46,9 @@ pub struct ExplainArgs {
     /// The caller's workload
     #[arg(long, short)]
     workload: Option<String>,
+    /// The lane that the connection is in. Without: that of the workload on this node
+    #[arg(long)]
+    lane: Option<String>,
     /// Which listener of the service
     #[arg(long, value_parser = proto)]
     proto: Option<Proto>,
@@ -53,7 +57,7 @@ pub struct ExplainArgs {
     port: Option<u16>,
     /// A connection that is open now
     #[arg(long, num_args = 1..=5, value_names = ["PROTO", "SRC", "SPORT", "DST", "DPORT"],
-        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "proto", "port"])]
+        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "lane", "proto", "port"])]
     live: Vec<String>,
 }
 
@@ -71,6 +75,7 @@ pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
         mark: args.mark,
         dscp: args.dscp,
         workload: args.workload,
+        lane: args.lane,
         proto: args.proto,
         port: args.port,
         live,

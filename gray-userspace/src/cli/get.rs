@@ -10,7 +10,7 @@ use super::{
     table::{Cell, Paint, Style, Table},
     text::percent,
 };
-use crate::api::types::{CohortView, HistoryEntry, InstanceView, RouteView, ServiceView};
+use crate::api::types::{ArmView, CohortView, HistoryEntry, InstanceView, LaneView, RouteView, ServiceView};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,6 +37,8 @@ enum Kind {
     Cohorts,
     #[value(alias = "route")]
     Routes,
+    #[value(alias = "lane")]
+    Lanes,
     History,
 }
 
@@ -50,6 +52,7 @@ pub fn run(args: GetArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         }
         Kind::Cohorts => list("cohorts", name, |c: &CohortView, n| c.name == n, cohorts, ctx),
         Kind::Routes => list("routes", name, |r: &RouteView, n| r.name == n, routes, ctx),
+        Kind::Lanes => list("lanes", name, |l: &LaneView, n| l.name == n, lanes, ctx),
         Kind::History => {
             list("history", name, |h: &HistoryEntry, n| h.revision.to_string() == n, history::table, ctx)
         }
@@ -169,15 +172,33 @@ fn routes(all: &[RouteView], paint: Paint) -> String {
     let mut t = Table::new(&["ROUTE", "SERVICE", "WHEN", "TO", "PRECEDENCE", "DECISIONS"]);
     for r in all {
         let whole = |bp| if bp == 10_000 { String::new() } else { format!(" {}", percent(bp)) };
-        let arms: Vec<_> = r.to.iter().map(|a| format!("{}{}", a.subset, whole(a.basis_points))).collect();
+        let lane = r.lane.iter().map(|l| format!("lane {l}"));
+        let arm = |a: &ArmView| format!("{}{}", a.subset, whole(a.basis_points));
+        let to: Vec<_> = lane.chain(r.to.iter().map(arm)).collect();
         t.row([
             r.name.as_str().into(),
             r.service.as_deref().unwrap_or("(all)").into(),
             r.when.as_deref().unwrap_or("(everybody)").into(),
-            arms.join(" | ").into(),
+            to.join(" | ").into(),
             r.precedence.as_str().into(),
             r.decisions.into(),
         ]);
     }
     t.render(paint, "routes")
+}
+
+fn lanes(all: &[LaneView], paint: Paint) -> String {
+    let mut t = Table::new(&["LANE", "NUMBER", "SERVICES", "ROUTES", "WORKLOADS", "DECISIONS"]);
+    for l in all {
+        let services: Vec<_> = l.services.iter().map(|(s, subset)| format!("{s}: {subset}")).collect();
+        t.row([
+            l.name.as_str().into(),
+            u64::from(l.number).into(),
+            services.join(" | ").into(),
+            l.routes.join(" ").into(),
+            l.workloads.join(" ").into(),
+            l.decisions.into(),
+        ]);
+    }
+    t.render(paint, "lanes")
 }

@@ -31,7 +31,7 @@ pub struct WorkloadArgs {
 enum WorkloadVerb {
     /// Name the processes of a cgroup
     #[command(
-        after_help = "Examples:\n  gray workload set cart --unit cart.service\n  gray workload set me --pid $$"
+        after_help = "Examples:\n  gray workload set cart --unit cart.service\n  gray workload set cart-2 --unit cart-2.service --lane gray-2.0\n  gray workload set me --pid $$"
     )]
     Set(SetArgs),
     /// Show the names
@@ -51,6 +51,9 @@ struct SetArgs {
     name: String,
     #[command(flatten)]
     which: Which,
+    /// The lane that it serves: its calls go to the lane's instances. Without: none
+    #[arg(long)]
+    lane: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -73,10 +76,13 @@ pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
             let all: Vec<Workload> = ctx.wait(ctx.client.get("/v1/workloads"))?;
             ctx.show(&all, |all, paint| table(all, paint))
         }
-        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, pid } }) => {
-            let set = WorkloadSet { name, cgroup, unit, pid };
+        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, pid }, lane }) => {
+            let set = WorkloadSet { name, cgroup, unit, pid, lane };
             let made: Workload = ctx.wait(ctx.client.post("/v1/workloads", &set))?;
-            ctx.show(&made, |w, _| format!("workload {} is {}\n", w.name, w.cgroup.display()))
+            ctx.show(&made, |w, _| match &w.lane {
+                Some(_) => format!("workload {} is {}, in lane {}\n", w.name, w.cgroup.display(), lane_of(w)),
+                None => format!("workload {} is {}\n", w.name, w.cgroup.display()),
+            })
         }
         WorkloadVerb::Remove { name } => {
             let done: Done =
@@ -86,8 +92,14 @@ pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     }
 }
 
+/// `gray-2.0`, or that the policy does not know it.
+fn lane_of(w: &Workload) -> String {
+    let unknown = if w.lane_known == Some(false) { " (not in the policy)" } else { "" };
+    format!("{}{unknown}", w.lane.as_deref().unwrap_or_default())
+}
+
 fn table(all: &[Workload], paint: Paint) -> String {
-    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE"]);
+    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "LANE"]);
     for w in all {
         let style = if w.state == "active" { Style::Good } else { Style::Warn };
         t.row([
@@ -95,6 +107,7 @@ fn table(all: &[Workload], paint: Paint) -> String {
             w.cgroup.display().to_string().into(),
             w.cgroup_id.into(),
             Cell::styled(style, &*w.state),
+            lane_of(w).into(),
         ]);
     }
     t.render(paint, "workloads")

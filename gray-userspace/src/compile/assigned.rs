@@ -15,6 +15,7 @@ pub struct Assigned {
     pub rules: Numbers,
     pub lists: Numbers,
     pub instances: Numbers,
+    pub lanes: Lasting,
     /// By rule name.
     pub weights: BTreeMap<String, Ownership>,
 }
@@ -82,6 +83,45 @@ impl Numbers {
     }
 }
 
+/// Names with numbers from 1 on that are never given to another name: other nodes may still say them. A name that comes
+/// back gets its own again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lasting(BTreeMap<String, u32>);
+
+impl Lasting {
+    /// The numbers for the next revision, those of names that are gone included. A number that is not below `limit` or
+    /// somebody else's, which only a damaged revision has, counts as none.
+    pub fn next<'a>(
+        &self,
+        what: &'static str,
+        names: impl IntoIterator<Item = &'a str>,
+        limit: u32,
+    ) -> Result<Self, CompileError> {
+        let mut taken = BTreeSet::new();
+        let good = |(_, n): &(&String, &u32)| (1..limit).contains(*n) && taken.insert(**n);
+        let mut next: BTreeMap<String, u32> =
+            self.0.iter().filter(good).map(|(name, n)| (name.clone(), *n)).collect();
+        let mut free = (1..limit).filter(|n| !taken.contains(n));
+        // In the order of names: nodes that see the same policies give the same numbers.
+        for name in names.into_iter().collect::<BTreeSet<_>>() {
+            if !next.contains_key(name) {
+                let n = free.next().ok_or(CompileError::Spent { what, limit: limit - 1 })?;
+                let _ = next.insert(name.to_string(), n);
+            }
+        }
+        Ok(Self(next))
+    }
+
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.0.iter().find(|(_, n)| **n == number).map(|(name, _)| name.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +146,36 @@ mod tests {
         assert_eq!(
             ["a", "b", "c", "d", "e"].map(|n| next.get(n)),
             [Some(7), Some(1), Some(3), Some(4), Some(2)]
+        );
+    }
+
+    #[test]
+    fn e1_a_lane_keeps_its_number_for_ever() {
+        let next = |l: &Lasting, names: &[&str]| l.next("lanes", names.iter().copied(), 5).unwrap();
+        let a = next(&Lasting::default(), &["blue", "azure"]);
+        assert_eq!((a.get("azure"), a.get("blue")), (Some(1), Some(2)), "in the order of names");
+        let gone = (0..3).fold(a, |l, _| next(&l, &[]));
+        let b = next(&gone, &["green"]);
+        assert_eq!(b.get("green"), Some(3), "not the number of one that is gone");
+        let back = next(&b, &["blue"]);
+        assert_eq!((back.get("blue"), back.name(1)), (Some(2), Some("azure")));
+        let full = next(&back, &["red"]);
+        let e = full.next("lanes", ["one-more"], 5).unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "all 4 numbers of lanes were given to names already; take back one of the older names"
+        );
+        assert_eq!(next(&full, &["azure", "red"]), full, "those that have one go on");
+    }
+
+    #[test]
+    fn a_lane_whose_number_cannot_be_gets_another() {
+        let damaged = [("a", 7), ("b", 7), ("c", 0), ("d", 9), ("e", 65_536)];
+        let damaged = Lasting(damaged.map(|(n, i)| (n.into(), i)).into());
+        let next = damaged.next("lanes", ["a", "b", "c", "d", "e"], 65_536).unwrap();
+        assert_eq!(
+            ["a", "b", "c", "d", "e"].map(|n| next.get(n)),
+            [Some(7), Some(1), Some(2), Some(9), Some(3)]
         );
     }
 

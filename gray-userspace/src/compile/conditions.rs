@@ -5,7 +5,7 @@ use gray_common::{
     decide::{Precedence, claims},
     hash::salt,
     limits,
-    wire::{FACT_LIST, FACT_PERCENT, Fact},
+    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact},
 };
 
 use super::{CompileError, assigned::Numbers};
@@ -31,7 +31,7 @@ pub struct Alternative {
 }
 
 impl Alternative {
-    fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self { need: self.need | other.need, forbid: self.forbid | other.forbid }
     }
 
@@ -51,6 +51,23 @@ impl Facts {
             self.0.len() - 1
         });
         (at < limits::FACTS_PER_SERVICE as usize).then(|| 1 << at)
+    }
+
+    /// The connection is in this lane.
+    pub fn in_lane(&mut self, name: &str, number: u32) -> Result<Alternative, CompileError> {
+        let need = self.lane(name, number)?;
+        Ok(Alternative { need, forbid: 0 })
+    }
+
+    /// The connection is in no lane: what a route asks for that leads into one.
+    pub fn in_no_lane(&mut self, route: &str) -> Result<Alternative, CompileError> {
+        let forbid = self.lane(route, 0)?;
+        Ok(Alternative { need: 0, forbid })
+    }
+
+    fn lane(&mut self, asks: &str, number: u32) -> Result<u64, CompileError> {
+        let fact = Fact { kind: FACT_LANE, value: number, ..Fact::default() };
+        self.bit(fact).ok_or_else(|| CompileError::TooComplex { route: asks.to_string() })
     }
 }
 

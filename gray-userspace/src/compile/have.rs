@@ -19,6 +19,7 @@ pub struct Have {
     pub revision: u64,
     pub key: HashKey,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
+    pub lanes: BTreeMap<u32, Versioned>,
     pub identities: Identities,
     /// Of IPv6.
     pub prefixes: BTreeMap<PrefixKey, Versioned>,

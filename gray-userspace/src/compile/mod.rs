@@ -7,6 +7,7 @@ pub mod have;
 pub mod identities;
 pub mod lists;
 pub mod nets;
+pub mod order;
 pub mod placed;
 pub mod plan;
 mod prefixes;
@@ -18,7 +19,7 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
-    hash::salt,
+    hash::{lane_check, salt},
     limits,
     packet::{ICMP, ICMPV6},
     request::{
@@ -33,14 +34,16 @@ use gray_common::{
 };
 
 pub use assigned::Assigned;
+pub use order::{lane_rule, rule_name};
 pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
-    conditions::{Facts, claim_code},
+    conditions::{Alternative, Facts, claim_code},
+    order::{By, To},
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Place, Policy, Proto, Route};
+use crate::model::{self, CohortBody, Place, Policy, Proto};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -48,12 +51,14 @@ pub enum CompileError {
     Limit { what: &'static str, limit: u32 },
     #[error("service {service}: more than {limit} rules after its conditions are spread out", limit = limits::RULES_PER_SERVICE)]
     TooManyRules { service: String },
-    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts; split the route", n = limits::FACTS_PER_SERVICE)]
+    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts and lanes; split the route", n = limits::FACTS_PER_SERVICE)]
     TooComplex { route: String },
     #[error("cohort {0} does not exist")]
     NoCohort(String),
     #[error("no room in the table of instances; remove services or instances")]
     ArenaFull,
+    #[error("all {limit} numbers of {what} were given to names already; take back one of the older names")]
+    Spent { what: &'static str, limit: u32 },
     #[error("more than {} distinct sets of lists", limits::CLASSES)]
     Classes,
 }
@@ -79,6 +84,8 @@ pub struct Compiled {
     pub subsets: Vec<SubsetPlan>,
     pub listeners: BTreeMap<ListenerKey, ListenerValue>,
     pub instances: BTreeMap<u32, Instance>,
+    /// By number; what `hash::lane_check` says of their names.
+    pub lanes: BTreeMap<u32, u32>,
     pub assigned: Assigned,
 }
 
@@ -104,21 +111,12 @@ pub fn listener_key(l: &model::Listener) -> ListenerKey {
     }
 }
 
-/// The name under which a rule is counted: the route, and the service when the route is for all.
-pub fn rule_name(route: &Route, service: &str) -> String {
-    match route.service {
-        Some(_) => route.name.clone(),
-        None => format!("{}@{service}", route.name),
-    }
-}
-
 /// Compiles a policy, keeping the numbers of the revision before.
 pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Result<Compiled, CompileError> {
-    let applies = |r: &Route, s: &model::Service| r.service.as_ref().is_none_or(|n| *n == s.name);
     let rule_names: Vec<String> = policy
         .services
         .iter()
-        .flat_map(|s| policy.routes.iter().filter(|r| applies(r, s)).map(|r| rule_name(r, &s.name)))
+        .flat_map(|s| order::of(policy, s).into_iter().map(|sends| sends.by.name(&s.name)))
         .collect();
     let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
     let mut assigned = Assigned {
@@ -136,6 +134,11 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             0,
             limits::INSTANCES,
         )?,
+        lanes: before.lanes.next(
+            "lanes",
+            policy.lanes.iter().map(|l| l.name.as_str()),
+            limits::LANE_NUMBERS,
+        )?,
         weights: BTreeMap::new(),
     };
     let mut out = Compiled::default();
@@ -144,19 +147,18 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
-        let mut routes: Vec<&Route> = policy.routes.iter().filter(|r| applies(r, service)).collect();
-        // The decision's order; the sort is stable, so the document's order decides ties.
-        routes.sort_by_key(|r| (conditions::precedence(policy, r.when.as_ref()), r.service.is_none()));
-        for route in routes {
-            let name = rule_name(route, &service.name);
+        for sends in order::of(policy, service) {
+            let name = sends.by.name(&service.name);
+            let lane = sends.lane.and_then(|l| assigned.lanes.get(l)).unwrap_or(0);
             let mut rule = Rule {
                 id: assigned.rules.get(&name).unwrap_or(0) as u16,
-                precedence: conditions::precedence(policy, route.when.as_ref()) as u8,
+                precedence: sends.order.step as u8,
+                salt: u64::from(lane),
                 ..Rule::default()
             };
-            match route.to.as_slice() {
-                [only] => rule.target = subsets.index(&only.subset)?,
-                arms => {
+            match sends.to {
+                To::Subset(subset) => rule.target = subsets.index(subset)?,
+                To::Weighted(arms) => {
                     let weights: Vec<(String, u16)> =
                         arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
                     let owner = before.weights.get(&name).cloned().unwrap_or_default().next(&weights);
@@ -166,9 +168,16 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
                     let _ = assigned.weights.insert(name.clone(), owner);
                 }
             }
-            let when = route.when.as_ref();
-            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, &route.name, when)? {
-                subsets.out().rules.push(Rule { need: a.need, forbid: a.forbid, ..rule });
+            let always = match sends.by {
+                By::Lane(l) => facts.in_lane(&l.name, lane)?,
+                // Who is in a lane is not led into another one.
+                By::Route(r) if lane != 0 => facts.in_no_lane(&r.name)?,
+                By::Route(_) => Alternative::default(),
+            };
+            let (text, when) = (sends.by.text(), sends.by.when());
+            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, text, when)? {
+                let Alternative { need, forbid } = a.and(always);
+                subsets.out().rules.push(Rule { need, forbid, ..rule });
             }
         }
         let rules = subsets.out().rules.len() as u32 - first_rule;
@@ -236,6 +245,8 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             }
         }
     }
+    let number = |l: &model::Lane| Some((assigned.lanes.get(&l.name)?, lane_check(&l.name)));
+    out.lanes = policy.lanes.iter().filter_map(number).collect();
     check_sizes(&out)?;
     out.assigned = assigned;
     Ok(out)
@@ -313,6 +324,7 @@ fn lists_used(policy: &Policy, facts: &Facts, assigned: &Assigned) -> (u16, u32)
 fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
     let sizes = [
         ("listeners", out.listeners.len(), limits::LISTENERS),
+        ("lanes", out.lanes.len(), limits::LANES),
         ("facts", out.facts.len(), limits::FACTS),
         ("rules", out.rules.len(), limits::RULES),
         ("weighted routes", out.weighted.len(), limits::WEIGHTED),

@@ -42,6 +42,7 @@ pub enum Write {
         slots: Vec<u32>,
     },
     Listeners(Vec<(ListenerKey, Versioned)>),
+    Lanes(Vec<(u32, Versioned)>),
     Identities(Vec<(u64, Versioned)>),
     Prefixes(Vec<(PrefixKey, Versioned)>),
     /// Runs of words, by where they begin.
@@ -94,6 +95,7 @@ pub enum Write {
         identities: Vec<u64>,
         prefixes: Vec<PrefixKey>,
         instances: Vec<u32>,
+        lanes: Vec<u32>,
     },
 }
 
@@ -107,6 +109,7 @@ impl fmt::Display for Write {
             }
             Self::Arena { offset, slots } => write!(f, "maglev table of {} slots at {offset}", slots.len()),
             Self::Listeners(v) => write!(f, "{} listeners", v.len()),
+            Self::Lanes(v) => write!(f, "{} lanes", v.len()),
             Self::Identities(v) => write!(f, "{} identities", v.len()),
             Self::Prefixes(v) => write!(f, "{} prefixes", v.len()),
             Self::Bounds(v) => {
@@ -123,13 +126,14 @@ impl fmt::Display for Write {
             Self::Turn { bank, index, .. } => write!(f, "subset {index} of bank {bank}"),
             Self::Control { bank, revision, .. } => write!(f, "revision {revision} into bank {bank}"),
             Self::Flip { epoch } => write!(f, "flip to epoch {epoch}"),
-            Self::Forget { listeners, identities, prefixes, instances } => write!(
+            Self::Forget { listeners, identities, prefixes, instances, lanes } => write!(
                 f,
-                "forget {} listeners, {} identities, {} prefixes, {} instances",
+                "forget {} listeners, {} identities, {} prefixes, {} instances, {} lanes",
                 listeners.len(),
                 identities.len(),
                 prefixes.len(),
-                instances.len()
+                instances.len(),
+                lanes.len()
             ),
         }
     }
@@ -191,6 +195,8 @@ pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<V
     let listeners = c.listeners.iter().map(|(k, v)| (*k, v.0)).collect();
     let changed = differences(&mut have.listeners, &listeners, next);
     push(&mut out, changed, Write::Listeners);
+    let changed = differences(&mut have.lanes, &c.lanes, next);
+    push(&mut out, changed, Write::Lanes);
     plan_identities(have, want, next, &mut out)?;
     plan_prefixes(have, want, next, &mut out)?;
     out.extend(plan_filter(have, c));
@@ -230,12 +236,17 @@ pub fn forget(have: &mut Have, compiled: &Compiled, listed: &Prefixes) -> Option
     let prefixes: Vec<_> = have.prefixes.keys().filter(|k| !listed.has(k)).copied().collect();
     let instances: Vec<_> =
         have.instances.keys().filter(|i| !compiled.instances.contains_key(i)).copied().collect();
+    let lanes: Vec<_> = have.lanes.iter().filter(|(_, v)| gone(v)).map(|(n, _)| *n).collect();
     have.listeners.retain(|_, v| !gone(v));
+    have.lanes.retain(|_, v| !gone(v));
     have.prefixes.retain(|k, _| listed.has(k));
     have.instances.retain(|i, _| compiled.instances.contains_key(i));
-    let nothing =
-        listeners.is_empty() && identities.is_empty() && prefixes.is_empty() && instances.is_empty();
-    if nothing { None } else { Some(Write::Forget { listeners, identities, prefixes, instances }) }
+    let nothing = listeners.is_empty()
+        && identities.is_empty()
+        && prefixes.is_empty()
+        && instances.is_empty()
+        && lanes.is_empty();
+    if nothing { None } else { Some(Write::Forget { listeners, identities, prefixes, instances, lanes }) }
 }
 
 /// Brings one versioned table to what is wanted, returning the entries to write.

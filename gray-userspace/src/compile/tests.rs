@@ -87,12 +87,18 @@ impl World {
     }
 
     fn ask_at(&self, epoch: u64, source: &str, service: &str, seed: u64) -> Verdict {
+        self.ask_in(0, epoch, source, service, seed)
+    }
+
+    /// As a caller whose label says a lane, by its number.
+    fn ask_in(&self, lane: u32, epoch: u64, source: &str, service: &str, seed: u64) -> Verdict {
         let dst: std::net::SocketAddr = service.parse().unwrap();
         let key = ListenerKey { addr: Addr::from(dst.ip()), port: dst.port().to_be(), proto: 6, _pad: 0 };
         let view = self.path.tables.view_at(epoch);
         let source = Addr::from(source.parse::<std::net::IpAddr>().unwrap());
         let mut claims = Claims::none(0);
         claims.set_source(KEY, &source);
+        claims.lane = if view.lane(lane) == 0 { 0 } else { u64::from(lane) };
         let listener = view.listener(&key);
         decide(
             &view,
@@ -179,6 +185,193 @@ fn c7_explicit_before_condition_before_weight_before_default() {
     assert_eq!(with(&routes).answer("198.18.1.4"), "198.18.2.2 condition");
     assert_eq!(with(&routes[..1]).answer("198.18.1.4"), "198.18.2.3 weight");
     assert_eq!(World::with(&document("", "")).answer("198.18.1.4"), "198.18.2.1 default");
+}
+
+/// Two services: shop at .100, cart at .101 (instances .4 1.0, .5 2.0); pay at .102, which no lane names.
+fn three(cohorts: &str, more: &str) -> String {
+    let service = |name: &str, vip: u8, one: u8, two: u8| {
+        format!(
+            "  {name}:\n    listen: [\"198.18.100.{vip}:80\"]\n    identify: [source]\n    instances:\n      \
+             - {{ address: \"198.18.2.{one}:80\", version: \"1.0\" }}\n      - {{ address: \"198.18.2.{two}:80\", version: \"2.0\" }}\n    \
+             stable: {{ version: \"1.0\" }}\n"
+        )
+    };
+    let services = [service("shop", 1, 1, 2), service("cart", 2, 4, 5), service("pay", 3, 6, 7)].concat();
+    format!("services:\n{services}cohorts:\n{cohorts}\n{more}\n")
+}
+
+const LANES: &str = "lanes:\n  gray: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n  old: { shop: { version: \"1.0\" } }";
+const EARLY: &str = "  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }";
+
+/// What three services answer one client.
+fn chain(w: &World, source: &str) -> [String; 3] {
+    [1, 2, 3].map(|vip| show(w.ask(source, &format!("198.18.100.{vip}:80"))))
+}
+
+#[test]
+fn e1_a_route_into_a_lane_is_a_rule_of_every_service_of_the_lane() {
+    let w = World::with(&three(EARLY, &format!("{LANES}\nroutes:\n  - {{ when: early, lane: gray }}")));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(chain(&w, "198.18.1.4"), ["198.18.2.1 default", "198.18.2.4 default", "198.18.2.6 default"]);
+}
+
+/// B8: two of three services are gray for one client, and another two for another.
+#[test]
+fn b8_each_client_has_its_own_choice_of_services() {
+    let more = "lanes:\n  a: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n  b: { cart: { version: \"2.0\" }, pay: { version: \"2.0\" } }\n\
+                routes:\n  - { when: one, lane: a }\n  - { when: two, lane: b }";
+    let cohorts = "  one: { sources: [\"198.18.1.3\"] }\n  two: { sources: [\"198.18.1.4\"] }";
+    let w = World::with(&three(cohorts, more));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(chain(&w, "198.18.1.4"), ["198.18.2.1 default", "198.18.2.5 lane", "198.18.2.7 lane"]);
+    assert_eq!(chain(&w, "198.18.1.5"), ["198.18.2.1 default", "198.18.2.4 default", "198.18.2.6 default"]);
+}
+
+/// The lane's condition is a percentage and comes last in the document; the list before it is of one service.
+#[test]
+fn c7_a_lane_that_names_the_service_before_an_explicit_identity() {
+    let routes = |list: &[&str]| format!("{LANES}\nroutes:\n{}", list.join("\n"));
+    let explicit = [
+        "  - { service: shop, when: early, to: { version: \"1.0\" } }",
+        "  - { service: pay, when: early, to: { version: \"2.0\" } }",
+    ];
+    let both = [&explicit[..], &["  - { when: all, lane: gray }"]].concat();
+    let w = World::with(&three(EARLY, &routes(&both)));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 explicit"]);
+    let w = World::with(&three(EARLY, &routes(&explicit)));
+    assert_eq!(chain(&w, "198.18.1.3")[0], "198.18.2.1 explicit");
+}
+
+#[test]
+fn c7_between_lanes_the_first_route_in_the_document_decides() {
+    let with = |a: &str, b: &str| {
+        let routes =
+            format!("{LANES}\nroutes:\n  - {{ when: all, lane: {a} }}\n  - {{ when: early, lane: {b} }}");
+        chain(&World::with(&three(EARLY, &routes)), "198.18.1.3")
+    };
+    assert_eq!(with("old", "gray"), ["198.18.2.1 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+    assert_eq!(with("gray", "old"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]);
+}
+
+/// What three services answer a caller in a lane, by the lane's name.
+fn chain_in(w: &World, lane: &str, source: &str) -> [String; 3] {
+    let (number, epoch) = (w.compiled.assigned.lanes.get(lane).unwrap(), w.path.tables.control.epoch);
+    [1, 2, 3].map(|vip| show(w.ask_in(number, epoch, source, &format!("198.18.100.{vip}:80"), 1)))
+}
+
+#[test]
+fn e1_a_connection_in_a_lane_stays_in_it_and_other_services_decide_as_for_everybody() {
+    let routes = format!("{LANES}\nroutes:\n  - {{ service: pay, when: early, to: {{ version: \"2.0\" }} }}");
+    let w = World::with(&three(EARLY, &routes));
+    assert_eq!(
+        chain_in(&w, "gray", "198.18.1.4"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]
+    );
+    assert_eq!(
+        chain_in(&w, "gray", "198.18.1.3"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 explicit"]
+    );
+    assert_eq!(
+        chain_in(&w, "old", "198.18.1.4"),
+        ["198.18.2.1 lane", "198.18.2.4 default", "198.18.2.6 default"]
+    );
+}
+
+/// The connection's own lane goes before a route for everybody into another one, also at services that its own does not name.
+#[test]
+fn c7_the_lane_that_a_connection_is_in_before_a_route_into_another() {
+    let routes =
+        format!("{LANES}\nroutes:\n  - {{ lane: gray }}\n  - {{ service: pay, to: {{ version: \"2.0\" }} }}");
+    let w = World::with(&three(EARLY, &routes));
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.7 weight"]);
+    assert_eq!(
+        chain_in(&w, "old", "198.18.1.3"),
+        ["198.18.2.1 lane", "198.18.2.4 default", "198.18.2.7 weight"]
+    );
+}
+
+#[test]
+fn c10_a_chain_of_one_version_and_the_rest_from_stable() {
+    let by_version = "lanes:\n  v1: { shop: { version: \"1.0\" }, cart: { version: \"1.0\" } }\n  v2: { shop: { version: \"2.0\" }, cart: { version: \"2.0\" } }\n\
+                      routes:\n  - { service: shop, to: { version: \"2.0\" } }";
+    let w = World::with(&three(EARLY, by_version));
+    assert_eq!(
+        chain_in(&w, "v2", "198.18.1.3"),
+        ["198.18.2.2 lane", "198.18.2.5 lane", "198.18.2.6 default"]
+    );
+    assert_eq!(
+        chain_in(&w, "v1", "198.18.1.3"),
+        ["198.18.2.1 lane", "198.18.2.4 lane", "198.18.2.6 default"]
+    );
+}
+
+/// D1: a lane and its services come and go at one instant, and its number says nothing while the policy does not know it.
+#[test]
+fn e1_a_lane_turns_with_the_epoch() {
+    let with = |more: &str| three(EARLY, more);
+    let mut w = World::with(&with(LANES));
+    let number = w.compiled.assigned.lanes.get("gray").unwrap();
+    let ask = |w: &World, epoch| show(w.ask_in(number, epoch, "198.18.1.3", "198.18.100.1:80", 1));
+    w.apply(&with("")).unwrap();
+    assert_eq!((ask(&w, 1).as_str(), ask(&w, 2).as_str()), ("198.18.2.2 lane", "198.18.2.1 default"));
+    assert_eq!(w.path.tables.view_at(1).lane(number), lane_check("gray"));
+    w.tidy();
+    assert!(w.path.tables.lanes.is_empty() && w.have.lanes.is_empty());
+    assert_eq!(have_of(&w.path.tables).lanes, w.have.lanes);
+    w.apply(&with(LANES)).unwrap();
+    assert_eq!(ask(&w, 3), "198.18.2.2 lane");
+    assert_eq!(have_of(&w.path.tables).lanes, w.have.lanes);
+}
+
+#[test]
+fn a_service_has_room_for_so_many_rules_of_lanes() {
+    let lanes = |n: usize| {
+        let one = |i: usize| format!("  lane-{i:02}: {{ shop: {{ version: \"2.0\" }} }}\n");
+        three(
+            EARLY,
+            &format!(
+                "lanes:\n{}routes:\n  - {{ when: early, lane: lane-00 }}",
+                (0..n).map(one).collect::<String>()
+            ),
+        )
+    };
+    // A fact for each, one that there is any, and the list.
+    let w = World::with(&lanes(62));
+    assert_eq!(chain_in(&w, "lane-61", "198.18.1.9")[0], "198.18.2.2 lane");
+    let p = policy(&lanes(63));
+    let e = compile(&p, &Assigned::default(), &Circumstances::default()).unwrap_err();
+    assert!(e.to_string().contains("more than 64 different cohorts and lanes"), "{e}");
+}
+
+#[test]
+fn c6_a_lane_whose_instances_are_drained_serves_from_stable() {
+    let p = policy(&three(EARLY, &format!("{LANES}\nroutes:\n  - {{ when: early, lane: gray }}")));
+    let drained = BTreeSet::from(["cart/198.18.2.5:80".into()]);
+    let c =
+        compile(&p, &Assigned::default(), &Circumstances { drained, ..Circumstances::default() }).unwrap();
+    let mut w = World::default();
+    let lists = lists_of(&p, &c);
+    for s in plan(&mut w.have, &Want::all(1, KEY, &c, &lists)).unwrap() {
+        w.path.write(&s).unwrap();
+    }
+    assert_eq!(chain(&w, "198.18.1.3"), ["198.18.2.2 lane", "198.18.2.4 failover", "198.18.2.6 default"]);
+}
+
+#[test]
+fn e1_a_lane_that_comes_back_has_its_old_number() {
+    let number = |w: &World, name: &str| w.compiled.assigned.lanes.get(name);
+    let lanes = |names: &[&str]| {
+        let one = |n: &&str| format!("  {n}: {{ shop: {{ version: \"2.0\" }} }}\n");
+        three(EARLY, &format!("lanes:\n{}", names.iter().map(one).collect::<String>()))
+    };
+    let mut w = World::with(&lanes(&["blue"]));
+    assert_eq!(number(&w, "blue"), Some(1));
+    for _ in 0..3 {
+        w.apply(&lanes(&["green"])).unwrap();
+    }
+    assert_eq!(number(&w, "green"), Some(2));
+    w.apply(&lanes(&["blue", "azure"])).unwrap();
+    assert_eq!((number(&w, "blue"), number(&w, "azure")), (Some(1), Some(3)));
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use super::{
     cohort::{self, CohortDraft},
-    condition, limits,
+    condition,
+    lane::LaneDraft,
+    limits,
     report::{At, Draft, Report, Span, did_you_mean, quoted},
     route::RouteDraft,
     selector,
@@ -18,18 +20,23 @@ use crate::model::{ClaimKind, CohortBody, Listener, Nat, OnMissing, Probe, Proto
 pub(super) struct Drafts {
     pub services: Vec<ServiceDraft>,
     pub cohorts: Vec<CohortDraft>,
+    pub lanes: Vec<LaneDraft>,
     pub routes: Vec<RouteDraft>,
 }
 
 pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     unique("service", drafts.services.iter().map(|s| &s.name), report);
     unique("cohort", drafts.cohorts.iter().map(|c| &c.name), report);
+    unique("lane", drafts.lanes.iter().map(|l| &l.name), report);
     listeners(&drafts.services, report);
     for service in &drafts.services {
         families(service, report);
         stable(service, report);
         probes(service, report);
         untouched(service, report);
+    }
+    for (service, subset) in drafts.lanes.iter().flat_map(|l| &l.subsets) {
+        target(service, [subset].map(|s| (s.span, &s.value)), drafts, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
@@ -180,35 +187,59 @@ fn untouched(service: &ServiceDraft, report: &mut Report<'_>) {
 }
 
 fn targets(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    if let Some(name) = &route.lane {
+        lane(name, drafts, report);
+        return;
+    }
+    let arms = || route.to.iter().map(|arm| (arm.span, &arm.value.subset));
     if let Some(name) = &route.service {
-        let found = drafts.services.iter().find(|s| s.name.value == name.value);
-        match found {
-            None if report.incomplete => {}
-            None => {
-                let names: Vec<&str> = drafts.services.iter().map(|s| s.name.value.as_str()).collect();
-                let help =
-                    did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names.len() {
-                        0 => "the document has no services".to_owned(),
-                        1..9 => format!("services are {}", names.join(", ")),
-                        _ => "add it under `services:`".to_owned(),
-                    });
-                report.error(
-                    Draft::new(name.span, format!("unknown service {}", quoted(&name.value))).help(help),
-                );
-            }
-            Some(service) if service.whole => {
-                route.to.iter().for_each(|arm| one_service(arm.span, &arm.value.subset, service, report));
-            }
-            Some(_) => {}
-        }
+        target(name, arms(), drafts, report);
         return;
     }
     if drafts.services.iter().any(|s| !s.whole) || report.incomplete {
         return;
     }
-    for arm in &route.to {
-        every_service(arm.span, &arm.value.subset, &drafts.services, report);
+    for (at, subset) in arms() {
+        every_service(at, subset, &drafts.services, report);
     }
+}
+
+/// The lane that a route names is there.
+fn lane(name: &At<String>, drafts: &Drafts, report: &mut Report<'_>) {
+    if report.incomplete || drafts.lanes.iter().any(|l| l.name.value == name.value) {
+        return;
+    }
+    let names: Vec<&str> = drafts.lanes.iter().map(|l| l.name.value.as_str()).collect();
+    report.error(unknown(name, "lane", &names));
+}
+
+/// The service is there, and has instances for each of these.
+fn target<'d>(
+    name: &At<String>,
+    subsets: impl IntoIterator<Item = (Span, &'d Selector)>,
+    drafts: &Drafts,
+    report: &mut Report<'_>,
+) {
+    match drafts.services.iter().find(|s| s.name.value == name.value) {
+        None if report.incomplete => {}
+        None => {
+            let names: Vec<&str> = drafts.services.iter().map(|s| s.name.value.as_str()).collect();
+            report.error(unknown(name, "service", &names));
+        }
+        Some(service) if service.whole => {
+            subsets.into_iter().for_each(|(at, subset)| one_service(at, subset, service, report));
+        }
+        Some(_) => {}
+    }
+}
+
+fn unknown(name: &At<String>, what: &str, names: &[&str]) -> Draft {
+    let help = did_you_mean(&name.value, names.iter().copied()).unwrap_or_else(|| match names.len() {
+        0 => format!("the document has no {what}s"),
+        1..9 => format!("{what}s are {}", names.join(", ")),
+        _ => format!("add it under `{what}s:`"),
+    });
+    Draft::new(name.span, format!("unknown {what} {}", quoted(&name.value))).help(help)
 }
 
 fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut Report<'_>) {
@@ -277,21 +308,56 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let at = lists().nth(limits::LIST_COHORTS).map(|c| c.name.span);
     beyond(at, "cohorts that are lists", lists().count(), limits::LIST_COHORTS);
 
-    let mut rules: HashMap<&str, usize> = HashMap::new();
-    let mut for_all = 0;
-    let mut full = None;
+    let at = drafts.lanes.get(limits::LANES).map(|l| l.name.span);
+    beyond(at, "lanes", drafts.lanes.len(), limits::LANES);
+
+    let mut rules = Rules::default();
+    for l in &drafts.lanes {
+        l.subsets.iter().for_each(|(service, _)| rules.one(&service.value, service.span));
+    }
     for route in &drafts.routes {
-        match &route.service {
-            None => for_all += 1,
-            Some(s) => *rules.entry(&s.value).or_default() += 1,
-        }
-        let most = rules.values().max().copied().unwrap_or(0);
-        if full.is_none() && for_all + most > limits::RULES_PER_SERVICE {
-            full = Some(route.span);
+        match (&route.lane, &route.service) {
+            (Some(lane), _) => {
+                let named = drafts.lanes.iter().filter(|l| l.name.value == lane.value);
+                named.flat_map(|l| &l.subsets).for_each(|(s, _)| rules.one(&s.value, route.span));
+            }
+            (None, Some(service)) => rules.one(&service.value, route.span),
+            (None, None) => rules.all(route.span),
         }
     }
-    let most = for_all + rules.values().max().copied().unwrap_or(0);
-    beyond(full, "routes of one service, those for every service included", most, limits::RULES_PER_SERVICE);
+    let what = "routes and lanes of one service, routes for every service included";
+    beyond(rules.full, what, rules.most + rules.for_all, limits::RULES_PER_SERVICE);
+}
+
+/// How many rules each service has.
+#[derive(Default)]
+struct Rules<'d> {
+    of: HashMap<&'d str, usize>,
+    /// The most that one has alone.
+    most: usize,
+    for_all: usize,
+    /// Where the first one is too much.
+    full: Option<Span>,
+}
+
+impl<'d> Rules<'d> {
+    fn one(&mut self, service: &'d str, at: Span) {
+        let n = self.of.entry(service).or_default();
+        *n += 1;
+        self.most = self.most.max(*n);
+        self.check(at);
+    }
+
+    fn all(&mut self, at: Span) {
+        self.for_all += 1;
+        self.check(at);
+    }
+
+    fn check(&mut self, at: Span) {
+        if self.full.is_none() && self.most + self.for_all > limits::RULES_PER_SERVICE {
+            self.full = Some(at);
+        }
+    }
 }
 
 fn unused(drafts: &Drafts, report: &mut Report<'_>) {
@@ -333,11 +399,12 @@ fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
 
 /// Same service and same condition as an earlier route: the first one always wins.
 fn shadowed(routes: &[RouteDraft], report: &mut Report<'_>) {
-    let mut seen: HashMap<(Option<&str>, Option<String>), Span> = HashMap::new();
+    let mut seen: HashMap<(Option<&str>, Option<&str>, Option<String>), Span> = HashMap::new();
     for route in routes {
-        let service = route.service.as_ref().map(|s| s.value.as_str());
+        let [service, lane] = [&route.service, &route.lane].map(|n| n.as_ref().map(|n| n.value.as_str()));
         let when = route.when.as_ref().map(|w| condition::normal(&w.value));
-        if let Some(first) = earlier(seen.entry((service, when)), route.span) {
+        // Another lane may name other services.
+        if let Some(first) = earlier(seen.entry((service, lane, when)), route.span) {
             report.warning(
                 Draft::new(route.span, "this route never applies")
                     .also(first, "this one has the same service and the same clients, and comes first")

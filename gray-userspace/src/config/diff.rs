@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
-use crate::model::{ClaimKind, Cohort, CohortBody, Instance, Place, Policy, Route, Service};
+use crate::model::{ClaimKind, Cohort, CohortBody, Instance, Lane, Place, Policy, Route, Selector, Service};
 
 /// How something changed. `Display`: `+`, `-`, `~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub enum What {
     Listener,
     Instance,
     Cohort,
+    Lane,
     Route,
     /// The order of routes, which decides ties.
     Order,
@@ -62,6 +63,7 @@ impl fmt::Display for What {
             Self::Listener => "listener",
             Self::Instance => "instance",
             Self::Cohort => "cohort",
+            Self::Lane => "lane",
             Self::Route => "route",
             Self::Order => "order of",
         })
@@ -78,13 +80,15 @@ impl fmt::Display for Change {
     }
 }
 
-/// Everything that differs: services, then cohorts, then routes; within each removed and changed in the old order,
-/// then added in the new one. The order of services and cohorts means nothing and is not compared.
+/// Everything that differs: services, then cohorts, lanes, routes; within each removed and changed in the old order,
+/// then added in the new one. The order of services, cohorts and lanes means nothing and is not compared.
 pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut out = Vec::new();
     let whole = |s: &Service| format!("{} on {}", count(s.instances.len(), "instance"), listeners(s));
     pairs(&mut out, What::Service, None, (&old.services, &new.services), |s| s.name.clone(), whole, service);
     pairs(&mut out, What::Cohort, None, (&old.cohorts, &new.cohorts), |c| c.name.clone(), body, cohort);
+    let whole = |l: &Lane| l.subsets.iter().map(of_lane).collect::<Vec<_>>().join("; ");
+    pairs(&mut out, What::Lane, None, (&old.lanes, &new.lanes), |l| l.name.clone(), whole, lane);
     pairs(
         &mut out,
         What::Route,
@@ -309,8 +313,31 @@ fn some_of(sign: char, here: &BTreeSet<String>, there: &BTreeSet<String>) -> Opt
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-fn arms(r: &Route) -> String {
-    match r.to.as_slice() {
+/// `shop version=2.0`.
+fn of_lane((service, subset): (&String, &Selector)) -> String {
+    format!("{service} {subset}")
+}
+
+fn lane(out: &mut Vec<Change>, a: &Lane, b: &Lane) {
+    let services: BTreeSet<_> = a.subsets.keys().chain(b.subsets.keys()).collect();
+    let said = services.into_iter().filter_map(|s| match (a.subsets.get(s), b.subsets.get(s)) {
+        (Some(x), Some(y)) if x != y => Some(format!("{s} {x} -> {y}")),
+        (Some(x), None) => Some(format!("-{}", of_lane((s, x)))),
+        (None, Some(y)) => Some(format!("+{}", of_lane((s, y)))),
+        _ => None,
+    });
+    let said: Vec<_> = said.collect();
+    if !said.is_empty() {
+        out.push(changed(What::Lane, &a.name, said.join("; ")));
+    }
+}
+
+/// Where a route leads.
+fn target(r: &Route) -> String {
+    if let Some(lane) = r.to.lane() {
+        return format!("lane {lane}");
+    }
+    match r.to.arms() {
         [one] => one.subset.to_string(),
         many => {
             let arm = |a: &crate::model::Arm| format!("{} {}", a.subset, percent(a.basis_points));
@@ -324,7 +351,7 @@ fn clients(r: &Route) -> String {
 }
 
 fn rule(r: &Route) -> String {
-    format!("{} of {} to {}", clients(r), r.service.as_deref().unwrap_or("every service"), arms(r))
+    format!("{} of {} to {}", clients(r), r.service.as_deref().unwrap_or("every service"), target(r))
 }
 
 fn route(a: &Route, b: &Route) -> String {
@@ -337,7 +364,7 @@ fn route(a: &Route, b: &Route) -> String {
         parts.push(format!("clients {} -> {}", clients(a), clients(b)));
     }
     if a.to != b.to {
-        parts.push(format!("{} -> {}", arms(a), arms(b)));
+        parts.push(format!("{} -> {}", target(a), target(b)));
     }
     parts.join("; ")
 }

@@ -23,9 +23,10 @@ pub fn policy_values(data: &[u8]) {
         if name == section { line.replace('@', &text(value)) } else { good.to_owned() }
     };
     let document = format!(
-        "services:\n{}\ncohorts:\n  early: {{ sources: ['198.18.1.9'] }}\n  some: {{ percent: 5 }}\n{}\nroutes:\n{}\n",
+        "services:\n{}\ncohorts:\n  early: {{ sources: ['198.18.1.9'] }}\n  some: {{ percent: 5 }}\n{}\nlanes:\n{}\nroutes:\n{}\n",
         put("services", SERVICE),
         put("cohorts", "  other: { marks: ['0x7'] }"),
+        put("lanes", "  blue: { shop: { version: '2' } }"),
         put("routes", "  - { when: early, to: { version: '2' } }"),
     );
     check(&[Source::new("document", document)]);
@@ -79,6 +80,10 @@ const SLOTS: &[(&str, &str)] = &[
     ("routes", "  - { service: shop, to: [{ version: '1', weight: @ }, { version: '2', weight: 1 }] }"),
     ("routes", "  - { name: @, when: early, to: { version: '2' } }"),
     ("routes", "  - { service: @, when: early, to: { version: '2' } }"),
+    ("routes", "  - { when: early, lane: @ }"),
+    ("lanes", "  @: { shop: { version: '2' } }"),
+    ("lanes", "  blue: { @: { version: '2' } }"),
+    ("lanes", "  blue: { shop: @ }"),
 ];
 
 fn check(sources: &[Source]) {

@@ -19,7 +19,9 @@ pub const LISTENERS_PER_SERVICE: usize = 16;
 pub const INSTANCES_PER_SERVICE: usize = 256;
 /// Cohorts that are lists (`sources`, `marks`, `dscps`, `workloads`).
 pub const LIST_COHORTS: usize = 256;
-/// Routes that apply to one service, those for every service included.
+/// Lanes of a policy.
+pub const LANES: usize = gray_common::limits::LANES as usize;
+/// Routes that apply to one service, those for every service included, and lanes that name it.
 pub const RULES_PER_SERVICE: usize = 64;
 /// Weighted subsets of one route.
 pub const ARMS_PER_ROUTE: usize = 8;

@@ -10,6 +10,7 @@ mod diff;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod health;
+mod lane;
 pub mod limits;
 mod problem;
 mod report;
@@ -30,7 +31,7 @@ pub use diff::{Change, Kind as ChangeKind, What, diff};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use route::default_name as default_route_name;
 pub use schema::schema_json;
-pub use value::{millis, percent_text};
+pub use value::{is_name, millis, percent_text};
 pub use yaml::to_yaml;
 
 use self::{
@@ -61,7 +62,7 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads documents as one policy: services, cohorts and routes of all files together, routes in the order of files.
+/// Reads documents as one policy: services, cohorts, lanes and routes of all files together, routes in the order of files.
 ///
 /// # Errors
 /// All problems of all documents at once (of a file that is no YAML: that one), sorted by place.
@@ -103,13 +104,16 @@ fn document(root: &Node<'_>, drafts: &mut Drafts, report: &mut Report<'_>) {
     for (name, node) in section(&fields, "cohorts", report) {
         drafts.cohorts.push(cohort::read(name, node, report));
     }
+    for (name, node) in section(&fields, "lanes", report) {
+        drafts.lanes.push(lane::read(name, node, report));
+    }
     let Some(node) = fields.get("routes").filter(|n| !matches!(n.kind, Kind::Null)) else { return };
     for item in walk::list(node, "`routes`", "routes", report).unwrap_or_default() {
         drafts.routes.extend(route::read(item, report));
     }
 }
 
-/// The named entries of `services` or `cohorts`; a section whose entries are all commented out is fine.
+/// The named entries of `services`, `cohorts` or `lanes`; a section whose entries are all commented out is fine.
 /// An entry with a bad name is read all the same, for its other problems.
 fn section<'n, 't>(
     fields: &Fields<'n, 't>,
@@ -152,4 +156,5 @@ fn finish(drafts: Drafts, policy: &mut Policy) {
     let cohort = |c: cohort::CohortDraft| Some(Cohort { name: c.name.value, body: c.body? });
     policy.services.extend(drafts.services.into_iter().filter_map(service::ServiceDraft::finish));
     policy.cohorts.extend(drafts.cohorts.into_iter().filter_map(cohort));
+    policy.lanes.extend(drafts.lanes.into_iter().map(lane::finish));
 }

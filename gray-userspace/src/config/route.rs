@@ -11,7 +11,7 @@ use super::{
     value, walk,
     walk::Fields,
 };
-use crate::model::{Arm, Condition, Route, Selector};
+use crate::model::{Arm, Condition, Route, Target};
 
 pub(super) struct RouteDraft {
     /// The whole route.
@@ -21,7 +21,9 @@ pub(super) struct RouteDraft {
     pub when: Option<At<Condition>>,
     /// Every cohort that the condition names.
     pub cohorts: Vec<At<String>>,
+    /// Empty where a lane is named.
     pub to: Vec<At<Arm>>,
+    pub lane: Option<At<String>>,
     pub whole: bool,
 }
 
@@ -33,12 +35,30 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
         let text = walk::text(node, &format!("`{key}`"), value::NAME, report)?;
         walk::name(text, node.span, report)
     };
-    let (name, service) = (given("name"), given("service"));
+    let (name, service, lane) = (given("name"), given("service"), given("lane"));
     let mut cohorts = Vec::new();
     let when = fields.get("when").and_then(|node| condition::read(node, &mut cohorts, report));
     let to = fields.get("to").map(|node| target(node, report)).unwrap_or_default();
+    match (fields.pair("to"), fields.pair("lane")) {
+        (Some(_), Some((key, _))) => report.error(
+            Draft::new(key.span, "`to` and `lane` in one route")
+                .help("remove one of them: a lane says itself which instances serve it"),
+        ),
+        (None, None) if report.errors() == before => report.error(
+            Draft::new(node.span, "a route needs `to` or `lane`")
+                .help("`to`: a selector like { version: \"2.0\" }; `lane`: a lane's name"),
+        ),
+        _ => {}
+    }
+    if let (Some(service), Some((key, _))) = (&service, fields.pair("lane")) {
+        report.error(
+            Draft::new(service.span, "`service` and `lane` in one route")
+                .also(key.span, "the lane's services are those of the route")
+                .help("remove `service`, or send the clients of this service `to:` some instances"),
+        );
+    }
     let whole = report.errors() == before;
-    Some(RouteDraft { span: node.span, name, service, when, cohorts, to, whole })
+    Some(RouteDraft { span: node.span, name, service, when, cohorts, to, lane, whole })
 }
 
 /// The arms of `to`. Empty when something is wrong with it (and reported).
@@ -120,12 +140,13 @@ impl RouteDraft {
         }
         let when = self.when.as_ref().map(|w| w.value.clone());
         let service = self.service.as_ref().map(|s| s.value.clone());
-        let to: Vec<Arm> = self.to.iter().map(|a| a.value.clone()).collect();
+        let to = match &self.lane {
+            Some(lane) => Target::Lane(lane.value.clone()),
+            None => Target::Arms(self.to.iter().map(|a| a.value.clone()).collect()),
+        };
         let (name, span) = match &self.name {
             Some(name) => (name.value.clone(), name.span),
-            None => {
-                (default_name(service.as_deref(), when.as_ref(), to.iter().map(|a| &a.subset)), self.span)
-            }
+            None => (default_name(service.as_deref(), when.as_ref(), &to), self.span),
         };
         if name.len() > limits::ROUTE_NAME_CHARS {
             report.error(
@@ -139,21 +160,20 @@ impl RouteDraft {
     }
 }
 
-/// The name of a route that gives none: `shop/early/version=2.0`, `*/all(a,not(b))/version=1.0+version=2.0`.
-/// Weights are left out: counters follow the name while a weight grows.
-pub fn default_name<'a>(
-    service: Option<&str>,
-    when: Option<&Condition>,
-    to: impl IntoIterator<Item = &'a Selector>,
-) -> String {
+/// The name of a route that gives none: `shop/early/version=2.0`, `*/all(a,not(b))/version=1.0+version=2.0`,
+/// `*/early/lane=gray-2.0`. Weights are left out: counters follow the name while a weight grows.
+pub fn default_name(service: Option<&str>, when: Option<&Condition>, to: &Target) -> String {
     let mut out = String::from(service.unwrap_or("*"));
     out.push('/');
     match when {
         Some(when) => condition::write(when, &mut out),
         None => out.push('*'),
     }
-    for (i, subset) in to.into_iter().enumerate() {
-        let _ = write!(out, "{}{subset}", if i == 0 { "/" } else { "+" });
+    for (i, arm) in to.arms().iter().enumerate() {
+        let _ = write!(out, "{}{}", if i == 0 { "/" } else { "+" }, arm.subset);
+    }
+    if let Some(lane) = to.lane() {
+        let _ = write!(out, "/lane={lane}");
     }
     out
 }

@@ -17,6 +17,8 @@ pub fn schema_json() -> String {
         "anyOf": [name(), object(&shape::CONDITION, &mut defs)],
     });
     let _ = defs.insert("condition".into(), condition);
+    let targets = ["to", "lane"].map(|key| json!({ "required": [key] }));
+    defs[&id(&shape::ROUTE)]["oneOf"] = json!(targets);
     if let Value::Object(root) = &mut root {
         let _ = root.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
         let _ = root.insert("title".into(), json!("gray policy"));
@@ -109,6 +111,10 @@ fn shape(shape: &Shape, defs: &mut Map<String, Value>) -> Value {
             "propertyNames": name(),
             "additionalProperties": one(of, defs),
         }),
+        Shape::Maps(of) => {
+            let inner = self::shape(&Shape::Map(of), defs);
+            json!({ "type": ["object", "null"], "propertyNames": name(), "additionalProperties": inner })
+        }
         Shape::One(of) => one(of, defs),
         Shape::Condition => json!({ "$ref": "#/$defs/condition" }),
         Shape::Either(a, b) => json!({ "anyOf": [self::shape(a, defs), self::shape(b, defs)] }),

@@ -48,6 +48,8 @@ pub(super) enum Shape {
     Members,
     /// A map from names to this.
     Map(&'static Object),
+    /// A map from names to maps from names to this.
+    Maps(&'static Object),
     One(&'static Object),
     /// A cohort name, `all`, `any` or `not`.
     Condition,
@@ -94,7 +96,7 @@ const META_LATER: &[&str] = &["address", "ip", "port"];
 
 pub(super) static DOCUMENT: Object = Object {
     name: "the document",
-    doc: "A gray policy: services, cohorts of clients, and the routes between them.",
+    doc: "A gray policy: services, cohorts of clients, lanes, and the routes between them.",
     keys: &[
         optional(
             "services",
@@ -103,12 +105,17 @@ pub(super) static DOCUMENT: Object = Object {
         ),
         optional("cohorts", "Sets of clients, by name.", Shape::Map(&COHORT)),
         optional(
+            "lanes",
+            "Full-link environments, by name: of each service that a lane names, its instances. At all other services its connections are stable's, or the routes'.",
+            Shape::Maps(&SELECTOR),
+        ),
+        optional(
             "routes",
             "Which clients go to which instances. Ties go to the first route in the document.",
             Shape::List(&Shape::One(&ROUTE), 0, None),
         ),
     ],
-    later: &["lanes", "releases"],
+    later: &["releases"],
 };
 
 pub(super) static SERVICE: Object = Object {
@@ -292,7 +299,7 @@ pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "a
 
 pub(super) static ROUTE: Object = Object {
     name: "a route",
-    doc: "Sends clients to a subset of a service, or divides them by weight.",
+    doc: "Sends clients to a subset of a service, or divides them by weight, or sends them into a lane. Exactly one of `to` and `lane`.",
     keys: &[
         optional(
             "name",
@@ -301,7 +308,7 @@ pub(super) static ROUTE: Object = Object {
         ),
         optional("service", "Default: every service.", Shape::Name),
         optional("when", "Which clients. Default: everybody.", Shape::Condition),
-        required(
+        optional(
             "to",
             "A selector, or a list of selectors with `weight`.",
             Shape::Either(
@@ -309,8 +316,13 @@ pub(super) static ROUTE: Object = Object {
                 &Shape::List(&Shape::One(&ARM), 1, Some(limits::ARMS_PER_ROUTE)),
             ),
         ),
+        optional(
+            "lane",
+            "A lane: at each service that it names, to its instances. Not with `service`.",
+            Shape::Name,
+        ),
     ],
-    later: &["lane", "services", "failover", "shadow", "until"],
+    later: &["services", "failover", "shadow", "until"],
 };
 
 pub(super) static CONDITION: Object = Object {

@@ -13,7 +13,7 @@ pub(super) const LISTENER: &str =
     "an address and port like 198.18.1.100:80, [fd00::100]:80 or 198.18.1.100:53/udp";
 pub(super) const PERCENT: &str = "a number from 0 to 100 with at most two decimals";
 
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let ok = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c);
     let first = text.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     first && text.len() <= limits::NAME_CHARS && text.bytes().all(ok)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
     Affinity, Alarm, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health,
-    Instance, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
+    Instance, Lane, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -16,6 +16,7 @@ pub fn to_yaml(policy: &Policy) -> String {
     let mut out = String::new();
     section(&mut out, "services", &policy.services, service);
     section(&mut out, "cohorts", &policy.cohorts, cohort);
+    section(&mut out, "lanes", &policy.lanes, lane);
     section(&mut out, "routes", &policy.routes, route);
     out
 }
@@ -174,9 +175,16 @@ fn cohort(out: &mut String, c: &Cohort) {
     }
 }
 
+fn lane(out: &mut String, l: &Lane) {
+    let _ = writeln!(out, "  {}:", name(&l.name));
+    for (service, subset) in &l.subsets {
+        let _ = writeln!(out, "    {}: {{ {} }}", name(service), selector(subset));
+    }
+}
+
 fn route(out: &mut String, r: &Route) {
     out.push_str("  - { ");
-    let made = default_name(r.service.as_deref(), r.when.as_ref(), r.to.iter().map(|a| &a.subset));
+    let made = default_name(r.service.as_deref(), r.when.as_ref(), &r.to);
     if r.name != made {
         let _ = write!(out, "name: {}, ", name(&r.name));
     }
@@ -186,7 +194,11 @@ fn route(out: &mut String, r: &Route) {
     if let Some(when) = &r.when {
         let _ = write!(out, "when: {}, ", condition(when));
     }
-    match r.to.as_slice() {
+    if let Some(lane) = r.to.lane() {
+        let _ = writeln!(out, "lane: {} }}", name(lane));
+        return;
+    }
+    match r.to.arms() {
         [one] => {
             let _ = writeln!(out, "to: {{ {} }} }}", selector(&one.subset));
         }

@@ -30,7 +30,11 @@ const DOCUMENT: &str = "services:
     stable: { version: '1' }
 cohorts:
   early: { sources: ['198.18.1.9'] }
+lanes:
+  blue: { shop: { version: '2' } }
+  green: { shop: { version: '1' } }
 routes:
+  - { when: early, lane: blue }
   - { name: listed, service: shop, when: early, to: { version: '2' } }
   - { name: share, service: shop, to: [{ version: '1', weight: 70 }, { version: '2', weight: 30 }] }
 ";
@@ -68,6 +72,7 @@ fn after(policy: &Policy, before: &Assigned) {
             claims.set_source(KEY, &source);
             claims.set_mark(KEY, u32::from(n));
             claims.set_dscp(KEY, n);
+            claims.lane = u64::from(n);
             let request = Request {
                 listener: view.listener(key),
                 claims: &claims,

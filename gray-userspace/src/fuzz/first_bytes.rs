@@ -1,13 +1,17 @@
 //! Fuzz targets of what the request path reads out of packets. Each is read whole and in pieces, by words and by bytes,
 //! and must say the same; what it points at lies in what was read.
 
-use gray_common::request::{
-    Bytes,
-    frame::{Frames, Taken},
-    options::{OPTIONS_MAX, Options},
-    proxy2, scan,
-    scan::{Scan, Span, Watches},
-    tls::Hello,
+use gray_common::{
+    decide::tag::{self, Find, Said},
+    hash::HashKey,
+    request::{
+        Bytes,
+        frame::{Frames, Taken},
+        options::{OPTIONS_MAX, Options},
+        proxy2, scan,
+        scan::{Scan, Span, Watches},
+        tls::Hello,
+    },
 };
 
 /// Without words.
@@ -113,4 +117,21 @@ pub fn tcp_options(data: &[u8]) {
     inside(&[Span { at: o.time_at.into(), len: if o.time_at == 0 { 0 } else { 8 } }], len);
     inside(&[Span { at: o.sack_at.into(), len: u16::from(o.sack_blocks) * 8 }], len);
     assert!(o.scale <= 15 && o.sack_blocks <= 4 && o.mss != 0);
+}
+
+/// A TCP header's options and the tag among them: what is taken for good is what this fleet says.
+pub fn tag(data: &[u8]) {
+    let Some((number, data)) = data.split_first() else { return };
+    let (key, number) = (HashKey { k0: 1, k1: 2 }, u32::from(*number));
+    let check = |lane: u16| if lane < 8 { u32::from(lane) } else { 0 };
+    let Some(at) = Find::run(data, data.len().min(OPTIONS_MAX as usize) as u32) else { return };
+    let (said, tag) = tag::decode(key, data, at, number, check);
+    match said {
+        Said::Good => {
+            assert!(tag.lane < 8, "a lane that is not known: {tag:?}");
+            let bytes = tag::encode(key, &tag, check(tag.lane), number);
+            assert_eq!(data[at as usize..][..tag::LEN], bytes);
+        }
+        _ => assert_eq!((said == Said::Other, tag), (false, tag::Tag::default())),
+    }
 }

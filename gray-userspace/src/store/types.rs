@@ -227,4 +227,6 @@ pub struct Workload {
     pub name: String,
     pub kind: WorkloadKind,
     pub target: String,
+    /// The lane that its calls are in.
+    pub lane: Option<String>,
 }

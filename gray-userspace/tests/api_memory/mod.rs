@@ -166,6 +166,10 @@ impl Control for Memory {
         Ok(views::routes())
     }
 
+    fn lanes(&self) -> Reply<Vec<LaneView>> {
+        Ok(views::lanes())
+    }
+
     fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow> {
         let s = self.state();
         let Some(ids) = s.cohorts.get(name) else {
@@ -273,7 +277,9 @@ impl Control for Memory {
 
     fn set_workload(&self, _: &Who, set: WorkloadSet) -> Reply<Workload> {
         let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
-        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state: "active".into() };
+        let lane_known = set.lane.as_ref().map(|l| l == "gray-2.0");
+        let state = "active".into();
+        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state, lane: set.lane, lane_known };
         let _ = self.state().workloads.insert(w.name.clone(), w.clone());
         Ok(w)
     }

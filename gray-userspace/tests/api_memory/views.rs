@@ -121,7 +121,21 @@ pub fn routes() -> Vec<RouteView> {
         service: Some("shop".into()),
         when: Some("early-apps".into()),
         precedence: "explicit".into(),
+        lane: None,
         to: vec![ArmView { subset: "version=2.0".into(), basis_points: 10_000 }],
         decisions: 10,
+    }]
+}
+
+pub fn lanes() -> Vec<LaneView> {
+    vec![LaneView {
+        name: "gray-2.0".into(),
+        number: 7,
+        services: [("cart", "version=2.0"), ("shop", "version=2.0")]
+            .map(|(s, v)| (s.to_string(), v.to_string()))
+            .into(),
+        routes: vec!["*/office/lane=gray-2.0".into()],
+        workloads: vec!["cart-2".into()],
+        decisions: 12,
     }]
 }

@@ -61,7 +61,7 @@ impl Seen {
         let mut decisions = Vec::new();
         let bits = tables.control.epoch & 1;
         // A label carries its hash under both keys; `ask` takes the active bank's.
-        let label = label.map(|w| Workload { hash: [w.hash[bits as usize]; 2] });
+        let label = label.map(|w| Workload { hash: [w.hash[bits as usize]; 2], ..*w });
         for (port, proto) in [(8080, 6), (9000, 6), (9001, 17), (8081, 6)] {
             for asker in askers() {
                 for v6 in [false, true] {

@@ -21,6 +21,8 @@ use gray_userspace::{
     model::{CohortBody, parse_member},
 };
 
+use super::op::LANE;
+
 /// Everything that makes a policy beside the code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
@@ -29,7 +31,7 @@ pub struct State {
     pub edits: BTreeMap<(String, String), bool>,
     pub drained: BTreeSet<String>,
     pub key: HashKey,
-    /// The label of the callers' cgroup.
+    /// The label of the callers' cgroup, which says a lane, too.
     pub workload: Option<String>,
     pub assigned: Assigned,
 }
@@ -95,7 +97,8 @@ impl State {
     pub fn label(&self) -> Option<Workload> {
         let name = self.workload.as_ref()?;
         let hash = text_hash(self.key, gray_common::decide::claims::WORKLOAD, name).max(1);
-        Some(Workload { hash: [hash; 2] })
+        let lane = self.assigned.lanes.get(LANE).unwrap_or(Workload::NEW_LANE);
+        Some(Workload { hash: [hash; 2], lane, _pad: 0 })
     }
 }
 
@@ -111,6 +114,7 @@ pub fn ask(t: &MemTables, who: &Asker, label: Option<&Workload>, to: &ListenerKe
     }
     if let (true, Some(w)) = (who.local, label) {
         claims.set_workload(epoch, w);
+        claims.lane = if view.lane(w.lane) == 0 { 0 } else { u64::from(w.lane) };
     }
     let listener = view.listener(to);
     let is_v4 = to.addr.is_v4();

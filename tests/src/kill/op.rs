@@ -90,11 +90,14 @@ impl Op {
 
 fn workload(mut command: Command, on: bool, cgroup: &Path) -> Command {
     let _ = match on {
-        true => command.args(["set", "batch", "--cgroup"]).arg(cgroup),
+        true => command.args(["set", "batch", "--lane", LANE, "--cgroup"]).arg(cgroup),
         false => command.args(["remove", "batch"]),
     };
     command
 }
+
+/// The lane of the callers' label; only the second document has it.
+pub const LANE: &str = "blue";
 
 /// The two documents.
 pub fn document(w: &World, second: bool) -> String {
@@ -123,6 +126,7 @@ pub fn document(w: &World, second: bool) -> String {
             .sources("net", ["198.18.10.64/26", "fd00:18:10::/64"])
             .sources("late", &s[8..10])
             .cohort("jobs", "workloads: [other]")
+            .lane(LANE, "web: { version: \"2.0\" }, dns: { version: \"1.0\" }")
             .cohort("some", "percent: 55")
             .gray_when("{ any: [early, late] }")
             .gray_when("jobs")

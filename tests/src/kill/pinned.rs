@@ -27,6 +27,7 @@ pub fn read(bpffs: &Path) -> Result<MemTables> {
         MemTables { control: pins.cells::<Control, 416>(names::CONTROL)?.at(0)?, ..MemTables::default() };
     t.listeners = pins.entries::<ListenerKey, Versioned, 20, 16>(names::LISTENERS)?.into_iter().collect();
     t.identities = pins.entries::<u64, Versioned, 8, 16>(names::IDENTITIES)?.into_iter().collect();
+    t.lanes = pins.entries::<u32, Versioned, 4, 16>(names::LANES)?.into_iter().collect();
     t.prefixes = pins.prefixes()?.into_iter().collect();
     let classes = pins.cells::<Class, 32>(names::CLASSES)?;
     let mut used: BTreeSet<u32> = pins.nets(&mut t)?.into_iter().collect();
@@ -83,7 +84,7 @@ pub fn classes(bpffs: &Path) -> Result<usize> {
 /// The label of the one cgroup that has one.
 pub fn label(bpffs: &Path) -> Result<Option<Workload>> {
     let pins = Pins { dir: bpffs.join(format!("abi{ABI}/maps")) };
-    let all = pins.entries::<u64, Workload, 8, 16>(names::WORKLOADS)?;
+    let all = pins.entries::<u64, Workload, 8, 24>(names::WORKLOADS)?;
     Ok(all.first().map(|(_, w)| *w))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         ApiError,
         types::{ClaimShown, ExplainRequest, FlowTuple},
     },
-    compile::{lists::text_hash, proto_number},
+    compile::{assigned::Lasting, lists::text_hash, proto_number},
     model::{ClaimKind, Listener, Policy, Proto},
 };
 
@@ -29,11 +29,32 @@ pub struct Asked {
     mark: u32,
     dscp: u8,
     workload: Option<String>,
+    lane: Option<Lane>,
+}
+
+/// The lane that a connection is in, and its number; 0: the policy does not know it.
+#[derive(Clone, Debug)]
+struct Lane {
+    name: String,
+    number: u32,
 }
 
 impl Asked {
+    /// In the lane that its workload's label says, if the request names none.
+    pub fn in_lane_of(mut self, label: Option<&str>, policy: &Policy, lanes: &Lasting) -> Self {
+        let number = |name: &str| policy.lane(name).and(lanes.get(name)).unwrap_or(0);
+        let named = self.lane.take().map(|l| l.name).or_else(|| label.map(str::to_owned));
+        self.lane = named.map(|name| Lane { number: number(&name), name });
+        self
+    }
+
+    /// The lane of its workload, which the policy does not know.
+    pub fn unknown_lane(&self) -> Option<&str> {
+        self.lane.as_ref().filter(|l| l.number == 0).map(|l| l.name.as_str())
+    }
+
     /// # Errors
-    /// No such service or listener; fields that contradict each other or hold values out of range.
+    /// No such service, listener or lane; fields that contradict each other or hold values out of range.
     pub fn read(policy: &Policy, r: &ExplainRequest) -> Result<Self, ApiError> {
         if let Some(live) = &r.live {
             let alone = ExplainRequest { live: r.live, ..ExplainRequest::default() };
@@ -57,6 +78,12 @@ impl Asked {
         let service = policy.service(name).ok_or_else(|| {
             ApiError::not_found(format!("there is no service `{name}`"), "`gray get services` shows them")
         })?;
+        if let Some(lane) = r.lane.as_ref().filter(|l| policy.lane(l).is_none()) {
+            return Err(ApiError::not_found(
+                format!("there is no lane `{lane}`"),
+                "`gray get lanes` shows them",
+            ));
+        }
         let source = r.src.map(|a| a.to_canonical());
         let family =
             |l: &Listener| source.is_none_or(|s| l.addr.ip().to_canonical().is_ipv4() == s.is_ipv4());
@@ -78,6 +105,7 @@ impl Asked {
             mark: r.mark.unwrap_or(0),
             dscp: r.dscp.unwrap_or(0),
             workload: r.workload.clone().filter(|w| !w.is_empty()),
+            lane: r.lane.clone().map(|name| Lane { name, number: 0 }),
         })
     }
 
@@ -94,6 +122,7 @@ impl Asked {
             mark: 0,
             dscp: 0,
             workload: None,
+            lane: None,
         }
     }
 
@@ -125,8 +154,9 @@ impl Asked {
         c.set_dscp(key, self.dscp);
         if let Some(name) = &self.workload {
             let hash = text_hash(key, claims::WORKLOAD, name);
-            c.set_workload(0, &Workload { hash: [hash; 2] });
+            c.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
         }
+        c.lane = self.lane.as_ref().map_or(0, |l| u64::from(l.number));
         c
     }
 
@@ -154,7 +184,12 @@ impl Asked {
             value,
             hash: format!("{:016x}", c.of(code)),
         };
-        self.values().into_iter().map(show).collect()
+        let lane = self.lane.iter().filter(|l| l.number != 0).map(|l| ClaimShown {
+            kind: "lane".into(),
+            value: l.name.clone(),
+            hash: format!("{:016x}", l.number),
+        });
+        self.values().into_iter().map(show).chain(lane).collect()
     }
 
     /// `source 198.18.1.3`: the first of the service's claims that is present.

@@ -31,7 +31,10 @@ const DOCUMENT: &str = "services:
 cohorts:
   jobs: { workloads: [nightly] }
   tenth: { percent: 10 }
+lanes:
+  blue: { shop: { version: '2.0' } }
 routes:
+  - { when: jobs, lane: blue }
   - { service: shop, when: { all: [tenth, { not: jobs }] }, to: { version: '2.0' } }
   - { service: shop, to: [{ version: '1.0', weight: 70 }, { version: '2.0', weight: 30 }] }
 ";
@@ -62,7 +65,7 @@ pub fn explain(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExplainRequest>(data) else { return };
     WORLD.with(|w| {
         let asked = match Asked::read(&w.policy, &request) {
-            Ok(asked) => asked,
+            Ok(asked) => asked.in_lane_of(None, &w.policy, &w.compiled.assigned.lanes),
             Err(e) => {
                 one_line(&e.help);
                 assert!(!e.error.is_empty());

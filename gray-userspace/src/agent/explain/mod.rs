@@ -38,7 +38,9 @@ use reply::Explained;
 /// # Errors
 /// No such service, listener or live connection; a request that contradicts itself; the kernel's.
 pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainReply, ApiError> {
+    let label = label(inner, request.workload.as_deref())?;
     let asked = Asked::read(&inner.policy, &request)?;
+    let asked = asked.in_lane_of(label.as_deref(), &inner.policy, &inner.compiled.assigned.lanes);
     let names = Names::new(&inner.policy, &inner.compiled.assigned);
     let held = match request.live {
         Some(_) => Some(live(inner, &asked, &names)?),
@@ -52,6 +54,13 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
         reply::tell_held(&mut reply, held);
     }
     Ok(reply)
+}
+
+/// The lane that a workload of this node is in.
+fn label(inner: &Inner, workload: Option<&str>) -> Result<Option<String>, ApiError> {
+    let Some(name) = workload else { return Ok(None) };
+    let kept = inner.store.workloads().map_err(|e| ApiError::internal(&e))?;
+    Ok(kept.into_iter().find(|w| w.name == name).and_then(|w| w.lane))
 }
 
 /// What an answer is made from beside the kernel's entries.

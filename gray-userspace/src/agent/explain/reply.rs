@@ -67,6 +67,9 @@ impl Explained<'_> {
             Verdict::Steer(d) => self.decided(&mut reply, &d, &telling, false),
             Verdict::Stay(d) => self.decided(&mut reply, &d, &telling, true),
         }
+        if let Some(lane) = self.asked.unknown_lane() {
+            reply.text.push_str(&format!("; its workload's lane {lane} is none of the policy's"));
+        }
         reply
     }
 

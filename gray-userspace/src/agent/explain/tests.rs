@@ -67,7 +67,11 @@ struct World {
 
 /// The policy in force at epoch 1, as the agent would bring it there.
 fn world() -> World {
-    let (policy, compiled) = testing::compiled(DOCUMENT);
+    world_of(DOCUMENT)
+}
+
+fn world_of(document: &str) -> World {
+    let (policy, compiled) = testing::compiled(document);
     let mut lists = Lists::default();
     for c in &policy.cohorts {
         if let CohortBody::List { of, ids } = &c.body {
@@ -130,13 +134,22 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
 
 impl World {
     fn asked(&self, request: &ExplainRequest) -> Asked {
-        Asked::read(&self.policy, request).unwrap()
+        self.labelled(request, None)
+    }
+
+    /// By a workload whose label on this node says a lane.
+    fn labelled(&self, request: &ExplainRequest, lane: Option<&str>) -> Asked {
+        let asked = Asked::read(&self.policy, request).unwrap();
+        asked.in_lane_of(lane, &self.policy, &self.compiled.assigned.lanes)
     }
 
     fn explain(&self, request: &ExplainRequest) -> ExplainReply {
+        self.answer(&self.asked(request))
+    }
+
+    fn answer(&self, asked: &Asked) -> ExplainReply {
         let on = Tables { control: self.tables.control, policy: &self.policy, compiled: &self.compiled };
-        let Ok(reply) =
-            answer(&on, &self.asked(request), &self.names, |t, miss| fetch(&self.tables, t, miss));
+        let Ok(reply) = answer(&on, asked, &self.names, |t, miss| fetch(&self.tables, t, miss));
         reply
     }
 
@@ -238,6 +251,61 @@ fn c15_without_any_claim_a_weight_goes_by_connection() {
     assert!(r.text.ends_with("without an identity each connection is weighed anew"), "{}", r.text);
 }
 
+/// The same services in lanes.
+fn lanes() -> World {
+    let routes = "lanes:
+  blue: { shop: { version: '2.0' } }
+  green: { own: { version: '2.0' } }
+routes:
+  - { name: office, when: early, lane: blue }
+  - { name: listed, service: shop, when: early, to: { version: '1.0' } }
+";
+    world_of(&format!("{}{routes}", DOCUMENT.split_once("routes:").unwrap().0))
+}
+
+#[test]
+fn e1_c15_a_lane_is_told_whoever_brought_the_connection_into_it() {
+    let w = lanes();
+    let led = w.explain(&from("198.18.1.3"));
+    assert_eq!((led.route.as_deref(), led.reason.as_str(), led.arm), (Some("office"), "lane", ArmName::Gray));
+    assert_eq!(
+        led.trail
+            .iter()
+            .map(|s| (s.rule.as_str(), s.precedence.as_str(), s.why.as_str()))
+            .collect::<Vec<_>>(),
+        [("lane/blue", "lane", "not in lane blue"), ("office", "lane", "in no lane; on list early")]
+    );
+    let asks = |lane: &str| ExplainRequest { lane: Some(lane.into()), ..from("198.19.0.1") };
+    let r = w.explain(&asks("blue"));
+    assert_eq!((r.route.as_deref(), r.trail[0].why.as_str()), (Some("lane/blue"), "in lane blue"));
+    assert_eq!(r.claims.last().map(|c| (c.kind.as_str(), c.value.as_str())), Some(("lane", "blue")));
+    assert_eq!(r.text, "gray: route lane/blue sends it to two (198.18.2.3:8080)");
+    // In another lane, which says nothing of this service, on a list for a route into blue.
+    let r = w.explain(&ExplainRequest { lane: Some("green".into()), ..from("198.18.1.3") });
+    assert_eq!(r.trail[1].why, "in a lane, which it excludes");
+    assert_eq!((r.route.as_deref(), r.arm), (Some("listed"), ArmName::Stable));
+    let e = Asked::read(&w.policy, &asks("blu")).unwrap_err();
+    assert_eq!((e.kind, e.error.as_str()), (ErrorKind::NotFound, "there is no lane `blu`"));
+}
+
+#[test]
+fn e2_c15_a_workload_has_the_lane_of_its_label() {
+    let w = lanes();
+    let by = |lane: Option<&str>, label: &str| {
+        let r = ExplainRequest {
+            workload: Some("cart-2".into()),
+            lane: lane.map(str::to_owned),
+            ..from("198.19.0.1")
+        };
+        w.answer(&w.labelled(&r, Some(label)))
+    };
+    assert_eq!(by(None, "blue").route.as_deref(), Some("lane/blue"));
+    assert_eq!(by(Some("green"), "blue").route, None, "what is asked for goes before the label");
+    let r = by(None, "red");
+    assert_eq!((r.route, r.claims.len()), (None, 2));
+    assert!(r.text.ends_with("; its workload's lane red is none of the policy's"), "{}", r.text);
+}
+
 /// fd00:18::7 is listed, but 2.0 has no IPv6 instance.
 #[test]
 fn c15_a_failover_says_so() {
@@ -299,16 +367,16 @@ proptest! {
     #[test]
     fn c15_paged_tables_decide_as_the_whole_ones(
         v6: bool, near in 0u32..2048, sport: u16, mark in 0u32..3, dscp in 0u8..3,
-        workload in prop::option::of("nightly|daily"),
+        workload in prop::option::of("nightly|daily"), lane in prop::option::of("blue|green"),
     ) {
-        let w = world();
+        let w = if lane.is_some() { lanes() } else { world() };
         let src: IpAddr = if v6 {
             Addr::from(IpAddr::from([0xfd00, 0x18, 0, 0, 0, 0, 0, near as u16 & 15])).into()
         } else {
             IpAddr::from([198, 18, (near >> 8) as u8, near as u8])
         };
         let request = ExplainRequest {
-            src: Some(src), sport: Some(sport), mark: Some(mark), dscp: Some(dscp), workload,
+            src: Some(src), sport: Some(sport), mark: Some(mark), dscp: Some(dscp), workload, lane,
             ..from("198.18.1.3")
         };
         let (whole, paged) = w.both(&request);

@@ -3,7 +3,7 @@
 use gray_common::{
     decide::{Claims, Precedence, bucket},
     hash::salt,
-    wire::{FACT_LIST, Fact, Rule},
+    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact, Rule},
 };
 
 use super::paging::Answer;
@@ -74,6 +74,12 @@ impl Telling<'_> {
             let list = self.assigned.lists.name(f.value).unwrap_or("that is gone");
             return format!("{} list {list}", if holds { "on" } else { "not on" });
         }
+        if f.kind == FACT_LANE {
+            return match self.assigned.lanes.name(f.value) {
+                Some(lane) => format!("{}in lane {lane}", if holds { "" } else { "not " }),
+                None => if holds { "in a lane" } else { "in no lane" }.into(),
+            };
+        }
         let cohort = self.percentage(f);
         match self.who(f) {
             0 => format!("nothing known about this client that {cohort} could be a percentage of"),
@@ -108,7 +114,7 @@ impl Telling<'_> {
             let of_rule =
                 |bit: usize| (rule.need | rule.forbid).checked_shr(bit as u32).unwrap_or(0) & 1 != 0;
             let mut percentages =
-                self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind != FACT_LIST);
+                self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind == FACT_PERCENT);
             let (_, f) = percentages.find(|(_, f)| self.who(f) != 0)?;
             Some((bucket(self.who(f), f.salt), f.value as u16))
         })

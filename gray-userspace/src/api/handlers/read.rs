@@ -42,6 +42,12 @@ pub async fn routes(State(app): State<App>) -> Got<Vec<RouteView>> {
     app.call(|c| c.routes()).await
 }
 
+/// Lanes: of each, which instances serve it.
+#[utoipa::path(get, path = "/v1/lanes", responses((status = 200, body = Vec<LaneView>)))]
+pub async fn lanes(State(app): State<App>) -> Got<Vec<LaneView>> {
+    app.call(|c| c.lanes()).await
+}
+
 /// Cohorts without their lists.
 #[utoipa::path(get, path = "/v1/cohorts", responses((status = 200, body = Vec<CohortView>)))]
 pub async fn cohorts(State(app): State<App>) -> Got<Vec<CohortView>> {

@@ -39,8 +39,12 @@ pub struct ExplainRequest {
     /// 0..=63.
     #[serde(default)]
     pub dscp: Option<u8>,
+    /// Is in the lane that it has on this node, if `lane` names none.
     #[serde(default)]
     pub workload: Option<String>,
+    /// The lane that the connection is in.
+    #[serde(default)]
+    pub lane: Option<String>,
     /// Which of the service's listeners; default: the first that fits.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -66,7 +70,7 @@ pub struct ClaimShown {
 pub struct TrailStep {
     /// The route's name.
     pub rule: String,
-    /// `explicit`, `condition`, `weight`, `default`.
+    /// `lane`, `explicit`, `condition`, `weight`, `default`.
     pub precedence: String,
     pub matched: bool,
     /// One line.

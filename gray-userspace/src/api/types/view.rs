@@ -102,9 +102,28 @@ pub struct RouteView {
     pub service: Option<String>,
     /// The condition as text; none: everybody.
     pub when: Option<String>,
-    /// `explicit`, `condition`, `weight`.
+    /// `lane`, `explicit`, `condition`, `weight`.
     pub precedence: String,
+    /// Of a route into a lane.
+    #[serde(default)]
+    pub lane: Option<String>,
+    /// None of a route into a lane.
     pub to: Vec<ArmView>,
     /// Decisions by this rule since the counters began.
+    pub decisions: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LaneView {
+    pub name: String,
+    /// What it is called in the kernel and between nodes; never another lane's.
+    pub number: u32,
+    /// By service: `version=2.0`.
+    pub services: BTreeMap<String, String>,
+    /// Names of the routes that lead into it.
+    pub routes: Vec<String>,
+    /// Workloads of this node whose calls are in it.
+    pub workloads: Vec<String>,
+    /// Decisions about connections in it since the counters began; those of routes are the routes'.
     pub decisions: u64,
 }

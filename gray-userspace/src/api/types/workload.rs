@@ -20,6 +20,9 @@ pub struct WorkloadSet {
     /// The cgroup that this process is in now.
     #[serde(default)]
     pub pid: Option<u32>,
+    /// The lane that its calls are in. The policy may know it or not.
+    #[serde(default)]
+    pub lane: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -30,4 +33,10 @@ pub struct Workload {
     pub cgroup_id: u64,
     /// `active`; `gone`: the cgroup exists no more.
     pub state: String,
+    /// The lane that its calls are in.
+    #[serde(default)]
+    pub lane: Option<String>,
+    /// False: the policy in force has no such lane, and the label's is without effect. None: it has no lane.
+    #[serde(default)]
+    pub lane_known: Option<bool>,
 }

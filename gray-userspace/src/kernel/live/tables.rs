@@ -57,6 +57,9 @@ impl Datapath for Live {
             m.listeners.for_each(|k, v| {
                 let _ = have.listeners.insert(k, v);
             })?;
+            m.lanes.for_each(|k, v| {
+                let _ = have.lanes.insert(k, v);
+            })?;
             m.identities.for_each(|k, v| have.identities.found(k, v, control.epoch))?;
             m.prefixes.for_each(|k, v| {
                 let _ = have.prefixes.insert(k, v);
@@ -109,6 +112,7 @@ impl Datapath for Live {
             Write::Instance { index, instance } => m.instances.update(index, instance),
             Write::Arena { offset, slots } => write_array(&m.arena, *offset, slots),
             Write::Listeners(v) => write_entries(&m.listeners, v),
+            Write::Lanes(v) => write_entries(&m.lanes, v),
             Write::Identities(v) => write_entries(&m.identities, v),
             Write::Prefixes(v) => write_entries(&m.prefixes, v),
             Write::Bounds(v) => v.iter().try_for_each(|(at, run)| write_array(&m.bounds, *at, run)),
@@ -136,9 +140,10 @@ impl Datapath for Live {
                 self.control.set_epoch(*epoch);
                 Ok(())
             }
-            Write::Forget { listeners, identities, prefixes, instances } => m
+            Write::Forget { listeners, identities, prefixes, instances, lanes } => m
                 .listeners
                 .delete_all(listeners)
+                .and_then(|()| m.lanes.delete_all(lanes))
                 .and_then(|()| m.identities.delete_all(identities))
                 .and_then(|()| m.prefixes.delete_all(prefixes))
                 .and_then(|()| {

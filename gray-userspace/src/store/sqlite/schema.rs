@@ -10,7 +10,7 @@ use super::{Error, Inner};
 const APPLICATION: u32 = 0x6772_6179;
 
 /// Step n takes version n to n + 1.
-pub(super) const STEPS: &[&str] = &[V1, V2];
+pub(super) const STEPS: &[&str] = &[V1, V2, V3];
 
 const V1: &str = "
 -- Texts by content: a revision that changes no document stores none.
@@ -104,6 +104,11 @@ CREATE TABLE list_whole (
   ids    INTEGER NOT NULL,
   PRIMARY KEY (cohort, since)
 ) STRICT, WITHOUT ROWID;
+";
+
+const V3: &str = "
+-- The lane that a workload's calls are in.
+ALTER TABLE workload ADD COLUMN lane TEXT;
 ";
 
 /// Sets durability, then brings the schema up to date, one step per transaction.

@@ -11,11 +11,12 @@ pub(super) fn set(db: &Connection, w: &Workload, at: u64, who: &str) -> Inner<()
     if w.name.is_empty() || w.target.is_empty() {
         return Err(Error::invalid("a workload needs a name and a target").into());
     }
-    let detail = serde_json::json!({ "name": w.name, "kind": w.kind, "target": w.target }).to_string();
+    let detail = serde_json::json!({ "name": w.name, "kind": w.kind, "target": w.target, "lane": w.lane });
+    let detail = detail.to_string();
     let _ = audit::append(db, Entry { at, who, action: "workload-set", rev: None, detail: &detail })?;
     let _ = db.execute(
-        "INSERT OR REPLACE INTO workload (name, kind, target) VALUES (?1, ?2, ?3)",
-        (&w.name, w.kind.name(), &w.target),
+        "INSERT OR REPLACE INTO workload (name, kind, target, lane) VALUES (?1, ?2, ?3, ?4)",
+        (&w.name, w.kind.name(), &w.target, &w.lane),
     )?;
     Ok(())
 }
@@ -30,13 +31,13 @@ pub(super) fn remove(db: &Connection, name: &str, at: u64, who: &str) -> Inner<b
 }
 
 pub(super) fn all(db: &Connection) -> Inner<Vec<Workload>> {
-    let mut stmt = db.prepare("SELECT name, kind, target FROM workload ORDER BY name")?;
-    let rows = stmt.query_map([], |r| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?)))?;
+    let mut stmt = db.prepare("SELECT name, kind, target, lane FROM workload ORDER BY name")?;
+    let rows = stmt.query_map([], |r| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?, r.get(3)?)))?;
     rows.map(|row| {
-        let (name, kind, target) = row?;
+        let (name, kind, target, lane) = row?;
         let kind =
             kind.parse().map_err(|()| Fail::Damaged(format!("workload {name}: unknown kind {kind}")))?;
-        Ok(Workload { name, kind, target })
+        Ok(Workload { name, kind, target, lane })
     })
     .collect()
 }
