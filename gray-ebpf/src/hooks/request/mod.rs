@@ -3,6 +3,7 @@
 //! it sees and what it asks for. The steps follow one another, each a function with a stack frame of its own: the verifier
 //! grants 512 bytes to them and to all that called them.
 
+mod act;
 mod decide;
 mod desk;
 mod follow;
@@ -12,28 +13,28 @@ mod parse;
 mod send;
 mod told;
 mod translate;
+mod unknown;
 
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Tables as _},
+    decide::{Claims, Tables as _},
     limits,
-    packet::{TCP, TCP_ACK, TCP_RST, TCP_SYN},
-    request::{
-        cookie::{self, Tuple},
-        machine::{
-            self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
-            NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, OUTS,
-            PER_REQUEST, SYN_OPTIONS, SYN_SENT, Terms,
-        },
+    packet::{TCP, TCP_ACK, TCP_RST},
+    request::machine::{
+        self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
+        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, PER_REQUEST,
+        SYN_SENT, Terms,
     },
-    wire::{Addr, Bound, ListenerKey, Reading},
+    wire::{Addr, ListenerKey, Reading},
 };
 
-use self::desk::Desk;
-use super::packet::{DROP, NEW, TOO_BIG, again};
+use self::{
+    desk::Desk,
+    unknown::{answer, unknown},
+};
 use crate::{
-    ctx::{jiffies, skb::Skb},
+    ctx::jiffies,
     emit,
     maps::{
         self,
@@ -42,6 +43,7 @@ use crate::{
     tables::Kernel,
 };
 
+pub use act::{act, refuse};
 pub use decide::{chosen, kept, ready, rebuild};
 pub use desk::prepare;
 pub use follow::ASK;
@@ -208,74 +210,6 @@ pub fn epoch() -> u64 {
     call().map_or(0, |c| c.epoch)
 }
 
-/// Does what the machine said; with `early` not 0, what an instance is to hear that has had the connection.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_act")]
-#[inline(never)]
-pub extern "C" fn act(raw: *mut __sk_buff, v4: u32, early: u32) -> i32 {
-    let mut verdict = DROP;
-    let mut i = 0;
-    while i < OUTS as u32 {
-        let done = send::one(raw, early);
-        if done == send::OVER {
-            break;
-        }
-        verdict = match done {
-            send::ON => again(raw, 0, v4 != 0, false),
-            send::OUT => again(raw, 1, v4 != 0, false),
-            send::HOME => {
-                let _ = again(raw, 0, v4 != 0, false);
-                send::home(raw)
-            }
-            done => done,
-        };
-        if verdict >= NEW {
-            verdict = failed(raw, verdict);
-        }
-        i += 1;
-    }
-    verdict
-}
-
-/// What was to go on has no flow, or does not fit the next hop: its sender is told, in its own numbers.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_failed")]
-#[inline(never)]
-pub extern "C" fn failed(raw: *mut __sk_buff, verdict: i32) -> i32 {
-    if verdict < TOO_BIG {
-        emit::count(Reason::RequestLost);
-        return DROP;
-    }
-    let Some(c) = call() else { return DROP };
-    let (l4, seq) = (c.l4, c.seg.seq);
-    let skb = &mut Skb::from_raw(raw);
-    let Some(mut t) = skb.window::<20>(l4) else { return DROP };
-    t.set::<u32, 4>(seq.to_be());
-    verdict
-}
-
-/// Answers a TCP packet that is refused, of the connection in `SCRATCH.arrival`, with a reset. Anything else, and what has IP
-/// options or extension headers, is dropped.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_refuse")]
-#[inline(never)]
-pub extern "C" fn refuse(raw: *mut __sk_buff, v4: u32) -> i32 {
-    if begin(v4, NEW_CLIENT, 0) != GO || parse::parse(raw) == 0 {
-        return DROP;
-    }
-    let Some(c) = call() else { return DROP };
-    // A reset is not answered.
-    if c.seg.flags & TCP_RST != 0 {
-        return DROP;
-    }
-    c.outs.out[0] = machine::refuse(&c.seg);
-    c.outs.n = 1;
-    send::one(raw, 0)
-}
-
 /// What the packet is of: into `CALL`.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -335,55 +269,6 @@ fn reading(c: &Call) -> Option<&'static Reading> {
         return None;
     }
     READINGS.get((c.epoch & 1) as u32 * limits::SERVICES + service)
-}
-
-/// A packet of no connection that is known: a SYN is answered, a good cookie begins one.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_unknown")]
-#[inline(never)]
-pub extern "C" fn unknown() -> u32 {
-    let Some(c) = call() else { return DROPPED };
-    if c.whose == INSTANCE {
-        return GO;
-    }
-    let flags = c.seg.flags;
-    let Some(reading) = reading(c) else { return if flags & TCP_SYN != 0 { GONE } else { lost(c) } };
-    if flags & TCP_SYN != 0 {
-        let bad = flags & TCP_ACK != 0 || c.options.has(SYN_OPTIONS);
-        return if bad { DROPPED } else { answer() };
-    }
-    if flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
-        return FOREIGN;
-    }
-    let Some(k) = Kernel::at(c.epoch) else { return DROPPED };
-    c.tuple = Tuple { number: c.seg.seq.wrapping_sub(1), ..c.key };
-    let Some(mss) = cookie::check(k.key(), &c.tuple, c.seg.ack.wrapping_sub(1), c.now_ms) else {
-        return lost(c);
-    };
-    c.bound = Bound {
-        decision: Decision::default(),
-        splice: machine::open(&c.seg, mss, c.now_ms as u32, &reading.terms),
-        picked: 0,
-        mark: c.mark,
-        lock: 0,
-        dscp: c.dscp,
-        _pad: [0; 7],
-    };
-    if lock::begin(c) != 0 { GO } else { WAITS }
-}
-
-/// In mid-stream. Where a flow says that it was translated, its numbers are lost, and its client is told so; else it may be
-/// older than gray.
-#[inline(always)]
-fn lost(c: &mut Call) -> u32 {
-    let flags = c.seg.flags;
-    if c.whose == NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
-        return FOREIGN;
-    }
-    emit::count(Reason::RequestLost);
-    c.outs.reset_client(c.seg.ack, c.seg.seq.wrapping_add(c.seg.len));
-    ACT
 }
 
 /// The client's segment goes into the machine.
@@ -452,20 +337,5 @@ pub extern "C" fn give_up() -> u32 {
     c.done = 0;
     machine::give_up(&mut c.bound.splice, &mut c.outs);
     emit::count(Reason::RequestNoInstance);
-    ACT
-}
-
-/// The SYN's answer.
-///
-/// Exported, and so a function that the verifier checks once by itself.
-#[unsafe(export_name = "gray_request_answer")]
-#[inline(never)]
-pub extern "C" fn answer() -> u32 {
-    let Some(c) = call() else { return DROPPED };
-    let (Some(k), Some(reading)) = (Kernel::at(c.epoch), reading(c)) else { return DROPPED };
-    c.tuple = Tuple { number: c.seg.seq, ..c.key };
-    c.outs.out[0] = machine::answer_syn(&c.seg, &c.options, &c.tuple, k.key(), c.now_ms, &reading.terms);
-    c.outs.n = 1;
-    emit::count(Reason::RequestAnswered);
     ACT
 }
