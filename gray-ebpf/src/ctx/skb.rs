@@ -132,7 +132,7 @@ impl Skb {
     /// At egress: back in by the interface that it was about to leave, for this node.
     #[inline(always)]
     pub fn home(&mut self) -> i32 {
-        let to = self.to_itself();
+        let to = self.go_home();
         // SAFETY: a helper without pointers.
         unsafe { bpf_redirect(to, BPF_F_INGRESS) as i32 }
     }
@@ -140,13 +140,13 @@ impl Skb {
     /// A copy, for this node: in by the same interface once more. The packet stays.
     #[inline(always)]
     pub fn clone_home(&mut self) -> i32 {
-        let to = self.to_itself();
+        let to = self.go_home();
         // SAFETY: a helper on the run's own context.
         unsafe { bpf_clone_redirect(self.raw, to, BPF_F_INGRESS) as i32 }
     }
 
     #[inline(always)]
-    fn to_itself(&mut self) -> u32 {
+    fn go_home(&mut self) -> u32 {
         // SAFETY: a field of the context that programs may write.
         unsafe { (*self.raw).tc_index = HOME };
         self.ifindex()

@@ -399,7 +399,9 @@ fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
 
 /// Same service and same condition as an earlier route: the first one always wins.
 fn shadowed(routes: &[RouteDraft], report: &mut Report<'_>) {
-    let mut seen: HashMap<(Option<&str>, Option<&str>, Option<String>), Span> = HashMap::new();
+    // By service, lane and condition.
+    type Same<'a> = (Option<&'a str>, Option<&'a str>, Option<String>);
+    let mut seen: HashMap<Same<'_>, Span> = HashMap::new();
     for route in routes {
         let [service, lane] = [&route.service, &route.lane].map(|n| n.as_ref().map(|n| n.value.as_str()));
         let when = route.when.as_ref().map(|w| condition::normal(&w.value));
