@@ -263,7 +263,12 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .filter(|n| *n < 64)
             .map(Member::Number)
             .ok_or_else(|| bad("a DSCP value, 1 to 63; 0 is none")),
-        ClaimKind::App | ClaimKind::User => {
+        ClaimKind::App
+        | ClaimKind::User
+        | ClaimKind::Tenant
+        | ClaimKind::Device
+        | ClaimKind::Platform
+        | ClaimKind::Channel => {
             // What takes part in the hash.
             let ok = !text.is_empty() && text.len() <= CLAIM_MAX && !text.contains(|c: char| c.is_control());
             let text = text.trim();

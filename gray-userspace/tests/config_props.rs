@@ -108,9 +108,9 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         }
     }
     let place = |c: &ClaimKind| match c {
-        ClaimKind::App => Place::Header("X-App-Id".into()),
-        _ if v6 => Place::Cookie("user".into()),
-        _ => Place::Query("u".into()),
+        ClaimKind::App | ClaimKind::Tenant => Place::Header(c.usual_header().into()),
+        _ if v6 => Place::Cookie(c.name().into()),
+        _ => Place::Query(c.name().into()),
     };
     let claims: BTreeMap<_, _> = identify.iter().filter(|c| c.is_read()).map(|c| (*c, place(c))).collect();
     let per = if sticky && !claims.is_empty() { Per::Request } else { Per::Connection };
@@ -139,7 +139,12 @@ fn bodies() -> impl Strategy<Value = CohortBody> {
         proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
     };
     let workload = texts().prop_filter("workload", |t| t.len() <= 64).boxed();
+    let read = select(ClaimKind::READ.to_vec()).prop_flat_map(|of| {
+        let id = texts().prop_filter("a claim", |t| t.len() <= 32);
+        proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
+    });
     prop_oneof![
+        read,
         list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
         list(
             ClaimKind::Source,

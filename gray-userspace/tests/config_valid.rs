@@ -90,6 +90,53 @@ fn a5_a11_b1_cohorts_are_canonical() {
     assert!(loaded.warnings.iter().any(|w| w.message == "`198.18.7.9/24` has host bits"));
 }
 
+/// A8, B1, B4: six claims in any of three places, and cohorts of each.
+#[test]
+fn a8_b4_claims_and_their_cohorts() {
+    let text = SHOP.replace(
+        "    instances:",
+        "    claims:
+      app: { header: X-App-Id }
+      user: { cookie: uid }
+      tenant: { header: X-Tenant-Id }
+      device: { cookie: device }
+      platform: { query: platform }
+      channel: { query: ch }
+    identify: [user, device, tenant, source]
+    instances:",
+    ) + "cohorts:
+  t: { tenants: [t1, t2] }
+  d: { devices: [d-7] }
+  p: { platforms: [android, ios] }
+  c: { channels: [beta] }
+  half: { percent: 50, of: tenant }
+";
+    let policy = ok(&text).policy;
+    let shop = policy.service("shop").unwrap();
+    assert_eq!(shop.identify, [ClaimKind::User, ClaimKind::Device, ClaimKind::Tenant, ClaimKind::Source]);
+    let places: Vec<_> = shop.claims.iter().map(|(kind, place)| (kind.name(), place.parts())).collect();
+    assert_eq!(
+        places,
+        [
+            ("app", ("header", "X-App-Id")),
+            ("user", ("cookie", "uid")),
+            ("tenant", ("header", "X-Tenant-Id")),
+            ("device", ("cookie", "device")),
+            ("platform", ("query", "platform")),
+            ("channel", ("query", "ch")),
+        ]
+    );
+    let of = |name: &str| match &policy.cohort(name).unwrap().body {
+        CohortBody::List { of, ids } => (*of, ids.iter().map(String::as_str).collect::<Vec<_>>()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of("t"), (ClaimKind::Tenant, vec!["t1", "t2"]));
+    assert_eq!(of("d"), (ClaimKind::Device, vec!["d-7"]));
+    assert_eq!(of("p"), (ClaimKind::Platform, vec!["android", "ios"]));
+    assert_eq!(of("c"), (ClaimKind::Channel, vec!["beta"]));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
 #[test]
 fn b2_percentages_are_exact() {
     for (text, want) in [

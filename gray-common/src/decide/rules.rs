@@ -1,6 +1,6 @@
 //! Rules over facts: what is true of a client becomes the bits of a word, and a rule is two masks.
 
-use super::{bucket::in_percent, claims::Claims};
+use super::{bucket::in_percent, claims::Known};
 use crate::{
     Reason,
     wire::{Class, FACT_LIST, Fact, Rule},
@@ -57,7 +57,7 @@ impl Members {
 
 /// Whether a fact is true of a client. Of nobody without the identity or claim that it is about.
 #[inline(always)]
-pub fn holds(fact: &Fact, members: &Members, claims: &Claims, identity: u64) -> bool {
+pub fn holds<C: Known>(fact: &Fact, members: &Members, claims: &C, identity: u64) -> bool {
     if fact.kind == FACT_LIST {
         return members.has(fact.value);
     }

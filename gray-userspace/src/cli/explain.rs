@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::types::{ArmName, ExplainReply, ExplainRequest, FlowTuple},
-    model::Proto,
+    model::{ClaimKind, Proto},
 };
 
 #[derive(Debug, Args)]
@@ -24,6 +24,8 @@ Answers with the tables in force; no traffic is sent.
 Examples:
   gray explain --service shop --src 198.18.1.3
   gray explain --service shop --workload cart
+  gray explain --service shop --src 198.18.1.3 --app app7
+  gray explain --service shop -H 'X-App-Id: app7' -H 'Cookie: uid=u42' --path '/buy?channel=beta'
   gray explain --service dns --proto udp --port 53 --src fd00::7 --dscp 46
   gray explain --live tcp 198.18.1.3 40000 198.18.1.100 80")]
 pub struct ExplainArgs {
@@ -45,6 +47,30 @@ pub struct ExplainArgs {
     /// The caller's workload
     #[arg(long, short)]
     workload: Option<String>,
+    /// The app that the request names
+    #[arg(long, value_name = "ID")]
+    app: Option<String>,
+    /// The user that the request names
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// The tenant that the request names
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// The device that the request names
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// The platform that the request names
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+    /// The channel that the request names
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// A header of the request; cookies as clients send them, `Cookie: a=1; b=2`
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Path and query of the request
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
     /// Which listener of the service
     #[arg(long, value_parser = proto)]
     proto: Option<Proto>,
@@ -53,7 +79,8 @@ pub struct ExplainArgs {
     port: Option<u16>,
     /// A connection that is open now
     #[arg(long, num_args = 1..=5, value_names = ["PROTO", "SRC", "SPORT", "DST", "DPORT"],
-        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "proto", "port"])]
+        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "app", "user", "tenant", "device",
+            "platform", "channel", "headers", "path", "proto", "port"])]
     live: Vec<String>,
 }
 
@@ -64,6 +91,14 @@ pub fn run(args: ExplainArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 
 pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
     let live = if args.live.is_empty() { None } else { Some(tuple(&args.live.join(" "))?) };
+    let claims = [
+        (ClaimKind::App, args.app),
+        (ClaimKind::User, args.user),
+        (ClaimKind::Tenant, args.tenant),
+        (ClaimKind::Device, args.device),
+        (ClaimKind::Platform, args.platform),
+        (ClaimKind::Channel, args.channel),
+    ];
     Ok(ExplainRequest {
         service: args.service,
         src: args.src,
@@ -71,6 +106,9 @@ pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
         mark: args.mark,
         dscp: args.dscp,
         workload: args.workload,
+        claims: claims.into_iter().filter_map(|(of, value)| Some((of, value?))).collect(),
+        headers: args.headers,
+        path: args.path,
         proto: args.proto,
         port: args.port,
         live,

@@ -20,6 +20,10 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
         ClaimKind::Workload => claims::WORKLOAD,
         ClaimKind::App => claims::APP,
         ClaimKind::User => claims::USER,
+        ClaimKind::Tenant => claims::TENANT,
+        ClaimKind::Device => claims::DEVICE,
+        ClaimKind::Platform => claims::PLATFORM,
+        ClaimKind::Channel => claims::CHANNEL,
     }
 }
 

@@ -40,7 +40,7 @@ use self::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Place, Policy, Proto, Route};
+use crate::model::{self, CohortBody, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -239,7 +239,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
 }
 
 /// What is read of a service's requests.
-fn reading(service: &model::Service) -> Reading {
+pub fn reading(service: &model::Service) -> Reading {
     let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
     let mut out = Reading {
         names: Watches::default(),
@@ -249,11 +249,7 @@ fn reading(service: &model::Service) -> Reading {
     };
     for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
         out.kinds[i] = claim_code(*kind);
-        out.names.names[i] = match place {
-            Place::Header(name) => Watches::header(name),
-            Place::Cookie(name) => Watches::cookie(name),
-            Place::Query(name) => Watches::query(name),
-        };
+        out.names.names[i] = place.watched();
     }
     out
 }

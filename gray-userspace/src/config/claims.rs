@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gray_common::request::watch::{RESERVED, Watches};
 
 use super::{
-    report::{At, Draft, Report, quoted},
+    report::{At, Draft, Report, Span, quoted},
     shape::{PLACE, READS},
     tree::Node,
     walk::{self, Fields},
@@ -22,10 +22,19 @@ pub(super) fn read(
 ) -> BTreeMap<ClaimKind, Place> {
     let mut out = BTreeMap::new();
     let Some(fields) = Fields::open(node, &READS, node.span, report) else { return out };
-    for kind in [ClaimKind::App, ClaimKind::User] {
-        if let Some(place) = fields.get(kind.name()).and_then(|node| place(node, report)) {
-            let _ = out.insert(kind, place);
+    let mut names: Vec<(u64, ClaimKind, Span)> = Vec::new();
+    for kind in ClaimKind::READ {
+        let Some(node) = fields.get(kind.name()) else { continue };
+        let Some(place) = place(node, report) else { continue };
+        match names.iter().find(|(name, ..)| *name == place.watched()) {
+            Some((_, first, span)) => report.error(
+                Draft::new(node.span, format!("`{}` is read where `{}` is", kind.name(), first.name()))
+                    .also(*span, "read here first")
+                    .help("a value makes one claim: give each its own, or remove one of them"),
+            ),
+            None => names.push((place.watched(), kind, node.span)),
         }
+        let _ = out.insert(kind, place);
     }
     for l in listen.iter().filter(|l| l.value.proto == Proto::Udp) {
         report.error(

@@ -54,14 +54,8 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
         }
     }
     let (key, node) = *given.first()?;
-    let of = match &*key.text {
-        "sources" => ClaimKind::Source,
-        "marks" => ClaimKind::Mark,
-        "dscps" => ClaimKind::Dscp,
-        "workloads" => ClaimKind::Workload,
-        "apps" => ClaimKind::App,
-        "users" => ClaimKind::User,
-        _ => return percentage(name, &fields, node, report),
+    let Some(of) = ClaimKind::ALL.into_iter().find(|of| of.plural() == key.text) else {
+        return percentage(name, &fields, node, report);
     };
     Some(CohortBody::List { of, ids: members(&key.text, of, node, report) })
 }

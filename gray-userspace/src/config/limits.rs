@@ -17,7 +17,7 @@ pub const SERVICES: usize = 1_024;
 pub const LISTENERS_PER_SERVICE: usize = 16;
 /// Instances of one service.
 pub const INSTANCES_PER_SERVICE: usize = 256;
-/// Cohorts that are lists (`sources`, `marks`, `dscps`, `workloads`).
+/// Cohorts that are lists (`sources`, `apps`, and their like).
 pub const LIST_COHORTS: usize = 256;
 /// Routes that apply to one service, those for every service included.
 pub const RULES_PER_SERVICE: usize = 64;

@@ -68,11 +68,11 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
     Key { name, required: false, doc, shape }
 }
 
-pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload", "app", "user"];
-pub(super) const CLAIMS_LATER: &[&str] = &[
-    "tag", "lane", "platform", "channel", "tenant", "device", "sni", "alpn", "header", "cookie", "query",
-    "proxy",
+pub(super) const CLAIMS: &[&str] = &[
+    "source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel",
 ];
+pub(super) const CLAIMS_LATER: &[&str] =
+    &["tag", "lane", "sni", "alpn", "header", "cookie", "query", "proxy"];
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
@@ -299,7 +299,7 @@ pub(super) static ARM: Object = Object {
 
 pub(super) static COHORT: Object = Object {
     name: "a cohort",
-    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `percent`.",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`.",
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
@@ -307,6 +307,10 @@ pub(super) static COHORT: Object = Object {
         optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
         optional("apps", "Values of the claim `app`.", Shape::Members),
         optional("users", "Values of the claim `user`.", Shape::Members),
+        optional("tenants", "Values of the claim `tenant`.", Shape::Members),
+        optional("devices", "Values of the claim `device`.", Shape::Members),
+        optional("platforms", "Values of the claim `platform`: android, ios, web.", Shape::Members),
+        optional("channels", "Values of the claim `channel`.", Shape::Members),
         optional(
             "percent",
             "Share of all identities, 0 to 100, at most two decimals. Sticky.",
@@ -324,13 +328,9 @@ pub(super) static COHORT: Object = Object {
         ),
     ],
     later: &[
-        "tenants",
-        "devices",
         "tail",
         "tags",
         "lanes",
-        "platforms",
-        "channels",
         "headers",
         "cookies",
         "snis",
@@ -341,7 +341,19 @@ pub(super) static COHORT: Object = Object {
     ],
 };
 
-pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "apps", "users", "percent"];
+pub(super) const KINDS: &[&str] = &[
+    "sources",
+    "marks",
+    "dscps",
+    "workloads",
+    "apps",
+    "users",
+    "tenants",
+    "devices",
+    "platforms",
+    "channels",
+    "percent",
+];
 
 pub(super) static ROUTE: Object = Object {
     name: "a route",

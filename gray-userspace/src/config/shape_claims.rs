@@ -8,8 +8,12 @@ pub(in super::super) static READS: Object = Object {
     keys: &[
         optional("app", "The application: whose values `apps` cohorts have.", Shape::One(&PLACE)),
         optional("user", "The user: its values are the members of `users` cohorts.", Shape::One(&PLACE)),
+        optional("tenant", "The tenant: the values of `tenants` cohorts.", Shape::One(&PLACE)),
+        optional("device", "The device: the values of `devices` cohorts.", Shape::One(&PLACE)),
+        optional("platform", "What the client runs on: android, ios, web.", Shape::One(&PLACE)),
+        optional("channel", "By what way the client was got.", Shape::One(&PLACE)),
     ],
-    later: &["platform", "channel", "tenant", "device", "sni", "alpn", "proxy"],
+    later: &["sni", "alpn", "proxy"],
 };
 
 pub(in super::super) static PLACE: Object = Object {

@@ -127,12 +127,12 @@ fn cohort(out: &mut String, c: &Cohort) {
     let _ = write!(out, "  {}: ", name(&c.name));
     match &c.body {
         CohortBody::List { of, ids } => {
-            let key = of.name();
+            let key = of.plural();
             if ids.len() <= INLINE {
                 let ids: Vec<_> = ids.iter().map(|id| quote(id)).collect();
-                let _ = writeln!(out, "{{ {key}s: [{}] }}", ids.join(", "));
+                let _ = writeln!(out, "{{ {key}: [{}] }}", ids.join(", "));
             } else {
-                let _ = writeln!(out, "\n    {key}s:");
+                let _ = writeln!(out, "\n    {key}:");
                 for id in ids {
                     let _ = writeln!(out, "      - {}", quote(id));
                 }

@@ -49,8 +49,7 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
             c.words[w] = word & keep;
             w += 1;
         }
-        let hash = claim_hash_words(key, kind, len as u8, &c.words);
-        c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
+        c.claims.set_read(kind, claim_hash_words(key, kind, len as u8, &c.words));
         true
     });
 }

@@ -1,7 +1,7 @@
 //! Every rule that was looked at, in words, and the bucket that mattered. Pure.
 
 use gray_common::{
-    decide::{Claims, Precedence, bucket},
+    decide::{Claims, Known as _, Precedence, bucket},
     hash::salt,
     wire::{FACT_LIST, Fact, Rule},
 };
