@@ -2,6 +2,7 @@
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
 mod claim;
+mod condition;
 mod health;
 
 use std::{
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use claim::{ClaimKind, Per, Place};
+pub use condition::{Condition, List, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -183,15 +185,6 @@ pub enum CohortBody {
     List { of: ClaimKind, ids: BTreeSet<String> },
     /// `basis_points` of 10 000 buckets of the identity (`of: None`) or of one claim.
     Percent { of: Option<ClaimKind>, basis_points: u16, salt: String },
-}
-
-/// When a route applies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    Cohort(String),
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Not(Box<Condition>),
 }
 
 /// (service, condition) -> weighted subsets.

@@ -56,9 +56,11 @@ impl Names {
 
     /// The route of a rule: without the service, which a route for all services is counted by.
     pub fn route(&self, number: u32) -> Option<String> {
+        // A made-up name of one service's route may have the character in a value.
+        let for_all = |route: &str| route.starts_with("*/") || !route.contains('/');
         self.rule(number).map(|n| match n.rsplit_once('@') {
-            Some((route, _)) => route.to_string(),
-            None => n.into_owned(),
+            Some((route, _)) if for_all(route) => route.to_string(),
+            _ => n.into_owned(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Conditions to rules: `all` / `any` / `not` over cohorts become alternatives (disjunctive normal form), each a pair of
+//! Conditions to rules: `all` / `any` / `not` over cohorts and claims become alternatives (disjunctive normal form), each a pair of
 //! masks over the service's facts.
 
 use gray_common::{
@@ -9,7 +9,7 @@ use gray_common::{
 };
 
 use super::{CompileError, assigned::Numbers};
-use crate::model::{ClaimKind, Cohort, CohortBody, Condition, Policy};
+use crate::model::{ClaimKind, Cohort, CohortBody, Condition, Policy, claim_text};
 
 /// The wire code of a claim kind.
 pub fn claim_code(kind: ClaimKind) -> u8 {
@@ -66,7 +66,7 @@ pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
                 policy.cohort(n).is_some_and(|c| matches!(c.body, CohortBody::List { .. }))
             }
             Condition::Any(parts) => parts.iter().all(|p| explicit(policy, p)),
-            Condition::All(_) | Condition::Not(_) => false,
+            Condition::Claim { .. } | Condition::All(_) | Condition::Not(_) => false,
         }
     }
     match when {
@@ -103,10 +103,10 @@ impl Spread<'_> {
             (Condition::Cohort(name), _) => {
                 let policy = self.policy;
                 let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
-                let fact = fact(cohort, self.lists)?;
-                let bit = self.facts.bit(fact).ok_or_else(|| self.too_complex())?;
-                let (need, forbid) = if negated { (0, bit) } else { (bit, 0) };
-                Ok(vec![Alternative { need, forbid }])
+                self.one(fact(cohort, self.lists)?, negated)
+            }
+            (Condition::Claim { of, values }, _) => {
+                self.one(list_fact(&claim_text(*of, values), self.lists)?, negated)
             }
             (Condition::Not(inner), _) => self.spread(inner, !negated),
             (Condition::Any(parts), false) | (Condition::All(parts), true) => {
@@ -133,6 +133,13 @@ impl Spread<'_> {
         }
     }
 
+    /// A fact that must be true, or must not.
+    fn one(&mut self, fact: Fact, negated: bool) -> Result<Vec<Alternative>, CompileError> {
+        let bit = self.facts.bit(fact).ok_or_else(|| self.too_complex())?;
+        let (need, forbid) = if negated { (0, bit) } else { (bit, 0) };
+        Ok(vec![Alternative { need, forbid }])
+    }
+
     /// Bounded while it grows, not after.
     fn bound(&self, out: &[Alternative]) -> Result<(), CompileError> {
         if out.len() > limits::RULES_PER_SERVICE as usize { Err(self.too_complex()) } else { Ok(()) }
@@ -143,12 +150,14 @@ impl Spread<'_> {
     }
 }
 
+fn list_fact(name: &str, lists: &Numbers) -> Result<Fact, CompileError> {
+    let bit = lists.get(name).ok_or_else(|| CompileError::NoCohort(name.to_owned()))?;
+    Ok(Fact { kind: FACT_LIST, value: bit, ..Fact::default() })
+}
+
 fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
     Ok(match &cohort.body {
-        CohortBody::List { .. } => {
-            let bit = lists.get(&cohort.name).ok_or_else(|| CompileError::NoCohort(cohort.name.clone()))?;
-            Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
-        }
+        CohortBody::List { .. } => list_fact(&cohort.name, lists)?,
         CohortBody::Percent { of, basis_points, salt: s } => Fact {
             kind: FACT_PERCENT,
             value: u32::from(*basis_points),

@@ -40,7 +40,7 @@ use self::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Policy, Proto, Route};
+use crate::model::{self, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -120,7 +120,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         .iter()
         .flat_map(|s| policy.routes.iter().filter(|r| applies(r, s)).map(|r| rule_name(r, &s.name)))
         .collect();
-    let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
+    let lists = policy.lists();
     let mut assigned = Assigned {
         services: before.services.next(
             "services",
@@ -129,7 +129,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             limits::SERVICES,
         )?,
         rules: before.rules.next("rules", rule_names.iter().map(String::as_str), 1, 65_536)?,
-        lists: before.lists.next("lists", list_names.map(|c| c.name.as_str()), 0, limits::LISTS)?,
+        lists: before.lists.next("lists", lists.iter().map(|l| &*l.name), 0, limits::LISTS)?,
         instances: before.instances.next(
             "instances",
             subsets::instance_names(policy).iter().map(String::as_str),
@@ -175,7 +175,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if rules > limits::RULES_PER_SERVICE {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
         }
-        let (list_kinds, mut flags) = lists_used(policy, &facts, &assigned);
+        let (list_kinds, mut flags) = lists_used(&lists, &facts, &assigned);
         if service.affinity == model::Affinity::Client {
             flags |= SERVICE_AFFINITY;
         }
@@ -278,18 +278,14 @@ fn weigh<'a>(
 }
 
 /// Which kinds of claims the lists among these facts are about, and whether prefixes may be among them.
-fn lists_used(policy: &Policy, facts: &Facts, assigned: &Assigned) -> (u16, u32) {
+fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> (u16, u32) {
     let bits: BTreeSet<u32> =
         facts.0.iter().filter(|f| f.kind == gray_common::wire::FACT_LIST).map(|f| f.value).collect();
     let (mut kinds, mut flags) = (0, 0);
-    for c in &policy.cohorts {
-        if let CohortBody::List { of, .. } = &c.body
-            && assigned.lists.get(&c.name).is_some_and(|b| bits.contains(&b))
-        {
-            kinds |= 1 << claim_code(*of);
-            if *of == model::ClaimKind::Source {
-                flags |= SERVICE_PREFIXES;
-            }
+    for l in lists.iter().filter(|l| assigned.lists.get(&l.name).is_some_and(|b| bits.contains(&b))) {
+        kinds |= 1 << claim_code(l.of);
+        if l.of == model::ClaimKind::Source {
+            flags |= SERVICE_PREFIXES;
         }
     }
     (kinds, flags)

@@ -14,14 +14,13 @@ use proptest::prelude::*;
 use super::{
     Circumstances, Compiled,
     have::Have,
-    lists::{Lists, entry},
+    lists::{Lists, of_policy},
     plan::{Want, Write, forget, plan},
     *,
 };
 use crate::{
     config::{self, Source},
     datapath::{Datapath as _, Fake, have_of},
-    model::{CohortBody, parse_member},
 };
 
 const KEY: HashKey = HashKey { k0: 3, k1: 4 };
@@ -31,16 +30,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn lists_of(policy: &Policy, c: &Compiled) -> Lists {
-    let mut lists = Lists::default();
-    for cohort in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))
-        {
-            for id in ids {
-                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
-            }
-        }
-    }
-    lists
+    of_policy(policy, &c.assigned.lists, KEY)
 }
 
 /// A data path with its control half's view, as the agent holds them.

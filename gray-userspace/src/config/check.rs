@@ -11,7 +11,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{CohortBody, Listener, Nat, Probe, Proto, Selector};
+use crate::model::{ClaimKind, CohortBody, Listener, Nat, Probe, Proto, Selector};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -33,6 +33,7 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
+        unread(route, drafts, report);
     }
     names(drafts, report);
     counts(drafts, report);
@@ -249,12 +250,44 @@ fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report:
     }
 }
 
+/// A claim that is never there: a rule that never applies, or always.
+fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    if report.incomplete {
+        return;
+    }
+    let whose = |s: &&ServiceDraft| route.service.as_ref().is_none_or(|n| n.value == s.name.value);
+    let services: Vec<&ServiceDraft> = drafts.services.iter().filter(whose).collect();
+    if services.is_empty() || services.iter().any(|s| !s.whole) {
+        return;
+    }
+    let nobody = |of: ClaimKind| of.is_read() && !services.iter().any(|s| s.claims.contains_key(&of));
+    let who = || match &route.service {
+        Some(name) => format!("service {} does not read", quoted(&name.value)),
+        None => "no service reads".to_owned(),
+    };
+    let help = |of: ClaimKind| {
+        format!("say where it is read: claims: {{ {}: {{ header: {} }} }}", of.name(), of.usual_header())
+    };
+    for of in route.asked.claims.iter().filter(|of| nobody(of.value)) {
+        let text = format!("{} the claim `{}`", who(), of.value.name());
+        report.error(Draft::new(of.span, text).help(help(of.value)));
+    }
+    for name in &route.asked.cohorts {
+        let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
+        if let Some(of) = cohort.and_then(CohortDraft::of).filter(|of| nobody(*of)) {
+            let text =
+                format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
+            report.warning(Draft::new(name.span, text).help(help(of)));
+        }
+    }
+}
+
 fn names(drafts: &Drafts, report: &mut Report<'_>) {
     if report.incomplete {
         return;
     }
     let known: HashSet<&str> = drafts.cohorts.iter().map(|c| c.name.value.as_str()).collect();
-    for name in drafts.routes.iter().flat_map(|r| &r.cohorts) {
+    for name in drafts.routes.iter().flat_map(|r| &r.asked.cohorts) {
         if !known.contains(name.value.as_str()) {
             let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
             report.error(cohort::unknown(name, names));
@@ -272,9 +305,13 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let at = drafts.services.get(limits::SERVICES).map(|s| s.name.span);
     beyond(at, "services", drafts.services.len(), limits::SERVICES);
 
-    let lists = || drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
-    let at = lists().nth(limits::LIST_COHORTS).map(|c| c.name.span);
-    beyond(at, "cohorts that are lists", lists().count(), limits::LIST_COHORTS);
+    let cohorts = drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
+    let mut lists: Vec<Span> = cohorts.map(|c| c.name.span).collect();
+    let mut seen = HashSet::new();
+    let conditions = drafts.routes.iter().flat_map(|r| &r.asked.lists);
+    lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
+    let at = lists.get(limits::LISTS).copied();
+    beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
 
     let mut rules: HashMap<&str, usize> = HashMap::new();
     let mut for_all = 0;
@@ -299,7 +336,7 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
         report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
     }
     let used: HashSet<&str> =
-        drafts.routes.iter().flat_map(|r| &r.cohorts).map(|n| n.value.as_str()).collect();
+        drafts.routes.iter().flat_map(|r| &r.asked.cohorts).map(|n| n.value.as_str()).collect();
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));

@@ -17,6 +17,16 @@ pub(super) struct CohortDraft {
     pub body: Option<CohortBody>,
 }
 
+impl CohortDraft {
+    /// The one claim that it is about.
+    pub(super) fn of(&self) -> Option<ClaimKind> {
+        match self.body.as_ref()? {
+            CohortBody::List { of, .. } => Some(*of),
+            CohortBody::Percent { of, .. } => *of,
+        }
+    }
+}
+
 pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -> CohortDraft {
     let before = report.errors();
     let body = body(&name, node, report).filter(|_| report.errors() == before);
@@ -81,6 +91,16 @@ fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -
     let Some(items) = walk::list(node, &format!("`{key}`"), "entries", report) else {
         return BTreeSet::new();
     };
+    values(key, of, items, report)
+}
+
+/// Values of a claim in their canonical texts; `key` is what names them.
+pub(super) fn values(
+    key: &str,
+    of: ClaimKind,
+    items: &[Node<'_>],
+    report: &mut Report<'_>,
+) -> BTreeSet<String> {
     let mut out = Vec::with_capacity(items.len());
     for item in items {
         let Some(text) = walk::text(item, &format!("an entry of `{key}`"), "one entry", report) else {

@@ -17,14 +17,17 @@ pub const SERVICES: usize = 1_024;
 pub const LISTENERS_PER_SERVICE: usize = 16;
 /// Instances of one service.
 pub const INSTANCES_PER_SERVICE: usize = 256;
-/// Cohorts that are lists (`sources`, `apps`, and their like).
-pub const LIST_COHORTS: usize = 256;
+/// Lists: cohorts of `sources`, `apps` and their like, and different conditions on claims.
+pub const LISTS: usize = 256;
 /// Routes that apply to one service, those for every service included.
 pub const RULES_PER_SERVICE: usize = 64;
 /// Weighted subsets of one route.
 pub const ARMS_PER_ROUTE: usize = 8;
 /// Nested `all`, `any`, `not` of one condition.
 pub const CONDITION_DEPTH: usize = 8;
+
+/// Values of one condition on a claim.
+pub const CONDITION_VALUES: usize = 64;
 
 /// Characters of a service's, cohort's or route's given name.
 pub const NAME_CHARS: usize = 63;

@@ -19,8 +19,8 @@ pub(super) struct RouteDraft {
     pub name: Option<At<String>>,
     pub service: Option<At<String>>,
     pub when: Option<At<Condition>>,
-    /// Every cohort that the condition names.
-    pub cohorts: Vec<At<String>>,
+    /// What the condition asks about.
+    pub asked: condition::Asked,
     pub to: Vec<At<Arm>>,
     pub whole: bool,
 }
@@ -34,11 +34,11 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
         walk::name(text, node.span, report)
     };
     let (name, service) = (given("name"), given("service"));
-    let mut cohorts = Vec::new();
-    let when = fields.get("when").and_then(|node| condition::read(node, &mut cohorts, report));
+    let mut asked = condition::Asked::default();
+    let when = fields.get("when").and_then(|node| condition::read(node, &mut asked, report));
     let to = fields.get("to").map(|node| target(node, report)).unwrap_or_default();
     let whole = report.errors() == before;
-    Some(RouteDraft { span: node.span, name, service, when, cohorts, to, whole })
+    Some(RouteDraft { span: node.span, name, service, when, asked, to, whole })
 }
 
 /// The arms of `to`. Empty when something is wrong with it (and reported).

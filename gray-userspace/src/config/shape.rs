@@ -44,10 +44,12 @@ pub(super) enum Shape {
     List(&'static Shape, usize, Option<usize>),
     /// A list of cohort members: text or numbers; empty and null are fine.
     Members,
+    /// One value of a claim: text or a number.
+    Value,
     /// A map from names to this.
     Map(&'static Object),
     One(&'static Object),
-    /// A cohort name, `all`, `any` or `not`.
+    /// A cohort name, `all`, `any`, `not` or a claim.
     Condition,
     /// One of two shapes.
     Either(&'static Shape, &'static Shape),
@@ -380,14 +382,28 @@ pub(super) static ROUTE: Object = Object {
 
 pub(super) static CONDITION: Object = Object {
     name: "a condition",
-    doc: "Exactly one of `all`, `any`, `not`; nested at most 8 deep.",
+    doc: "Exactly one of `all`, `any`, `not`, or a claim and its values; nested at most 8 deep.",
     keys: &[
         optional("all", "Every one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("any", "At least one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("not", "Everybody else.", Shape::Condition),
+        optional("source", CLAIM_DOC, VALUES),
+        optional("mark", CLAIM_DOC, VALUES),
+        optional("dscp", CLAIM_DOC, VALUES),
+        optional("workload", CLAIM_DOC, VALUES),
+        optional("app", CLAIM_DOC, VALUES),
+        optional("user", CLAIM_DOC, VALUES),
+        optional("tenant", CLAIM_DOC, VALUES),
+        optional("device", CLAIM_DOC, VALUES),
+        optional("platform", CLAIM_DOC, VALUES),
+        optional("channel", CLAIM_DOC, VALUES),
     ],
     later: CLAIMS_LATER,
 };
+
+const CLAIM_DOC: &str = "Clients of whom this claim has this value, or one of these.";
+const VALUES: Shape =
+    Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
 pub(super) static OBJECTS: [&Object; 12] = [

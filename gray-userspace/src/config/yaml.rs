@@ -178,6 +178,13 @@ fn condition(c: &Condition) -> String {
     let many = |items: &[Condition]| items.iter().map(condition).collect::<Vec<_>>().join(", ");
     match c {
         Condition::Cohort(cohort) => name(cohort),
+        Condition::Claim { of, values } => {
+            let values: Vec<_> = values.iter().map(|v| quote(v)).collect();
+            match values.as_slice() {
+                [one] => format!("{{ {}: {one} }}", of.name()),
+                many => format!("{{ {}: [{}] }}", of.name(), many.join(", ")),
+            }
+        }
         Condition::All(items) => format!("{{ all: [{}] }}", many(items)),
         Condition::Any(items) => format!("{{ any: [{}] }}", many(items)),
         Condition::Not(item) => format!("{{ not: {} }}", condition(item)),

@@ -20,12 +20,12 @@ use crate::{
     compile::{
         Compiled,
         have::Have,
-        lists::{Lists, entry},
+        lists::of_policy,
         plan::{Want, plan},
     },
     datapath::{Datapath as _, Fake},
     kernel::Miss,
-    model::{ClaimKind, CohortBody, Policy, Proto, parse_member},
+    model::{ClaimKind, Policy, Proto},
 };
 
 const KEY: HashKey = HashKey { k0: 3, k1: 9 };
@@ -84,15 +84,7 @@ struct World {
 /// The policy in force at epoch 1, as the agent would bring it there.
 fn world() -> World {
     let (policy, compiled) = testing::compiled(DOCUMENT);
-    let mut lists = Lists::default();
-    for c in &policy.cohorts {
-        if let CohortBody::List { of, ids } = &c.body {
-            let bit = compiled.assigned.lists.get(&c.name).unwrap();
-            for id in ids {
-                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
-            }
-        }
-    }
+    let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
     let mut fake = Fake::default();
     let want = Want::all(1, KEY, &compiled, &lists);
     for step in plan(&mut Have::default(), &want).unwrap() {

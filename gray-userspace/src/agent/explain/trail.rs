@@ -72,6 +72,10 @@ impl Telling<'_> {
     fn fact(&self, f: &Fact, holds: bool) -> String {
         if f.kind == FACT_LIST {
             let list = self.assigned.lists.name(f.value).unwrap_or("that is gone");
+            // The values of a condition.
+            if list.contains('=') {
+                return format!("{}{list}", if holds { "" } else { "not " });
+            }
             return format!("{} list {list}", if holds { "on" } else { "not on" });
         }
         let cohort = self.percentage(f);
