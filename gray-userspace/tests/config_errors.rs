@@ -230,7 +230,12 @@ fn d4_instance() {
 #[test]
 fn d4_cohort() {
     let cohort = |text: &str| then(&format!("cohorts:\n  early: {text}\n"));
-    let many: String = (0..257).map(|i| format!("  c{i}: {{ sources: [] }}\n")).collect();
+    let lists = |n| (0..n).map(|i| format!("  c{i}: {{ sources: [] }}\n")).collect::<String>();
+    let (many, some) = (lists(257), lists(200));
+    // 57 different ones, and one of them again.
+    let conditions: String = (0..58)
+        .map(|i| format!("  - {{ name: r{i}, service: shop, when: {{ mark: {} }}, to: {{ version: \"2.0\" }} }}\n", i % 57 + 1))
+        .collect();
     check(
         "cohort",
         &[
@@ -258,6 +263,7 @@ fn d4_cohort() {
             ("percent_salt", cohort("{ percent: 10, salt: \"a b\" }")),
             ("of_without_percent", cohort("{ sources: [], of: source, salt: x }")),
             ("too_many_lists", then(&format!("cohorts:\n{many}"))),
+            ("too_many_conditions", then(&format!("cohorts:\n{some}routes:\n{conditions}"))),
         ],
     );
 }
@@ -268,6 +274,7 @@ fn d4_route() {
         then(&format!("cohorts:\n  early: {{ percent: 1 }}\n  late: {{ marks: [1] }}\nroutes:\n  - {text}\n"))
     };
     let to = |text: &str| route(&format!("{{ service: shop, to: {text} }}"));
+    let when = |text: &str| route(&format!("{{ service: shop, when: {text}, to: {{ version: \"2.0\" }} }}"));
     let nine = ["{ version: \"1.0\", weight: 1 }"; 9].join(", ");
     let deep = |n: usize| format!("{}early{}", "{ not: ".repeat(n), " }".repeat(n));
     let many: String = (0..65)
@@ -323,7 +330,15 @@ fn d4_route() {
             ("when_all_of_nothing", route("{ when: { all: [] }, to: { version: \"2.0\" } }")),
             ("when_all_is_text", route("{ when: { all: early }, to: { version: \"2.0\" } }")),
             ("when_unknown", route("{ when: { and: [early] }, to: { version: \"2.0\" } }")),
-            ("when_later_claim", route("{ when: { platform: android }, to: { version: \"2.0\" } }")),
+            ("when_later_claim", route("{ when: { sni: shop.example }, to: { version: \"2.0\" } }")),
+            ("when_claim_unread", when("{ all: [early, { platform: android }] }")),
+            ("when_claim_unread_anywhere", route("{ when: { platform: android }, to: { version: \"2.0\" } }")),
+            ("when_claim_misspelt", when("{ platfrom: android }")),
+            ("when_claim_of_nothing", when("{ mark: [] }")),
+            ("when_claim_of_many", when(&format!("{{ mark: [{}] }}", vec!["1"; 65].join(", ")))),
+            ("when_claim_is_a_map", when("{ mark: { a: 1 } }")),
+            ("when_claim_bad_values", when("{ any: [{ dscp: [46, 64] }, { source: office }, { mark: [[7]] }] }")),
+            ("when_two_claims", when("{ mark: 1, dscp: 46 }")),
             ("when_too_deep", route(&format!("{{ when: {}, to: {{ version: \"2.0\" }} }}", deep(9)))),
         ],
     );

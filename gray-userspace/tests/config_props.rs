@@ -135,33 +135,42 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
 }
 
 fn bodies() -> impl Strategy<Value = CohortBody> {
-    let list = |of: ClaimKind, id: BoxedStrategy<String>| {
-        proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
-    };
-    let workload = texts().prop_filter("workload", |t| t.len() <= 64).boxed();
-    let read = select(ClaimKind::READ.to_vec()).prop_flat_map(|of| {
-        let id = texts().prop_filter("a claim", |t| t.len() <= 32);
-        proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
+    let nets = (1u64 << 61..u64::MAX)
+        .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)));
+    let nets = proptest::collection::btree_set(nets, 0..20)
+        .prop_map(|ids| CohortBody::List { of: ClaimKind::Source, ids });
+    let all = select(ClaimKind::ALL.to_vec()).prop_flat_map(|of| {
+        proptest::collection::btree_set(values(of), 0..20).prop_map(move |ids| CohortBody::List { of, ids })
     });
     prop_oneof![
-        read,
-        list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
-        list(
-            ClaimKind::Source,
-            (1u64 << 61..u64::MAX)
-                .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)))
-                .boxed()
-        ),
-        list(ClaimKind::Mark, (1..=u32::MAX).prop_map(|n| n.to_string()).boxed()),
-        list(ClaimKind::Dscp, (1..64u8).prop_map(|n| n.to_string()).boxed()),
-        list(ClaimKind::Workload, workload),
-        (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
+        4 => all,
+        1 => nets,
+        1 => (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
             .prop_map(|(of, basis_points, salt)| CohortBody::Percent { of, basis_points, salt }),
     ]
 }
 
-fn conditions(cohorts: Vec<String>) -> impl Strategy<Value = Condition> {
-    select(cohorts).prop_map(Condition::Cohort).prop_recursive(4, 12, 3, |inner| {
+/// Values of a claim in their canonical texts.
+fn values(of: ClaimKind) -> BoxedStrategy<String> {
+    match of {
+        ClaimKind::Source => any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed(),
+        ClaimKind::Mark => (1..=u32::MAX).prop_map(|n| n.to_string()).boxed(),
+        ClaimKind::Dscp => (1..64u8).prop_map(|n| n.to_string()).boxed(),
+        ClaimKind::Workload => texts().prop_filter("a workload", |t| t.len() <= 64).boxed(),
+        _ => texts().prop_filter("a claim", |t| t.len() <= 32).boxed(),
+    }
+}
+
+fn conditions(cohorts: Vec<String>, claims: Vec<ClaimKind>) -> impl Strategy<Value = Condition> {
+    let claim = select(claims).prop_flat_map(|of| {
+        proptest::collection::btree_set(values(of), 1..4)
+            .prop_map(move |values| Condition::Claim { of, values })
+    });
+    let leaf = match cohorts.is_empty() {
+        true => claim.boxed(),
+        false => prop_oneof![2 => select(cohorts).prop_map(Condition::Cohort), 1 => claim].boxed(),
+    };
+    leaf.prop_recursive(4, 12, 3, |inner| {
         prop_oneof![
             vec(inner.clone(), 1..4).prop_map(Condition::All),
             vec(inner.clone(), 1..4).prop_map(Condition::Any),
@@ -176,10 +185,9 @@ fn routes(services: &[Service], cohorts: &[Cohort]) -> BoxedStrategy<Vec<Route>>
     }
     let service = select(services.iter().map(|s| Some(s.name.clone())).chain([None]).collect::<Vec<_>>());
     let names: Vec<_> = cohorts.iter().map(|c| c.name.clone()).collect();
-    let when = match names.is_empty() {
-        true => Just(None).boxed(),
-        false => proptest::option::of(conditions(names)).boxed(),
-    };
+    // Those that every service knows.
+    let known = |of: &ClaimKind| !of.is_read() || services.iter().all(|s| s.claims.contains_key(of));
+    let when = proptest::option::of(conditions(names, ClaimKind::ALL.into_iter().filter(known).collect()));
     let route = (proptest::option::of(self::names()), service, when, proptest::option::of(0..=10_000u16));
     let two = services.iter().all(|s| s.instances.len() > 1);
     vec(route, 0..6)

@@ -181,6 +181,69 @@ fn routes_have_stable_names_and_exact_weights() {
     assert_eq!(made, "*/early/id=b");
 }
 
+/// B4, B6: one value or several, alone and inside of all, any, not.
+#[test]
+fn b4_conditions_on_claims() {
+    let shop = SHOP.replace(
+        "    instances:",
+        "    claims: { platform: { query: os }, app: { header: X-App-Id } }\n    instances:",
+    );
+    let text = format!(
+        "{shop}cohorts: {{ early: {{ sources: [] }}, apps: {{ apps: [app7] }} }}\nroutes:
+  - {{ service: shop, when: {{ platform: android }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ all: [early, {{ not: {{ platform: [ios, android, ios] }} }}] }}, to: {{ version: 2.10 }} }}
+  - {{ when: {{ any: [{{ source: [198.18.7.9/24, \"198.18.1.3\"] }}, {{ mark: 0x10 }}, {{ app: \"a b\" }}] }}, to: {{ id: b }} }}
+  - {{ service: shop, when: apps, to: {{ version: 2.10 }} }}
+"
+    );
+    let loaded = ok(&text);
+    let warnings: Vec<_> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(warnings, ["`198.18.7.9/24` has host bits"]);
+    let policy = loaded.policy;
+    let names: Vec<_> = policy.routes.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "shop/platform=android/version=2.10",
+            "shop/all(early,not(platform=android|ios))/version=2.10",
+            "*/any(source=198.18.1.3|198.18.7.0/24,mark=16,app=\"a b\")/id=b",
+            "shop/apps/version=2.10",
+        ]
+    );
+    let values = ["android".to_owned(), "ios".to_owned()].into();
+    let claim = Condition::Claim { of: ClaimKind::Platform, values };
+    let Some(Condition::All(parts)) = &policy.routes[1].when else { panic!() };
+    assert_eq!(parts[1], Condition::Not(Box::new(claim)));
+    let lists: Vec<_> = policy.lists().iter().map(|l| (l.name.to_string(), l.ids.len(), l.is_cohort)).collect();
+    assert_eq!(lists.len(), 7, "{lists:?}");
+    assert_eq!(lists[2], ("platform=android".to_owned(), 1, false));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let same = format!(
+        "{shop}routes:
+  - {{ service: shop, when: {{ platform: [ios, android] }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ not: {{ not: {{ platform: [android, ios] }} }} }}, to: {{ version: 1.0 }} }}\n"
+    );
+    assert_eq!(self::warnings(&same), ["this route never applies"]);
+}
+
+/// A cohort of a claim that is not read anywhere has nobody.
+#[test]
+fn a8_a_cohort_of_a_claim_that_nobody_reads_is_odd() {
+    let text = format!(
+        "{SHOP}cohorts: {{ t: {{ tenants: [t1] }}, p: {{ percent: 5, of: app }} }}\nroutes:
+  - {{ service: shop, when: {{ any: [t, p] }}, to: {{ version: 2.10 }} }}\n"
+    );
+    assert_eq!(
+        warnings(&text),
+        [
+            "service `shop` does not read the claim `tenant` of cohort `t`",
+            "service `shop` does not read the claim `app` of cohort `p`"
+        ]
+    );
+    let read = text.replace("    instances:", "    claims: { tenant: { cookie: t }, app: { cookie: a } }\n    instances:");
+    assert_eq!(warnings(&read), Vec::<String>::new());
+}
+
 #[test]
 fn stable_may_be_its_own_listener() {
     let text = SHOP.replace("198.18.1.100:80", "198.18.2.2:8080");

@@ -49,7 +49,12 @@ const DOCUMENT: &str = "services:
   site:
     listen: ['198.18.1.101:80']
     identify: [user, app, source]
-    claims: { app: { header: X-App-Id }, user: { cookie: uid }, tenant: { header: X-Tenant }, channel: { query: ch } }
+    claims:
+      app: { header: X-App-Id }
+      user: { cookie: uid }
+      tenant: { header: X-Tenant }
+      platform: { header: X-Platform }
+      channel: { query: ch }
     instances:
       - { address: '198.18.3.2:8080', id: site-one, version: '1.0' }
       - { address: '198.18.3.3:8080', id: site-two, version: '2.0' }
@@ -66,6 +71,7 @@ routes:
   - { name: by-app, service: site, when: apps, to: { version: '2.0' } }
   - { name: by-tenant, service: site, when: tenants, to: { version: '2.0' } }
   - { name: by-channel, service: site, when: beta, to: { version: '2.0' } }
+  - { name: by-platform, service: site, when: { all: [{ platform: [android, ios] }, { not: { user: u5 } }] }, to: { version: '2.0' } }
   - { name: by-share, service: site, when: half-of-apps, to: { version: '2.0' } }
   - { name: listed, service: shop, when: early, to: { version: '2.0' } }
   - { name: few, service: shop, when: { all: [tenth, { not: jobs }] }, to: { version: '2.0' } }
@@ -315,6 +321,21 @@ fn c15_a_request_is_read_as_the_kernel_reads_it() {
     let shown: Vec<_> = r.claims.iter().map(|c| (c.kind.as_str(), c.value.as_str())).collect();
     assert_eq!(shown, [("source", "198.18.1.3"), ("tenant", "t1")]);
     assert_eq!(r.trail.last().unwrap().why, "on list tenants");
+}
+
+/// B4: a condition on a claim, with its values.
+#[test]
+fn c15_a_condition_is_told_by_its_values() {
+    let w = world();
+    let r = w.explain(&named(&[(ClaimKind::Platform, "ios"), (ClaimKind::User, "u4")]));
+    assert_eq!((r.route.as_deref(), r.reason.as_str()), (Some("by-platform"), "condition"));
+    assert_eq!(r.trail.last().unwrap().why, "platform=android|ios; not user=u5");
+    let r = w.explain(&named(&[(ClaimKind::Platform, "ios"), (ClaimKind::User, "u5")]));
+    let step = r.trail.iter().find(|s| s.rule == "by-platform").unwrap();
+    assert_eq!((step.matched, step.why.as_str()), (false, "user=u5, which it excludes"));
+    let r = w.explain(&named(&[(ClaimKind::Platform, "web")]));
+    let step = r.trail.iter().find(|s| s.rule == "by-platform").unwrap();
+    assert_eq!((step.matched, step.why.as_str()), (false, "not platform=android|ios"));
 }
 
 #[test]
