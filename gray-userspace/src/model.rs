@@ -185,6 +185,8 @@ pub enum CohortBody {
     List { of: ClaimKind, ids: BTreeSet<String> },
     /// `basis_points` of 10 000 buckets of the identity (`of: None`) or of one claim.
     Percent { of: Option<ClaimKind>, basis_points: u16, salt: String },
+    /// The claim's last characters are these, one or two digits each. Never empty.
+    Tail { of: ClaimKind, digits: BTreeSet<String> },
 }
 
 /// (service, condition) -> weighted subsets.

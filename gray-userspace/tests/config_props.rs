@@ -142,9 +142,12 @@ fn bodies() -> impl Strategy<Value = CohortBody> {
     let all = select(ClaimKind::ALL.to_vec()).prop_flat_map(|of| {
         proptest::collection::btree_set(values(of), 0..20).prop_map(move |ids| CohortBody::List { of, ids })
     });
+    let digits = proptest::collection::btree_set("[0-9]{1,2}", 1..6);
+    let tails = (select(ClaimKind::READ.to_vec()), digits).prop_map(|(of, digits)| CohortBody::Tail { of, digits });
     prop_oneof![
         4 => all,
         1 => nets,
+        1 => tails,
         1 => (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
             .prop_map(|(of, basis_points, salt)| CohortBody::Percent { of, basis_points, salt }),
     ]

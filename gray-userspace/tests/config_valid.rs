@@ -158,6 +158,19 @@ fn b2_percentages_are_exact() {
     assert_eq!((*of, salt.as_str()), (Some(ClaimKind::Workload), "shop-2.0"));
 }
 
+/// B3: as text or as numbers, which are taken as written.
+#[test]
+fn b3_tails_are_one_or_two_digits() {
+    let policy = ok("cohorts: { t: { tail: { of: user, digits: [07, \"42\", 7, 42] } } }").policy;
+    let CohortBody::Tail { of, digits } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!((*of, digits.iter().map(String::as_str).collect::<Vec<_>>()), (ClaimKind::User, vec!["07", "42", "7"]));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let text = format!(
+        "{SHOP}cohorts: {{ t: {{ tail: {{ of: user, digits: [7] }} }} }}\nroutes: [{{ when: t, to: {{ version: 2.10 }} }}]\n"
+    );
+    assert_eq!(warnings(&text), ["no service reads the claim `user` of cohort `t`"]);
+}
+
 #[test]
 fn routes_have_stable_names_and_exact_weights() {
     let text = format!(

@@ -27,6 +27,9 @@ pub trait Known {
     /// The hash of a kind's claim; 0: absent.
     fn of(&self, kind: u8) -> u64;
 
+    /// What the value of a kind that is read ends with: see [`tail`](super::tail).
+    fn tail(&self, kind: u8) -> u8;
+
     /// The identity: the first of the service's kinds that is present; 0: none is.
     #[inline(always)]
     fn identity(&self, identify: &[u8; limits::IDENTIFY]) -> u64 {
@@ -43,11 +46,13 @@ pub trait Known {
 }
 
 /// The claims of one connection: for each kind its keyed hash, which includes the kind; 0: absent. Values themselves
-/// are not kept: what a decision asks of a claim today, its hash answers.
+/// are not kept: what a decision asks of a claim, its hash answers, or its last digits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     pub hash: [u64; limits::CLAIMS],
+    /// Of values that were read.
+    pub tails: [u8; limits::CLAIMS],
 }
 
 const _: () = assert!(limits::CLAIMS.is_power_of_two() && (CHANNEL as usize) < limits::CLAIMS);
@@ -59,6 +64,11 @@ impl Known for Claims {
     fn of(&self, kind: u8) -> u64 {
         self.hash[kind as usize & (limits::CLAIMS - 1)]
     }
+
+    #[inline(always)]
+    fn tail(&self, kind: u8) -> u8 {
+        self.tails[kind as usize & (limits::CLAIMS - 1)]
+    }
 }
 
 impl Claims {
@@ -66,7 +76,7 @@ impl Claims {
     /// are one path to verify and not two to the power of the kinds.
     #[inline(always)]
     pub fn none(absent: u64) -> Self {
-        Self { hash: [absent; limits::CLAIMS] }
+        Self { hash: [absent; limits::CLAIMS], tails: [absent as u8; limits::CLAIMS] }
     }
 
     #[inline(always)]
@@ -76,8 +86,9 @@ impl Claims {
 
     /// A value that was read; its hash is of its first bytes, at most [`CLAIM_MAX`](crate::hash::CLAIM_MAX).
     #[inline(always)]
-    pub fn set_read(&mut self, kind: u8, hash: u64) {
+    pub fn set_read(&mut self, kind: u8, hash: u64, tail: u8) {
         self.set(kind, hash);
+        self.tails[kind as usize & (limits::CLAIMS - 1)] = tail;
     }
 
     #[inline(always)]
@@ -127,6 +138,12 @@ impl Known for Local {
             return 0;
         }
         self.hash[kind as usize & (LOCAL - 1)]
+    }
+
+    /// Nothing of a caller on this node is read.
+    #[inline(always)]
+    fn tail(&self, _kind: u8) -> u8 {
+        0
     }
 }
 

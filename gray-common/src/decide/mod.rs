@@ -9,6 +9,7 @@ pub mod claims;
 #[cfg(any(test, feature = "user"))]
 pub mod mem;
 pub mod rules;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,9 @@
 //! Rules over facts: what is true of a client becomes the bits of a word, and a rule is two masks.
 
-use super::{bucket::in_percent, claims::Known};
+use super::{bucket::in_percent, claims::Known, tail};
 use crate::{
     Reason,
-    wire::{Class, FACT_LIST, Fact, Rule},
+    wire::{Class, FACT_LIST, FACT_TAIL, Fact, Rule},
 };
 
 /// The order of the decision, the only one there is. The compiler sorts rules by it; ties go to the rule for one
@@ -60,6 +60,9 @@ impl Members {
 pub fn holds<C: Known>(fact: &Fact, members: &Members, claims: &C, identity: u64) -> bool {
     if fact.kind == FACT_LIST {
         return members.has(fact.value);
+    }
+    if fact.kind == FACT_TAIL {
+        return tail::has(fact, claims.tail(fact.claim));
     }
     let who = if fact.claim == 0 { identity } else { claims.of(fact.claim) };
     who != 0 && in_percent(who, fact.salt, fact.value)

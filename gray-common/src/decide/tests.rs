@@ -309,12 +309,12 @@ fn b1_lists_of_every_kind_are_looked_at() {
             t.services.get_mut(&0).unwrap().list_kinds =
                 if all { kinds.iter().fold(0, |m, k| m | 1 << k) } else { !(1 << kind) };
             let mut claims = Claims::none(0);
-            claims.set_read(*kind, hash(*kind));
+            claims.set_read(*kind, hash(*kind), 0);
             assert_eq!(ask(&t, &claims), if all { u16::from(*kind) } else { 0 }, "kind {kind}, all: {all}");
         }
     }
     let mut claims = Claims::none(0);
-    kinds.iter().for_each(|k| claims.set_read(*k, hash(*k)));
+    kinds.iter().for_each(|k| claims.set_read(*k, hash(*k), 0));
     t.services.get_mut(&0).unwrap().list_kinds = u16::MAX;
     for first in 0..kinds.len() {
         assert_eq!(ask(&t, &claims), u16::from(kinds[first]), "of several the first rule");
@@ -335,6 +335,23 @@ fn a13_a_local_caller_has_fewer_claims_and_the_same_answers() {
         assert!((WORKLOAD + 1..=u8::MAX).all(|kind| local.of(kind) == 0));
         let r = Request { listener, claims: &local, source: Some(&source), is_v4: true, seed: 5 };
         assert_eq!(decide(&t.view(), &r), ask(&t, last, false));
+    }
+}
+
+/// B3: the tail is that of the claim that is asked for.
+#[test]
+fn b3_a_tail_is_a_fact_of_one_claim() {
+    let tail = |claim, digits: &str| tail::fact(claim, [digits]).unwrap();
+    let t = world(&[to(GRAY, 3, &[tail(USER, "42")]), but_not(GRAY, 4, &[tail(DEVICE, "7")], &[tail(USER, "3")])]);
+    for (user, device, rule) in
+        [("u42", "", 3), ("u41", "d42", 0), ("u42", "d7", 3), ("", "d7", 4), ("u3", "d7", 0), ("u4", "d7", 4)]
+    {
+        let mut claims = Claims::none(0);
+        claims.set_read(USER, 1, tail::of_value(user.as_bytes()));
+        claims.set_read(DEVICE, 1, tail::of_value(device.as_bytes()));
+        let listener = ListenerValue::new(0, false);
+        let r = Request { listener, claims: &claims, source: None, is_v4: true, seed: 5 };
+        assert_eq!(steered(decide(&t.view(), &r)).rule, rule, "{user} {device}");
     }
 }
 

@@ -5,8 +5,8 @@ use super::{
     scan::{END, Scan},
 };
 use crate::{
-    decide::Claims,
-    hash::{CLAIM_MAX, HashKey, claim_hash_bytes},
+    decide::{Claims, tail},
+    hash::{HashKey, claim_hash_bytes},
     wire::Reading,
 };
 
@@ -36,7 +36,8 @@ pub fn read<'a>(reading: &Reading, bytes: &'a [u8]) -> Read<'a> {
 impl Read<'_> {
     pub fn claims(&self, key: HashKey, to: &mut Claims) {
         for (kind, value) in &self.values {
-            to.set_read(*kind, claim_hash_bytes(key, *kind, &value[..value.len().min(CLAIM_MAX)]));
+            let hash = claim_hash_bytes(key, *kind, value);
+            to.set_read(*kind, hash, tail::of_value(value));
         }
     }
 }
@@ -49,6 +50,7 @@ mod tests {
             Known as _,
             claims::{APP, CHANNEL, TENANT},
         },
+        hash::CLAIM_MAX,
         request::{machine::Terms, watch::Watches},
     };
 
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn a8_claims_are_the_values_that_are_found() {
-        let long = "x".repeat(40);
+        let long = format!("{}42", "x".repeat(40));
         let head = format!("GET /?c=beta HTTP/1.1\r\nCookie: a=b; tenant=t7\r\nX-App-Id: {long}\r\n\r\n");
         let read = read(&reading(), head.as_bytes());
         assert_eq!(read.values, [(APP, long.as_bytes()), (TENANT, b"t7"), (CHANNEL, b"beta")]);
@@ -75,6 +77,7 @@ mod tests {
         read.claims(KEY, &mut claims);
         assert_eq!(claims.of(TENANT), claim_hash_bytes(KEY, TENANT, b"t7"));
         assert_eq!(claims.of(APP), claim_hash_bytes(KEY, APP, &long.as_bytes()[..CLAIM_MAX]));
+        assert_eq!((claims.tail(APP), claims.tail(TENANT), claims.tail(CHANNEL)), (53, 8, 0));
         assert_eq!(claims.hash.iter().filter(|h| **h != 0).count(), 3);
     }
 

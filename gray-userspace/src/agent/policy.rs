@@ -254,6 +254,10 @@ impl Inner {
         let cohort = self.policy.cohort(name).ok_or_else(|| self.no_cohort(name))?;
         match (&cohort.body, self.compiled.assigned.lists.get(name)) {
             (CohortBody::List { of, .. }, Some(bit)) => Ok((*of, bit)),
+            (CohortBody::Tail { .. }, _) => Err(ApiError::conflict(
+                format!("cohort {name} is a tail, it has no list"),
+                "change its digits in the document and apply it",
+            )),
             _ => Err(ApiError::conflict(
                 format!("cohort {name} is a percentage, it has no list"),
                 "change its percentage in the document and apply it",

@@ -152,6 +152,9 @@ impl Inner {
         if let CohortBody::List { ids, .. } = &c.body {
             (show.size, show.ids) = self.list(name, ids, page)?;
         }
+        if let CohortBody::Tail { digits, .. } = &c.body {
+            show.digits = Some(digits.iter().cloned().collect());
+        }
         Ok(show)
     }
 
@@ -246,6 +249,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
         CohortBody::Percent { of, basis_points, salt } => {
             ("percent".into(), of.map(claim), Some(*basis_points), Some(salt.clone()))
         }
+        CohortBody::Tail { of, .. } => ("tail".into(), Some(claim(*of)), None, None),
     }
 }
 

@@ -2,7 +2,7 @@
 //! masks over the service's facts.
 
 use gray_common::{
-    decide::{Precedence, claims},
+    decide::{Precedence, claims, tail},
     hash::salt,
     limits,
     wire::{FACT_LIST, FACT_PERCENT, Fact},
@@ -165,5 +165,9 @@ fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
             claim: of.map_or(0, claim_code),
             ..Fact::default()
         },
+        // What is no tail was not let in.
+        CohortBody::Tail { of, digits } => {
+            tail::fact(claim_code(*of), digits.iter().map(String::as_str)).unwrap_or_default()
+        }
     })
 }

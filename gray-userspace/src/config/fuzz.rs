@@ -86,6 +86,7 @@ const SLOTS: &[(&str, &str)] = &[
                   stable: { version: '1' } }",
     ),
     ("cohorts", "  other: { platforms: [@] }"),
+    ("cohorts", "  other: { tail: { of: user, digits: [@] } }"),
     ("routes", "  - { when: { all: [early, { platform: @ }] }, to: { version: '2' } }"),
     ("routes", "  - { service: shop, when: { @ }, to: { version: '2' } }"),
 ];

@@ -58,7 +58,7 @@ pub(super) enum Shape {
 #[path = "shape_claims.rs"]
 mod claims;
 
-pub(super) use claims::{PLACE, READS};
+pub(super) use claims::{PLACE, READS, TAIL};
 
 use super::limits;
 
@@ -301,7 +301,7 @@ pub(super) static ARM: Object = Object {
 
 pub(super) static COHORT: Object = Object {
     name: "a cohort",
-    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`.",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`, `tail`.",
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
@@ -318,6 +318,7 @@ pub(super) static COHORT: Object = Object {
             "Share of all identities, 0 to 100, at most two decimals. Sticky.",
             Shape::Percent,
         ),
+        optional("tail", "Clients by the last digits of a claim.", Shape::One(&TAIL)),
         optional(
             "of",
             "With `percent`: the claim that is divided. Default: the identity.",
@@ -330,7 +331,6 @@ pub(super) static COHORT: Object = Object {
         ),
     ],
     later: &[
-        "tail",
         "tags",
         "lanes",
         "headers",
@@ -355,6 +355,7 @@ pub(super) const KINDS: &[&str] = &[
     "platforms",
     "channels",
     "percent",
+    "tail",
 ];
 
 pub(super) static ROUTE: Object = Object {
@@ -406,9 +407,9 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 12] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &ROUTE,
-    &CONDITION,
+pub(super) static OBJECTS: [&Object; 13] = [
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &TAIL,
+    &ROUTE, &CONDITION,
 ];
 
 impl Object {

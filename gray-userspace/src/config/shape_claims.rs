@@ -1,6 +1,6 @@
 //! The keys of a service's `claims`.
 
-use super::{Object, Shape, optional};
+use super::{Object, Shape, optional, required};
 
 pub(in super::super) static READS: Object = Object {
     name: "a service's claims",
@@ -26,3 +26,19 @@ pub(in super::super) static PLACE: Object = Object {
     ],
     later: &["path", "json", "sni", "proxy"],
 };
+
+pub(in super::super) static TAIL: Object = Object {
+    name: "a tail",
+    doc: "Clients of whom a claim ends with certain digits.",
+    keys: &[
+        required("of", "The claim: one of those that requests name.", Shape::Word(TAILS)),
+        required(
+            "digits",
+            "What it ends with: one or two digits each, such as \"7\" and \"42\".",
+            Shape::List(&Shape::Value, 1, Some(110)),
+        ),
+    ],
+    later: &[],
+};
+
+const TAILS: &[&str] = &["app", "user", "tenant", "device", "platform", "channel"];

@@ -138,6 +138,10 @@ fn cohort(out: &mut String, c: &Cohort) {
                 }
             }
         }
+        CohortBody::Tail { of, digits } => {
+            let digits: Vec<_> = digits.iter().map(|d| quote(d)).collect();
+            let _ = writeln!(out, "{{ tail: {{ of: {}, digits: [{}] }} }}", of.name(), digits.join(", "));
+        }
         CohortBody::Percent { of, basis_points, salt } => {
             let _ = write!(out, "{{ percent: {}", percent_text(u32::from(*basis_points)));
             if let Some(of) = of {

@@ -62,7 +62,7 @@ impl Policy {
             CohortBody::List { of, ids } => {
                 Some(List { name: Cow::from(&*c.name), of: *of, ids, is_cohort: true })
             }
-            CohortBody::Percent { .. } => None,
+            CohortBody::Percent { .. } | CohortBody::Tail { .. } => None,
         });
         cohorts.chain(conditions).collect()
     }

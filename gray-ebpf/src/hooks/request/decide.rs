@@ -1,7 +1,7 @@
 //! Where a connection goes whose first bytes were read.
 
 use gray_common::{
-    decide::Claims,
+    decide::{Claims, tail},
     hash::claim_hash_words,
     packet::{TCP, TCP_SYN},
     request::machine::ATTEMPTS,
@@ -49,7 +49,15 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
             c.words[w] = word & keep;
             w += 1;
         }
-        c.claims.set_read(kind, claim_hash_words(key, kind, len as u8, &c.words));
+        let hash = claim_hash_words(key, kind, len as u8, &c.words);
+        // Of the whole value.
+        let last = opaque(from.wrapping_add(u32::from(span.len)).wrapping_sub(2));
+        if last >= gray_common::request::machine::HOLD {
+            return true;
+        }
+        // SAFETY: as above.
+        let two = unsafe { text.add(last as usize).cast::<[u8; 2]>().read_unaligned() };
+        c.claims.set_read(kind, hash, tail::of(two, u32::from(span.len)));
         true
     });
 }

@@ -63,6 +63,7 @@ cohorts:
   apps: { apps: [app7] }
   tenants: { tenants: [t1, t2] }
   beta: { channels: [beta] }
+  sevens: { tail: { of: user, digits: ["7", "42"] } }
   half-of-apps: { percent: 50, of: app }
   early: { sources: ['198.18.1.3', '198.18.7.0/24', 'fd00:18::7'] }
   jobs: { workloads: [nightly] }
@@ -72,6 +73,7 @@ routes:
   - { name: by-tenant, service: site, when: tenants, to: { version: '2.0' } }
   - { name: by-channel, service: site, when: beta, to: { version: '2.0' } }
   - { name: by-platform, service: site, when: { all: [{ platform: [android, ios] }, { not: { user: u5 } }] }, to: { version: '2.0' } }
+  - { name: by-tail, service: site, when: sevens, to: { version: '2.0' } }
   - { name: by-share, service: site, when: half-of-apps, to: { version: '2.0' } }
   - { name: listed, service: shop, when: early, to: { version: '2.0' } }
   - { name: few, service: shop, when: { all: [tenth, { not: jobs }] }, to: { version: '2.0' } }
@@ -336,6 +338,26 @@ fn c15_a_condition_is_told_by_its_values() {
     let r = w.explain(&named(&[(ClaimKind::Platform, "web")]));
     let step = r.trail.iter().find(|s| s.rule == "by-platform").unwrap();
     assert_eq!((step.matched, step.why.as_str()), (false, "not platform=android|ios"));
+}
+
+/// B3.
+#[test]
+fn c15_a_tail_is_told_by_its_digits() {
+    let w = world();
+    for (user, gray, why) in [
+        ("u7", true, "user ends with 7, in sevens"),
+        ("u07", true, "user ends with 07, in sevens"),
+        ("u42", true, "user ends with 42, in sevens"),
+        ("u43", false, "user ends with 43, not in sevens"),
+        ("u42x", false, "user ends with no digit, not in sevens"),
+    ] {
+        let r = w.explain(&named(&[(ClaimKind::User, user)]));
+        let step = r.trail.iter().find(|s| s.rule == "by-tail").unwrap();
+        assert_eq!((step.matched, step.why.as_str(), step.precedence.as_str()), (gray, why, "condition"), "{user}");
+        assert_eq!((r.route.as_deref() == Some("by-tail"), r.threshold), (gray, None), "{user}");
+    }
+    let step = w.explain(&site()).trail.into_iter().find(|s| s.rule == "by-tail").unwrap();
+    assert_eq!(step.why, "no user is known, not in sevens");
 }
 
 #[test]

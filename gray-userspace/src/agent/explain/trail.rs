@@ -1,9 +1,9 @@
 //! Every rule that was looked at, in words, and the bucket that mattered. Pure.
 
 use gray_common::{
-    decide::{Claims, Known as _, Precedence, bucket},
+    decide::{Claims, Known as _, Precedence, bucket, tail},
     hash::salt,
-    wire::{FACT_LIST, Fact, Rule},
+    wire::{FACT_LIST, FACT_PERCENT, FACT_TAIL, Fact, Rule},
 };
 
 use super::paging::Answer;
@@ -11,7 +11,7 @@ use crate::{
     agent::names::Names,
     api::types::TrailStep,
     compile::{Assigned, conditions::claim_code},
-    model::{CohortBody, Policy},
+    model::{ClaimKind, CohortBody, Policy},
 };
 
 /// What the words are made from.
@@ -78,7 +78,17 @@ impl Telling<'_> {
             }
             return format!("{} list {list}", if holds { "on" } else { "not on" });
         }
-        let cohort = self.percentage(f);
+        let cohort = self.cohort(f);
+        if f.kind == FACT_TAIL {
+            let of = ClaimKind::ALL.into_iter().find(|k| claim_code(*k) == f.claim).map_or("claim", ClaimKind::name);
+            let ends = match self.claims.tail(f.claim) {
+                _ if self.claims.of(f.claim) == 0 => format!("no {of} is known"),
+                0 => format!("{of} ends with no digit"),
+                one @ 1..=10 => format!("{of} ends with {}", one - 1),
+                two => format!("{of} ends with {:02}", two - 11),
+            };
+            return format!("{ends}, {}in {cohort}", if holds { "" } else { "not " });
+        }
         match self.who(f) {
             0 => format!("nothing known about this client that {cohort} could be a percentage of"),
             who => {
@@ -93,17 +103,21 @@ impl Telling<'_> {
         if f.claim == 0 { self.identity } else { self.claims.of(f.claim) }
     }
 
-    /// The cohort's name. Facts carry none: two cohorts that ask the same are one fact.
-    fn percentage(&self, f: &Fact) -> &str {
+    /// The name of a cohort that is no list. Facts carry none: two cohorts that ask the same are one fact.
+    fn cohort(&self, f: &Fact) -> &str {
         let same = |body: &CohortBody| match body {
             CohortBody::Percent { of, basis_points, salt: s } => {
-                u32::from(*basis_points) == f.value
+                f.kind == FACT_PERCENT
+                    && u32::from(*basis_points) == f.value
                     && of.map_or(0, claim_code) == f.claim
                     && salt(s) == f.salt
             }
+            CohortBody::Tail { of, digits } => {
+                tail::fact(claim_code(*of), digits.iter().map(String::as_str)).as_ref() == Some(f)
+            }
             CohortBody::List { .. } => false,
         };
-        self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a percentage", |c| &c.name)
+        self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a cohort that is gone", |c| &c.name)
     }
 
     /// The percentage that decided: of the rule that matched, else of the last rule that has one.
@@ -112,7 +126,7 @@ impl Telling<'_> {
             let of_rule =
                 |bit: usize| (rule.need | rule.forbid).checked_shr(bit as u32).unwrap_or(0) & 1 != 0;
             let mut percentages =
-                self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind != FACT_LIST);
+                self.facts.iter().enumerate().filter(|(bit, f)| of_rule(*bit) && f.kind == FACT_PERCENT);
             let (_, f) = percentages.find(|(_, f)| self.who(f) != 0)?;
             Some((bucket(self.who(f), f.salt), f.value as u16))
         })
