@@ -99,6 +99,44 @@ fn a8_b4_claims_of_header_cookie_and_query() {
     scene.finish();
 }
 
+/// B3, B4: conditions on claims and last digits, alone and joined.
+#[test]
+fn b3_b4_conditions_and_tails() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world)
+        .claims("user: { header: X-User-Id }, platform: { query: os }, channel: { cookie: ch }")
+        .identify("user, source")
+        .cohort("sevens", "tail: { of: user, digits: [\"7\", \"42\"] }")
+        .gray_when("{ all: [sevens, { platform: [android, ios] }] }")
+        .gray_when("{ channel: beta }")
+        .gray_when("{ all: [{ platform: web }, { not: { any: [sevens, { user: root }] } }] }");
+    scene.apply(&text);
+    for v6 in [false, true] {
+        for (path, headers, want) in [
+            ("/?os=android", &["X-User-Id: u47"][..], "2.0"),
+            ("/?os=ios", &["X-User-Id: 0042"], "2.0"),
+            ("/?os=ios", &["X-User-Id: 0043"], "1.0"),
+            ("/?os=ios", &["X-User-Id: u7x"], "1.0"),
+            ("/?os=android", &[], "1.0"),
+            ("/", &["X-User-Id: u7"], "1.0"),
+            ("/", &["Cookie: x=y; ch=beta"], "2.0"),
+            ("/", &["Cookie: ch=betas"], "1.0"),
+            ("/?os=web", &["X-User-Id: u1"], "2.0"),
+            ("/?os=web", &[], "2.0"),
+            ("/?os=web", &["X-User-Id: u42"], "1.0"),
+            ("/?os=web", &["X-User-Id: root"], "1.0"),
+            // Over 32 bytes, its end counts all the same.
+            ("/?os=ios", &["X-User-Id: 0123456789012345678901234567890123456742"], "2.0"),
+        ] {
+            assert_eq!(agreed(&scene, v6, path, headers), want, "{path} {headers:?}, v6: {v6}");
+        }
+    }
+    // A list of another condition, at one instant.
+    scene.apply(&text.gray_when("{ platform: tv }"));
+    assert_eq!(agreed(&scene, false, "/?os=tv", &[]), "2.0");
+    scene.finish();
+}
+
 /// The version that a request gets. `explain`, asked before, names it, too.
 fn agreed(scene: &Scene, v6: bool, path: &str, headers: &[&str]) -> String {
     let source = scene.world.clients[0].sources(v6)[0].to_string();
