@@ -266,6 +266,9 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
         | ClaimKind::Channel => {
             // What takes part in the hash.
             let ok = !text.is_empty() && text.len() <= CLAIM_MAX && !text.contains(|c: char| c.is_control());
+            if text.contains('*') {
+                return Err(bad("a value, 1 to 32 bytes; wildcards (`*`) are not supported yet"));
+            }
             let text = text.trim();
             if ok && !text.is_empty() { Ok(Member::Text(text)) } else { Err(bad("a value, 1 to 32 bytes")) }
         }

@@ -245,6 +245,7 @@ fn d4_cohort() {
             ("unknown_kind", cohort("{ source: [\"198.18.1.3\"] }")),
             ("tenant", cohort("{ tenant: [t7] }")),
             ("bad_device", cohort("{ devices: [\"\", \"0123456789012345678901234567890123\", d1] }")),
+            ("later_wildcards", cohort("{ apps: [\"app7*\", app9] }")),
             ("tail_is_text", cohort("{ tail: \"7\" }")),
             ("tail_of_nothing", cohort("{ tail: {} }")),
             ("tail_of_source", cohort("{ tail: { of: source, digits: [\"7\"] } }")),
