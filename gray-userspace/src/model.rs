@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use claim::{ClaimKind, Per, Place};
-pub use condition::{Condition, List, claim_text};
+pub use condition::{Condition, List, beginnings, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -226,6 +226,8 @@ pub enum Member<'a> {
     Number(u32),
     /// Workload name.
     Text(&'a str),
+    /// Values that begin so, of a claim that is read.
+    Beginning(&'a str),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -265,12 +267,17 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
         | ClaimKind::Platform
         | ClaimKind::Channel => {
             // What takes part in the hash.
-            let ok = !text.is_empty() && text.len() <= CLAIM_MAX && !text.contains(|c: char| c.is_control());
-            if text.contains('*') {
-                return Err(bad("a value, 1 to 32 bytes; wildcards (`*`) are not supported yet"));
-            }
+            let plain = !text.contains(|c: char| c.is_control());
             let text = text.trim();
-            if ok && !text.is_empty() { Ok(Member::Text(text)) } else { Err(bad("a value, 1 to 32 bytes")) }
+            let (value, wild) = text.strip_suffix('*').map_or((text, false), |beginning| (beginning, true));
+            if value.contains('*') {
+                return Err(bad("a value, 1 to 32 bytes; a wildcard `*` stands at the end"));
+            }
+            match (plain && value.len() <= CLAIM_MAX, wild) {
+                (true, true) => Ok(Member::Beginning(value)),
+                (true, false) if !value.is_empty() => Ok(Member::Text(value)),
+                _ => Err(bad("a value, 1 to 32 bytes")),
+            }
         }
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
@@ -312,6 +319,7 @@ pub fn canonical_member(of: ClaimKind, text: &str) -> Result<Cow<'_, str>, Membe
         Member::Net(n) => n.to_string().into(),
         Member::Number(n) => n.to_string().into(),
         Member::Text(t) => t.into(),
+        Member::Beginning(t) => format!("{t}*").into(),
     })
 }
 

@@ -245,7 +245,7 @@ fn d4_cohort() {
             ("unknown_kind", cohort("{ source: [\"198.18.1.3\"] }")),
             ("tenant", cohort("{ tenant: [t7] }")),
             ("bad_device", cohort("{ devices: [\"\", \"0123456789012345678901234567890123\", d1] }")),
-            ("later_wildcards", cohort("{ apps: [\"app7*\", app9] }")),
+            ("bad_wildcards", cohort("{ apps: [\"*app7\", \"a*7\", \"app**\", \"app7*\"], tenants: [] }")),
             ("tail_is_text", cohort("{ tail: \"7\" }")),
             ("tail_of_nothing", cohort("{ tail: {} }")),
             ("tail_of_source", cohort("{ tail: { of: source, digits: [\"7\"] } }")),
@@ -346,10 +346,20 @@ fn d4_route() {
             ("when_claim_of_many", when(&format!("{{ mark: [{}] }}", vec!["1"; 65].join(", ")))),
             ("when_claim_is_a_map", when("{ mark: { a: 1 } }")),
             ("when_claim_bad_values", when("{ any: [{ dscp: [46, 64] }, { source: office }, { mark: [[7]] }] }")),
+            ("too_many_wildcards", too_many_wildcards()),
             ("when_two_claims", when("{ mark: 1, dscp: 46 }")),
             ("when_too_deep", route(&format!("{{ when: {}, to: {{ version: \"2.0\" }} }}", deep(9)))),
         ],
     );
+}
+
+/// Nine lengths for one claim; of one that is not read they do not count.
+fn too_many_wildcards() -> String {
+    let ids = |n: usize| (1..=n).map(|i| format!("\"{}*\"", "x".repeat(i))).collect::<Vec<_>>().join(", ");
+    with("    instances:", "    claims: { app: { header: X-App-Id } }\n    instances:")
+        + &format!("cohorts:\n  a: {{ apps: [{}] }}\n  u: {{ users: [{}] }}\nroutes:\n", ids(8), ids(20))
+        + "  - { service: shop, when: a, to: { version: \"2.0\" } }\n  - { when: u, to: { version: \"2.0\" } }\n"
+        + "  - { when: { app: \"123456789*\" }, to: { version: \"2.0\" } }\n"
 }
 
 #[test]

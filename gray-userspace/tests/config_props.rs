@@ -160,7 +160,9 @@ fn values(of: ClaimKind) -> BoxedStrategy<String> {
         ClaimKind::Mark => (1..=u32::MAX).prop_map(|n| n.to_string()).boxed(),
         ClaimKind::Dscp => (1..64u8).prop_map(|n| n.to_string()).boxed(),
         ClaimKind::Workload => texts().prop_filter("a workload", |t| t.len() <= 64).boxed(),
-        _ => texts().prop_filter("a claim", |t| t.len() <= 32 && !t.contains('*')).boxed(),
+        _ => (texts().prop_filter("a claim", |t| t.len() <= 32 && !t.contains('*')), 0..8u8)
+            .prop_map(|(t, n)| if n == 0 { format!("{}*", &t[..t.floor_char_boundary(4)]) } else { t })
+            .boxed(),
     }
 }
 

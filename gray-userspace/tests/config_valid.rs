@@ -239,6 +239,22 @@ fn b4_conditions_on_claims() {
     assert_eq!(self::warnings(&same), ["this route never applies"]);
 }
 
+/// B6: a wildcard stands at the end; alone it is everybody who names one.
+#[test]
+fn b6_wildcards_end_a_value() {
+    let shop = SHOP.replace("    instances:", "    claims: { app: { header: X-App-Id } }\n    instances:");
+    let text = format!(
+        "{shop}cohorts: {{ a: {{ apps: [\"app7*\", \" b* \", \"*\", c] }} }}\nroutes:
+  - {{ service: shop, when: a, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ app: \"x*\" }}, to: {{ version: 2.10 }} }}\n"
+    );
+    let policy = ok(&text).policy;
+    let CohortBody::List { ids, .. } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!(ids.iter().map(String::as_str).collect::<Vec<_>>(), ["*", "app7*", "b*", "c"]);
+    assert_eq!(policy.routes[1].name, "shop/app=x*/version=2.10");
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
 /// A cohort of a claim that is not read anywhere has nobody.
 #[test]
 fn a8_a_cohort_of_a_claim_that_nobody_reads_is_odd() {

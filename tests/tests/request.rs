@@ -99,7 +99,7 @@ fn a8_b4_claims_of_header_cookie_and_query() {
     scene.finish();
 }
 
-/// B3, B4: conditions on claims and last digits, alone and joined.
+/// B3, B4, B6: conditions on claims, last digits and wildcards, alone and joined.
 #[test]
 fn b3_b4_conditions_and_tails() {
     let scene = Scene::start(WorldSpec::default());
@@ -107,8 +107,9 @@ fn b3_b4_conditions_and_tails() {
         .claims("user: { header: X-User-Id }, platform: { query: os }, channel: { cookie: ch }")
         .identify("user, source")
         .cohort("sevens", "tail: { of: user, digits: [\"7\", \"42\"] }")
+        .cohort("staff", "users: [\"staff-*\"]")
         .gray_when("{ all: [sevens, { platform: [android, ios] }] }")
-        .gray_when("{ channel: beta }")
+        .gray_when("{ any: [staff, { channel: [beta, \"nightly*\"] }] }")
         .gray_when("{ all: [{ platform: web }, { not: { any: [sevens, { user: root }] } }] }");
     scene.apply(&text);
     for v6 in [false, true] {
@@ -121,6 +122,9 @@ fn b3_b4_conditions_and_tails() {
             ("/", &["X-User-Id: u7"], "1.0"),
             ("/", &["Cookie: x=y; ch=beta"], "2.0"),
             ("/", &["Cookie: ch=betas"], "1.0"),
+            ("/", &["Cookie: ch=nightly-7"], "2.0"),
+            ("/", &["X-User-Id: staff-anna"], "2.0"),
+            ("/", &["X-User-Id: staff"], "1.0"),
             ("/?os=web", &["X-User-Id: u1"], "2.0"),
             ("/?os=web", &[], "2.0"),
             ("/?os=web", &["X-User-Id: u42"], "1.0"),

@@ -18,17 +18,24 @@ pub const TENANT: u8 = 7;
 pub const DEVICE: u8 = 8;
 pub const PLATFORM: u8 = 9;
 pub const CHANNEL: u8 = 10;
+/// With a kind: in hashes of the first bytes of its value, which wildcards list.
+pub const BEGINNING: u8 = 0x80;
 
 /// What a decision asks of a client's claims.
 pub trait Known {
     /// The last kind that can be present.
     const LAST: u8;
+    /// Beginnings of values that can be known.
+    const BEGINNINGS: u8;
 
     /// The hash of a kind's claim; 0: absent.
     fn of(&self, kind: u8) -> u64;
 
     /// What the value of a kind that is read ends with: see [`tail`](super::tail).
     fn tail(&self, kind: u8) -> u8;
+
+    /// The hash of a beginning that the service asks for, by its number; 0: absent.
+    fn beginning(&self, i: u8) -> u64;
 
     /// The identity: the first of the service's kinds that is present; 0: none is.
     #[inline(always)]
@@ -53,12 +60,16 @@ pub struct Claims {
     pub hash: [u64; limits::CLAIMS],
     /// Of values that were read.
     pub tails: [u8; limits::CLAIMS],
+    /// As the service's reading numbers them.
+    pub beginnings: [u64; limits::BEGINNINGS],
 }
 
 const _: () = assert!(limits::CLAIMS.is_power_of_two() && (CHANNEL as usize) < limits::CLAIMS);
+const _: () = assert!(limits::BEGINNINGS.is_power_of_two());
 
 impl Known for Claims {
     const LAST: u8 = CHANNEL;
+    const BEGINNINGS: u8 = limits::BEGINNINGS as u8;
 
     #[inline(always)]
     fn of(&self, kind: u8) -> u64 {
@@ -69,6 +80,11 @@ impl Known for Claims {
     fn tail(&self, kind: u8) -> u8 {
         self.tails[kind as usize & (limits::CLAIMS - 1)]
     }
+
+    #[inline(always)]
+    fn beginning(&self, i: u8) -> u64 {
+        self.beginnings[i as usize & (limits::BEGINNINGS - 1)]
+    }
 }
 
 impl Claims {
@@ -76,7 +92,11 @@ impl Claims {
     /// are one path to verify and not two to the power of the kinds.
     #[inline(always)]
     pub fn none(absent: u64) -> Self {
-        Self { hash: [absent; limits::CLAIMS], tails: [absent as u8; limits::CLAIMS] }
+        Self {
+            hash: [absent; limits::CLAIMS],
+            tails: [absent as u8; limits::CLAIMS],
+            beginnings: [absent; limits::BEGINNINGS],
+        }
     }
 
     #[inline(always)]
@@ -89,6 +109,12 @@ impl Claims {
     pub fn set_read(&mut self, kind: u8, hash: u64, tail: u8) {
         self.set(kind, hash);
         self.tails[kind as usize & (limits::CLAIMS - 1)] = tail;
+    }
+
+    /// Of the service's beginnings number `i`: its hash with [`BEGINNING`].
+    #[inline(always)]
+    pub fn set_beginning(&mut self, i: u8, hash: u64) {
+        self.beginnings[i as usize & (limits::BEGINNINGS - 1)] = present(hash);
     }
 
     #[inline(always)]
@@ -131,6 +157,7 @@ const _: () = assert!(LOCAL.is_power_of_two() && (Local::LAST as usize) < LOCAL)
 
 impl Known for Local {
     const LAST: u8 = WORKLOAD;
+    const BEGINNINGS: u8 = 0;
 
     #[inline(always)]
     fn of(&self, kind: u8) -> u64 {
@@ -143,6 +170,11 @@ impl Known for Local {
     /// Nothing of a caller on this node is read.
     #[inline(always)]
     fn tail(&self, _kind: u8) -> u8 {
+        0
+    }
+
+    #[inline(always)]
+    fn beginning(&self, _i: u8) -> u64 {
         0
     }
 }

@@ -262,6 +262,16 @@ fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) ->
         }
         kind += 1;
     }
+    let mut i = 0;
+    while i < C::BEGINNINGS {
+        let hash = r.claims.beginning(i);
+        if hash != 0
+            && let Some(v) = t.identity(hash)
+        {
+            m.add(t.class(v.at(epoch))?);
+        }
+        i += 1;
+    }
     if service.flags & SERVICE_PREFIXES != 0
         && let Some(a) = r.source
         && let Some(class) = t.prefix(a)

@@ -3,6 +3,7 @@
 use super::wire;
 use crate::{
     decide::Decision,
+    limits,
     request::{
         cookie::Tuple,
         machine::{Splice, Terms},
@@ -16,6 +17,9 @@ use crate::{
 pub struct Reading {
     pub names: Watches,
     pub kinds: [u8; WATCHES],
+    /// Wildcards ask for so many first bytes of the value of a name, by its number plus 1; 0 ends.
+    pub beginning_of: [u8; limits::BEGINNINGS],
+    pub beginning_len: [u8; limits::BEGINNINGS],
     pub terms: Terms,
     pub _pad: u32,
 }
@@ -45,6 +49,9 @@ pub struct Held {
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
-wire!(Reading, size 88, { names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, _pad @ 84: u32 });
+wire!(Reading, size 104, {
+    names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
+    _pad @ 100: u32,
+});
 wire!(Bound, size 120, { decision @ 0: Decision, splice @ 40: Splice, picked @ 108: u32, lock @ 112: u64 });
 wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });

@@ -15,7 +15,9 @@ use crate::{
     config,
     fail::{self, Point},
     ids::Ids,
-    model::{ClaimKind, CohortBody, Nat, Policy, Probe, Service, canonical_member, parse_member},
+    model::{
+        ClaimKind, CohortBody, Member, MemberError, Nat, Policy, Probe, Service, canonical_member, parse_member,
+    },
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
 
@@ -313,6 +315,10 @@ fn canonical(of: ClaimKind, ids: &Ids) -> Result<Ids, ApiError> {
     let (mut out, mut bad) = (Ids::with_capacity(ids.len(), ids.text().len()), Vec::new());
     for id in ids.iter() {
         match canonical_member(of, id) {
+            Ok(_) if matches!(parse_member(of, id), Ok(Member::Beginning(_))) => bad.push(MemberError {
+                text: id.chars().take(64).collect(),
+                expected: "a value; wildcards stand in the document",
+            }),
             Ok(c) => out.push(&c),
             Err(e) => bad.push(e),
         }

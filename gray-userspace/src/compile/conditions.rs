@@ -152,7 +152,12 @@ impl Spread<'_> {
 
 fn list_fact(name: &str, lists: &Numbers) -> Result<Fact, CompileError> {
     let bit = lists.get(name).ok_or_else(|| CompileError::NoCohort(name.to_owned()))?;
-    Ok(Fact { kind: FACT_LIST, value: bit, ..Fact::default() })
+    Ok(on_list(bit))
+}
+
+/// Being on the list of this bit.
+pub fn on_list(bit: u32) -> Fact {
+    Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
 }
 
 fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gray_common::{
+    decide::claims::BEGINNING,
     hash::{HashKey, claim_hash_bytes},
     wire::{Addr, Class, PrefixKey},
 };
@@ -25,6 +26,7 @@ pub fn member_hash(key: HashKey, of: ClaimKind, member: &Member<'_>) -> u64 {
         // The kernel hashes numbers as one 64-bit word; its length byte says 4.
         Member::Number(n) => gray_common::hash::claim_hash(key, code, 4, &[u64::from(*n)]),
         Member::Text(t) => text_hash(key, code, t),
+        Member::Beginning(t) => claim_hash_bytes(key, code | BEGINNING, t.as_bytes()),
     }
 }
 

@@ -40,7 +40,7 @@ use self::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, Policy, Proto, Route};
+use crate::model::{self, ClaimKind, Policy, Proto, Route};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -138,6 +138,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         )?,
         weights: BTreeMap::new(),
     };
+    let wild = wild(&lists, &assigned);
     let mut out = Compiled::default();
     for (index, service) in policy.services.iter().enumerate() {
         let mut subsets = Subsets::new((index, service), &assigned.instances, &around.drained, &mut out);
@@ -194,9 +195,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if !service.claims.is_empty() {
             flags |= SERVICE_REQUEST;
         }
-        out.readings.push(reading(service));
-        let mark = claim_code(model::ClaimKind::Mark);
-        if service.identify.contains(&model::ClaimKind::Mark)
+        out.readings.push(wildcards(reading(service), service, (&wild, &facts))?);
+        let mark = claim_code(ClaimKind::Mark);
+        if service.identify.contains(&ClaimKind::Mark)
             || list_kinds & 1 << mark != 0
             || facts.0.iter().any(|f| f.claim == mark)
         {
@@ -244,6 +245,8 @@ pub fn reading(service: &model::Service) -> Reading {
     let mut out = Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
+        beginning_of: [0; limits::BEGINNINGS],
+        beginning_len: [0; limits::BEGINNINGS],
         terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
         _pad: 0,
     };
@@ -252,6 +255,35 @@ pub fn reading(service: &model::Service) -> Reading {
         out.names.names[i] = place.watched();
     }
     out
+}
+
+/// A list's bit, its claim, and how many first bytes its wildcards ask for.
+type Wild = (u32, ClaimKind, BTreeSet<u8>);
+
+fn wild(lists: &[model::List<'_>], assigned: &Assigned) -> Vec<Wild> {
+    let of = |l: &model::List<'_>| Some((assigned.lists.get(&l.name)?, l.of, model::beginnings(l.of, l.ids)));
+    lists.iter().filter_map(of).filter(|(.., lengths)| !lengths.is_empty()).collect()
+}
+
+/// With what the wildcards ask for of the lists among these facts. Of a claim that is not read, nothing.
+fn wildcards(
+    mut out: Reading,
+    service: &model::Service,
+    (wild, facts): (&[Wild], &Facts),
+) -> Result<Reading, CompileError> {
+    let used = wild.iter().filter(|(bit, ..)| facts.0.contains(&conditions::on_list(*bit)));
+    let asked: BTreeSet<(ClaimKind, u8)> =
+        used.flat_map(|(_, of, lengths)| lengths.iter().map(|len| (*of, *len))).collect();
+    let name = |of: &ClaimKind| service.claims.keys().position(|k| k == of);
+    let read = asked.iter().filter_map(|(of, len)| Some((name(of)?, *len)));
+    for (i, (name, len)) in read.enumerate() {
+        let (Some(slot), Some(size)) = (out.beginning_of.get_mut(i), out.beginning_len.get_mut(i)) else {
+            let limit = limits::BEGINNINGS as u32;
+            return Err(CompileError::Limit { what: "lengths of wildcards in one service", limit });
+        };
+        (*slot, *size) = (name as u8 + 1, len);
+    }
+    Ok(out)
 }
 
 /// What clients are told: payload that every way has room for, and a window of up to 8 MB.
@@ -284,7 +316,7 @@ fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> 
     let (mut kinds, mut flags) = (0, 0);
     for l in lists.iter().filter(|l| assigned.lists.get(&l.name).is_some_and(|b| bits.contains(&b))) {
         kinds |= 1 << claim_code(l.of);
-        if l.of == model::ClaimKind::Source {
+        if l.of == ClaimKind::Source {
             flags |= SERVICE_PREFIXES;
         }
     }

@@ -1,7 +1,7 @@
 //! What only the whole policy can tell: names that nobody has, addresses that two want, selectors that match nothing,
 //! limits. Must not read text.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use super::{
     cohort::{self, CohortDraft},
@@ -11,7 +11,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{ClaimKind, CohortBody, Listener, Nat, Probe, Proto, Selector};
+use crate::model::{ClaimKind, CohortBody, Listener, Nat, Probe, Proto, Selector, beginnings};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -30,6 +30,7 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
         stable(service, report);
         probes(service, report);
         untouched(service, report);
+        wildcards(service, drafts, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
@@ -268,9 +269,9 @@ fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
     let help = |of: ClaimKind| {
         format!("say where it is read: claims: {{ {}: {{ header: {} }} }}", of.name(), of.usual_header())
     };
-    for of in route.asked.claims.iter().filter(|of| nobody(of.value)) {
-        let text = format!("{} the claim `{}`", who(), of.value.name());
-        report.error(Draft::new(of.span, text).help(help(of.value)));
+    for At { value: (of, _), span } in route.asked.claims.iter().filter(|c| nobody(c.value.0)) {
+        let text = format!("{} the claim `{}`", who(), of.name());
+        report.error(Draft::new(*span, text).help(help(*of)));
     }
     for name in &route.asked.cohorts {
         let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
@@ -278,6 +279,34 @@ fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
             let text =
                 format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
             report.warning(Draft::new(name.span, text).help(help(of)));
+        }
+    }
+}
+
+/// What the wildcards of one service ask for, over all its routes.
+fn wildcards(service: &ServiceDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    let mut asked: BTreeSet<(ClaimKind, u8)> = BTreeSet::new();
+    let whose = |r: &&RouteDraft| r.service.as_ref().is_none_or(|n| n.value == service.name.value);
+    for route in drafts.routes.iter().filter(whose) {
+        let mut more = |of: ClaimKind, lengths: &BTreeSet<u8>| {
+            asked.extend(lengths.iter().filter(|_| service.claims.contains_key(&of)).map(|len| (of, *len)));
+        };
+        route.asked.claims.iter().for_each(|c| more(c.value.0, &c.value.1));
+        for name in &route.asked.cohorts {
+            let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
+            if let Some(CohortBody::List { of, ids }) = cohort.and_then(|c| c.body.as_ref()) {
+                more(*of, &beginnings(*of, ids));
+            }
+        }
+        if asked.len() > gray_common::limits::BEGINNINGS {
+            let whose = quoted(&service.name.value);
+            let text = format!("with this route, wildcards of {} different lengths for service {whose}", asked.len());
+            report.error(
+                Draft::new(route.span, text)
+                    .expected(format!("at most {}", gray_common::limits::BEGINNINGS))
+                    .help("what counts is how many bytes stand before the `*`, of each claim by itself"),
+            );
+            return;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Reads `when`: cohort names and claims, joined by all, any, not. Must not know which cohorts exist.
 
+use std::collections::BTreeSet;
+
 use super::{
     cohort, limits,
     report::{At, Draft, Report, quoted},
@@ -7,15 +9,15 @@ use super::{
     tree::{Kind, Node},
     walk::{self, Fields},
 };
-use crate::model::{ClaimKind, Condition, claim_text};
+use crate::model::{ClaimKind, Condition, beginnings, claim_text};
 
 const EXPECTED: &str = "a cohort's name, or one of all, any, not, or a claim";
 
-/// What conditions ask about.
+/// What conditions ask about. Of claims also how many first bytes their wildcards ask for.
 #[derive(Default)]
 pub(super) struct Asked {
     pub cohorts: Vec<At<String>>,
-    pub claims: Vec<At<ClaimKind>>,
+    pub claims: Vec<At<(ClaimKind, BTreeSet<u8>)>>,
     /// The texts of conditions on claims: each is a list.
     pub lists: Vec<At<String>>,
 }
@@ -119,7 +121,7 @@ fn claim(of: ClaimKind, node: &Node<'_>, asked: &mut Asked, report: &mut Report<
     if report.errors() > before {
         return None;
     }
-    asked.claims.push(At { value: of, span: node.span });
+    asked.claims.push(At { value: (of, beginnings(of, &values)), span: node.span });
     asked.lists.push(At { value: claim_text(of, &values), span: node.span });
     Some(Condition::Claim { of, values })
 }

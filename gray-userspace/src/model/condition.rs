@@ -32,9 +32,15 @@ pub struct List<'a> {
 
 /// `platform=android|ios`: equal for conditions that are one, and for no others.
 pub fn claim_text(of: ClaimKind, values: &BTreeSet<String>) -> String {
-    let plain = |v: &str| v.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/@+".contains(&b));
+    let plain = |v: &str| v.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/@+*".contains(&b));
     let shown = |v: &String| if plain(v) { v.clone() } else { serde_json::Value::from(&**v).to_string() };
     format!("{}={}", of.name(), values.iter().map(shown).collect::<Vec<_>>().join("|"))
+}
+
+/// How many first bytes the wildcards among a claim's values ask for. In canonical texts nothing else ends so.
+pub fn beginnings(of: ClaimKind, values: &BTreeSet<String>) -> BTreeSet<u8> {
+    let wild = values.iter().filter(|_| of.is_read()).filter_map(|v| v.strip_suffix('*'));
+    wild.filter_map(|text| u8::try_from(text.len()).ok()).collect()
 }
 
 impl Condition {

@@ -1,10 +1,11 @@
 //! Where a connection goes whose first bytes were read.
 
 use gray_common::{
-    decide::{Claims, tail},
-    hash::claim_hash_words,
+    decide::{Claims, claims::BEGINNING, tail},
+    hash::{CLAIM_MAX, claim_hash_words},
+    limits::BEGINNINGS,
     packet::{TCP, TCP_SYN},
-    request::machine::ATTEMPTS,
+    request::machine::{ATTEMPTS, HOLD},
     request::watch::WATCHES,
     wire::{Addr, Instance, Reading},
 };
@@ -35,31 +36,59 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         if c.scan.found & 1 << i == 0 || kind == 0 {
             return true;
         }
-        let len = u32::from(span.len).min(gray_common::hash::CLAIM_MAX as u32);
-        let from = opaque(u32::from(span.at));
-        if from >= gray_common::request::machine::HOLD {
+        let len = u32::from(span.len).min(CLAIM_MAX as u32);
+        // Of the whole value.
+        let last = opaque(u32::from(span.at).wrapping_add(u32::from(span.len)).wrapping_sub(2));
+        if words(c, text, u32::from(span.at), len) == 0 || last >= HOLD {
             return true;
-        }
-        let mut w = 0;
-        while w < 4 {
-            // SAFETY: there are bytes behind what is held.
-            let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
-            let left = len.saturating_sub(w as u32 * 8);
-            let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
-            c.words[w] = word & keep;
-            w += 1;
         }
         let hash = claim_hash_words(key, kind, len as u8, &c.words);
-        // Of the whole value.
-        let last = opaque(from.wrapping_add(u32::from(span.len)).wrapping_sub(2));
-        if last >= gray_common::request::machine::HOLD {
-            return true;
-        }
-        // SAFETY: as above.
+        // SAFETY: as in `words`.
         let two = unsafe { text.add(last as usize).cast::<[u8; 2]>().read_unaligned() };
         c.claims.set_read(kind, hash, tail::of(two, u32::from(span.len)));
         true
     });
+    if reading.beginning_of[0] == 0 {
+        return;
+    }
+    repeat(BEGINNINGS as u32, |i| {
+        // SAFETY: as above.
+        let c = unsafe { &mut *at };
+        let i = opaque(i) as usize;
+        if i >= BEGINNINGS || reading.beginning_of[i] == 0 {
+            return false;
+        }
+        let (watch, len) =
+            (opaque(u32::from(reading.beginning_of[i]) - 1) as usize, u32::from(reading.beginning_len[i]));
+        if watch >= WATCHES || c.scan.found & 1 << watch == 0 {
+            return true;
+        }
+        let (kind, span) = (reading.kinds[watch], c.scan.values[watch]);
+        if len > u32::from(span.len) || len > CLAIM_MAX as u32 || words(c, text, u32::from(span.at), len) == 0 {
+            return true;
+        }
+        c.claims.set_beginning(i as u8, claim_hash_words(key, kind | BEGINNING, len as u8, &c.words));
+        true
+    });
+}
+
+/// Puts the first `len` bytes of a value, at most 32, into `CALL.words`, with zeros behind them. 0: there is no such place.
+#[inline(always)]
+fn words(c: &mut Call, text: *const u8, at: u32, len: u32) -> u32 {
+    let from = opaque(at);
+    if from >= HOLD {
+        return 0;
+    }
+    let mut w = 0;
+    while w < 4 {
+        // SAFETY: there are bytes behind what is held.
+        let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
+        let left = len.saturating_sub(w as u32 * 8);
+        let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
+        c.words[w] = word & keep;
+        w += 1;
+    }
+    1
 }
 
 /// Makes what is to be decided on of what was read, in `SCRATCH`: `admit_at` decides. 0: nothing is to be decided.

@@ -60,7 +60,7 @@ const DOCUMENT: &str = "services:
       - { address: '198.18.3.3:8080', id: site-two, version: '2.0' }
     stable: { version: '1.0' }
 cohorts:
-  apps: { apps: [app7] }
+  apps: { apps: [app7, 'beta-*'] }
   tenants: { tenants: [t1, t2] }
   beta: { channels: [beta] }
   sevens: { tail: { of: user, digits: ["7", "42"] } }
@@ -308,6 +308,8 @@ fn c15_a_request_is_read_as_the_kernel_reads_it() {
         (site(), None, "source 198.18.1.3"),
         (says(&["x-app-id:app7"], None), Some("by-app"), "app app7"),
         (says(&["X-App-Id: app7", "Cookie: a=b; uid=u9"], None), Some("by-app"), "user u9"),
+        (says(&["X-App-Id: beta-9"], None), Some("by-app"), "app beta-9"),
+        (says(&["X-App-Id: beta-"], None), Some("by-app"), "app beta-"),
         (says(&["X-Tenant: t2"], None), Some("by-tenant"), "source 198.18.1.3"),
         (says(&["X-Tenant: t3"], Some("/buy?x=1&ch=beta#y")), Some("by-channel"), "source 198.18.1.3"),
         (named(&[(ClaimKind::App, "app7")]), Some("by-app"), "app app7"),
@@ -427,7 +429,7 @@ proptest! {
     fn c15_paged_tables_decide_as_the_whole_ones(
         v6: bool, near in 0u32..2048, sport: u16, mark in 0u32..3, dscp in 0u8..3,
         workload in prop::option::of("nightly|daily"), site: bool,
-        app in prop::option::of("app[6-8]"), tenant in prop::option::of("t[1-3]"), user in prop::option::of("u[0-9]"),
+        app in prop::option::of("app[6-8]|beta-?[0-9]?"), tenant in prop::option::of("t[1-3]"), user in prop::option::of("u[0-9]"),
         channel in prop::option::of("beta|gamma"),
     ) {
         let w = world();

@@ -73,7 +73,11 @@ impl Client<'_> {
     /// Whether a list's entry is about this client.
     fn has(&self, of: ClaimKind, entry: &str) -> bool {
         if of != ClaimKind::Source {
-            return self.value(of).is_some_and(|v| v == entry.as_bytes());
+            let is = |v: &[u8]| match entry.strip_suffix('*') {
+                Some(beginning) => v.starts_with(beginning.as_bytes()),
+                None => v == entry.as_bytes(),
+            };
+            return self.value(of).is_some_and(is);
         }
         let one = entry.parse().map(IpNet::from).ok();
         entry.parse().ok().or(one).is_some_and(|net: IpNet| net.contains(&self.asking.source))

@@ -79,7 +79,13 @@ fn values(r: &mut Random, of: ClaimKind, most: usize) -> String {
         ClaimKind::Source => SOURCES.to_vec(),
         _ => VALUES.into_iter().filter(|v| *v != TOO_LONG).collect(),
     };
-    let some: Vec<String> = (0..1 + r.below(most)).map(|_| format!("{:?}", one(r, &pool))).collect();
+    let entry = |r: &mut Random| {
+        let value = *one(r, &pool);
+        // Few lengths: a service's wildcards have eight.
+        let end = value.floor_char_boundary(*one(r, &[0, 1, 3, 32]));
+        if of != ClaimKind::Source && r.below(4) == 0 { format!("\"{}*\"", &value[..end]) } else { format!("{value:?}") }
+    };
+    let some: Vec<String> = (0..1 + r.below(most)).map(|_| entry(r)).collect();
     some.join(", ")
 }
 
