@@ -53,12 +53,16 @@ pub struct Ruled {
 }
 
 impl Ruled {
-    /// `None`: its conditions are too many once they are spread out.
+    /// `None`: its wildcards have too many lengths, or its conditions are too many once they are spread out.
     ///
     /// # Panics
     /// When it is no policy.
     pub fn new(text: &str) -> Option<Self> {
-        let policy = config::load(&[Source::new("random", text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
+        let policy = match config::load(&[Source::new("random", text)]) {
+            Ok(loaded) => loaded.policy,
+            Err(e) if e.errors.iter().all(|e| e.message.contains("wildcards of")) => return None,
+            Err(e) => panic!("{e}\n{text}"),
+        };
         let compiled = compile::compile(&policy, &Assigned::default(), &Circumstances::default()).ok()?;
         let mut tables = MemTables::default();
         let lists = lists(&policy, &compiled);
