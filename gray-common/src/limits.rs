@@ -42,7 +42,9 @@ pub const INSTANCES: u32 = 65_536;
 /// Slots of the Maglev arena (4 bytes each), shared by both banks.
 pub const ARENA: u32 = 1 << 20;
 /// Kinds of claims, 0 included, which is none.
-pub const CLAIMS: usize = 8;
+pub const CLAIMS: usize = 16;
+/// Different beginnings of values that one service's wildcards ask for: of how many bytes, of which claim.
+pub const BEGINNINGS: usize = 8;
 /// Claims that make an identity, per service.
 pub const IDENTIFY: usize = 4;
 /// Workloads on one node (labelled cgroups).

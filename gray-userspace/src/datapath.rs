@@ -126,8 +126,9 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Prefixes(v) => t.prefixes.extend(v.iter().copied()),
         Write::Bounds(v) => v.iter().for_each(|(at, run)| bank(&mut t.bounds, *at, run)),
         Write::Nets(v) => t.nets.extend(v.iter().copied()),
-        Write::Filter(_) | Write::Readings { .. } => {}
+        Write::Filter(_) => {}
         Write::Services { bank: b, items } => bank(&mut t.services, b * limits::SERVICES, items),
+        Write::Readings { bank: b, items } => bank(&mut t.readings, b * limits::SERVICES, items),
         Write::Facts { bank: b, items } => bank(&mut t.facts, b * limits::FACTS, items),
         Write::Rules { bank: b, items } => bank(&mut t.rules, b * limits::RULES, items),
         Write::Weighted { bank: b, items } => bank(&mut t.weighted, b * limits::WEIGHTED, items),

@@ -3,6 +3,7 @@
 
 mod alarm;
 mod claim;
+mod condition;
 mod health;
 
 use std::{
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alarm::{Alarm, Over, Webhook};
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
+pub use condition::{Condition, List, beginnings, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 
 /// Transport protocol of a listener.
@@ -188,15 +190,8 @@ pub enum CohortBody {
     List { of: ClaimKind, ids: BTreeSet<String> },
     /// `basis_points` of 10 000 buckets of the identity (`of: None`) or of one claim.
     Percent { of: Option<ClaimKind>, basis_points: u16, salt: String },
-}
-
-/// When a route applies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    Cohort(String),
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Not(Box<Condition>),
+    /// The claim's last characters are these, one or two digits each. Never empty.
+    Tail { of: ClaimKind, digits: BTreeSet<String> },
 }
 
 /// (service, condition) -> weighted subsets, or a lane.
@@ -270,6 +265,8 @@ pub enum Member<'a> {
     Number(u32),
     /// Workload name.
     Text(&'a str),
+    /// Values that begin so, of a claim that is read.
+    Beginning(&'a str),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -302,11 +299,24 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
             .filter(|n| *n < 64)
             .map(Member::Number)
             .ok_or_else(|| bad("a DSCP value, 1 to 63; 0 is none")),
-        ClaimKind::App | ClaimKind::User => {
+        ClaimKind::App
+        | ClaimKind::User
+        | ClaimKind::Tenant
+        | ClaimKind::Device
+        | ClaimKind::Platform
+        | ClaimKind::Channel => {
             // What takes part in the hash.
-            let ok = !text.is_empty() && text.len() <= CLAIM_MAX && !text.contains(|c: char| c.is_control());
+            let plain = !text.contains(|c: char| c.is_control());
             let text = text.trim();
-            if ok && !text.is_empty() { Ok(Member::Text(text)) } else { Err(bad("a value, 1 to 32 bytes")) }
+            let (value, wild) = text.strip_suffix('*').map_or((text, false), |beginning| (beginning, true));
+            if value.contains('*') {
+                return Err(bad("a value, 1 to 32 bytes; a wildcard `*` stands at the end"));
+            }
+            match (plain && value.len() <= CLAIM_MAX, wild) {
+                (true, true) => Ok(Member::Beginning(value)),
+                (true, false) if !value.is_empty() => Ok(Member::Text(value)),
+                _ => Err(bad("a value, 1 to 32 bytes")),
+            }
         }
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
@@ -348,6 +358,7 @@ pub fn canonical_member(of: ClaimKind, text: &str) -> Result<Cow<'_, str>, Membe
         Member::Net(n) => n.to_string().into(),
         Member::Number(n) => n.to_string().into(),
         Member::Text(t) => t.into(),
+        Member::Beginning(t) => format!("{t}*").into(),
     })
 }
 

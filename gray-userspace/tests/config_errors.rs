@@ -127,7 +127,12 @@ fn d4_service() {
             ("is_empty", "services:\n  shop:\n".into()),
             ("needs", "services:\n  shop: { nat: dnat }\n".into()),
             ("unknown_key", with("    instances:", "    instanses:")),
-            ("later_claim", more("claims: { tenant: { header: X-Tenant } }")),
+            ("later_claim", more("claims: { alpn: { header: X-Tenant } }")),
+            ("claim_unknown", more("claims: { tennant: { header: X-Tenant } }")),
+            (
+                "claims_in_one_place",
+                more("claims: { user: { header: X-Who }, tenant: { header: x-who }, app: { cookie: X-Who } }"),
+            ),
             ("claim_nowhere", more("claims: { app: {} }")),
             ("claim_in_two_places", more("claims: { app: { header: X-App-Id, cookie: app } }")),
             ("claim_in_two_of_tls", more("claims: { app: { sni: true, alpn: true } }")),
@@ -236,7 +241,12 @@ fn d4_instance() {
 #[test]
 fn d4_cohort() {
     let cohort = |text: &str| then(&format!("cohorts:\n  early: {text}\n"));
-    let many: String = (0..257).map(|i| format!("  c{i}: {{ sources: [] }}\n")).collect();
+    let lists = |n| (0..n).map(|i| format!("  c{i}: {{ sources: [] }}\n")).collect::<String>();
+    let (many, some) = (lists(257), lists(200));
+    // 57 different ones, and one of them again.
+    let conditions: String = (0..58)
+        .map(|i| format!("  - {{ name: r{i}, service: shop, when: {{ mark: {} }}, to: {{ version: \"2.0\" }} }}\n", i % 57 + 1))
+        .collect();
     check(
         "cohort",
         &[
@@ -244,8 +254,17 @@ fn d4_cohort() {
             ("names_nobody", cohort("{}")),
             ("two_kinds", cohort("{ sources: [\"198.18.1.3\"], percent: 10 }")),
             ("unknown_kind", cohort("{ source: [\"198.18.1.3\"] }")),
-            ("later_tenants", cohort("{ tenants: [t7] }")),
-            ("later_tail", cohort("{ tail: { of: user, digits: [\"7\"] } }")),
+            ("tenant", cohort("{ tenant: [t7] }")),
+            ("bad_device", cohort("{ devices: [\"\", \"0123456789012345678901234567890123\", d1] }")),
+            ("bad_wildcards", cohort("{ apps: [\"*app7\", \"a*7\", \"app**\", \"app7*\"], tenants: [] }")),
+            ("tail_is_text", cohort("{ tail: \"7\" }")),
+            ("tail_of_nothing", cohort("{ tail: {} }")),
+            ("tail_of_source", cohort("{ tail: { of: source, digits: [\"7\"] } }")),
+            ("tail_of_mark", cohort("{ tail: { of: mark, digits: [7] } }")),
+            ("tail_of_unknown", cohort("{ tail: { of: usr, digit: [7] } }")),
+            ("tail_bad_digits", cohort("{ tail: { of: user, digits: [7, \"42\", 123, a, \"\", -1, [1]] } }")),
+            ("tail_no_digits", cohort("{ tail: { of: user, digits: [] } }")),
+            ("tail_and_salt", cohort("{ tail: { of: user, digits: [7] }, salt: x }")),
             ("sources_is_text", cohort("{ sources: \"198.18.1.3\" }")),
             ("bad_source", cohort("{ sources: [\"198.18.1.3\", \"198.18.1.0/33\", office] }")),
             ("bad_mark", cohort("{ marks: [0x1g, -1, 4294967296] }")),
@@ -259,10 +278,11 @@ fn d4_cohort() {
             ("percent_exponent", cohort("{ percent: 1e1 }")),
             ("percent_quoted", cohort("{ percent: \"10\" }")),
             ("percent_of_unknown", cohort("{ percent: 10, of: sourc }")),
-            ("percent_of_later", cohort("{ percent: 10, of: tenant }")),
+            ("percent_of_later", cohort("{ percent: 10, of: tag }")),
             ("percent_salt", cohort("{ percent: 10, salt: \"a b\" }")),
             ("of_without_percent", cohort("{ sources: [], of: source, salt: x }")),
             ("too_many_lists", then(&format!("cohorts:\n{many}"))),
+            ("too_many_conditions", then(&format!("cohorts:\n{some}routes:\n{conditions}"))),
         ],
     );
 }
@@ -273,6 +293,7 @@ fn d4_route() {
         then(&format!("cohorts:\n  early: {{ percent: 1 }}\n  late: {{ marks: [1] }}\nroutes:\n  - {text}\n"))
     };
     let to = |text: &str| route(&format!("{{ service: shop, to: {text} }}"));
+    let when = |text: &str| route(&format!("{{ service: shop, when: {text}, to: {{ version: \"2.0\" }} }}"));
     let nine = ["{ version: \"1.0\", weight: 1 }"; 9].join(", ");
     let deep = |n: usize| format!("{}early{}", "{ not: ".repeat(n), " }".repeat(n));
     let many: String = (0..65)
@@ -327,10 +348,28 @@ fn d4_route() {
             ("when_all_of_nothing", route("{ when: { all: [] }, to: { version: \"2.0\" } }")),
             ("when_all_is_text", route("{ when: { all: early }, to: { version: \"2.0\" } }")),
             ("when_unknown", route("{ when: { and: [early] }, to: { version: \"2.0\" } }")),
-            ("when_later_claim", route("{ when: { platform: android }, to: { version: \"2.0\" } }")),
+            ("when_later_claim", route("{ when: { sni: shop.example }, to: { version: \"2.0\" } }")),
+            ("when_claim_unread", when("{ all: [early, { platform: android }] }")),
+            ("when_claim_unread_anywhere", route("{ when: { platform: android }, to: { version: \"2.0\" } }")),
+            ("when_claim_misspelt", when("{ platfrom: android }")),
+            ("when_claim_of_nothing", when("{ mark: [] }")),
+            ("when_claim_of_many", when(&format!("{{ mark: [{}] }}", vec!["1"; 65].join(", ")))),
+            ("when_claim_is_a_map", when("{ mark: { a: 1 } }")),
+            ("when_claim_bad_values", when("{ any: [{ dscp: [46, 64] }, { source: office }, { mark: [[7]] }] }")),
+            ("too_many_wildcards", too_many_wildcards()),
+            ("when_two_claims", when("{ mark: 1, dscp: 46 }")),
             ("when_too_deep", route(&format!("{{ when: {}, to: {{ version: \"2.0\" }} }}", deep(9)))),
         ],
     );
+}
+
+/// Nine lengths for one claim; of one that is not read they do not count.
+fn too_many_wildcards() -> String {
+    let ids = |n: usize| (1..=n).map(|i| format!("\"{}*\"", "x".repeat(i))).collect::<Vec<_>>().join(", ");
+    with("    instances:", "    claims: { app: { header: X-App-Id } }\n    instances:")
+        + &format!("cohorts:\n  a: {{ apps: [{}] }}\n  u: {{ users: [{}] }}\nroutes:\n", ids(8), ids(20))
+        + "  - { service: shop, when: a, to: { version: \"2.0\" } }\n  - { when: u, to: { version: \"2.0\" } }\n"
+        + "  - { when: { app: \"123456789*\" }, to: { version: \"2.0\" } }\n"
 }
 
 #[test]

@@ -111,9 +111,9 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         }
     }
     let place = |c: &ClaimKind| match c {
-        ClaimKind::App => Place::Header("X-App-Id".into()),
-        _ if v6 => Place::Cookie("user".into()),
-        _ => Place::Query("u".into()),
+        ClaimKind::App | ClaimKind::Tenant => Place::Header(c.usual_header().into()),
+        _ if v6 => Place::Cookie(c.name().into()),
+        _ => Place::Query(c.name().into()),
     };
     let claims: BTreeMap<_, _> = identify.iter().filter(|c| c.is_read()).map(|c| (*c, place(c))).collect();
     let tls =
@@ -152,28 +152,47 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
 }
 
 fn bodies() -> impl Strategy<Value = CohortBody> {
-    let list = |of: ClaimKind, id: BoxedStrategy<String>| {
-        proptest::collection::btree_set(id, 0..20).prop_map(move |ids| CohortBody::List { of, ids })
-    };
-    let workload = texts().prop_filter("workload", |t| t.len() <= 64).boxed();
+    let nets = (1u64 << 61..u64::MAX)
+        .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)));
+    let nets = proptest::collection::btree_set(nets, 0..20)
+        .prop_map(|ids| CohortBody::List { of: ClaimKind::Source, ids });
+    let all = select(ClaimKind::ALL.to_vec()).prop_flat_map(|of| {
+        proptest::collection::btree_set(values(of), 0..20).prop_map(move |ids| CohortBody::List { of, ids })
+    });
+    let digits = proptest::collection::btree_set("[0-9]{1,2}", 1..6);
+    let tails = (select(ClaimKind::READ.to_vec()), digits).prop_map(|(of, digits)| CohortBody::Tail { of, digits });
     prop_oneof![
-        list(ClaimKind::Source, any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed()),
-        list(
-            ClaimKind::Source,
-            (1u64 << 61..u64::MAX)
-                .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)))
-                .boxed()
-        ),
-        list(ClaimKind::Mark, (1..=u32::MAX).prop_map(|n| n.to_string()).boxed()),
-        list(ClaimKind::Dscp, (1..64u8).prop_map(|n| n.to_string()).boxed()),
-        list(ClaimKind::Workload, workload),
-        (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
+        4 => all,
+        1 => nets,
+        1 => tails,
+        1 => (proptest::option::of(select(ClaimKind::ALL.to_vec())), 0..=10_000u16, texts())
             .prop_map(|(of, basis_points, salt)| CohortBody::Percent { of, basis_points, salt }),
     ]
 }
 
-fn conditions(cohorts: Vec<String>) -> impl Strategy<Value = Condition> {
-    select(cohorts).prop_map(Condition::Cohort).prop_recursive(4, 12, 3, |inner| {
+/// Values of a claim in their canonical texts.
+fn values(of: ClaimKind) -> BoxedStrategy<String> {
+    match of {
+        ClaimKind::Source => any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()).boxed(),
+        ClaimKind::Mark => (1..=u32::MAX).prop_map(|n| n.to_string()).boxed(),
+        ClaimKind::Dscp => (1..64u8).prop_map(|n| n.to_string()).boxed(),
+        ClaimKind::Workload => texts().prop_filter("a workload", |t| t.len() <= 64).boxed(),
+        _ => (texts().prop_filter("a claim", |t| t.len() <= 32 && !t.contains('*')), 0..8u8)
+            .prop_map(|(t, n)| if n == 0 { format!("{}*", &t[..t.floor_char_boundary(4)]) } else { t })
+            .boxed(),
+    }
+}
+
+fn conditions(cohorts: Vec<String>, claims: Vec<ClaimKind>) -> impl Strategy<Value = Condition> {
+    let claim = select(claims).prop_flat_map(|of| {
+        proptest::collection::btree_set(values(of), 1..4)
+            .prop_map(move |values| Condition::Claim { of, values })
+    });
+    let leaf = match cohorts.is_empty() {
+        true => claim.boxed(),
+        false => prop_oneof![2 => select(cohorts).prop_map(Condition::Cohort), 1 => claim].boxed(),
+    };
+    leaf.prop_recursive(4, 12, 3, |inner| {
         prop_oneof![
             vec(inner.clone(), 1..4).prop_map(Condition::All),
             vec(inner.clone(), 1..4).prop_map(Condition::Any),
@@ -202,10 +221,9 @@ fn routes(services: &[Service], cohorts: &[Cohort], lanes: &[Lane]) -> BoxedStra
     }
     let service = select(services.iter().map(|s| Some(s.name.clone())).chain([None]).collect::<Vec<_>>());
     let names: Vec<_> = cohorts.iter().map(|c| c.name.clone()).collect();
-    let when = match names.is_empty() {
-        true => Just(None).boxed(),
-        false => proptest::option::of(conditions(names)).boxed(),
-    };
+    // Those that every service knows.
+    let known = |of: &ClaimKind| !of.is_read() || services.iter().all(|s| s.claims.contains_key(of));
+    let when = proptest::option::of(conditions(names, ClaimKind::ALL.into_iter().filter(known).collect()));
     let route = (proptest::option::of(self::names()), service, when, proptest::option::of(0..=10_000u16));
     let two = services.iter().all(|s| s.instances.len() > 1);
     let lanes: Vec<_> = lanes.iter().map(|l| l.name.clone()).collect();

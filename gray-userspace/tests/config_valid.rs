@@ -90,6 +90,53 @@ fn a5_a11_b1_cohorts_are_canonical() {
     assert!(loaded.warnings.iter().any(|w| w.message == "`198.18.7.9/24` has host bits"));
 }
 
+/// A8, B1, B4: six claims in any of three places, and cohorts of each.
+#[test]
+fn a8_b4_claims_and_their_cohorts() {
+    let text = SHOP.replace(
+        "    instances:",
+        "    claims:
+      app: { header: X-App-Id }
+      user: { cookie: uid }
+      tenant: { header: X-Tenant-Id }
+      device: { cookie: device }
+      platform: { query: platform }
+      channel: { query: ch }
+    identify: [user, device, tenant, source]
+    instances:",
+    ) + "cohorts:
+  t: { tenants: [t1, t2] }
+  d: { devices: [d-7] }
+  p: { platforms: [android, ios] }
+  c: { channels: [beta] }
+  half: { percent: 50, of: tenant }
+";
+    let policy = ok(&text).policy;
+    let shop = policy.service("shop").unwrap();
+    assert_eq!(shop.identify, [ClaimKind::User, ClaimKind::Device, ClaimKind::Tenant, ClaimKind::Source]);
+    let places: Vec<_> = shop.claims.iter().map(|(kind, place)| (kind.name(), place.parts())).collect();
+    assert_eq!(
+        places,
+        [
+            ("app", ("header", "X-App-Id")),
+            ("user", ("cookie", "uid")),
+            ("tenant", ("header", "X-Tenant-Id")),
+            ("device", ("cookie", "device")),
+            ("platform", ("query", "platform")),
+            ("channel", ("query", "ch")),
+        ]
+    );
+    let of = |name: &str| match &policy.cohort(name).unwrap().body {
+        CohortBody::List { of, ids } => (*of, ids.iter().map(String::as_str).collect::<Vec<_>>()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of("t"), (ClaimKind::Tenant, vec!["t1", "t2"]));
+    assert_eq!(of("d"), (ClaimKind::Device, vec!["d-7"]));
+    assert_eq!(of("p"), (ClaimKind::Platform, vec!["android", "ios"]));
+    assert_eq!(of("c"), (ClaimKind::Channel, vec!["beta"]));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
 #[test]
 fn b2_percentages_are_exact() {
     for (text, want) in [
@@ -109,6 +156,19 @@ fn b2_percentages_are_exact() {
     let policy = ok("cohorts: { a: { percent: 5, of: workload, salt: shop-2.0 } }").policy;
     let CohortBody::Percent { of, salt, .. } = &policy.cohorts[0].body else { panic!() };
     assert_eq!((*of, salt.as_str()), (Some(ClaimKind::Workload), "shop-2.0"));
+}
+
+/// B3: as text or as numbers, which are taken as written.
+#[test]
+fn b3_tails_are_one_or_two_digits() {
+    let policy = ok("cohorts: { t: { tail: { of: user, digits: [07, \"42\", 7, 42] } } }").policy;
+    let CohortBody::Tail { of, digits } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!((*of, digits.iter().map(String::as_str).collect::<Vec<_>>()), (ClaimKind::User, vec!["07", "42", "7"]));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let text = format!(
+        "{SHOP}cohorts: {{ t: {{ tail: {{ of: user, digits: [7] }} }} }}\nroutes: [{{ when: t, to: {{ version: 2.10 }} }}]\n"
+    );
+    assert_eq!(warnings(&text), ["no service reads the claim `user` of cohort `t`"]);
 }
 
 #[test]
@@ -132,6 +192,85 @@ fn routes_have_stable_names_and_exact_weights() {
     assert_eq!(routes[0].when, Some(Condition::All(vec![Condition::Cohort("early".into()), not])));
     let made = default_route_name(None, Some(&Condition::Cohort("early".into())), &routes[2].to);
     assert_eq!(made, "*/early/id=b");
+}
+
+/// B4, B6: one value or several, alone and inside of all, any, not.
+#[test]
+fn b4_conditions_on_claims() {
+    let shop = SHOP.replace(
+        "    instances:",
+        "    claims: { platform: { query: os }, app: { header: X-App-Id } }\n    instances:",
+    );
+    let text = format!(
+        "{shop}cohorts: {{ early: {{ sources: [] }}, apps: {{ apps: [app7] }} }}\nroutes:
+  - {{ service: shop, when: {{ platform: android }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ all: [early, {{ not: {{ platform: [ios, android, ios] }} }}] }}, to: {{ version: 2.10 }} }}
+  - {{ when: {{ any: [{{ source: [198.18.7.9/24, \"198.18.1.3\"] }}, {{ mark: 0x10 }}, {{ app: \"a b\" }}] }}, to: {{ id: b }} }}
+  - {{ service: shop, when: apps, to: {{ version: 2.10 }} }}
+"
+    );
+    let loaded = ok(&text);
+    let warnings: Vec<_> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(warnings, ["`198.18.7.9/24` has host bits"]);
+    let policy = loaded.policy;
+    let names: Vec<_> = policy.routes.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "shop/platform=android/version=2.10",
+            "shop/all(early,not(platform=android|ios))/version=2.10",
+            "*/any(source=198.18.1.3|198.18.7.0/24,mark=16,app=\"a b\")/id=b",
+            "shop/apps/version=2.10",
+        ]
+    );
+    let values = ["android".to_owned(), "ios".to_owned()].into();
+    let claim = Condition::Claim { of: ClaimKind::Platform, values };
+    let Some(Condition::All(parts)) = &policy.routes[1].when else { panic!() };
+    assert_eq!(parts[1], Condition::Not(Box::new(claim)));
+    let lists: Vec<_> = policy.lists().iter().map(|l| (l.name.to_string(), l.ids.len(), l.is_cohort)).collect();
+    assert_eq!(lists.len(), 7, "{lists:?}");
+    assert_eq!(lists[2], ("platform=android".to_owned(), 1, false));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let same = format!(
+        "{shop}routes:
+  - {{ service: shop, when: {{ platform: [ios, android] }}, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ not: {{ not: {{ platform: [android, ios] }} }} }}, to: {{ version: 1.0 }} }}\n"
+    );
+    assert_eq!(self::warnings(&same), ["this route never applies"]);
+}
+
+/// B6: a wildcard stands at the end; alone it is everybody who names one.
+#[test]
+fn b6_wildcards_end_a_value() {
+    let shop = SHOP.replace("    instances:", "    claims: { app: { header: X-App-Id } }\n    instances:");
+    let text = format!(
+        "{shop}cohorts: {{ a: {{ apps: [\"app7*\", \" b* \", \"*\", c] }} }}\nroutes:
+  - {{ service: shop, when: a, to: {{ version: 2.10 }} }}
+  - {{ service: shop, when: {{ app: \"x*\" }}, to: {{ version: 2.10 }} }}\n"
+    );
+    let policy = ok(&text).policy;
+    let CohortBody::List { ids, .. } = &policy.cohorts[0].body else { panic!() };
+    assert_eq!(ids.iter().map(String::as_str).collect::<Vec<_>>(), ["*", "app7*", "b*", "c"]);
+    assert_eq!(policy.routes[1].name, "shop/app=x*/version=2.10");
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
+/// A cohort of a claim that is not read anywhere has nobody.
+#[test]
+fn a8_a_cohort_of_a_claim_that_nobody_reads_is_odd() {
+    let text = format!(
+        "{SHOP}cohorts: {{ t: {{ tenants: [t1] }}, p: {{ percent: 5, of: app }} }}\nroutes:
+  - {{ service: shop, when: {{ any: [t, p] }}, to: {{ version: 2.10 }} }}\n"
+    );
+    assert_eq!(
+        warnings(&text),
+        [
+            "service `shop` does not read the claim `tenant` of cohort `t`",
+            "service `shop` does not read the claim `app` of cohort `p`"
+        ]
+    );
+    let read = text.replace("    instances:", "    claims: { tenant: { cookie: t }, app: { cookie: a } }\n    instances:");
+    assert_eq!(warnings(&read), Vec::<String>::new());
 }
 
 #[test]

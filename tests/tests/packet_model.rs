@@ -2,10 +2,12 @@
 
 use gray_tests::packets::{
     case::{Case, run_all},
+    claims::{self, Ruled},
     frame::{ACK, SYN},
     land::{LANDS, SHOP, SHOP_AT, around, policy},
     model::Model,
     pcap,
+    random::Random,
     rig::Way,
     tables,
 };
@@ -24,6 +26,26 @@ fn the_model_agrees_with_every_row() {
         run_all(&mut model(way.clone()), &tables::broken());
         run_all(&mut model(way), &tables::idle());
     }
+}
+
+/// A8, B3, B4, B6: what the tables decide is what the policy's words mean, for any policy and any request.
+#[test]
+fn a8_the_tables_decide_as_the_words_mean() {
+    let (mut seen, mut gray) = (0, 0);
+    for seed in 0..400 {
+        let mut r = Random(seed);
+        let text = claims::document(&mut r);
+        let Some(ruled) = Ruled::new(&text) else { continue };
+        for n in 0..30 {
+            let asking = claims::request(&mut r, &ruled.policy, n % 2 == 1);
+            let (got, want) = (ruled.decided(&asking), ruled.meant(&asking));
+            assert_eq!(got, want, "seed {seed}, request {n}: {asking:?}\n{text}");
+            seen += 1;
+            gray += usize::from(want.1 != 0);
+        }
+    }
+    // It must have been where it matters.
+    assert!(seen > 10_000 && gray > seen / 4 && gray < seen, "{gray} of {seen} by a rule");
 }
 
 /// Before the first policy nothing is even counted.

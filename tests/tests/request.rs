@@ -56,6 +56,108 @@ fn a1_a_header_says_where() {
     scene.finish();
 }
 
+/// A8, B4: six claims in three kinds of places decide alike, and `explain` says beforehand what the kernel then does.
+#[test]
+fn a8_b4_claims_of_header_cookie_and_query() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world)
+        .claims(
+            "app: { header: X-App-Id }, user: { cookie: uid }, tenant: { header: X-Tenant-Id }, \
+             device: { cookie: device }, platform: { query: os }, channel: { query: ch }",
+        )
+        .identify("user, app, source")
+        .cohort("users", "users: [u7]")
+        .cohort("tenants", "tenants: [t1, t2]")
+        .cohort("devices", "devices: [d9]")
+        .cohort("platforms", "platforms: [android]")
+        .cohort("beta", "channels: [beta]")
+        .cohort("half", "percent: 50, of: device")
+        .cohort("split", "channels: [split]")
+        .gray_when("{ any: [users, tenants, { all: [devices, platforms, beta] }] }")
+        .gray_when("{ all: [half, split] }");
+    scene.apply(&text);
+    for v6 in [false, true] {
+        for (path, headers, want) in [
+            ("/", &[][..], "1.0"),
+            ("/", &["Cookie: uid=u7"], "2.0"),
+            ("/?uid=u7", &["X-User-Id: u7", "Cookie: device=no"], "1.0"),
+            ("/", &["x-tenant-id:t2"], "2.0"),
+            ("/", &["X-Tenant-Id: t3", "X-Tenant-Id: t1"], "1.0"),
+            ("/a?x=1&os=android&ch=beta", &["Cookie: a=b; device=d9"], "2.0"),
+            ("/a?os=ios&ch=beta", &["Cookie: a=b; device=d-other"], "1.0"),
+            ("/a?OS=android&ch=beta", &["Cookie: a=b; device=d-other"], "1.0"),
+        ] {
+            assert_eq!(agreed(&scene, v6, path, headers), want, "{path} {headers:?}, v6: {v6}");
+        }
+        // A percentage of a claim that is no identity.
+        let of_devices: Vec<String> =
+            (0..24).map(|n| agreed(&scene, v6, "/?ch=split", &[&format!("Cookie: device=d{n}-{n}")])).collect();
+        let gray = of_devices.iter().filter(|v| *v == "2.0").count();
+        assert!((2..=22).contains(&gray), "{gray} of 24 devices, v6: {v6}");
+    }
+    scene.finish();
+}
+
+/// B3, B4, B6: conditions on claims, last digits and wildcards, alone and joined.
+#[test]
+fn b3_b4_conditions_and_tails() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world)
+        .claims("user: { header: X-User-Id }, platform: { query: os }, channel: { cookie: ch }")
+        .identify("user, source")
+        .cohort("sevens", "tail: { of: user, digits: [\"7\", \"42\"] }")
+        .cohort("staff", "users: [\"staff-*\"]")
+        .gray_when("{ all: [sevens, { platform: [android, ios] }] }")
+        .gray_when("{ any: [staff, { channel: [beta, \"nightly*\"] }] }")
+        .gray_when("{ all: [{ platform: web }, { not: { any: [sevens, { user: root }] } }] }");
+    scene.apply(&text);
+    for v6 in [false, true] {
+        for (path, headers, want) in [
+            ("/?os=android", &["X-User-Id: u47"][..], "2.0"),
+            ("/?os=ios", &["X-User-Id: 0042"], "2.0"),
+            ("/?os=ios", &["X-User-Id: 0043"], "1.0"),
+            ("/?os=ios", &["X-User-Id: u7x"], "1.0"),
+            ("/?os=android", &[], "1.0"),
+            ("/", &["X-User-Id: u7"], "1.0"),
+            ("/", &["Cookie: x=y; ch=beta"], "2.0"),
+            ("/", &["Cookie: ch=betas"], "1.0"),
+            ("/", &["Cookie: ch=nightly-7"], "2.0"),
+            ("/", &["X-User-Id: staff-anna"], "2.0"),
+            ("/", &["X-User-Id: staff"], "1.0"),
+            ("/?os=web", &["X-User-Id: u1"], "2.0"),
+            ("/?os=web", &[], "2.0"),
+            ("/?os=web", &["X-User-Id: u42"], "1.0"),
+            ("/?os=web", &["X-User-Id: root"], "1.0"),
+            // Over 32 bytes, its end counts all the same.
+            ("/?os=ios", &["X-User-Id: 0123456789012345678901234567890123456742"], "2.0"),
+        ] {
+            assert_eq!(agreed(&scene, v6, path, headers), want, "{path} {headers:?}, v6: {v6}");
+        }
+    }
+    // A list of another condition, at one instant.
+    scene.apply(&text.gray_when("{ platform: tv }"));
+    assert_eq!(agreed(&scene, false, "/?os=tv", &[]), "2.0");
+    scene.finish();
+}
+
+/// The version that a request gets. `explain`, asked before, names it, too.
+fn agreed(scene: &Scene, v6: bool, path: &str, headers: &[&str]) -> String {
+    let source = scene.world.clients[0].sources(v6)[0].to_string();
+    let mut ask = vec!["explain", "--service", "web", "--src", &source, "--path", path];
+    let mut curl = vec!["--interface", &source];
+    for h in headers {
+        ask.extend(["-H", h]);
+        curl.extend(["-H", h]);
+    }
+    let said = scene.agent.gray_json(&ask).unwrap();
+    let said = if said["arm"] == "gray" { "2.0" } else { "1.0" };
+    let url = format!("http://{}{path}", vip(v6, 8080));
+    let answer = curl::get(&scene.world.clients[0].place(), &url, &curl).unwrap();
+    let got = answer.json().unwrap()["version"].as_str().unwrap().to_owned();
+    assert_eq!(said, got, "explain said another: {path} {headers:?}");
+    got
+}
+
 /// On connections of one request and of many: the header decides, for every one.
 #[test]
 fn a1_whoever_names_an_app_gets_its_version() {

@@ -7,8 +7,8 @@ use super::Tables;
 use crate::{
     limits, nets,
     wire::{
-        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Rule, Service, Subset,
-        Versioned, Weighted,
+        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Reading, Rule, Service,
+        Subset, Versioned, Weighted,
     },
 };
 
@@ -25,6 +25,8 @@ pub struct MemTables {
     pub nets: BTreeMap<u32, u32>,
     pub bounds: BTreeMap<u32, u32>,
     pub services: BTreeMap<u32, Service>,
+    /// By the numbers of services.
+    pub readings: BTreeMap<u32, Reading>,
     pub facts: BTreeMap<u32, Fact>,
     pub rules: BTreeMap<u32, Rule>,
     pub weighted: BTreeMap<u32, Box<Weighted>>,
@@ -64,6 +66,11 @@ impl View<'_> {
     /// Not 0: the policy knows the lane of this number.
     pub fn lane(&self, number: u32) -> u32 {
         self.tables.lanes.get(&number).map_or(0, |v| v.at(self.epoch))
+    }
+
+    /// What is read of a service's requests.
+    pub fn reading(&self, service: u32) -> Option<&Reading> {
+        self.tables.readings.get(&self.banked(service, limits::SERVICES))
     }
 
     fn banked(&self, index: u32, size: u32) -> u32 {

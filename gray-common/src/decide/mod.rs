@@ -10,17 +10,17 @@ pub mod claims;
 pub mod mem;
 pub mod rules;
 pub mod tag;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::bucket;
-pub use claims::Claims;
+pub use claims::{Claims, Known, Local};
 pub use rules::{Members, Precedence};
 
 use crate::{
     Reason,
     hash::mix,
-    limits,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
         SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4,
@@ -62,9 +62,9 @@ pub trait Tables {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct Request<'a, C = Claims> {
     pub listener: ListenerValue,
-    pub claims: &'a Claims,
+    pub claims: &'a C,
     /// The source address, when known: what prefixes are matched against.
     pub source: Option<&'a Addr>,
     pub is_v4: bool,
@@ -120,7 +120,7 @@ pub enum Verdict {
 
 /// Decides where a new connection to a listener goes.
 #[inline(always)]
-pub fn decide<T: Tables>(t: &T, r: &Request<'_>) -> Verdict {
+pub fn decide<T: Tables, C: Known>(t: &T, r: &Request<'_, C>) -> Verdict {
     let Some(index) = r.listener.service() else { return Verdict::Pass(Reason::NotManaged) };
     let Some(service) = t.service(index) else { return Verdict::Pass(Reason::TableHole) };
     let identity = r.claims.identity(&service.identify);
@@ -177,9 +177,9 @@ pub fn turn_of(subset: u32, is_v4: bool) -> u32 {
 
 /// From the subset to the instance, with failover to stable. The seed chooses the instance, or the subset's turn does.
 #[inline(always)]
-fn arrive<T: Tables>(
+fn arrive<T: Tables, C>(
     t: &T,
-    r: &Request<'_>,
+    r: &Request<'_, C>,
     mut out: Decision,
     (mut subset, stable): (u32, u32),
     (seed, turns): (u64, bool),
@@ -239,7 +239,12 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
 
 /// The service's facts about this client, one bit each; `None`: a table hole.
 #[inline(always)]
-fn facts<T: Tables>(t: &T, service: &Service, r: &Request<'_>, identity: u64) -> Option<u64> {
+fn facts<T: Tables, C: Known>(
+    t: &T,
+    service: &Service,
+    r: &Request<'_, C>,
+    identity: u64,
+) -> Option<u64> {
     let members = members(t, service, r)?;
     let (mut facts, mut whole) = (0, true);
     T::each(u32::from(service.facts), |i| {
@@ -276,12 +281,12 @@ fn first_match<'t, T: Tables>(t: &'t T, service: &Service, facts: u64) -> Option
 
 /// Every explicit list that some claim of this client is on; `None`: a table hole.
 #[inline(always)]
-fn members<T: Tables>(t: &T, service: &Service, r: &Request<'_>) -> Option<Members> {
+fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) -> Option<Members> {
     let mut m = Members::default();
     let epoch = t.epoch();
     let mut kind = 1;
-    while kind < limits::CLAIMS {
-        let hash = r.claims.hash[kind];
+    while kind <= C::LAST {
+        let hash = r.claims.of(kind);
         if service.list_kinds & 1 << kind != 0
             && hash != 0
             && let Some(v) = t.identity(hash)
@@ -289,6 +294,16 @@ fn members<T: Tables>(t: &T, service: &Service, r: &Request<'_>) -> Option<Membe
             m.add(t.class(v.at(epoch))?);
         }
         kind += 1;
+    }
+    let mut i = 0;
+    while i < C::BEGINNINGS {
+        let hash = r.claims.beginning(i);
+        if hash != 0
+            && let Some(v) = t.identity(hash)
+        {
+            m.add(t.class(v.at(epoch))?);
+        }
+        i += 1;
     }
     if service.flags & SERVICE_PREFIXES != 0
         && let Some(a) = r.source

@@ -1,9 +1,9 @@
 //! Rules over facts: what is true of a client becomes the bits of a word, and a rule is two masks.
 
-use super::{bucket::in_percent, claims::Claims};
+use super::{bucket::in_percent, claims::Known, tail};
 use crate::{
     Reason,
-    wire::{Class, FACT_LANE, FACT_LIST, Fact, Rule},
+    wire::{Class, FACT_LANE, FACT_LIST, FACT_TAIL, Fact, Rule},
 };
 
 /// The order of the decision, the only one there is. The compiler sorts rules by it; ties go to the rule for one
@@ -60,12 +60,15 @@ impl Members {
 
 /// Whether a fact is true of a client. Of nobody without the identity or claim that it is about.
 #[inline(always)]
-pub fn holds(fact: &Fact, members: &Members, claims: &Claims, identity: u64) -> bool {
+pub fn holds<C: Known>(fact: &Fact, members: &Members, claims: &C, identity: u64) -> bool {
     if fact.kind == FACT_LIST {
         return members.has(fact.value);
     }
     if fact.kind == FACT_LANE {
-        return in_lane(claims.lane, u64::from(fact.value)) != 0;
+        return in_lane(claims.lane(), u64::from(fact.value)) != 0;
+    }
+    if fact.kind == FACT_TAIL {
+        return tail::has(fact, claims.tail(fact.claim));
     }
     let who = if fact.claim == 0 { identity } else { claims.of(fact.claim) };
     who != 0 && in_percent(who, fact.salt, fact.value)

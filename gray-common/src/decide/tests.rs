@@ -6,7 +6,7 @@ use super::{mem::MemTables, *};
 use crate::{
     decide::{bucket::in_percent, claims::*},
     hash::HashKey,
-    nets,
+    limits, nets,
     wire::*,
 };
 
@@ -337,6 +337,71 @@ fn d1_a_change_of_lists_turns_with_the_epoch() {
     }
     t.control.epoch = 3;
     assert_eq!(steered(ask(&t, 3, false)).arm, 0);
+}
+
+/// B1, B4: a list is about one kind of claim, whichever it is, and the kinds of a service's lists are all looked at.
+#[test]
+fn b1_lists_of_every_kind_are_looked_at() {
+    let kinds: Vec<u8> = (SOURCE..=CHANNEL).collect();
+    let hash = |kind: u8| u64::from(kind) << 32 | 7;
+    let mut t = world(&kinds.iter().map(|k| to(GRAY, u16::from(*k), &[list(u32::from(*k) * 20)])).collect::<Vec<_>>());
+    for (class, kind) in (1..).zip(&kinds) {
+        on_list(&mut t, hash(*kind), class, u32::from(*kind) * 20);
+    }
+    let listener = ListenerValue::new(0, false);
+    let ask = |t: &MemTables, claims: &Claims| {
+        let r = Request { listener, claims, source: None, is_v4: true, seed: 5 };
+        steered(decide(&t.view(), &r)).rule
+    };
+    for all in [true, false] {
+        for kind in &kinds {
+            t.services.get_mut(&0).unwrap().list_kinds =
+                if all { kinds.iter().fold(0, |m, k| m | 1 << k) } else { !(1 << kind) };
+            let mut claims = Claims::none(0);
+            claims.set_read(*kind, hash(*kind), 0);
+            assert_eq!(ask(&t, &claims), if all { u16::from(*kind) } else { 0 }, "kind {kind}, all: {all}");
+        }
+    }
+    let mut claims = Claims::none(0);
+    kinds.iter().for_each(|k| claims.set_read(*k, hash(*k), 0));
+    t.services.get_mut(&0).unwrap().list_kinds = u16::MAX;
+    for first in 0..kinds.len() {
+        assert_eq!(ask(&t, &claims), u16::from(kinds[first]), "of several the first rule");
+        let _ = t.identities.remove(&hash(kinds[first]));
+    }
+}
+
+/// On the connect path no request is read: fewer claims, and the same answers.
+#[test]
+fn a13_a_local_caller_has_fewer_claims_and_the_same_answers() {
+    let mut t = world(&[to(GRAY, 3, &[Fact { claim: DEVICE, ..percent(10_000) }]), to(GRAY, 4, &[list(9)])]);
+    t.services.get_mut(&0).unwrap().list_kinds = u16::MAX;
+    on_list(&mut t, source_hash(3), 1, 9);
+    let listener = ListenerValue::new(0, false);
+    for last in [3, 4] {
+        let (mut local, source) = (Local::none(0), addr(last));
+        local.set_source(KEY, &source);
+        assert!((WORKLOAD + 1..=u8::MAX).all(|kind| local.of(kind) == 0));
+        let r = Request { listener, claims: &local, source: Some(&source), is_v4: true, seed: 5 };
+        assert_eq!(decide(&t.view(), &r), ask(&t, last, false));
+    }
+}
+
+/// B3: the tail is that of the claim that is asked for.
+#[test]
+fn b3_a_tail_is_a_fact_of_one_claim() {
+    let tail = |claim, digits: &str| tail::fact(claim, [digits]).unwrap();
+    let t = world(&[to(GRAY, 3, &[tail(USER, "42")]), but_not(GRAY, 4, &[tail(DEVICE, "7")], &[tail(USER, "3")])]);
+    for (user, device, rule) in
+        [("u42", "", 3), ("u41", "d42", 0), ("u42", "d7", 3), ("", "d7", 4), ("u3", "d7", 0), ("u4", "d7", 4)]
+    {
+        let mut claims = Claims::none(0);
+        claims.set_read(USER, 1, tail::of_value(user.as_bytes()));
+        claims.set_read(DEVICE, 1, tail::of_value(device.as_bytes()));
+        let listener = ListenerValue::new(0, false);
+        let r = Request { listener, claims: &claims, source: None, is_v4: true, seed: 5 };
+        assert_eq!(steered(decide(&t.view(), &r)).rule, rule, "{user} {device}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub mod machine;
 pub mod options;
 pub mod preface;
 pub mod proxy2;
+#[cfg(any(test, feature = "user"))]
+pub mod reading;
 pub mod scan;
 pub mod seq;
 mod text;

@@ -180,21 +180,23 @@ pub const SERVICE_DENY: u32 = 256;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fact {
-    /// `Percent`: the salt.
+    /// `Percent`: the salt. `Tail`: the first 64 endings, a bit each; see `decide::tail`.
     pub salt: u64,
-    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any.
+    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any. `Tail`: the next 32 endings.
     pub value: u32,
     /// `FACT_*`.
     pub kind: u8,
-    /// Claim kind of a percentage; 0: the identity.
+    /// Claim kind of a tail or a percentage; 0: the identity.
     pub claim: u8,
-    pub _pad: u16,
+    /// `Tail`: the last endings.
+    pub more: u16,
 }
 
 pub const FACT_LIST: u8 = 1;
 pub const FACT_PERCENT: u8 = 2;
 /// The connection is in a lane.
 pub const FACT_LANE: u8 = 3;
+pub const FACT_TAIL: u8 = 4;
 
 /// One rule: every needed fact and no forbidden one -> target. Scanned in order, first match wins.
 #[repr(C)]
@@ -294,7 +296,7 @@ wire!(Service, size 40, {
     adopt_until_ns @ 0: u64, first_rule @ 8: u32, first_fact @ 12: u32, stable_subset @ 16: u32, id @ 20: u16,
     rules @ 22: u16, facts @ 24: u16, list_kinds @ 26: u16, identify @ 28: [u8; 4], flags @ 32: u32, _pad @ 36: u32,
 });
-wire!(Fact, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, _pad @ 14: u16 });
+wire!(Fact, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, more @ 14: u16 });
 wire!(Rule, size 32, {
     need @ 0: u64, forbid @ 8: u64, salt @ 16: u64, target @ 24: u32, id @ 28: u16, precedence @ 30: u8,
     weighted @ 31: u8,

@@ -3,6 +3,7 @@
 use super::wire;
 use crate::{
     decide::Decision,
+    limits,
     request::{
         cookie::Tuple,
         machine::{Splice, Terms},
@@ -16,6 +17,9 @@ use crate::{
 pub struct Reading {
     pub names: Watches,
     pub kinds: [u8; WATCHES],
+    /// Wildcards ask for so many first bytes of the value of a name, by its number plus 1; 0 ends.
+    pub beginning_of: [u8; limits::BEGINNINGS],
+    pub beginning_len: [u8; limits::BEGINNINGS],
     pub terms: Terms,
     /// The claim that a TLS ClientHello's server name makes, and the first protocol it offers.
     pub sni: u8,
@@ -52,8 +56,9 @@ pub struct Held {
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
-wire!(Reading, size 88, {
-    names @ 0: Watches, kinds @ 64: [u8; 8], terms @ 72: Terms, sni @ 84: u8, alpn @ 85: u8, _pad @ 86: u16,
+wire!(Reading, size 104, {
+    names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
+    sni @ 100: u8, alpn @ 101: u8, _pad @ 102: u16,
 });
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,

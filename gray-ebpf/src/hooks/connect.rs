@@ -4,7 +4,7 @@
 use aya_ebpf::programs::SockAddrContext;
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Request, Tables as _, Verdict, decide},
+    decide::{Decision, Local, Request, Tables as _, Verdict, decide},
     hash::mix,
     packet::{MPTCP, TCP, UDP},
     wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer, SERVICE_REQUEST},
@@ -104,7 +104,7 @@ pub fn choose(
         return None;
     }
     let key = k.key();
-    let mut claims = Claims::none(unknown_zero());
+    let mut claims = Local::none(unknown_zero());
     if let Some(a) = &source {
         claims.set_source(key, a);
     }

@@ -1,7 +1,10 @@
 //! Every change of what is in force goes this way: compile, write what nobody can see yet, record, flip, settle the
 //! record. A failure before the flip leaves the old policy in force; the record says what happened.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use gray_common::hash::HashKey;
 
@@ -18,7 +21,7 @@ use crate::{
     datapath::Datapath as _,
     fail::{self, Point},
     kernel::KernelError,
-    model::{CohortBody, Policy, parse_member},
+    model::{List, Policy, parse_member},
     store::{Draft, Kind, Mark, Store as _, key::HashKey as StoredKey},
 };
 
@@ -316,20 +319,20 @@ pub fn build_lists(
     key: HashKey,
 ) -> Result<Lists, ApiError> {
     let mut lists = Lists::default();
-    for c in &policy.cohorts {
-        let CohortBody::List { of, ids } = &c.body else { continue };
-        let Some(bit) = compiled.assigned.lists.get(&c.name) else { continue };
-        let mut set = |id: &str, on: bool| match parse_member(*of, id) {
-            Ok(m) => drop(lists.set(bit, compile::lists::entry(key, *of, &m), on)),
-            // The cohort changed its kind since the live edit.
-            Err(e) => tracing::warn!(cohort = c.name, "a live entry is skipped: {e}"),
-        };
+    let numbers = &compiled.assigned.lists;
+    for l in &policy.lists() {
         let internal = |e: crate::store::Error| ApiError::internal(&e);
-        if !store.overlay_info(revision, &c.name).map_err(internal)?.replaces_document {
-            ids.iter().for_each(|id| set(id, true));
+        if !l.is_cohort || !store.overlay_info(revision, &l.name).map_err(internal)?.replaces_document {
+            compile::lists::put(&mut lists, l, numbers, key);
         }
+        let Some(bit) = numbers.get(&l.name).filter(|_| l.is_cohort) else { continue };
+        let mut set = |id: &str, on: bool| match parse_member(l.of, id) {
+            Ok(m) => drop(lists.set(bit, compile::lists::entry(key, l.of, &m), on)),
+            // The cohort changed its kind since the live edit.
+            Err(e) => tracing::warn!(cohort = &*l.name, "a live entry is skipped: {e}"),
+        };
         store
-            .overlay(revision, &c.name, &mut |mark, id| {
+            .overlay(revision, &l.name, &mut |mark, id| {
                 set(id, mark == Mark::Added);
                 std::ops::ControlFlow::Continue(())
             })
@@ -377,10 +380,7 @@ pub(super) fn summary(steps: &[Write]) -> WriteSummary {
 
 /// Whether two policies have the same lists in their documents; live edits stay with the names.
 pub fn same_lists(a: &Policy, b: &Policy) -> bool {
-    let lists = |p: &Policy| p.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. })).count();
-    lists(a) == lists(b)
-        && a.cohorts.iter().all(|c| match &c.body {
-            CohortBody::List { .. } => b.cohort(&c.name) == Some(c),
-            CohortBody::Percent { .. } => true,
-        })
+    let (a, b) = (a.lists(), b.lists());
+    let by_name: HashMap<&str, &List<'_>> = b.iter().map(|l| (&*l.name, l)).collect();
+    a.len() == b.len() && a.iter().all(|l| by_name.get(&*l.name) == Some(&l))
 }

@@ -56,9 +56,11 @@ impl Names {
 
     /// The route of a rule: without the service, which a route for all services is counted by.
     pub fn route(&self, number: u32) -> Option<String> {
+        // A made-up name of one service's route may have the character in a value.
+        let for_all = |route: &str| route.starts_with("*/") || !route.contains('/');
         self.rule(number).map(|n| match n.rsplit_once('@') {
-            Some((route, _)) => route.to_string(),
-            None => n.into_owned(),
+            Some((route, _)) if for_all(route) => route.to_string(),
+            _ => n.into_owned(),
         })
     }
 
@@ -115,5 +117,17 @@ routes:
         assert_eq!((names.route(0), names.route(900).as_deref()), (None, Some("#900")));
         assert_eq!(names.instance(shop, "198.18.2.2:80".parse().unwrap()), Some("one"));
         assert_eq!(names.instance(shop, "198.18.2.2:81".parse().unwrap()), None);
+        let (policy, compiled) = testing::compiled(
+            "services:
+  shop: { listen: ['198.18.1.100:80'], instances: [{ address: '198.18.2.2:80', version: '1.0', id: one }], stable: { version: '1.0' } }
+routes:
+  - { service: shop, when: { workload: a@shop }, to: { version: '1.0' } }
+  - { when: { workload: b@shop }, to: { version: '1.0' } }
+",
+        );
+        let names = Names::new(&policy, &compiled.assigned);
+        let of = |n: &str| names.route(compiled.assigned.rules.get(n).unwrap()).unwrap();
+        assert_eq!(of("shop/workload=a@shop/version=1.0"), "shop/workload=a@shop/version=1.0");
+        assert_eq!(of("*/workload=b@shop/version=1.0@shop"), "*/workload=b@shop/version=1.0");
     }
 }

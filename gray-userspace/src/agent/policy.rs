@@ -15,7 +15,9 @@ use crate::{
     config,
     fail::{self, Point},
     ids::Ids,
-    model::{ClaimKind, CohortBody, Nat, Policy, Probe, Service, canonical_member, parse_member},
+    model::{
+        ClaimKind, CohortBody, Member, MemberError, Nat, Policy, Probe, Service, canonical_member, parse_member,
+    },
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
 
@@ -255,6 +257,10 @@ impl Inner {
         let cohort = self.policy.cohort(name).ok_or_else(|| self.no_cohort(name))?;
         match (&cohort.body, self.compiled.assigned.lists.get(name)) {
             (CohortBody::List { of, .. }, Some(bit)) => Ok((*of, bit)),
+            (CohortBody::Tail { .. }, _) => Err(ApiError::conflict(
+                format!("cohort {name} is a tail, it has no list"),
+                "change its digits in the document and apply it",
+            )),
             _ => Err(ApiError::conflict(
                 format!("cohort {name} is a percentage, it has no list"),
                 "change its percentage in the document and apply it",
@@ -310,6 +316,10 @@ fn canonical(of: ClaimKind, ids: &Ids) -> Result<Ids, ApiError> {
     let (mut out, mut bad) = (Ids::with_capacity(ids.len(), ids.text().len()), Vec::new());
     for id in ids.iter() {
         match canonical_member(of, id) {
+            Ok(_) if matches!(parse_member(of, id), Ok(Member::Beginning(_))) => bad.push(MemberError {
+                text: id.chars().take(64).collect(),
+                expected: "a value; wildcards stand in the document",
+            }),
             Ok(c) => out.push(&c),
             Err(e) => bad.push(e),
         }

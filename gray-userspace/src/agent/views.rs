@@ -148,6 +148,9 @@ impl Inner {
         if let CohortBody::List { ids, .. } = &c.body {
             (show.size, show.ids) = self.list(name, ids, page)?;
         }
+        if let CohortBody::Tail { digits, .. } = &c.body {
+            show.digits = Some(digits.iter().cloned().collect());
+        }
         Ok(show)
     }
 
@@ -269,6 +272,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
         CohortBody::Percent { of, basis_points, salt } => {
             ("percent".into(), of.map(claim), Some(*basis_points), Some(salt.clone()))
         }
+        CohortBody::Tail { of, .. } => ("tail".into(), Some(claim(*of)), None, None),
     }
 }
 
@@ -276,6 +280,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
 fn names(when: &Condition, cohort: &str) -> bool {
     match when {
         Condition::Cohort(n) => n == cohort,
+        Condition::Claim { .. } => false,
         Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| names(p, cohort)),
         Condition::Not(inner) => names(inner, cohort),
     }

@@ -191,12 +191,15 @@ fn show(args: &ShowArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 fn described(c: &CohortShow, _: Paint) -> String {
     let of = c.of.as_deref().unwrap_or("identity");
     let routes = if c.routes.is_empty() { "no route".into() } else { c.routes.join(", ") };
-    let mut out = match c.basis_points {
-        Some(bp) => {
+    let mut out = match (&c.digits, c.basis_points) {
+        (Some(digits), _) => {
+            format!("{}: {of} that ends with {}, used by {routes}\n", c.name, digits.join(" or "))
+        }
+        (None, Some(bp)) => {
             let salt = c.salt.as_deref().unwrap_or_default();
             format!("{}: {} of {of}, salt {salt}, used by {routes}\n", c.name, percent(bp))
         }
-        None => format!("{}: {} of {of}, used by {routes}\n", c.name, count(c.size, "entry")),
+        (None, None) => format!("{}: {} of {of}, used by {routes}\n", c.name, count(c.size, "entry")),
     };
     for id in &c.ids {
         out.push_str(&id.replace(char::is_control, "?"));

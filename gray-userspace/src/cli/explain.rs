@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::types::{ArmName, ExplainReply, ExplainRequest, FlowTuple},
-    model::Proto,
+    model::{ClaimKind, Proto},
 };
 
 #[derive(Debug, Args)]
@@ -25,6 +25,8 @@ Examples:
   gray explain --service shop --src 198.18.1.3
   gray explain --service shop --workload cart
   gray explain --service shop --lane gray-2.0
+  gray explain --service shop --src 198.18.1.3 --app app7
+  gray explain --service shop -H 'X-App-Id: app7' -H 'Cookie: uid=u42' --path '/buy?channel=beta'
   gray explain --service dns --proto udp --port 53 --src fd00::7 --dscp 46
   gray explain --live tcp 198.18.1.3 40000 198.18.1.100 80")]
 pub struct ExplainArgs {
@@ -49,6 +51,30 @@ pub struct ExplainArgs {
     /// The lane that the connection is in. Without: that of the workload on this node
     #[arg(long)]
     lane: Option<String>,
+    /// The app that the request names
+    #[arg(long, value_name = "ID")]
+    app: Option<String>,
+    /// The user that the request names
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// The tenant that the request names
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// The device that the request names
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// The platform that the request names
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+    /// The channel that the request names
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// A header of the request; cookies as clients send them, `Cookie: a=1; b=2`
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Path and query of the request
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
     /// Which listener of the service
     #[arg(long, value_parser = proto)]
     proto: Option<Proto>,
@@ -57,7 +83,8 @@ pub struct ExplainArgs {
     port: Option<u16>,
     /// A connection that is open now
     #[arg(long, num_args = 1..=5, value_names = ["PROTO", "SRC", "SPORT", "DST", "DPORT"],
-        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "lane", "proto", "port"])]
+        conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "lane", "app", "user", "tenant", "device",
+            "platform", "channel", "headers", "path", "proto", "port"])]
     live: Vec<String>,
 }
 
@@ -68,6 +95,14 @@ pub fn run(args: ExplainArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 
 pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
     let live = if args.live.is_empty() { None } else { Some(tuple(&args.live.join(" "))?) };
+    let claims = [
+        (ClaimKind::App, args.app),
+        (ClaimKind::User, args.user),
+        (ClaimKind::Tenant, args.tenant),
+        (ClaimKind::Device, args.device),
+        (ClaimKind::Platform, args.platform),
+        (ClaimKind::Channel, args.channel),
+    ];
     Ok(ExplainRequest {
         service: args.service,
         src: args.src,
@@ -76,6 +111,9 @@ pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
         dscp: args.dscp,
         workload: args.workload,
         lane: args.lane,
+        claims: claims.into_iter().filter_map(|(of, value)| Some((of, value?))).collect(),
+        headers: args.headers,
+        path: args.path,
         proto: args.proto,
         port: args.port,
         live,

@@ -156,7 +156,11 @@ fn health(i: &InstanceView) -> Cell {
 fn cohorts(all: &[CohortView], paint: Paint) -> String {
     let mut t = Table::new(&["COHORT", "KIND", "OF", "SIZE", "EDITED"]);
     for c in all {
-        let size = c.basis_points.map_or_else(|| c.size.into(), |bp| Cell::from(percent(bp)));
+        let size = match c.basis_points {
+            Some(bp) => Cell::from(percent(bp)),
+            None if c.kind == "tail" => "".into(),
+            None => c.size.into(),
+        };
         t.row([
             c.name.as_str().into(),
             c.kind.as_str().into(),

@@ -1,15 +1,15 @@
-//! Conditions to rules: `all` / `any` / `not` over cohorts become alternatives (disjunctive normal form), each a pair of
+//! Conditions to rules: `all` / `any` / `not` over cohorts and claims become alternatives (disjunctive normal form), each a pair of
 //! masks over the service's facts.
 
 use gray_common::{
-    decide::{Precedence, claims},
+    decide::{Precedence, claims, tail},
     hash::salt,
     limits,
     wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact},
 };
 
 use super::{CompileError, assigned::Numbers};
-use crate::model::{ClaimKind, Cohort, CohortBody, Condition, Policy};
+use crate::model::{ClaimKind, Cohort, CohortBody, Condition, Policy, claim_text};
 
 /// The wire code of a claim kind.
 pub fn claim_code(kind: ClaimKind) -> u8 {
@@ -20,6 +20,10 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
         ClaimKind::Workload => claims::WORKLOAD,
         ClaimKind::App => claims::APP,
         ClaimKind::User => claims::USER,
+        ClaimKind::Tenant => claims::TENANT,
+        ClaimKind::Device => claims::DEVICE,
+        ClaimKind::Platform => claims::PLATFORM,
+        ClaimKind::Channel => claims::CHANNEL,
     }
 }
 
@@ -79,7 +83,7 @@ pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
                 policy.cohort(n).is_some_and(|c| matches!(c.body, CohortBody::List { .. }))
             }
             Condition::Any(parts) => parts.iter().all(|p| explicit(policy, p)),
-            Condition::All(_) | Condition::Not(_) => false,
+            Condition::Claim { .. } | Condition::All(_) | Condition::Not(_) => false,
         }
     }
     match when {
@@ -116,10 +120,10 @@ impl Spread<'_> {
             (Condition::Cohort(name), _) => {
                 let policy = self.policy;
                 let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
-                let fact = fact(cohort, self.lists)?;
-                let bit = self.facts.bit(fact).ok_or_else(|| self.too_complex())?;
-                let (need, forbid) = if negated { (0, bit) } else { (bit, 0) };
-                Ok(vec![Alternative { need, forbid }])
+                self.one(fact(cohort, self.lists)?, negated)
+            }
+            (Condition::Claim { of, values }, _) => {
+                self.one(list_fact(&claim_text(*of, values), self.lists)?, negated)
             }
             (Condition::Not(inner), _) => self.spread(inner, !negated),
             (Condition::Any(parts), false) | (Condition::All(parts), true) => {
@@ -146,6 +150,13 @@ impl Spread<'_> {
         }
     }
 
+    /// A fact that must be true, or must not.
+    fn one(&mut self, fact: Fact, negated: bool) -> Result<Vec<Alternative>, CompileError> {
+        let bit = self.facts.bit(fact).ok_or_else(|| self.too_complex())?;
+        let (need, forbid) = if negated { (0, bit) } else { (bit, 0) };
+        Ok(vec![Alternative { need, forbid }])
+    }
+
     /// Bounded while it grows, not after.
     fn bound(&self, out: &[Alternative]) -> Result<(), CompileError> {
         if out.len() > limits::RULES_PER_SERVICE as usize { Err(self.too_complex()) } else { Ok(()) }
@@ -156,12 +167,19 @@ impl Spread<'_> {
     }
 }
 
+fn list_fact(name: &str, lists: &Numbers) -> Result<Fact, CompileError> {
+    let bit = lists.get(name).ok_or_else(|| CompileError::NoCohort(name.to_owned()))?;
+    Ok(on_list(bit))
+}
+
+/// Being on the list of this bit.
+pub fn on_list(bit: u32) -> Fact {
+    Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
+}
+
 fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
     Ok(match &cohort.body {
-        CohortBody::List { .. } => {
-            let bit = lists.get(&cohort.name).ok_or_else(|| CompileError::NoCohort(cohort.name.clone()))?;
-            Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
-        }
+        CohortBody::List { .. } => list_fact(&cohort.name, lists)?,
         CohortBody::Percent { of, basis_points, salt: s } => Fact {
             kind: FACT_PERCENT,
             value: u32::from(*basis_points),
@@ -169,5 +187,9 @@ fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
             claim: of.map_or(0, claim_code),
             ..Fact::default()
         },
+        // What is no tail was not let in.
+        CohortBody::Tail { of, digits } => {
+            tail::fact(claim_code(*of), digits.iter().map(String::as_str)).unwrap_or_default()
+        }
     })
 }

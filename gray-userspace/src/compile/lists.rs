@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use gray_common::{
+    decide::claims::BEGINNING,
     hash::{HashKey, claim_hash_bytes},
     wire::{Addr, Class, PrefixKey},
 };
 
-use super::{conditions::claim_code, identities::ByHash, nets::is_v4};
-use crate::model::{ClaimKind, Member};
+use super::{assigned::Numbers, conditions::claim_code, identities::ByHash, nets::is_v4};
+use crate::model::{ClaimKind, List, Member, Policy, parse_member};
 
 /// What one entry is in the tables: an exact identity or a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +26,7 @@ pub fn member_hash(key: HashKey, of: ClaimKind, member: &Member<'_>) -> u64 {
         // The kernel hashes numbers as one 64-bit word; its length byte says 4.
         Member::Number(n) => gray_common::hash::claim_hash(key, code, 4, &[u64::from(*n)]),
         Member::Text(t) => text_hash(key, code, t),
+        Member::Beginning(t) => claim_hash_bytes(key, code | BEGINNING, t.as_bytes()),
     }
 }
 
@@ -37,6 +39,21 @@ pub fn text_hash(key: HashKey, code: u8, text: &str) -> u64 {
     let mut short = bytes[..24].to_vec();
     short.extend(gray_common::hash::salt(text).to_le_bytes());
     claim_hash_bytes(key, code, &short)
+}
+
+/// The lists that a policy itself gives: those of its cohorts, without live edits, and those of its conditions.
+pub fn of_policy(policy: &Policy, numbers: &Numbers, key: HashKey) -> Lists {
+    let mut lists = Lists::default();
+    policy.lists().iter().for_each(|l| put(&mut lists, l, numbers, key));
+    lists
+}
+
+/// Puts what the document says onto a list.
+pub fn put(lists: &mut Lists, list: &List<'_>, numbers: &Numbers, key: HashKey) {
+    let Some(bit) = numbers.get(&list.name) else { return };
+    for m in list.ids.iter().filter_map(|id| parse_member(list.of, id).ok()) {
+        let _ = lists.set(bit, entry(key, list.of, &m), true);
+    }
 }
 
 pub fn entry(key: HashKey, of: ClaimKind, member: &Member<'_>) -> Entry {
@@ -183,7 +200,6 @@ pub(super) fn covers(wide: &PrefixKey, narrow: &PrefixKey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::parse_member;
 
     fn prefix(text: &str) -> PrefixKey {
         match entry(HashKey::default(), ClaimKind::Source, &parse_member(ClaimKind::Source, text).unwrap()) {

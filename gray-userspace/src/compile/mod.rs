@@ -43,7 +43,7 @@ use self::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{self, CohortBody, Place, Policy, Proto};
+use crate::model::{self, ClaimKind, Policy, Proto};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {
@@ -118,7 +118,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         .iter()
         .flat_map(|s| order::of(policy, s).into_iter().map(|sends| sends.by.name(&s.name)))
         .collect();
-    let list_names = policy.cohorts.iter().filter(|c| matches!(c.body, CohortBody::List { .. }));
+    let lists = policy.lists();
     let mut assigned = Assigned {
         services: before.services.next(
             "services",
@@ -127,7 +127,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             limits::SERVICES,
         )?,
         rules: before.rules.next("rules", rule_names.iter().map(String::as_str), 1, 65_536)?,
-        lists: before.lists.next("lists", list_names.map(|c| c.name.as_str()), 0, limits::LISTS)?,
+        lists: before.lists.next("lists", lists.iter().map(|l| &*l.name), 0, limits::LISTS)?,
         instances: before.instances.next(
             "instances",
             subsets::instance_names(policy).iter().map(String::as_str),
@@ -141,6 +141,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         )?,
         weights: BTreeMap::new(),
     };
+    let wild = wild(&lists, &assigned);
     let mut out = Compiled::default();
     for (index, service) in policy.services.iter().enumerate() {
         let mut subsets = Subsets::new((index, service), &assigned.instances, &around.drained, &mut out);
@@ -184,7 +185,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if rules > limits::RULES_PER_SERVICE {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
         }
-        let (list_kinds, mut flags) = lists_used(policy, &facts, &assigned);
+        let (list_kinds, mut flags) = lists_used(&lists, &facts, &assigned);
         if service.affinity == model::Affinity::Client {
             flags |= SERVICE_AFFINITY;
         }
@@ -206,9 +207,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if service.on_missing == model::OnMissing::Deny {
             flags |= SERVICE_DENY;
         }
-        out.readings.push(reading(service));
-        let mark = claim_code(model::ClaimKind::Mark);
-        if service.identify.contains(&model::ClaimKind::Mark)
+        out.readings.push(wildcards(reading(service), service, (&wild, &facts))?);
+        let mark = claim_code(ClaimKind::Mark);
+        if service.identify.contains(&ClaimKind::Mark)
             || list_kinds & 1 << mark != 0
             || facts.0.iter().any(|f| f.claim == mark)
         {
@@ -253,11 +254,13 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
 }
 
 /// What is read of a service's requests.
-fn reading(service: &model::Service) -> Reading {
+pub fn reading(service: &model::Service) -> Reading {
     let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
     let mut out = Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
+        beginning_of: [0; limits::BEGINNINGS],
+        beginning_len: [0; limits::BEGINNINGS],
         terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
         sni: 0,
         alpn: 0,
@@ -271,13 +274,38 @@ fn reading(service: &model::Service) -> Reading {
     }
     for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
         out.kinds[i] = claim_code(*kind);
-        out.names.names[i] = match place {
-            Place::Header(name) => Watches::header(name),
-            Place::Cookie(name) => Watches::cookie(name),
-            Place::Query(name) => Watches::query(name),
-        };
+        out.names.names[i] = place.watched();
     }
     out
+}
+
+/// A list's bit, its claim, and how many first bytes its wildcards ask for.
+type Wild = (u32, ClaimKind, BTreeSet<u8>);
+
+fn wild(lists: &[model::List<'_>], assigned: &Assigned) -> Vec<Wild> {
+    let of = |l: &model::List<'_>| Some((assigned.lists.get(&l.name)?, l.of, model::beginnings(l.of, l.ids)));
+    lists.iter().filter_map(of).filter(|(.., lengths)| !lengths.is_empty()).collect()
+}
+
+/// With what the wildcards ask for of the lists among these facts. Of a claim that is not read, nothing.
+fn wildcards(
+    mut out: Reading,
+    service: &model::Service,
+    (wild, facts): (&[Wild], &Facts),
+) -> Result<Reading, CompileError> {
+    let used = wild.iter().filter(|(bit, ..)| facts.0.contains(&conditions::on_list(*bit)));
+    let asked: BTreeSet<(ClaimKind, u8)> =
+        used.flat_map(|(_, of, lengths)| lengths.iter().map(|len| (*of, *len))).collect();
+    let name = |of: &ClaimKind| service.claims.keys().position(|k| k == of);
+    let read = asked.iter().filter_map(|(of, len)| Some((name(of)?, *len)));
+    for (i, (name, len)) in read.enumerate() {
+        let (Some(slot), Some(size)) = (out.beginning_of.get_mut(i), out.beginning_len.get_mut(i)) else {
+            let limit = limits::BEGINNINGS as u32;
+            return Err(CompileError::Limit { what: "lengths of wildcards in one service", limit });
+        };
+        (*slot, *size) = (name as u8 + 1, len);
+    }
+    Ok(out)
 }
 
 /// What clients are told: payload that every way has room for, and a window of up to 8 MB.
@@ -304,18 +332,14 @@ fn weigh<'a>(
 }
 
 /// Which kinds of claims the lists among these facts are about, and whether prefixes may be among them.
-fn lists_used(policy: &Policy, facts: &Facts, assigned: &Assigned) -> (u16, u32) {
+fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> (u16, u32) {
     let bits: BTreeSet<u32> =
         facts.0.iter().filter(|f| f.kind == gray_common::wire::FACT_LIST).map(|f| f.value).collect();
     let (mut kinds, mut flags) = (0, 0);
-    for c in &policy.cohorts {
-        if let CohortBody::List { of, .. } = &c.body
-            && assigned.lists.get(&c.name).is_some_and(|b| bits.contains(&b))
-        {
-            kinds |= 1 << claim_code(*of);
-            if *of == model::ClaimKind::Source {
-                flags |= SERVICE_PREFIXES;
-            }
+    for l in lists.iter().filter(|l| assigned.lists.get(&l.name).is_some_and(|b| bits.contains(&b))) {
+        kinds |= 1 << claim_code(l.of);
+        if l.of == ClaimKind::Source {
+            flags |= SERVICE_PREFIXES;
         }
     }
     (kinds, flags)

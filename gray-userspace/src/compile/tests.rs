@@ -14,14 +14,13 @@ use proptest::prelude::*;
 use super::{
     Circumstances, Compiled,
     have::Have,
-    lists::{Lists, entry},
+    lists::{Lists, of_policy},
     plan::{Want, Write, forget, plan},
     *,
 };
 use crate::{
     config::{self, Source},
     datapath::{Datapath as _, Fake, have_of},
-    model::{CohortBody, parse_member},
 };
 
 const KEY: HashKey = HashKey { k0: 3, k1: 4 };
@@ -31,16 +30,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn lists_of(policy: &Policy, c: &Compiled) -> Lists {
-    let mut lists = Lists::default();
-    for cohort in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))
-        {
-            for id in ids {
-                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
-            }
-        }
-    }
-    lists
+    of_policy(policy, &c.assigned.lists, KEY)
 }
 
 /// A data path with its control half's view, as the agent holds them.
@@ -404,6 +394,33 @@ fn b6_all_any_and_not_combine() {
             assert_eq!(is_gray, gray.contains(&i), "{when} for .{i}");
         }
     }
+}
+
+/// B4: a condition is a list of its own, as are its like, and goes when its route goes.
+#[test]
+fn b4_conditions_are_lists_of_their_own() {
+    let to = |when: &str| {
+        document(
+            "cohorts:\n  early: { sources: [\"198.18.1.1\"] }",
+            &format!("routes:\n  - {{ service: shop, when: {when}, to: {{ version: \"2.0\" }} }}"),
+        )
+    };
+    let mut w = World::default();
+    for (when, gray, how) in [
+        ("{ source: \"198.18.1.1\" }", &[1][..], "condition"),
+        ("{ source: [\"198.18.1.2\", \"198.18.1.4/31\"] }", &[2, 4], "condition"),
+        ("{ all: [early, { source: [\"198.18.1.0/24\"] }] }", &[1], "condition"),
+        ("{ any: [early, { source: [\"198.18.1.3\"] }] }", &[1, 3], "condition"),
+        ("{ not: { source: [\"198.18.1.0/30\"] } }", &[4], "condition"),
+        ("early", &[1], "explicit"),
+    ] {
+        w.apply(&to(when)).unwrap();
+        for i in 1..=4 {
+            let want = if gray.contains(&i) { format!("198.18.2.2 {how}") } else { "198.18.2.1 default".into() };
+            assert_eq!(w.answer(&format!("198.18.1.{i}")), want, "{when}");
+        }
+    }
+    assert_eq!(w.compiled.assigned.lists.iter().count(), 1, "nothing is left of the others");
 }
 
 #[test]

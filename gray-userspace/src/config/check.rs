@@ -1,7 +1,7 @@
 //! What only the whole policy can tell: names that nobody has, addresses that two want, selectors that match nothing,
 //! limits. Must not read text.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use super::{
     cohort::{self, CohortDraft},
@@ -13,7 +13,7 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{ClaimKind, CohortBody, Listener, Nat, OnMissing, Probe, Proto, Selector};
+use crate::model::{ClaimKind, CohortBody, Listener, Nat, OnMissing, Probe, Proto, Selector, beginnings};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -34,12 +34,14 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
         stable(service, report);
         probes(service, report);
         untouched(service, report);
+        wildcards(service, drafts, report);
     }
     for (service, subset) in drafts.lanes.iter().flat_map(|l| &l.subsets) {
         target(service, [subset].map(|s| (s.span, &s.value)), drafts, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
+        unread(route, drafts, report);
     }
     names(drafts, report);
     counts(drafts, report);
@@ -281,12 +283,72 @@ fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report:
     }
 }
 
+/// A claim that is never there: a rule that never applies, or always.
+fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    if report.incomplete {
+        return;
+    }
+    let whose = |s: &&ServiceDraft| route.service.as_ref().is_none_or(|n| n.value == s.name.value);
+    let services: Vec<&ServiceDraft> = drafts.services.iter().filter(whose).collect();
+    if services.is_empty() || services.iter().any(|s| !s.whole) {
+        return;
+    }
+    let nobody = |of: ClaimKind| of.is_read() && !services.iter().any(|s| s.claims.contains_key(&of));
+    let who = || match &route.service {
+        Some(name) => format!("service {} does not read", quoted(&name.value)),
+        None => "no service reads".to_owned(),
+    };
+    let help = |of: ClaimKind| {
+        format!("say where it is read: claims: {{ {}: {{ header: {} }} }}", of.name(), of.usual_header())
+    };
+    for At { value: (of, _), span } in route.asked.claims.iter().filter(|c| nobody(c.value.0)) {
+        let text = format!("{} the claim `{}`", who(), of.name());
+        report.error(Draft::new(*span, text).help(help(*of)));
+    }
+    for name in &route.asked.cohorts {
+        let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
+        if let Some(of) = cohort.and_then(CohortDraft::of).filter(|of| nobody(*of)) {
+            let text =
+                format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
+            report.warning(Draft::new(name.span, text).help(help(of)));
+        }
+    }
+}
+
+/// What the wildcards of one service ask for, over all its routes.
+fn wildcards(service: &ServiceDraft, drafts: &Drafts, report: &mut Report<'_>) {
+    let mut asked: BTreeSet<(ClaimKind, u8)> = BTreeSet::new();
+    let whose = |r: &&RouteDraft| r.service.as_ref().is_none_or(|n| n.value == service.name.value);
+    for route in drafts.routes.iter().filter(whose) {
+        let mut more = |of: ClaimKind, lengths: &BTreeSet<u8>| {
+            asked.extend(lengths.iter().filter(|_| service.claims.contains_key(&of)).map(|len| (of, *len)));
+        };
+        route.asked.claims.iter().for_each(|c| more(c.value.0, &c.value.1));
+        for name in &route.asked.cohorts {
+            let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
+            if let Some(CohortBody::List { of, ids }) = cohort.and_then(|c| c.body.as_ref()) {
+                more(*of, &beginnings(*of, ids));
+            }
+        }
+        if asked.len() > gray_common::limits::BEGINNINGS {
+            let whose = quoted(&service.name.value);
+            let text = format!("with this route, wildcards of {} different lengths for service {whose}", asked.len());
+            report.error(
+                Draft::new(route.span, text)
+                    .expected(format!("at most {}", gray_common::limits::BEGINNINGS))
+                    .help("what counts is how many bytes stand before the `*`, of each claim by itself"),
+            );
+            return;
+        }
+    }
+}
+
 fn names(drafts: &Drafts, report: &mut Report<'_>) {
     if report.incomplete {
         return;
     }
     let known: HashSet<&str> = drafts.cohorts.iter().map(|c| c.name.value.as_str()).collect();
-    for name in drafts.routes.iter().flat_map(|r| &r.cohorts) {
+    for name in drafts.routes.iter().flat_map(|r| &r.asked.cohorts) {
         if !known.contains(name.value.as_str()) {
             let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
             report.error(cohort::unknown(name, names));
@@ -304,9 +366,13 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let at = drafts.services.get(limits::SERVICES).map(|s| s.name.span);
     beyond(at, "services", drafts.services.len(), limits::SERVICES);
 
-    let lists = || drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
-    let at = lists().nth(limits::LIST_COHORTS).map(|c| c.name.span);
-    beyond(at, "cohorts that are lists", lists().count(), limits::LIST_COHORTS);
+    let cohorts = drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
+    let mut lists: Vec<Span> = cohorts.map(|c| c.name.span).collect();
+    let mut seen = HashSet::new();
+    let conditions = drafts.routes.iter().flat_map(|r| &r.asked.lists);
+    lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
+    let at = lists.get(limits::LISTS).copied();
+    beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
 
     let at = drafts.lanes.get(limits::LANES).map(|l| l.name.span);
     beyond(at, "lanes", drafts.lanes.len(), limits::LANES);
@@ -366,7 +432,7 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
         report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
     }
     let used: HashSet<&str> =
-        drafts.routes.iter().flat_map(|r| &r.cohorts).map(|n| n.value.as_str()).collect();
+        drafts.routes.iter().flat_map(|r| &r.asked.cohorts).map(|n| n.value.as_str()).collect();
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gray_common::request::watch::{RESERVED, Watches};
 
 use super::{
-    report::{At, Draft, Report, quoted},
+    report::{At, Draft, Report, Span, quoted},
     shape::{PLACE, READS},
     tree::Node,
     walk::{self, Fields},
@@ -21,16 +21,25 @@ pub(super) type Reads = (BTreeMap<ClaimKind, Place>, BTreeMap<ClaimKind, Tls>);
 pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report<'_>) -> Reads {
     let mut out = Reads::default();
     let Some(fields) = Fields::open(node, &READS, node.span, report) else { return out };
-    for kind in [ClaimKind::App, ClaimKind::User] {
+    let mut names: Vec<(u64, ClaimKind, Span)> = Vec::new();
+    for kind in ClaimKind::READ {
         let Some(node) = fields.get(kind.name()) else { continue };
         let Some(fields) = Fields::open(node, &PLACE, node.span, report) else { continue };
         let hello = hello(node, &fields, &out.1, report);
-        if let Some(place) = place(node, &fields, hello.is_some(), report) {
-            let _ = out.0.insert(kind, place);
-        }
+        let place = place(node, &fields, hello.is_some(), report);
         if let Some(Some(tls)) = hello {
             let _ = out.1.insert(kind, tls);
         }
+        let Some(place) = place else { continue };
+        match names.iter().find(|(name, ..)| *name == place.watched()) {
+            Some((_, first, span)) => report.error(
+                Draft::new(node.span, format!("`{}` is read where `{}` is", kind.name(), first.name()))
+                    .also(*span, "read here first")
+                    .help("a value makes one claim: give each its own, or remove one of them"),
+            ),
+            None => names.push((place.watched(), kind, node.span)),
+        }
+        let _ = out.0.insert(kind, place);
     }
     for l in listen.iter().filter(|l| l.value.proto == Proto::Udp) {
         report.error(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     report::{At, Draft, Report, did_you_mean, nearest, quoted},
     service::claim,
-    shape::{COHORT, KINDS},
+    shape::{COHORT, KINDS, TAIL},
     tree::{Kind, Node},
     walk::{self, Fields},
 };
@@ -15,6 +15,17 @@ pub(super) struct CohortDraft {
     pub name: At<String>,
     /// `None`: something is wrong with it (and reported); routes may name it all the same.
     pub body: Option<CohortBody>,
+}
+
+impl CohortDraft {
+    /// The one claim that it is about.
+    pub(super) fn of(&self) -> Option<ClaimKind> {
+        match self.body.as_ref()? {
+            CohortBody::List { of, .. } => Some(*of),
+            CohortBody::Percent { of, .. } => *of,
+            CohortBody::Tail { of, .. } => Some(*of),
+        }
+    }
 }
 
 pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -> CohortDraft {
@@ -54,14 +65,11 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
         }
     }
     let (key, node) = *given.first()?;
-    let of = match &*key.text {
-        "sources" => ClaimKind::Source,
-        "marks" => ClaimKind::Mark,
-        "dscps" => ClaimKind::Dscp,
-        "workloads" => ClaimKind::Workload,
-        "apps" => ClaimKind::App,
-        "users" => ClaimKind::User,
-        _ => return percentage(name, &fields, node, report),
+    if key.text == "tail" {
+        return tail(node, report);
+    }
+    let Some(of) = ClaimKind::ALL.into_iter().find(|of| of.plural() == key.text) else {
+        return percentage(name, &fields, node, report);
     };
     Some(CohortBody::List { of, ids: members(&key.text, of, node, report) })
 }
@@ -79,6 +87,41 @@ fn percentage(
     Some(CohortBody::Percent { of, basis_points: basis_points?, salt })
 }
 
+/// `{ of: user, digits: ["7", "42"] }`.
+fn tail(node: &Node<'_>, report: &mut Report<'_>) -> Option<CohortBody> {
+    let fields = Fields::open(node, &TAIL, node.span, report)?;
+    let of = fields.get("of").and_then(|node| {
+        let of = claim(node, "of", report)?;
+        if !of.is_read() {
+            let can: Vec<_> = ClaimKind::READ.iter().map(|k| k.name()).collect();
+            report.error(
+                Draft::new(node.span, format!("a tail of `{}`", of.name()))
+                    .expected(format!("one of {}", can.join(", ")))
+                    .help("last digits are those of a text that requests name"),
+            );
+        }
+        of.is_read().then_some(of)
+    });
+    let node = fields.get("digits")?;
+    let items = walk::list(node, "`digits`", "endings", report)?;
+    if items.is_empty() {
+        let draft = Draft::new(node.span, "`digits` is an empty list");
+        report.error(draft.expected("at least one ending, such as \"7\""));
+    }
+    const EXPECTED: &str = "one or two digits, such as \"7\" or \"42\"";
+    let mut digits = BTreeSet::new();
+    for item in items {
+        let Some(text) = walk::text(item, "an entry of `digits`", EXPECTED, report) else { continue };
+        if matches!(text.len(), 1 | 2) && text.bytes().all(|c| c.is_ascii_digit()) {
+            let _ = digits.insert(text.to_owned());
+        } else {
+            let draft = Draft::new(item.span, format!("{} cannot be in `digits`", quoted(text)));
+            report.error(draft.expected(EXPECTED));
+        }
+    }
+    Some(CohortBody::Tail { of: of?, digits })
+}
+
 /// The entries in their canonical texts. Empty and null lists are fine: they are filled live.
 fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -> BTreeSet<String> {
     if matches!(node.kind, Kind::Null) {
@@ -87,6 +130,16 @@ fn members(key: &str, of: ClaimKind, node: &Node<'_>, report: &mut Report<'_>) -
     let Some(items) = walk::list(node, &format!("`{key}`"), "entries", report) else {
         return BTreeSet::new();
     };
+    values(key, of, items, report)
+}
+
+/// Values of a claim in their canonical texts; `key` is what names them.
+pub(super) fn values(
+    key: &str,
+    of: ClaimKind,
+    items: &[Node<'_>],
+    report: &mut Report<'_>,
+) -> BTreeSet<String> {
     let mut out = Vec::with_capacity(items.len());
     for item in items {
         let Some(text) = walk::text(item, &format!("an entry of `{key}`"), "one entry", report) else {

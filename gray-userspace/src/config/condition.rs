@@ -1,30 +1,41 @@
-//! Reads `when`: cohort names joined by all, any, not. Must not know which cohorts exist.
+//! Reads `when`: cohort names and claims, joined by all, any, not. Must not know which cohorts exist.
+
+use std::collections::BTreeSet;
 
 use super::{
-    limits,
+    cohort, limits,
     report::{At, Draft, Report, quoted},
     shape::CONDITION,
     tree::{Kind, Node},
     walk::{self, Fields},
 };
-use crate::model::Condition;
+use crate::model::{ClaimKind, Condition, beginnings, claim_text};
 
-const EXPECTED: &str = "a cohort's name, or one of all, any, not";
+const EXPECTED: &str = "a cohort's name, or one of all, any, not, or a claim";
 
-/// The condition; every cohort it names is added to `cohorts`.
+/// What conditions ask about. Of claims also how many first bytes their wildcards ask for.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub cohorts: Vec<At<String>>,
+    pub claims: Vec<At<(ClaimKind, BTreeSet<u8>)>>,
+    /// The texts of conditions on claims: each is a list.
+    pub lists: Vec<At<String>>,
+}
+
+/// The condition; what it asks about is added to `asked`.
 pub(super) fn read(
     node: &Node<'_>,
-    cohorts: &mut Vec<At<String>>,
+    asked: &mut Asked,
     report: &mut Report<'_>,
 ) -> Option<At<Condition>> {
-    let value = condition(node, 1, cohorts, report)?;
+    let value = condition(node, 1, asked, report)?;
     Some(At { value, span: node.span })
 }
 
 fn condition(
     node: &Node<'_>,
     depth: usize,
-    cohorts: &mut Vec<At<String>>,
+    asked: &mut Asked,
     report: &mut Report<'_>,
 ) -> Option<Condition> {
     let Kind::Map(pairs) = &node.kind else {
@@ -39,7 +50,7 @@ fn condition(
             return None;
         };
         let name = walk::name(text, node.span, report)?;
-        cohorts.push(name.clone());
+        asked.cohorts.push(name.clone());
         return Some(Condition::Cohort(name.value));
     };
     if depth > limits::CONDITION_DEPTH {
@@ -56,7 +67,8 @@ fn condition(
         let text = if given.is_empty() { "no key".to_owned() } else { given.join(" and ") };
         report.error(
             Draft::new(node.span, format!("a condition with {text}"))
-                .expected("exactly one of all, any, not"),
+                .expected("exactly one of all, any, not, or a claim")
+                .help_if((pairs.len() > 1).then_some("join them: { all: [ { .. }, { .. } ] }")),
         );
         return None;
     }
@@ -68,7 +80,7 @@ fn condition(
             report.error(draft.expected("at least one condition"));
             return None;
         }
-        Some(items.iter().filter_map(|i| condition(i, depth + 1, cohorts, report)).collect::<Vec<_>>())
+        Some(items.iter().filter_map(|i| condition(i, depth + 1, asked, report)).collect::<Vec<_>>())
     };
     if let Some(all) = join("all") {
         return Some(Condition::All(all));
@@ -76,11 +88,45 @@ fn condition(
     if let Some(any) = join("any") {
         return Some(Condition::Any(any));
     }
-    let inner = condition(fields.get("not")?, depth + 1, cohorts, report)?;
-    Some(Condition::Not(Box::new(inner)))
+    if let Some(node) = fields.get("not") {
+        return Some(Condition::Not(Box::new(condition(node, depth + 1, asked, report)?)));
+    }
+    let (of, node) = ClaimKind::ALL.into_iter().find_map(|of| Some((of, fields.get(of.name())?)))?;
+    claim(of, node, asked, report)
 }
 
-/// `early`, `all(early,not(office))`.
+/// `{ platform: android }`, `{ platform: [android, ios] }`.
+fn claim(of: ClaimKind, node: &Node<'_>, asked: &mut Asked, report: &mut Report<'_>) -> Option<Condition> {
+    let items = match &node.kind {
+        Kind::List(items) => items.as_slice(),
+        Kind::Text { .. } => std::slice::from_ref(node),
+        _ => {
+            report.error(
+                Draft::new(node.span, format!("`{}` is {}", of.name(), node.is()))
+                    .expected("a value, or a list of values"),
+            );
+            return None;
+        }
+    };
+    if items.is_empty() || items.len() > limits::CONDITION_VALUES {
+        report.error(
+            Draft::new(node.span, format!("a condition on {} values of `{}`", items.len(), of.name()))
+                .expected(format!("1 to {}", limits::CONDITION_VALUES))
+                .help(format!("for a longer list make a cohort: {{ {}: [..] }}", of.plural())),
+        );
+        return None;
+    }
+    let before = report.errors();
+    let values = cohort::values(of.name(), of, items, report);
+    if report.errors() > before {
+        return None;
+    }
+    asked.claims.push(At { value: (of, beginnings(of, &values)), span: node.span });
+    asked.lists.push(At { value: claim_text(of, &values), span: node.span });
+    Some(Condition::Claim { of, values })
+}
+
+/// `early`, `all(early,not(office))`, `platform=android|ios`.
 pub(super) fn write(when: &Condition, out: &mut String) {
     let many = |word: &str, items: &[Condition], out: &mut String| {
         out.push_str(word);
@@ -92,6 +138,7 @@ pub(super) fn write(when: &Condition, out: &mut String) {
     };
     match when {
         Condition::Cohort(name) => out.push_str(name),
+        Condition::Claim { of, values } => out.push_str(&claim_text(*of, values)),
         Condition::All(items) => many("all", items, out),
         Condition::Any(items) => many("any", items, out),
         Condition::Not(item) => many("not", std::slice::from_ref(item), out),
@@ -115,6 +162,7 @@ pub(super) fn normal(when: &Condition) -> String {
     };
     match when {
         Condition::Cohort(name) => name.clone(),
+        Condition::Claim { of, values } => claim_text(*of, values),
         Condition::All(items) => many("all", items),
         Condition::Any(items) => many("any", items),
         Condition::Not(item) => match &**item {

@@ -267,6 +267,9 @@ fn body(c: &Cohort) -> String {
         CohortBody::Percent { of, basis_points, .. } => {
             format!("{} of {}", percent(*basis_points), of.map_or("the identity", |of| of.name()))
         }
+        CohortBody::Tail { of, digits } => {
+            format!("{} that ends with {}", of.name(), digits.iter().cloned().collect::<Vec<_>>().join(" or "))
+        }
     }
 }
 

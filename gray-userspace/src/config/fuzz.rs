@@ -32,7 +32,7 @@ pub fn policy_values(data: &[u8]) {
     check(&[Source::new("document", document)]);
 }
 
-const SERVICE: &str = "  shop: { listen: ['198.18.1.1:80'], instances: [{ address: '198.18.2.1:80', version: '1' }, \
+const SERVICE: &str = "  shop: { listen: ['198.18.1.1:80'], claims: { user: { cookie: uid }, platform: { query: os } }, instances: [{ address: '198.18.2.1:80', version: '1' }, \
                        { address: '198.18.2.2:80', version: '2' }], stable: { version: '1' } }";
 
 /// The section of the document that a line replaces, and the line; `@` is the value.
@@ -84,6 +84,16 @@ const SLOTS: &[(&str, &str)] = &[
     ("lanes", "  @: { shop: { version: '2' } }"),
     ("lanes", "  blue: { @: { version: '2' } }"),
     ("lanes", "  blue: { shop: @ }"),
+    (
+        "services",
+        "  shop: { listen: ['198.18.1.1:80'], claims: { app: { header: @ }, user: { cookie: X-App-Id } }, \
+                  instances: [{ address: '198.18.2.1:80', version: '1' }, { address: '198.18.2.2:80', version: '2' }], \
+                  stable: { version: '1' } }",
+    ),
+    ("cohorts", "  other: { platforms: [@] }"),
+    ("cohorts", "  other: { tail: { of: user, digits: [@] } }"),
+    ("routes", "  - { when: { all: [early, { platform: @ }] }, to: { version: '2' } }"),
+    ("routes", "  - { service: shop, when: { @ }, to: { version: '2' } }"),
 ];
 
 fn check(sources: &[Source]) {

@@ -17,8 +17,8 @@ pub const SERVICES: usize = 1_024;
 pub const LISTENERS_PER_SERVICE: usize = 16;
 /// Instances of one service.
 pub const INSTANCES_PER_SERVICE: usize = 256;
-/// Cohorts that are lists (`sources`, `marks`, `dscps`, `workloads`).
-pub const LIST_COHORTS: usize = 256;
+/// Lists: cohorts of `sources`, `apps` and their like, and different conditions on claims.
+pub const LISTS: usize = 256;
 /// Lanes of a policy.
 pub const LANES: usize = gray_common::limits::LANES as usize;
 /// Routes that apply to one service, those for every service included, and lanes that name it.
@@ -27,6 +27,9 @@ pub const RULES_PER_SERVICE: usize = 64;
 pub const ARMS_PER_ROUTE: usize = 8;
 /// Nested `all`, `any`, `not` of one condition.
 pub const CONDITION_DEPTH: usize = 8;
+
+/// Values of one condition on a claim.
+pub const CONDITION_VALUES: usize = 64;
 
 /// Characters of a service's, cohort's or route's given name.
 pub const NAME_CHARS: usize = 63;

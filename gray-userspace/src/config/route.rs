@@ -19,8 +19,8 @@ pub(super) struct RouteDraft {
     pub name: Option<At<String>>,
     pub service: Option<At<String>>,
     pub when: Option<At<Condition>>,
-    /// Every cohort that the condition names.
-    pub cohorts: Vec<At<String>>,
+    /// What the condition asks about.
+    pub asked: condition::Asked,
     /// Empty where a lane is named.
     pub to: Vec<At<Arm>>,
     pub lane: Option<At<String>>,
@@ -36,8 +36,8 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
         walk::name(text, node.span, report)
     };
     let (name, service, lane) = (given("name"), given("service"), given("lane"));
-    let mut cohorts = Vec::new();
-    let when = fields.get("when").and_then(|node| condition::read(node, &mut cohorts, report));
+    let mut asked = condition::Asked::default();
+    let when = fields.get("when").and_then(|node| condition::read(node, &mut asked, report));
     let to = fields.get("to").map(|node| target(node, report)).unwrap_or_default();
     match (fields.pair("to"), fields.pair("lane")) {
         (Some(_), Some((key, _))) => report.error(
@@ -58,7 +58,7 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
         );
     }
     let whole = report.errors() == before;
-    Some(RouteDraft { span: node.span, name, service, when, cohorts, to, lane, whole })
+    Some(RouteDraft { span: node.span, name, service, when, asked, to, lane, whole })
 }
 
 /// The arms of `to`. Empty when something is wrong with it (and reported).

@@ -106,6 +106,7 @@ fn shape(shape: &Shape, defs: &mut Map<String, Value>) -> Value {
             out
         }
         Shape::Members => json!({ "type": ["array", "null"], "items": { "type": ["string", "integer"] } }),
+        Shape::Value => json!({ "type": ["string", "number", "boolean"] }),
         Shape::Map(of) => json!({
             "type": ["object", "null"],
             "propertyNames": name(),

@@ -136,7 +136,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         for c in draft.identify.iter().filter(|c| !read(c)) {
             report.error(
                 Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
-                    .help(format!("add it: claims: {{ {}: {{ header: X-App-Id }} }}", c.name())),
+                    .help(format!("add it: claims: {{ {}: {{ header: {} }} }}", c.name(), c.usual_header())),
             );
         }
     }

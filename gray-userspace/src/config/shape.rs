@@ -46,12 +46,14 @@ pub(super) enum Shape {
     List(&'static Shape, usize, Option<usize>),
     /// A list of cohort members: text or numbers; empty and null are fine.
     Members,
+    /// One value of a claim: text or a number.
+    Value,
     /// A map from names to this.
     Map(&'static Object),
     /// A map from names to maps from names to this.
     Maps(&'static Object),
     One(&'static Object),
-    /// A cohort name, `all`, `any` or `not`.
+    /// A cohort name, `all`, `any`, `not` or a claim.
     Condition,
     /// One of two shapes.
     Either(&'static Shape, &'static Shape),
@@ -65,7 +67,7 @@ mod claims;
 mod health;
 
 pub(super) use alarm::ALARM;
-pub(super) use claims::{PLACE, READS};
+pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use health::{DAMPING, HEALTH};
 
 use super::limits;
@@ -78,11 +80,11 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
     Key { name, required: false, doc, shape }
 }
 
-pub(super) const CLAIMS: &[&str] = &["source", "mark", "dscp", "workload", "app", "user"];
-pub(super) const CLAIMS_LATER: &[&str] = &[
-    "tag", "lane", "platform", "channel", "tenant", "device", "sni", "alpn", "header", "cookie", "query",
-    "proxy",
+pub(super) const CLAIMS: &[&str] = &[
+    "source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel",
 ];
+pub(super) const CLAIMS_LATER: &[&str] =
+    &["tag", "lane", "sni", "alpn", "header", "cookie", "query", "proxy"];
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
@@ -253,7 +255,7 @@ pub(super) static ARM: Object = Object {
 
 pub(super) static COHORT: Object = Object {
     name: "a cohort",
-    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `percent`.",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`, `tail`.",
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
@@ -261,11 +263,16 @@ pub(super) static COHORT: Object = Object {
         optional("workloads", "Workload names, as `gray workload set` gives them.", Shape::Members),
         optional("apps", "Values of the claim `app`.", Shape::Members),
         optional("users", "Values of the claim `user`.", Shape::Members),
+        optional("tenants", "Values of the claim `tenant`.", Shape::Members),
+        optional("devices", "Values of the claim `device`.", Shape::Members),
+        optional("platforms", "Values of the claim `platform`: android, ios, web.", Shape::Members),
+        optional("channels", "Values of the claim `channel`.", Shape::Members),
         optional(
             "percent",
             "Share of all identities, 0 to 100, at most two decimals. Sticky.",
             Shape::Percent,
         ),
+        optional("tail", "Clients by the last digits of a claim.", Shape::One(&TAIL)),
         optional(
             "of",
             "With `percent`: the claim that is divided. Default: the identity.",
@@ -278,13 +285,8 @@ pub(super) static COHORT: Object = Object {
         ),
     ],
     later: &[
-        "tenants",
-        "devices",
-        "tail",
         "tags",
         "lanes",
-        "platforms",
-        "channels",
         "headers",
         "cookies",
         "snis",
@@ -295,7 +297,20 @@ pub(super) static COHORT: Object = Object {
     ],
 };
 
-pub(super) const KINDS: &[&str] = &["sources", "marks", "dscps", "workloads", "apps", "users", "percent"];
+pub(super) const KINDS: &[&str] = &[
+    "sources",
+    "marks",
+    "dscps",
+    "workloads",
+    "apps",
+    "users",
+    "tenants",
+    "devices",
+    "platforms",
+    "channels",
+    "percent",
+    "tail",
+];
 
 pub(super) static ROUTE: Object = Object {
     name: "a route",
@@ -327,18 +342,32 @@ pub(super) static ROUTE: Object = Object {
 
 pub(super) static CONDITION: Object = Object {
     name: "a condition",
-    doc: "Exactly one of `all`, `any`, `not`; nested at most 8 deep.",
+    doc: "Exactly one of `all`, `any`, `not`, or a claim and its values; nested at most 8 deep.",
     keys: &[
         optional("all", "Every one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("any", "At least one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("not", "Everybody else.", Shape::Condition),
+        optional("source", CLAIM_DOC, VALUES),
+        optional("mark", CLAIM_DOC, VALUES),
+        optional("dscp", CLAIM_DOC, VALUES),
+        optional("workload", CLAIM_DOC, VALUES),
+        optional("app", CLAIM_DOC, VALUES),
+        optional("user", CLAIM_DOC, VALUES),
+        optional("tenant", CLAIM_DOC, VALUES),
+        optional("device", CLAIM_DOC, VALUES),
+        optional("platform", CLAIM_DOC, VALUES),
+        optional("channel", CLAIM_DOC, VALUES),
     ],
     later: CLAIMS_LATER,
 };
 
+const CLAIM_DOC: &str = "Clients of whom this claim has this value, or one of these.";
+const VALUES: Shape =
+    Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
+
 #[cfg(test)]
 pub(super) static OBJECTS: [&Object; 13] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &TAIL,
     &ROUTE, &CONDITION,
 ];
 

@@ -1,6 +1,6 @@
 //! The keys of a service's `claims`.
 
-use super::{Object, Shape, optional};
+use super::{Object, Shape, optional, required};
 
 pub(in super::super) static READS: Object = Object {
     name: "a service's claims",
@@ -8,8 +8,12 @@ pub(in super::super) static READS: Object = Object {
     keys: &[
         optional("app", "The application: whose values `apps` cohorts have.", Shape::One(&PLACE)),
         optional("user", "The user: its values are the members of `users` cohorts.", Shape::One(&PLACE)),
+        optional("tenant", "The tenant: the values of `tenants` cohorts.", Shape::One(&PLACE)),
+        optional("device", "The device: the values of `devices` cohorts.", Shape::One(&PLACE)),
+        optional("platform", "What the client runs on: android, ios, web.", Shape::One(&PLACE)),
+        optional("channel", "By what way the client was got.", Shape::One(&PLACE)),
     ],
-    later: &["platform", "channel", "tenant", "device", "proxy"],
+    later: &["proxy"],
 };
 
 pub(in super::super) static PLACE: Object = Object {
@@ -24,3 +28,19 @@ pub(in super::super) static PLACE: Object = Object {
     ],
     later: &["path", "json", "proxy"],
 };
+
+pub(in super::super) static TAIL: Object = Object {
+    name: "a tail",
+    doc: "Clients of whom a claim ends with certain digits.",
+    keys: &[
+        required("of", "The claim: one of those that requests name.", Shape::Word(TAILS)),
+        required(
+            "digits",
+            "What it ends with: one or two digits each, such as \"7\" and \"42\".",
+            Shape::List(&Shape::Value, 1, Some(110)),
+        ),
+    ],
+    later: &[],
+};
+
+const TAILS: &[&str] = &["app", "user", "tenant", "device", "platform", "channel"];

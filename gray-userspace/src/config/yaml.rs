@@ -154,16 +154,20 @@ fn cohort(out: &mut String, c: &Cohort) {
     let _ = write!(out, "  {}: ", name(&c.name));
     match &c.body {
         CohortBody::List { of, ids } => {
-            let key = of.name();
+            let key = of.plural();
             if ids.len() <= INLINE {
                 let ids: Vec<_> = ids.iter().map(|id| quote(id)).collect();
-                let _ = writeln!(out, "{{ {key}s: [{}] }}", ids.join(", "));
+                let _ = writeln!(out, "{{ {key}: [{}] }}", ids.join(", "));
             } else {
-                let _ = writeln!(out, "\n    {key}s:");
+                let _ = writeln!(out, "\n    {key}:");
                 for id in ids {
                     let _ = writeln!(out, "      - {}", quote(id));
                 }
             }
+        }
+        CohortBody::Tail { of, digits } => {
+            let digits: Vec<_> = digits.iter().map(|d| quote(d)).collect();
+            let _ = writeln!(out, "{{ tail: {{ of: {}, digits: [{}] }} }}", of.name(), digits.join(", "));
         }
         CohortBody::Percent { of, basis_points, salt } => {
             let _ = write!(out, "{{ percent: {}", percent_text(u32::from(*basis_points)));
@@ -216,6 +220,13 @@ fn condition(c: &Condition) -> String {
     let many = |items: &[Condition]| items.iter().map(condition).collect::<Vec<_>>().join(", ");
     match c {
         Condition::Cohort(cohort) => name(cohort),
+        Condition::Claim { of, values } => {
+            let values: Vec<_> = values.iter().map(|v| quote(v)).collect();
+            match values.as_slice() {
+                [one] => format!("{{ {}: {one} }}", of.name()),
+                many => format!("{{ {}: [{}] }}", of.name(), many.join(", ")),
+            }
+        }
         Condition::All(items) => format!("{{ all: [{}] }}", many(items)),
         Condition::Any(items) => format!("{{ any: [{}] }}", many(items)),
         Condition::Not(item) => format!("{{ not: {} }}", condition(item)),

@@ -11,12 +11,12 @@ use crate::{
     compile::{
         Assigned, Circumstances, Compiled, compile,
         have::Have,
-        lists::{Lists, entry},
+        lists::{Lists, of_policy},
         plan::{Want, plan},
     },
     config::{self, Source},
     datapath::write_mem,
-    model::{CohortBody, Policy, parse_member},
+    model::{Policy, parse_member},
 };
 
 const KEY: HashKey = HashKey { k0: 1, k1: 2 };
@@ -89,14 +89,11 @@ fn after(policy: &Policy, before: &Assigned) {
 }
 
 fn lists(policy: &Policy, c: &Compiled) -> Lists {
-    let mut lists = Lists::default();
-    for cohort in &policy.cohorts {
-        let CohortBody::List { of, ids } = &cohort.body else { continue };
-        let Some(bit) = c.assigned.lists.get(&cohort.name) else { continue };
-        for id in ids {
-            let member = parse_member(*of, id).unwrap_or_else(|e| panic!("let in and no member: {e}"));
-            let _ = lists.set(bit, entry(KEY, *of, &member), true);
+    for list in policy.lists() {
+        assert!(c.assigned.lists.get(&list.name).is_some(), "{} has no number", list.name);
+        for id in list.ids {
+            let _ = parse_member(list.of, id).unwrap_or_else(|e| panic!("let in and no member: {e}"));
         }
     }
-    lists
+    of_policy(policy, &c.assigned.lists, KEY)
 }

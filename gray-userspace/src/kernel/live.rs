@@ -311,6 +311,7 @@ impl Live {
                     let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default());
                 }
                 Miss::Service(i) => array(&m.services, &mut t.services, i)?,
+                Miss::Reading(i) => array(&m.readings, &mut t.readings, i)?,
                 Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
                 Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
                 Miss::Subset(i) => array(&m.subsets, &mut t.subsets, i)?,
@@ -351,6 +352,7 @@ impl Live {
 pub enum Miss {
     Listener(ListenerKey),
     Service(u32),
+    Reading(u32),
     Fact(u32),
     Rule(u32),
     Weighted(u32),

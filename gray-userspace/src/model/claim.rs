@@ -1,5 +1,6 @@
 //! What is known about a client, and where it stands in what it says.
 
+use gray_common::request::watch::{WATCHES, Watches};
 use serde::{Deserialize, Serialize};
 
 /// What can be known about a client.
@@ -18,6 +19,14 @@ pub enum ClaimKind {
     App,
     /// The user that a request names.
     User,
+    /// The tenant that a request names.
+    Tenant,
+    /// The device that a request names.
+    Device,
+    /// What the client runs on: `android`, `ios`, `web`.
+    Platform,
+    /// By what way the client was got: an app store, an advertisement.
+    Channel,
 }
 
 /// Where a claim stands in a request.
@@ -60,14 +69,65 @@ impl Place {
             Self::Query(name) => ("query", name),
         }
     }
+
+    /// How a scan knows the name: equal for two places that are one.
+    pub fn watched(&self) -> u64 {
+        match self {
+            Self::Header(name) => Watches::header(name),
+            Self::Cookie(name) => Watches::cookie(name),
+            Self::Query(name) => Watches::query(name),
+        }
+    }
 }
 
 impl ClaimKind {
-    pub const ALL: [Self; 6] = [Self::Source, Self::Mark, Self::Dscp, Self::Workload, Self::App, Self::User];
+    pub const ALL: [Self; 10] = [
+        Self::Source,
+        Self::Mark,
+        Self::Dscp,
+        Self::Workload,
+        Self::App,
+        Self::User,
+        Self::Tenant,
+        Self::Device,
+        Self::Platform,
+        Self::Channel,
+    ];
+    /// Those that are read of what a client says first. Each has one name at most, and a service watches so many.
+    pub const READ: [Self; 6] =
+        [Self::App, Self::User, Self::Tenant, Self::Device, Self::Platform, Self::Channel];
 
     /// Of what a client says first.
     pub fn is_read(self) -> bool {
-        matches!(self, Self::App | Self::User)
+        Self::READ.contains(&self)
+    }
+
+    /// A header that such a claim could be read of, for advice.
+    pub fn usual_header(self) -> &'static str {
+        match self {
+            Self::User => "X-User-Id",
+            Self::Tenant => "X-Tenant-Id",
+            Self::Device => "X-Device-Id",
+            Self::Platform => "X-Platform",
+            Self::Channel => "X-Channel",
+            _ => "X-App-Id",
+        }
+    }
+
+    /// The key of a cohort that lists values of it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Source => "sources",
+            Self::Mark => "marks",
+            Self::Dscp => "dscps",
+            Self::Workload => "workloads",
+            Self::App => "apps",
+            Self::User => "users",
+            Self::Tenant => "tenants",
+            Self::Device => "devices",
+            Self::Platform => "platforms",
+            Self::Channel => "channels",
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -78,9 +138,15 @@ impl ClaimKind {
             Self::Workload => "workload",
             Self::App => "app",
             Self::User => "user",
+            Self::Tenant => "tenant",
+            Self::Device => "device",
+            Self::Platform => "platform",
+            Self::Channel => "channel",
         }
     }
 }
+
+const _: () = assert!(ClaimKind::READ.len() <= WATCHES);
 
 /// What chooses, of a service whose requests are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

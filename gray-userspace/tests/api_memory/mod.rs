@@ -179,6 +179,7 @@ impl Control for Memory {
             ));
         };
         Ok(CohortShow {
+            digits: None,
             name: name.into(),
             kind: "list".into(),
             of: Some("source".into()),

@@ -13,12 +13,12 @@ use gray_userspace::{
     compile::{
         self, Assigned, Circumstances, Compiled,
         have::Have,
-        lists::{Lists, entry, text_hash},
+        lists::{Lists, entry, of_policy, text_hash},
         plan::{self, Want},
     },
     config,
     datapath::write_mem,
-    model::{CohortBody, parse_member},
+    model::parse_member,
 };
 
 use super::op::LANE;
@@ -62,15 +62,12 @@ impl State {
         let policy = config::load(&[source]).map_err(|e| anyhow::anyhow!("{e}"))?.policy;
         let around = Circumstances { drained: self.drained.clone(), adopt_until_ns: BTreeMap::new() };
         let compiled = compile::compile(&policy, &self.assigned, &around)?;
-        let mut lists = Lists::default();
-        for c in &policy.cohorts {
-            let CohortBody::List { of, ids } = &c.body else { continue };
-            let bit = compiled.assigned.lists.get(&c.name).context("a list without a number")?;
-            let live = self.edits.iter().filter(|((cohort, _), _)| *cohort == c.name);
-            let edits = ids.iter().map(|id| (id, true)).chain(live.map(|((_, id), on)| (id, *on)));
-            for (id, on) in edits {
-                let member = parse_member(*of, id).map_err(|e| anyhow::anyhow!("{e}"))?;
-                let _ = lists.set(bit, entry(self.key, *of, &member), on);
+        let mut lists = of_policy(&policy, &compiled.assigned.lists, self.key);
+        for l in policy.lists().iter().filter(|l| l.is_cohort) {
+            let bit = compiled.assigned.lists.get(&l.name).context("a list without a number")?;
+            for ((_, id), on) in self.edits.iter().filter(|((cohort, _), _)| *cohort == l.name) {
+                let member = parse_member(l.of, id).map_err(|e| anyhow::anyhow!("{e}"))?;
+                let _ = lists.set(bit, entry(self.key, l.of, &member), *on);
             }
         }
         Ok((compiled, lists))

@@ -28,6 +28,8 @@ pub struct Packet {
     /// Type of service or traffic class.
     pub tos: u8,
     pub tcp_flags: u8,
+    /// TCP: sequence and acknowledgement number.
+    pub numbers: [u32; 2],
     /// Identification of the IPv4 header.
     pub id: u16,
     /// Flags and offset of the IPv4 header; 0x4000 is "don't fragment".
@@ -64,6 +66,7 @@ impl Packet {
             ttl: 64,
             tos: 0,
             tcp_flags: SYN,
+            numbers: [0x0102_0304, 0x0506_0708],
             id: 0x1234,
             frag: 0x4000,
             tags: Vec::new(),
@@ -162,7 +165,7 @@ impl Packet {
         s.extend(self.src.port().to_be_bytes());
         s.extend(self.dst.port().to_be_bytes());
         if self.proto == TCP {
-            s.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+            s.extend(self.numbers.map(u32::to_be_bytes).concat());
             s.extend([
                 (((20 + self.tcp_options.len()) / 4) << 4) as u8,
                 self.tcp_flags,

@@ -4,6 +4,7 @@
 pub mod aged;
 pub mod broken;
 pub mod case;
+pub mod claims;
 mod direct;
 pub mod frame;
 pub mod front;

@@ -19,13 +19,13 @@ use gray_userspace::{
     compile::{
         self, Circumstances, Compiled,
         have::Have,
-        lists::{Lists, entry},
+        lists::{Lists, entry, of_policy},
         plan::{Want, plan},
     },
     config::{self, Source},
     datapath::Datapath as _,
     kernel::{Direction, Hook, Live, Pins},
-    model::{ClaimKind, CohortBody, Policy, parse_member},
+    model::{ClaimKind, Policy, parse_member},
 };
 
 use super::{
@@ -273,16 +273,7 @@ pub fn moved(before: &BTreeMap<Reason, u64>, after: &BTreeMap<Reason, u64>) -> B
 
 /// The lists that a policy itself gives.
 pub fn lists(policy: &Policy, c: &Compiled) -> Lists {
-    let mut lists = Lists::default();
-    for cohort in &policy.cohorts {
-        if let (CohortBody::List { of, ids }, Some(bit)) = (&cohort.body, c.assigned.lists.get(&cohort.name))
-        {
-            for id in ids {
-                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
-            }
-        }
-    }
-    lists
+    of_policy(policy, &c.assigned.lists, KEY)
 }
 
 /// A frame for people.

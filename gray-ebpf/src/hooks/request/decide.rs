@@ -1,11 +1,16 @@
 //! Where a connection goes whose first bytes were read.
 
 use gray_common::{
-    decide::{Claims, Tables as _, claims::SOURCE},
-    hash::{HashKey, claim_hash_words},
+    decide::{
+        Claims, Known as _, Tables as _,
+        claims::{BEGINNING, SOURCE},
+        tail,
+    },
+    hash::{CLAIM_MAX, HashKey, claim_hash_words},
+    limits::BEGINNINGS,
     packet::{TCP, TCP_ACK, TCP_SYN},
     request::{
-        machine::{ATTEMPTS, PER_REQUEST},
+        machine::{ATTEMPTS, HOLD, PER_REQUEST},
         scan::Span,
         tls,
         watch::WATCHES,
@@ -40,6 +45,48 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         }
         true
     });
+    if reading.beginning_of[0] == 0 {
+        return;
+    }
+    repeat(BEGINNINGS as u32, |i| {
+        // SAFETY: as above.
+        let c = unsafe { &mut *at };
+        let i = opaque(i) as usize;
+        if i >= BEGINNINGS || reading.beginning_of[i] == 0 {
+            return false;
+        }
+        let (watch, len) =
+            (opaque(u32::from(reading.beginning_of[i]) - 1) as usize, u32::from(reading.beginning_len[i]));
+        if watch >= WATCHES || c.scan.found & 1 << watch == 0 {
+            return true;
+        }
+        let (kind, span) = (reading.kinds[watch], c.scan.values[watch]);
+        if len > u32::from(span.len) || len > CLAIM_MAX as u32 || words(c, text, (u32::from(span.at), len, 0)) == 0 {
+            return true;
+        }
+        c.claims.set_beginning(i as u8, claim_hash_words(key, kind | BEGINNING, len as u8, &c.words));
+        true
+    });
+}
+
+/// Puts the first `len` bytes of a value, at most 32, into `CALL.words`, with zeros behind them, in lower case with `lower` all
+/// ones. 0: there is no such place.
+#[inline(always)]
+fn words(c: &mut Call, text: *const u8, (at, len, lower): (u32, u32, u64)) -> u32 {
+    let from = opaque(at);
+    if from >= HOLD {
+        return 0;
+    }
+    let mut w = 0;
+    while w < 4 {
+        // SAFETY: there are bytes behind what is held.
+        let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
+        let left = len.saturating_sub(w as u32 * 8);
+        let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
+        c.words[w] = (word ^ (word ^ tls::lower(word)) & lower) & keep;
+        w += 1;
+    }
+    1
 }
 
 /// ... of a ClientHello.
@@ -62,22 +109,16 @@ pub fn hello_claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
 /// What stands at `span` becomes a claim, in lower case with `lower` all ones.
 #[inline(always)]
 fn claim(c: &mut Call, key: HashKey, text: *const u8, (kind, span, lower): (u8, Span, u64)) {
-    let from = opaque(u32::from(span.at));
-    if kind == 0 || from >= gray_common::request::machine::HOLD {
+    let len = u32::from(span.len).min(CLAIM_MAX as u32);
+    // Of the whole value.
+    let last = opaque(u32::from(span.at).wrapping_add(u32::from(span.len)).wrapping_sub(2));
+    if kind == 0 || words(c, text, (u32::from(span.at), len, lower)) == 0 || last >= HOLD {
         return;
     }
-    let len = u32::from(span.len).min(gray_common::hash::CLAIM_MAX as u32);
-    let mut w = 0;
-    while w < 4 {
-        // SAFETY: there are bytes behind what is held.
-        let word = unsafe { text.add(from as usize + w * 8).cast::<u64>().read_unaligned() };
-        let left = len.saturating_sub(w as u32 * 8);
-        let keep = if left >= 8 { u64::MAX } else { (1 << ((left * 8) & 63)) - 1 };
-        c.words[w] = (word ^ (word ^ tls::lower(word)) & lower) & keep;
-        w += 1;
-    }
     let hash = claim_hash_words(key, kind, len as u8, &c.words);
-    c.claims.hash[kind as usize & (gray_common::limits::CLAIMS - 1)] = hash | u64::from(hash == 0);
+    // SAFETY: as in `words`.
+    let two = unsafe { text.add(last as usize).cast::<[u8; 2]>().read_unaligned() };
+    c.claims.set_read(kind, hash, tail::of(two, u32::from(span.len)));
 }
 
 /// Whether the policy denies a client of whom no more is known than was read, and where it comes from.

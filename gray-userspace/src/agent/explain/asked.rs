@@ -3,16 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use gray_common::{
-    decide::{Claims, bucket::flow_seed, claims},
+    decide::{bucket::flow_seed, claims},
     hash::HashKey,
-    wire::{Addr, ListenerKey, Workload},
+    wire::{Addr, ListenerKey, Reading, Workload},
 };
 
+use super::claimed::{self, Known};
 use crate::{
     agent::names::canonical,
     api::{
         ApiError,
-        types::{ClaimShown, ExplainRequest, FlowTuple},
+        types::{ExplainRequest, FlowTuple},
     },
     compile::{assigned::Lasting, lists::text_hash, proto_number},
     model::{ClaimKind, Listener, Policy, Proto},
@@ -30,6 +31,8 @@ pub struct Asked {
     dscp: u8,
     workload: Option<String>,
     lane: Option<Lane>,
+    /// What the client sends first. Empty: nothing is said of it.
+    head: Vec<u8>,
 }
 
 /// The lane that a connection is in, and its number; 0: the policy does not know it.
@@ -97,6 +100,7 @@ impl Asked {
             );
             ApiError::unusable(what, format!("it listens at {}", all.join(", ")))
         })?;
+        let head = claimed::head(service, r)?;
         Ok(Self {
             service: name.clone(),
             listener: *listener,
@@ -106,6 +110,7 @@ impl Asked {
             dscp: r.dscp.unwrap_or(0),
             workload: r.workload.clone().filter(|w| !w.is_empty()),
             lane: r.lane.clone().map(|name| Lane { name, number: 0 }),
+            head,
         })
     }
 
@@ -123,6 +128,7 @@ impl Asked {
             dscp: 0,
             workload: None,
             lane: None,
+            head: Vec::new(),
         }
     }
 
@@ -144,59 +150,41 @@ impl Asked {
         self.source.map(Addr::from)
     }
 
-    /// As the data path makes them.
-    pub fn claims(&self, key: HashKey) -> Claims {
-        let mut c = Claims::none(0);
-        if let Some(a) = self.source_addr() {
-            c.set_source(key, &a);
+    /// As the data path makes it, of a service whose requests are read by `reading`.
+    pub fn known(&self, key: HashKey, reading: Option<&Reading>) -> Known {
+        let mut known = Known::default();
+        if let Some(lane) = self.lane.as_ref().filter(|l| l.number != 0) {
+            known.claims.lane = u64::from(lane.number);
+            known.lane = Some(lane.name.clone());
         }
-        c.set_mark(key, self.mark);
-        c.set_dscp(key, self.dscp);
+        if let Some(a) = self.source_addr() {
+            known.claims.set_source(key, &a);
+            known.values.push((ClaimKind::Source, self.source.map(|a| a.to_string()).unwrap_or_default()));
+        }
+        known.claims.set_mark(key, self.mark);
+        if self.mark != 0 {
+            known.values.push((ClaimKind::Mark, format!("{:#x}", self.mark)));
+        }
+        known.claims.set_dscp(key, self.dscp);
+        if self.dscp != 0 {
+            known.values.push((ClaimKind::Dscp, self.dscp.to_string()));
+        }
         if let Some(name) = &self.workload {
             let hash = text_hash(key, claims::WORKLOAD, name);
-            c.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
+            known.claims.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
+            known.values.push((ClaimKind::Workload, name.clone()));
+            // Local callers are not read.
+            return known;
         }
-        c.lane = self.lane.as_ref().map_or(0, |l| u64::from(l.number));
-        c
+        if let Some(reading) = reading.filter(|_| self.listener.proto == Proto::Tcp) {
+            known.read(key, reading, &self.head);
+        }
+        known
     }
 
-    /// Kind and value of every claim that is present.
-    fn values(&self) -> Vec<(ClaimKind, u8, String)> {
-        let mut out = Vec::new();
-        if let Some(a) = self.source {
-            out.push((ClaimKind::Source, claims::SOURCE, a.to_string()));
-        }
-        if self.mark != 0 {
-            out.push((ClaimKind::Mark, claims::MARK, format!("{:#x}", self.mark)));
-        }
-        if self.dscp != 0 {
-            out.push((ClaimKind::Dscp, claims::DSCP, self.dscp.to_string()));
-        }
-        if let Some(w) = &self.workload {
-            out.push((ClaimKind::Workload, claims::WORKLOAD, w.clone()));
-        }
-        out
-    }
-
-    pub fn shown(&self, c: &Claims) -> Vec<ClaimShown> {
-        let show = |(kind, code, value): (ClaimKind, u8, String)| ClaimShown {
-            kind: kind.name().into(),
-            value,
-            hash: format!("{:016x}", c.of(code)),
-        };
-        let lane = self.lane.iter().filter(|l| l.number != 0).map(|l| ClaimShown {
-            kind: "lane".into(),
-            value: l.name.clone(),
-            hash: format!("{:016x}", l.number),
-        });
-        self.values().into_iter().map(show).chain(lane).collect()
-    }
-
-    /// `source 198.18.1.3`: the first of the service's claims that is present.
-    pub fn identity_text(&self, identify: &[u8]) -> Option<String> {
-        let values = self.values();
-        let first = identify.iter().find_map(|code| values.iter().find(|v| v.1 == *code));
-        first.map(|(kind, _, value)| format!("{} {value}", kind.name()))
+    /// The person gave a part of a request.
+    pub fn says_something(&self) -> bool {
+        !self.head.is_empty()
     }
 
     /// What the packet path spreads this connection by. Without a source port: of one connection out of many.

@@ -21,8 +21,9 @@ use crate::{
 
 const DOCUMENT: &str = "services:
   shop:
-    listen: ['198.18.1.100:80', '198.18.1.100:80/udp', '[fd00:18::100]:80']
+    listen: ['198.18.1.100:80', '[fd00:18::100]:80']
     identify: [workload, source]
+    claims: { app: { header: X-App-Id }, user: { cookie: uid }, channel: { query: ch } }
     instances:
       - { address: '198.18.2.2:8080', version: '1.0' }
       - { address: '[fd00:18::2]:8080', version: '1.0' }

@@ -1,6 +1,7 @@
 //! `gray explain`: asks the tables in force what they would decide, and says why. Sends nothing, changes nothing.
 
 mod asked;
+mod claimed;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod paging;
@@ -78,19 +79,20 @@ fn answer<E>(
 ) -> Result<ExplainReply, E> {
     let mut t = MemTables { control: on.control, ..MemTables::default() };
     let key = on.control.key[(on.control.epoch & 1) as usize];
-    let claims = asked.claims(key);
     let source = asked.source_addr();
     let listener = paging::listener(&mut t, asked.key(), &mut fetch)?;
+    let reading = paging::reading(&mut t, listener, &mut fetch)?;
+    let known = asked.known(key, reading.as_ref());
     let request = Request {
         listener,
-        claims: &claims,
+        claims: &known.claims,
         source: source.as_ref(),
         is_v4: asked.is_v4(),
         seed: asked.seed(key),
         spares: 0,
     };
     let answer = paging::ask(&mut t, &request, &mut fetch)?;
-    Ok(Explained { on, asked, names, claims: &claims, answer: &answer, tables: &t }.reply())
+    Ok(Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply())
 }
 
 /// The flow table's entry of a live connection.

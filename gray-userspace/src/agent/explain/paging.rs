@@ -8,7 +8,8 @@ use gray_common::{
         mem::{MemTables, View},
     },
     limits,
-    wire::{Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Rule, Service, Subset, Versioned},
+    request::watch::WATCHES,
+    wire::{Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Versioned},
 };
 
 use crate::kernel::Miss;
@@ -39,6 +40,18 @@ pub fn listener<E>(
 ) -> Result<ListenerValue, E> {
     fetch(t, Miss::Listener(key))?;
     Ok(t.view().listener(&key))
+}
+
+/// What is read of requests to a listener's service; `None`: nothing.
+pub fn reading<E>(
+    t: &mut MemTables,
+    listener: ListenerValue,
+    mut fetch: impl Fetch<E>,
+) -> Result<Option<Reading>, E> {
+    let Some(service) = listener.service() else { return Ok(None) };
+    let bank = (t.control.epoch & 1) as u32;
+    fetch(t, Miss::Reading(bank * limits::SERVICES + service))?;
+    Ok(t.view().reading(service).copied().filter(|r| r.kinds != [0; WATCHES]))
 }
 
 /// Decides, fetching until nothing is missing; an entry that stays missing is a hole, as it is for the data path.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, NO_BUCKET, Verdict, mem::MemTables},
+    decide::{Decision, Known as _, NO_BUCKET, Verdict, mem::MemTables},
     limits,
     wire::{Fact, SERVICE_ROUND_ROBIN},
 };
 
-use super::{Tables, asked::Asked, paging::Answer, trail::Telling};
+use super::{Tables, asked::Asked, claimed::Known, paging::Answer, trail::Telling};
 use crate::{
     agent::names::{Names, arm_name, canonical, socket_addr},
     api::types::{ArmName, ExplainReply, Flow},
@@ -19,7 +19,7 @@ pub struct Explained<'a> {
     pub on: &'a Tables<'a>,
     pub asked: &'a Asked,
     pub names: &'a Names,
-    pub claims: &'a Claims,
+    pub known: &'a Known,
     pub answer: &'a Answer,
     /// What was fetched on the way.
     pub tables: &'a MemTables,
@@ -34,14 +34,14 @@ impl Explained<'_> {
             assigned: &self.on.compiled.assigned,
             names: self.names,
             facts: &facts,
-            claims: self.claims,
-            identity: self.claims.identity(&service.identify),
+            claims: &self.known.claims,
+            identity: self.known.claims.identity(&service.identify),
         };
         let mut reply = ExplainReply {
             service: self.asked.service.clone(),
             listener: self.asked.listener.to_string(),
-            claims: self.asked.shown(self.claims),
-            identity: self.asked.identity_text(&service.identify),
+            claims: self.known.shown(),
+            identity: self.known.identity_text(&service.identify),
             trail: telling.trail(self.answer),
             bucket: None,
             threshold: None,
@@ -69,6 +69,11 @@ impl Explained<'_> {
         }
         if let Some(lane) = self.asked.unknown_lane() {
             reply.text.push_str(&format!("; its workload's lane {lane} is none of the policy's"));
+        }
+        match self.known.request {
+            Some(false) => reply.text.push_str("; its request cannot be read to the end, and counts as far as it can"),
+            None if self.asked.says_something() => reply.text.push_str("; requests to this service are not read"),
+            _ => {}
         }
         reply
     }
@@ -180,7 +185,7 @@ pub fn tell_held(reply: &mut ExplainReply, held: Flow) {
     };
     let arm = held.arm.name();
     let now = format!(
-        "the flow table holds it on {instance}, {arm}, by {cause}, {}; a new connection without mark, DSCP and workload \
+        "the flow table holds it on {instance}, {arm}, by {cause}, {}; a new connection without mark, DSCP, workload and request \
          would now be {}",
         held.state, reply.text
     );

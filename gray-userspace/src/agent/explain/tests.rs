@@ -6,7 +6,7 @@ use gray_common::{
     decide::{Request, Verdict, decide, mem::MemTables},
     hash::HashKey,
     limits, nets,
-    wire::{Addr, PrefixKey, Versioned},
+    wire::{Addr, PrefixKey, Reading, Versioned},
 };
 use proptest::prelude::*;
 
@@ -20,12 +20,12 @@ use crate::{
     compile::{
         Compiled,
         have::Have,
-        lists::{Lists, entry},
+        lists::of_policy,
         plan::{Want, plan},
     },
     datapath::{Datapath as _, Fake},
     kernel::Miss,
-    model::{CohortBody, Policy, Proto, parse_member},
+    model::{ClaimKind, Policy, Proto},
 };
 
 const KEY: HashKey = HashKey { k0: 3, k1: 9 };
@@ -46,11 +46,35 @@ const DOCUMENT: &str = "services:
       - { address: '198.18.2.9:53', id: mine, version: '1.0' }
       - { address: '198.18.2.8:53', id: other, version: '2.0' }
     stable: { version: '1.0' }
+  site:
+    listen: ['198.18.1.101:80']
+    identify: [user, app, source]
+    claims:
+      app: { header: X-App-Id }
+      user: { cookie: uid }
+      tenant: { header: X-Tenant }
+      platform: { header: X-Platform }
+      channel: { query: ch }
+    instances:
+      - { address: '198.18.3.2:8080', id: site-one, version: '1.0' }
+      - { address: '198.18.3.3:8080', id: site-two, version: '2.0' }
+    stable: { version: '1.0' }
 cohorts:
+  apps: { apps: [app7, 'beta-*'] }
+  tenants: { tenants: [t1, t2] }
+  beta: { channels: [beta] }
+  sevens: { tail: { of: user, digits: ["7", "42"] } }
+  half-of-apps: { percent: 50, of: app }
   early: { sources: ['198.18.1.3', '198.18.7.0/24', 'fd00:18::7'] }
   jobs: { workloads: [nightly] }
   tenth: { percent: 10 }
 routes:
+  - { name: by-app, service: site, when: apps, to: { version: '2.0' } }
+  - { name: by-tenant, service: site, when: tenants, to: { version: '2.0' } }
+  - { name: by-channel, service: site, when: beta, to: { version: '2.0' } }
+  - { name: by-platform, service: site, when: { all: [{ platform: [android, ios] }, { not: { user: u5 } }] }, to: { version: '2.0' } }
+  - { name: by-tail, service: site, when: sevens, to: { version: '2.0' } }
+  - { name: by-share, service: site, when: half-of-apps, to: { version: '2.0' } }
   - { name: listed, service: shop, when: early, to: { version: '2.0' } }
   - { name: few, service: shop, when: { all: [tenth, { not: jobs }] }, to: { version: '2.0' } }
   - name: share
@@ -72,15 +96,7 @@ fn world() -> World {
 
 fn world_of(document: &str) -> World {
     let (policy, compiled) = testing::compiled(document);
-    let mut lists = Lists::default();
-    for c in &policy.cohorts {
-        if let CohortBody::List { of, ids } = &c.body {
-            let bit = compiled.assigned.lists.get(&c.name).unwrap();
-            for id in ids {
-                let _ = lists.set(bit, entry(KEY, *of, &parse_member(*of, id).unwrap()), true);
-            }
-        }
-    }
+    let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
     let mut fake = Fake::default();
     let want = Want::all(1, KEY, &compiled, &lists);
     for step in plan(&mut Have::default(), &want).unwrap() {
@@ -107,6 +123,7 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
             let _ = t.listeners.insert(k, all.listeners.get(&k).copied().unwrap_or_default());
         }
         Miss::Service(i) => copy(&all.services, &mut t.services, i),
+        Miss::Reading(i) => copy(&all.readings, &mut t.readings, i),
         Miss::Rule(i) => copy(&all.rules, &mut t.rules, i),
         Miss::Fact(i) => copy(&all.facts, &mut t.facts, i),
         Miss::Weighted(i) => copy(&all.weighted, &mut t.weighted, i),
@@ -156,7 +173,8 @@ impl World {
     /// `decide` over the whole tables, and over tables that begin empty.
     fn both(&self, request: &ExplainRequest) -> (Verdict, Verdict) {
         let asked = self.asked(request);
-        let claims = asked.claims(KEY);
+        let reading = whole_reading(self, &asked);
+        let claims = asked.known(KEY, reading.as_ref()).claims;
         let source = asked.source_addr();
         let listener = self.tables.view().listener(&asked.key());
         let seed = asked.seed(KEY);
@@ -172,6 +190,12 @@ impl World {
         let Ok(paged) = paging::ask(&mut t, &r, |t, miss| fetch(&self.tables, t, miss));
         (decide(&self.tables.view(), &r), paged.verdict)
     }
+}
+
+/// Of the service that a question is about.
+fn whole_reading(w: &World, asked: &Asked) -> Option<Reading> {
+    let view = w.tables.view();
+    view.reading(view.listener(&asked.key()).service()?).copied()
 }
 
 fn from(src: &str) -> ExplainRequest {
@@ -338,6 +362,116 @@ fn c15_a_hole_in_the_tables_ends_the_asking() {
     assert!(r.text.starts_with("left alone: "));
 }
 
+fn site() -> ExplainRequest {
+    ExplainRequest { service: Some("site".into()), ..from("198.18.1.3") }
+}
+
+fn says(headers: &[&str], path: Option<&str>) -> ExplainRequest {
+    let headers = headers.iter().map(|h| (*h).to_owned()).collect();
+    ExplainRequest { headers, path: path.map(str::to_owned), ..site() }
+}
+
+fn named(claims: &[(ClaimKind, &str)]) -> ExplainRequest {
+    ExplainRequest { claims: claims.iter().map(|(k, v)| (*k, (*v).to_owned())).collect(), ..site() }
+}
+
+/// A8: in a header, a cookie, the query, and by name.
+#[test]
+fn c15_a_request_is_read_as_the_kernel_reads_it() {
+    let w = world();
+    for (request, route, identity) in [
+        (site(), None, "source 198.18.1.3"),
+        (says(&["x-app-id:app7"], None), Some("by-app"), "app app7"),
+        (says(&["X-App-Id: app7", "Cookie: a=b; uid=u9"], None), Some("by-app"), "user u9"),
+        (says(&["X-App-Id: beta-9"], None), Some("by-app"), "app beta-9"),
+        (says(&["X-App-Id: beta-"], None), Some("by-app"), "app beta-"),
+        (says(&["X-Tenant: t2"], None), Some("by-tenant"), "source 198.18.1.3"),
+        (says(&["X-Tenant: t3"], Some("/buy?x=1&ch=beta#y")), Some("by-channel"), "source 198.18.1.3"),
+        (named(&[(ClaimKind::App, "app7")]), Some("by-app"), "app app7"),
+        (named(&[(ClaimKind::User, "u1"), (ClaimKind::Channel, "beta")]), Some("by-channel"), "user u1"),
+        (ExplainRequest { path: Some("/a?b#ch=no".into()), ..named(&[(ClaimKind::Channel, "beta")]) },
+            Some("by-channel"), "source 198.18.1.3"),
+    ] {
+        let r = w.explain(&request);
+        assert_eq!((r.route.as_deref(), r.identity.as_deref()), (route, Some(identity)), "{request:?}: {r:?}");
+        assert!(!r.text.contains("read"), "{}", r.text);
+    }
+    let r = w.explain(&named(&[(ClaimKind::Tenant, "t1")]));
+    let shown: Vec<_> = r.claims.iter().map(|c| (c.kind.as_str(), c.value.as_str())).collect();
+    assert_eq!(shown, [("source", "198.18.1.3"), ("tenant", "t1")]);
+    assert_eq!(r.trail.last().unwrap().why, "on list tenants");
+}
+
+/// B4: a condition on a claim, with its values.
+#[test]
+fn c15_a_condition_is_told_by_its_values() {
+    let w = world();
+    let r = w.explain(&named(&[(ClaimKind::Platform, "ios"), (ClaimKind::User, "u4")]));
+    assert_eq!((r.route.as_deref(), r.reason.as_str()), (Some("by-platform"), "condition"));
+    assert_eq!(r.trail.last().unwrap().why, "platform=android|ios; not user=u5");
+    let r = w.explain(&named(&[(ClaimKind::Platform, "ios"), (ClaimKind::User, "u5")]));
+    let step = r.trail.iter().find(|s| s.rule == "by-platform").unwrap();
+    assert_eq!((step.matched, step.why.as_str()), (false, "user=u5, which it excludes"));
+    let r = w.explain(&named(&[(ClaimKind::Platform, "web")]));
+    let step = r.trail.iter().find(|s| s.rule == "by-platform").unwrap();
+    assert_eq!((step.matched, step.why.as_str()), (false, "not platform=android|ios"));
+}
+
+/// B3.
+#[test]
+fn c15_a_tail_is_told_by_its_digits() {
+    let w = world();
+    for (user, gray, why) in [
+        ("u7", true, "user ends with 7, in sevens"),
+        ("u07", true, "user ends with 07, in sevens"),
+        ("u42", true, "user ends with 42, in sevens"),
+        ("u43", false, "user ends with 43, not in sevens"),
+        ("u42x", false, "user ends with no digit, not in sevens"),
+    ] {
+        let r = w.explain(&named(&[(ClaimKind::User, user)]));
+        let step = r.trail.iter().find(|s| s.rule == "by-tail").unwrap();
+        assert_eq!((step.matched, step.why.as_str(), step.precedence.as_str()), (gray, why, "condition"), "{user}");
+        assert_eq!((r.route.as_deref() == Some("by-tail"), r.threshold), (gray, None), "{user}");
+    }
+    let step = w.explain(&site()).trail.into_iter().find(|s| s.rule == "by-tail").unwrap();
+    assert_eq!(step.why, "no user is known, not in sevens");
+}
+
+#[test]
+fn c15_what_is_not_read_is_said() {
+    let w = world();
+    let long = format!("X-Pad: {}", "p".repeat(4400));
+    let r = w.explain(&says(&["X-App-Id: app7", &long, "X-Tenant: t1"], None));
+    assert_eq!(r.route.as_deref(), Some("by-app"));
+    assert!(r.text.ends_with("; its request cannot be read to the end, and counts as far as it can"), "{}", r.text);
+    let r = w.explain(&ExplainRequest { headers: vec!["X-App-Id: app7".into()], ..from("198.18.1.3") });
+    assert!(r.text.ends_with("; requests to this service are not read"), "{}", r.text);
+}
+
+#[test]
+fn requests_that_nobody_could_send_are_refused() {
+    let w = world();
+    let shop = from("198.18.1.3");
+    let twice = ExplainRequest { headers: vec!["X-App-Id: b".into()], ..named(&[(ClaimKind::App, "a")]) };
+    for (request, why) in [
+        (named(&[(ClaimKind::Device, "d")]), "service `site` does not read the claim `device`"),
+        (named(&[(ClaimKind::Source, "d")]), "service `site` does not read the claim `source`"),
+        (ExplainRequest { claims: named(&[(ClaimKind::App, "a")]).claims, ..shop.clone() }, "service `shop` does not read the claim `app`"),
+        (twice, "the request names app twice"),
+        (named(&[(ClaimKind::User, "a;b")]), "`a;b` cannot stand in the cookie uid"),
+        (named(&[(ClaimKind::Channel, "a b")]), "`a b` cannot stand in the query ch"),
+        (named(&[(ClaimKind::App, "a\r\nX-Tenant: t1")]), "`a\\r\\nX-Tenant: t1` cannot stand in the header X-App-Id"),
+        (named(&[(ClaimKind::App, "")]), "`` cannot stand in the header X-App-Id"),
+        (says(&["X-App-Id"], None), "`X-App-Id` is no header"),
+        (says(&["a\r\nb: c"], None), "`a\\r\\nb: c` is no header"),
+        (says(&[], Some("/a b")), "`/a b` is no path of a request"),
+        (ExplainRequest { workload: Some("nightly".into()), ..named(&[(ClaimKind::App, "a")]) }, "a workload and a request"),
+    ] {
+        let e = Asked::read(&w.policy, &request).unwrap_err();
+        assert_eq!((e.kind, e.error.as_str()), (ErrorKind::Invalid, why), "{request:?}");
+    }
+}
+
 #[test]
 fn questions_without_an_answer_are_refused() {
     let w = world();
@@ -358,6 +492,8 @@ fn questions_without_an_answer_are_refused() {
     );
     let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }).unwrap();
     assert_eq!(udp.listener.to_string(), "198.18.1.100:80/udp");
+    assert_eq!(refused(&ExplainRequest { live: Some(live), headers: vec!["a: b".into()], ..ExplainRequest::default() }).kind,
+        ErrorKind::Invalid);
     let only = ExplainRequest { live: Some(live), ..ExplainRequest::default() };
     assert_eq!(Asked::read(&w.policy, &only).unwrap().service, "shop");
 }
@@ -367,7 +503,9 @@ proptest! {
     #[test]
     fn c15_paged_tables_decide_as_the_whole_ones(
         v6: bool, near in 0u32..2048, sport: u16, mark in 0u32..3, dscp in 0u8..3,
-        workload in prop::option::of("nightly|daily"), lane in prop::option::of("blue|green"),
+        workload in prop::option::of("nightly|daily"), lane in prop::option::of("blue|green"), site: bool,
+        app in prop::option::of("app[6-8]|beta-?[0-9]?"), tenant in prop::option::of("t[1-3]"), user in prop::option::of("u[0-9]"),
+        channel in prop::option::of("beta|gamma"),
     ) {
         let w = if lane.is_some() { lanes() } else { world() };
         let src: IpAddr = if v6 {
@@ -375,10 +513,21 @@ proptest! {
         } else {
             IpAddr::from([198, 18, (near >> 8) as u8, near as u8])
         };
-        let request = ExplainRequest {
-            src: Some(src), sport: Some(sport), mark: Some(mark), dscp: Some(dscp), workload, lane,
+        let site = site && lane.is_none();
+        let mut request = ExplainRequest {
+            src: Some(if site && src.is_ipv6() { IpAddr::from([198, 18, 1, 3]) } else { src }),
+            sport: Some(sport), mark: Some(mark), dscp: Some(dscp), lane,
             ..from("198.18.1.3")
         };
+        if site {
+            request.service = Some("site".into());
+            request.headers.extend(app.map(|a| format!("X-App-Id: {a}")));
+            request.headers.extend(user.map(|u| format!("Cookie: uid={u}")));
+            request.claims.extend(tenant.map(|t| (ClaimKind::Tenant, t)));
+            request.path = channel.map(|c| format!("/?ch={c}"));
+        } else {
+            request.workload = workload;
+        }
         let (whole, paged) = w.both(&request);
         prop_assert_eq!(whole, paged);
         let said = w.explain(&request);

@@ -1,9 +1,9 @@
 //! Every rule that was looked at, in words, and the bucket that mattered. Pure.
 
 use gray_common::{
-    decide::{Claims, Precedence, bucket},
+    decide::{Claims, Known as _, Precedence, bucket, tail},
     hash::salt,
-    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact, Rule},
+    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, FACT_TAIL, Fact, Rule},
 };
 
 use super::paging::Answer;
@@ -11,7 +11,7 @@ use crate::{
     agent::names::Names,
     api::types::TrailStep,
     compile::{Assigned, conditions::claim_code},
-    model::{CohortBody, Policy},
+    model::{ClaimKind, CohortBody, Policy},
 };
 
 /// What the words are made from.
@@ -72,6 +72,10 @@ impl Telling<'_> {
     fn fact(&self, f: &Fact, holds: bool) -> String {
         if f.kind == FACT_LIST {
             let list = self.assigned.lists.name(f.value).unwrap_or("that is gone");
+            // The values of a condition.
+            if list.contains('=') {
+                return format!("{}{list}", if holds { "" } else { "not " });
+            }
             return format!("{} list {list}", if holds { "on" } else { "not on" });
         }
         if f.kind == FACT_LANE {
@@ -80,7 +84,17 @@ impl Telling<'_> {
                 None => if holds { "in a lane" } else { "in no lane" }.into(),
             };
         }
-        let cohort = self.percentage(f);
+        let cohort = self.cohort(f);
+        if f.kind == FACT_TAIL {
+            let of = ClaimKind::ALL.into_iter().find(|k| claim_code(*k) == f.claim).map_or("claim", ClaimKind::name);
+            let ends = match self.claims.tail(f.claim) {
+                _ if self.claims.of(f.claim) == 0 => format!("no {of} is known"),
+                0 => format!("{of} ends with no digit"),
+                one @ 1..=10 => format!("{of} ends with {}", one - 1),
+                two => format!("{of} ends with {:02}", two - 11),
+            };
+            return format!("{ends}, {}in {cohort}", if holds { "" } else { "not " });
+        }
         match self.who(f) {
             0 => format!("nothing known about this client that {cohort} could be a percentage of"),
             who => {
@@ -95,17 +109,21 @@ impl Telling<'_> {
         if f.claim == 0 { self.identity } else { self.claims.of(f.claim) }
     }
 
-    /// The cohort's name. Facts carry none: two cohorts that ask the same are one fact.
-    fn percentage(&self, f: &Fact) -> &str {
+    /// The name of a cohort that is no list. Facts carry none: two cohorts that ask the same are one fact.
+    fn cohort(&self, f: &Fact) -> &str {
         let same = |body: &CohortBody| match body {
             CohortBody::Percent { of, basis_points, salt: s } => {
-                u32::from(*basis_points) == f.value
+                f.kind == FACT_PERCENT
+                    && u32::from(*basis_points) == f.value
                     && of.map_or(0, claim_code) == f.claim
                     && salt(s) == f.salt
             }
+            CohortBody::Tail { of, digits } => {
+                tail::fact(claim_code(*of), digits.iter().map(String::as_str)).as_ref() == Some(f)
+            }
             CohortBody::List { .. } => false,
         };
-        self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a percentage", |c| &c.name)
+        self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a cohort that is gone", |c| &c.name)
     }
 
     /// The percentage that decided: of the rule that matched, else of the last rule that has one.

@@ -79,11 +79,11 @@ fn default_limit() -> u64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CohortShow {
     pub name: String,
-    /// `list` or `percent`.
+    /// `list`, `percent` or `tail`.
     pub kind: String,
     /// The claim it is about; none: the identity, whichever claim that is.
     pub of: Option<String>,
-    /// Entries of the list; 0 for a percentage.
+    /// Entries of the list; 0 for what is none.
     pub size: u64,
     /// Sorted; the part that was asked for.
     pub ids: Vec<String>,
@@ -92,6 +92,9 @@ pub struct CohortShow {
     pub basis_points: Option<u16>,
     /// Of a percentage.
     pub salt: Option<String>,
+    /// Of a tail: what the claim ends with.
+    #[serde(default)]
+    pub digits: Option<Vec<String>>,
     /// Routes that name it.
     pub routes: Vec<String>,
 }

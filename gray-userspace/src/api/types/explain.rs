@@ -1,12 +1,15 @@
 //! Asking why: for a made-up connection or a live one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ArmName, Flow};
-use crate::model::Proto;
+use crate::model::{ClaimKind, Proto};
 
 /// The two ends of one connection as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -45,6 +48,16 @@ pub struct ExplainRequest {
     /// The lane that the connection is in.
     #[serde(default)]
     pub lane: Option<String>,
+    /// What the request says, by claim: `{ "app": "app7" }`. Put where the service reads that claim.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub claims: BTreeMap<ClaimKind, String>,
+    /// Headers of the request, each `Name: value`.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Path and query of the request; default: `/`.
+    #[serde(default)]
+    pub path: Option<String>,
     /// Which of the service's listeners; default: the first that fits.
     #[serde(default)]
     #[schema(value_type = Option<String>)]

@@ -76,11 +76,11 @@ pub struct InstanceHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CohortView {
     pub name: String,
-    /// `list` or `percent`.
+    /// `list`, `percent` or `tail`.
     pub kind: String,
     /// The claim it is about; none: the identity.
     pub of: Option<String>,
-    /// Entries of the list; 0 for a percentage.
+    /// Entries of the list; 0 for what is none.
     pub size: u64,
     pub basis_points: Option<u16>,
     /// Live edits since the document: entries added and removed.

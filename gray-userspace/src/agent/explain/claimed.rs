@@ -1,0 +1,167 @@
+//! What is known of a client, in hashes and in words, and the request that says some of it. Pure.
+
+use gray_common::{
+    decide::{Claims, Known as _},
+    hash::HashKey,
+    request::reading::read,
+    wire::Reading,
+};
+
+use crate::{
+    api::{
+        ApiError,
+        types::{ClaimShown, ExplainRequest},
+    },
+    compile::{self, conditions::claim_code},
+    model::{ClaimKind, Place, Service},
+};
+
+/// The claims of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub claims: Claims,
+    /// Those that are present.
+    pub values: Vec<(ClaimKind, String)>,
+    /// The name of the lane that the connection is in.
+    pub lane: Option<String>,
+    /// Whether the request was read to its end; `None`: no request is read.
+    pub request: Option<bool>,
+}
+
+impl Known {
+    /// What the first bytes say, as the data path reads them.
+    pub fn read(&mut self, key: HashKey, reading: &Reading, head: &[u8]) {
+        let found = read(reading, head);
+        found.claims(key, &mut self.claims);
+        self.request = Some(found.whole || head.is_empty());
+        for (code, value) in found.values {
+            if let Some(kind) = ClaimKind::READ.into_iter().find(|k| claim_code(*k) == code) {
+                self.values.push((kind, String::from_utf8_lossy(value).into_owned()));
+            }
+        }
+    }
+
+    pub fn shown(&self) -> Vec<ClaimShown> {
+        let show = |(kind, value): &(ClaimKind, String)| ClaimShown {
+            kind: kind.name().into(),
+            value: value.clone(),
+            hash: format!("{:016x}", self.claims.of(claim_code(*kind))),
+        };
+        let lane = self.lane.iter().map(|name| ClaimShown {
+            kind: "lane".into(),
+            value: name.clone(),
+            hash: format!("{:016x}", self.claims.lane),
+        });
+        self.values.iter().map(show).chain(lane).collect()
+    }
+
+    /// `source 198.18.1.3`: the first of the service's claims that is present.
+    pub fn identity_text(&self, identify: &[u8]) -> Option<String> {
+        let is = |code: &u8| self.values.iter().find(|v| claim_code(v.0) == *code);
+        identify.iter().find_map(is).map(|(kind, value)| format!("{} {value}", kind.name()))
+    }
+}
+
+/// The request that a person means, as a client would send it; empty when nothing is said of one.
+///
+/// # Errors
+/// What could not be sent so, or would not be read.
+pub fn head(service: &Service, r: &ExplainRequest) -> Result<Vec<u8>, ApiError> {
+    if r.claims.is_empty() && r.headers.is_empty() && r.path.is_none() {
+        return Ok(Vec::new());
+    }
+    if r.workload.is_some() {
+        return Err(ApiError::unusable(
+            "a workload and a request",
+            "requests of local callers are not read: leave one of them out",
+        ));
+    }
+    let mut head = Head { target: target(r.path.as_deref().unwrap_or("/"))?, lines: headers(&r.headers)? };
+    let reading = compile::reading(service);
+    let plain = head.bytes();
+    let said = read(&reading, &plain).values;
+    for (of, value) in &r.claims {
+        let place = service.claims.get(of).ok_or_else(|| unread(service, *of))?;
+        if said.iter().any(|(code, _)| *code == claim_code(*of)) {
+            return Err(ApiError::unusable(
+                format!("the request names {} twice", of.name()),
+                "give it once: by name, or where it stands in the request",
+            ));
+        }
+        head.put(place, value);
+    }
+    let bytes = head.bytes();
+    let found = read(&reading, &bytes).values;
+    for (of, value) in &r.claims {
+        let stands = |(code, v): &(u8, &[u8])| *code == claim_code(*of) && *v == value.as_bytes();
+        if !found.iter().any(stands) {
+            let (key, name) = service.claims.get(of).map_or(("request", ""), Place::parts);
+            return Err(ApiError::unusable(
+                format!("`{}` cannot stand in the {key} {name}", value.escape_debug()),
+                "give what a client would send there",
+            ));
+        }
+    }
+    Ok(bytes)
+}
+
+/// A request in the making.
+struct Head {
+    target: String,
+    /// Headers, each with its end.
+    lines: String,
+}
+
+impl Head {
+    fn bytes(&self) -> Vec<u8> {
+        format!("GET {} HTTP/1.1\r\n{}\r\n", self.target, self.lines).into_bytes()
+    }
+
+    fn put(&mut self, place: &Place, value: &str) {
+        match place {
+            Place::Header(name) => self.lines.push_str(&format!("{name}: {value}\r\n")),
+            Place::Cookie(name) => self.lines.push_str(&format!("Cookie: {name}={value}\r\n")),
+            Place::Query(name) => {
+                let end = self.target.find('#').unwrap_or(self.target.len());
+                let join = if self.target[..end].contains('?') { '&' } else { '?' };
+                self.target.insert_str(end, &format!("{join}{name}={value}"));
+            }
+        }
+    }
+}
+
+fn target(path: &str) -> Result<String, ApiError> {
+    if path.is_empty() || !path.bytes().all(|b| b > b' ' && b != 0x7f) {
+        return Err(ApiError::unusable(
+            format!("`{}` is no path of a request", path.escape_debug()),
+            "give visible characters, such as /buy?channel=beta",
+        ));
+    }
+    Ok(path.to_owned())
+}
+
+fn headers(given: &[String]) -> Result<String, ApiError> {
+    let mut lines = String::new();
+    for line in given {
+        let name = line.split_once(':').map_or("", |(name, _)| name);
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+        if !named || line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(ApiError::unusable(
+                format!("`{}` is no header", line.escape_debug()),
+                "write `Name: value`, such as X-App-Id: app7",
+            ));
+        }
+        lines.push_str(line);
+        lines.push_str("\r\n");
+    }
+    Ok(lines)
+}
+
+fn unread(service: &Service, of: ClaimKind) -> ApiError {
+    let names: Vec<&str> = service.claims.keys().map(|k| k.name()).collect();
+    let reads = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    ApiError::unusable(
+        format!("service `{}` does not read the claim `{}`", service.name, of.name()),
+        format!("it reads {reads}; add it to the service's `claims`"),
+    )
+}

@@ -1,0 +1,91 @@
+//! When a route applies, and the lists that are asked about then.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use super::{ClaimKind, CohortBody, Policy};
+
+/// When a route applies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Cohort(String),
+    /// A claim has one of these values, in their canonical texts.
+    Claim {
+        of: ClaimKind,
+        values: BTreeSet<String>,
+    },
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+    Not(Box<Condition>),
+}
+
+/// An explicit list: a cohort's, or the values of a condition on a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<'a> {
+    /// The cohort's name, or the condition's text, which is no name.
+    pub name: Cow<'a, str>,
+    pub of: ClaimKind,
+    /// As the document gives them.
+    pub ids: &'a BTreeSet<String>,
+    /// It can be edited live.
+    pub is_cohort: bool,
+}
+
+/// `platform=android|ios`: equal for conditions that are one, and for no others.
+pub fn claim_text(of: ClaimKind, values: &BTreeSet<String>) -> String {
+    let plain = |v: &str| v.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/@+*".contains(&b));
+    let shown = |v: &String| if plain(v) { v.clone() } else { serde_json::Value::from(&**v).to_string() };
+    format!("{}={}", of.name(), values.iter().map(shown).collect::<Vec<_>>().join("|"))
+}
+
+/// How many first bytes the wildcards among a claim's values ask for. In canonical texts nothing else ends so.
+pub fn beginnings(of: ClaimKind, values: &BTreeSet<String>) -> BTreeSet<u8> {
+    let wild = values.iter().filter(|_| of.is_read()).filter_map(|v| v.strip_suffix('*'));
+    wild.filter_map(|text| u8::try_from(text.len()).ok()).collect()
+}
+
+impl Condition {
+    fn lists<'a>(&'a self, out: &mut Vec<List<'a>>) {
+        match self {
+            Self::Cohort(_) => {}
+            Self::Claim { of, values } => {
+                let name = Cow::from(claim_text(*of, values));
+                if out.iter().all(|l| l.name != name) {
+                    out.push(List { name, of: *of, ids: values, is_cohort: false });
+                }
+            }
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|p| p.lists(out)),
+            Self::Not(inner) => inner.lists(out),
+        }
+    }
+}
+
+impl Policy {
+    /// Every list, each once: those of cohorts, then those of conditions.
+    pub fn lists(&self) -> Vec<List<'_>> {
+        let mut conditions = Vec::new();
+        self.routes.iter().filter_map(|r| r.when.as_ref()).for_each(|w| w.lists(&mut conditions));
+        let cohorts = self.cohorts.iter().filter_map(|c| match &c.body {
+            CohortBody::List { of, ids } => {
+                Some(List { name: Cow::from(&*c.name), of: *of, ids, is_cohort: true })
+            }
+            CohortBody::Percent { .. } | CohortBody::Tail { .. } => None,
+        });
+        cohorts.chain(conditions).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_the_text_of_a_condition_is_its_own() {
+        let text = |values: &[&str]| {
+            claim_text(ClaimKind::Platform, &values.iter().map(|v| (*v).to_owned()).collect())
+        };
+        assert_eq!(text(&["ios", "android"]), "platform=android|ios");
+        assert_eq!(text(&["a|b"]), "platform=\"a|b\"");
+        assert_eq!(text(&["a", "b"]), "platform=a|b");
+        assert_eq!(text(&["a\"|\"b", "c d"]), "platform=\"a\\\"|\\\"b\"|\"c d\"");
+    }
+}
