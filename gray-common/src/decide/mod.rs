@@ -282,7 +282,15 @@ fn first_match<'t, T: Tables>(t: &'t T, service: &Service, facts: u64) -> Option
 /// Every explicit list that some claim of this client is on; `None`: a table hole.
 #[inline(always)]
 fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) -> Option<Members> {
-    let mut m = Members::default();
+    // The empty set, as a table says it: zeros that the verifier does not know, so that found, not found and missing are one
+    // path to it.
+    let empty = t.class(0)?;
+    let (mut m, mut hole) = (Members::default(), empty.lists[0]);
+    m.add(empty);
+    let mut add = |class: Option<&Class>| match class {
+        Some(class) => m.add(class),
+        None => hole |= 1,
+    };
     let epoch = t.epoch();
     let mut kind = 1;
     while kind <= C::LAST {
@@ -291,7 +299,7 @@ fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) ->
             && hash != 0
             && let Some(v) = t.identity(hash)
         {
-            m.add(t.class(v.at(epoch))?);
+            add(t.class(v.at(epoch)));
         }
         kind += 1;
     }
@@ -301,7 +309,7 @@ fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) ->
         if hash != 0
             && let Some(v) = t.identity(hash)
         {
-            m.add(t.class(v.at(epoch))?);
+            add(t.class(v.at(epoch)));
         }
         i += 1;
     }
@@ -309,7 +317,7 @@ fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) ->
         && let Some(a) = r.source
         && let Some(class) = t.prefix(a)
     {
-        m.add(t.class(class)?);
+        add(t.class(class));
     }
-    Some(m)
+    if hole == 0 { Some(m) } else { None }
 }

@@ -350,7 +350,7 @@ fn b1_lists_of_every_kind_are_looked_at() {
     }
     let listener = ListenerValue::new(0, false);
     let ask = |t: &MemTables, claims: &Claims| {
-        let r = Request { listener, claims, source: None, is_v4: true, seed: 5 };
+        let r = Request { listener, claims, source: None, is_v4: true, seed: 5, spares: 0 };
         steered(decide(&t.view(), &r)).rule
     };
     for all in [true, false] {
@@ -382,7 +382,7 @@ fn a13_a_local_caller_has_fewer_claims_and_the_same_answers() {
         let (mut local, source) = (Local::none(0), addr(last));
         local.set_source(KEY, &source);
         assert!((WORKLOAD + 1..=u8::MAX).all(|kind| local.of(kind) == 0));
-        let r = Request { listener, claims: &local, source: Some(&source), is_v4: true, seed: 5 };
+        let r = Request { listener, claims: &local, source: Some(&source), is_v4: true, seed: 5, spares: 0 };
         assert_eq!(decide(&t.view(), &r), ask(&t, last, false));
     }
 }
@@ -399,7 +399,7 @@ fn b3_a_tail_is_a_fact_of_one_claim() {
         claims.set_read(USER, 1, tail::of_value(user.as_bytes()));
         claims.set_read(DEVICE, 1, tail::of_value(device.as_bytes()));
         let listener = ListenerValue::new(0, false);
-        let r = Request { listener, claims: &claims, source: None, is_v4: true, seed: 5 };
+        let r = Request { listener, claims: &claims, source: None, is_v4: true, seed: 5, spares: 0 };
         assert_eq!(steered(decide(&t.view(), &r)).rule, rule, "{user} {device}");
     }
 }

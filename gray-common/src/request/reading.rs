@@ -77,6 +77,8 @@ mod tests {
             beginning_of: [0; 8],
             beginning_len: [0; 8],
             terms,
+            sni: 0,
+            alpn: 0,
             _pad: 0,
         };
         r.names.names[0] = Watches::header("X-App-Id");

@@ -54,10 +54,11 @@ impl Names {
         Some(known.map_or_else(|| format!("#{number}").into(), Cow::from))
     }
 
-    /// The route of a rule: without the service, which a route for all services is counted by.
+    /// The route of a rule: without the service, which a route for all services, or a lane, is counted by.
     pub fn route(&self, number: u32) -> Option<String> {
         // A made-up name of one service's route may have the character in a value.
-        let for_all = |route: &str| route.starts_with("*/") || !route.contains('/');
+        let name = |text: &str| !text.contains('/');
+        let for_all = |r: &str| r.starts_with("*/") || name(r.strip_prefix("lane/").unwrap_or(r));
         self.rule(number).map(|n| match n.rsplit_once('@') {
             Some((route, _)) if for_all(route) => route.to_string(),
             _ => n.into_owned(),

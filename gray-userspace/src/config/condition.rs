@@ -112,7 +112,7 @@ fn claim(of: ClaimKind, node: &Node<'_>, asked: &mut Asked, report: &mut Report<
         report.error(
             Draft::new(node.span, format!("a condition on {} values of `{}`", items.len(), of.name()))
                 .expected(format!("1 to {}", limits::CONDITION_VALUES))
-                .help(format!("for a longer list make a cohort: {{ {}: [..] }}", of.plural())),
+                .help_if((!items.is_empty()).then(|| format!("make a cohort: {{ {}: [..] }}", of.plural()))),
         );
         return None;
     }

@@ -366,7 +366,7 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 13] = [
+pub(super) static OBJECTS: [&Object; 14] = [
     &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &TAIL,
     &ROUTE, &CONDITION,
 ];

@@ -51,13 +51,14 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
     repeat(BEGINNINGS as u32, |i| {
         // SAFETY: as above.
         let c = unsafe { &mut *at };
-        let i = opaque(i) as usize;
-        if i >= BEGINNINGS || reading.beginning_of[i] == 0 {
+        // Masks, not comparisons: see `hooks::udp`.
+        let i = opaque(i) as usize % BEGINNINGS;
+        let (of, len) = (u32::from(reading.beginning_of[i]), u32::from(reading.beginning_len[i]));
+        if of == 0 {
             return false;
         }
-        let (watch, len) =
-            (opaque(u32::from(reading.beginning_of[i]) - 1) as usize, u32::from(reading.beginning_len[i]));
-        if watch >= WATCHES || c.scan.found & 1 << watch == 0 {
+        let watch = opaque(of - 1) as usize % WATCHES;
+        if c.scan.found & 1 << watch == 0 {
             return true;
         }
         let (kind, span) = (reading.kinds[watch], c.scan.values[watch]);
@@ -68,6 +69,8 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         true
     });
 }
+
+const _: () = assert!(WATCHES.is_power_of_two() && BEGINNINGS.is_power_of_two());
 
 /// Puts the first `len` bytes of a value, at most 32, into `CALL.words`, with zeros behind them, in lower case with `lower` all
 /// ones. 0: there is no such place.
@@ -110,12 +113,15 @@ pub fn hello_claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
 #[inline(always)]
 fn claim(c: &mut Call, key: HashKey, text: *const u8, (kind, span, lower): (u8, Span, u64)) {
     let len = u32::from(span.len).min(CLAIM_MAX as u32);
-    // Of the whole value.
-    let last = opaque(u32::from(span.at).wrapping_add(u32::from(span.len)).wrapping_sub(2));
-    if kind == 0 || words(c, text, (u32::from(span.at), len, lower)) == 0 || last >= HOLD {
+    if kind == 0 || words(c, text, (u32::from(span.at), len, lower)) == 0 {
         return;
     }
     let hash = claim_hash_words(key, kind, len as u8, &c.words);
+    // Of the whole value.
+    let last = opaque(u32::from(span.at).wrapping_add(u32::from(span.len)).wrapping_sub(2));
+    if last >= HOLD {
+        return;
+    }
     // SAFETY: as in `words`.
     let two = unsafe { text.add(last as usize).cast::<[u8; 2]>().read_unaligned() };
     c.claims.set_read(kind, hash, tail::of(two, u32::from(span.len)));

@@ -63,7 +63,7 @@ cohorts:
   apps: { apps: [app7, 'beta-*'] }
   tenants: { tenants: [t1, t2] }
   beta: { channels: [beta] }
-  sevens: { tail: { of: user, digits: ["7", "42"] } }
+  sevens: { tail: { of: user, digits: ['7', '42'] } }
   half-of-apps: { percent: 50, of: app }
   early: { sources: ['198.18.1.3', '198.18.7.0/24', 'fd00:18::7'] }
   jobs: { workloads: [nightly] }

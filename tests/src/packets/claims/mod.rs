@@ -96,6 +96,7 @@ impl Ruled {
             source: Some(&source),
             is_v4: a.source.is_ipv4(),
             seed: 1,
+            spares: 0,
         };
         match decide(&view, &r) {
             Verdict::Steer(d) => (IpAddr::from(d.instance.addr), d.rule),
@@ -107,7 +108,7 @@ impl Ruled {
     pub fn meant(&self, a: &Asking) -> Way {
         let service = &self.policy.services[0];
         let route = oracle::route(&self.policy, service, a);
-        let subset = route.map_or(&service.stable, |r| &r.to[0].subset);
+        let subset = route.and_then(|r| r.to.arms().first()).map_or(&service.stable, |arm| &arm.subset);
         let here = |i: &&gray_userspace::model::Instance| i.address.is_ipv4() == a.source.is_ipv4();
         let instance = service.instances.iter().filter(here).find(|i| subset.matches(i)).expect("an instance");
         let number = |r| self.compiled.assigned.rules.get(&compile::rule_name(r, &service.name));

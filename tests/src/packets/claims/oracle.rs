@@ -1,5 +1,7 @@
 //! What a policy means, read from its own words: no tables, no bits; of hashes only those that percentages are made of.
 
+use std::net::IpAddr;
+
 use gray_common::{
     decide::bucket::in_percent,
     hash::{CLAIM_MAX, claim_hash_bytes, salt},
@@ -79,8 +81,8 @@ impl Client<'_> {
             };
             return self.value(of).is_some_and(is);
         }
-        let one = entry.parse().map(IpNet::from).ok();
-        entry.parse().ok().or(one).is_some_and(|net: IpNet| net.contains(&self.asking.source))
+        let address = || entry.parse::<IpAddr>().map(IpNet::from).ok();
+        entry.parse().ok().or_else(address).is_some_and(|net| net.contains(&self.asking.source))
     }
 
     /// As far as it counts.

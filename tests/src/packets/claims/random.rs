@@ -96,10 +96,13 @@ fn cohort(r: &mut Random) -> String {
         1 => format!("percent: {}", one(r, &["0", "0.01", "30", "50", "99.99", "100"])),
         2 => format!("percent: {}, of: {}, salt: s", r.below(101), of.name()),
         3 | 4 => {
-            let digits: Vec<String> = (0..1 + r.below(3))
-                .map(|_| if r.below(2) == 0 { format!("\"{}\"", r.below(10)) } else { format!("\"{:02}\"", r.below(100)) })
-                .chain(["\"42\"".to_owned()].into_iter().filter(|_| r.below(2) == 0))
+            let mut digits: Vec<String> = (0..1 + r.below(3))
+                .map(|_| if r.below(2) == 0 { r.below(10).to_string() } else { format!("{:02}", r.below(100)) })
+                .map(|d| format!("\"{d}\""))
                 .collect();
+            if r.below(2) == 0 {
+                digits.push("\"42\"".to_owned());
+            }
             format!("tail: {{ of: {}, digits: [{}] }}", of.name(), digits.join(", "))
         }
         _ => format!("{}: [{}]", of.plural(), values(r, of, 5)),
@@ -108,7 +111,7 @@ fn cohort(r: &mut Random) -> String {
 
 fn condition(r: &mut Random, read: &[ClaimKind], cohorts: usize, depth: usize) -> String {
     let kind = if depth == 0 { r.below(4) } else { r.below(7) };
-    let mut parts = |r: &mut Random| {
+    let parts = |r: &mut Random| {
         let all: Vec<String> = (0..1 + r.below(3)).map(|_| condition(r, read, cohorts, depth - 1)).collect();
         all.join(", ")
     };
