@@ -6,6 +6,7 @@ pub mod rival;
 pub mod rounds;
 mod rows;
 mod show;
+mod spliced;
 mod spread;
 mod table;
 pub mod testrun;
@@ -78,6 +79,11 @@ pub fn run(options: &Options) -> Result<Outcome> {
             rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
         })?;
     }
+    on_rig(131_072, |rig| {
+        rig.apply(&spliced::policy());
+        let bench = Session::open(rig, &mut all)?;
+        spliced::rows(quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
+    })?;
     let mut o = show::outcome(&all);
     xdp::run(quick, &mut o)?;
     Ok(o)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use gray_common::hash::mix;
+use gray_common::{hash::mix, limits::FACTS_PER_SERVICE};
 use gray_userspace::compile::Circumstances;
 
 use super::{
@@ -74,10 +74,12 @@ fn clients(hosts: u32) -> Clients {
     Clients { first: [10, 0, 0, 0].into(), hosts }
 }
 
-/// As many facts as rules, half of them lists and half percentages; none holds for a client before the last rule, which
+/// As many facts as rules, or as a service may have, half of them lists and half percentages; none holds for a client before the last rule, which
 /// holds for all that are listed.
 fn policy(l: Land, rules: usize, services: u32, listed: &str) -> String {
-    let some = rules.saturating_sub(2) / 2;
+    let left = rules.saturating_sub(2);
+    // Beside the four that the last two rules ask for.
+    let some = (left / 2).min((FACTS_PER_SERVICE as usize - 4) / 2);
     let (vip, one, two) = (l.vip(SHOP), l.stable(SHOP_AT), l.gray(SHOP_AT));
     let service = |name: &str, listen: String| {
         format!(
@@ -101,6 +103,9 @@ fn policy(l: Land, rules: usize, services: u32, listed: &str) -> String {
     for i in 0..some {
         route(format!("list{i}"), "1.0");
         route(format!("share{i}"), "2.0");
+    }
+    for i in 0..left - 2 * some {
+        route(format!("{{ all: [list{i}, share{i}] }}"), "2.0");
     }
     route(format!("{{ all: [{SPREAD}, nobody] }}"), "1.0");
     route(format!("{{ all: [{LISTED}, everyone] }}"), "2.0");
@@ -163,4 +168,28 @@ pub fn beside(rig: &mut Rig) -> Row {
     let mut row = rows::established();
     row.label += ", beside 1000000 identities and 100000 prefixes";
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use gray_userspace::{
+        compile,
+        config::{self, Source},
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_size_has_as_many_rules_as_it_says_and_compiles() {
+        for size in sizes(false) {
+            let rules = if let Size::Identities { rules, .. } = size { rules } else { RULES };
+            let text = policy(LANDS[0], rules, 1, "");
+            let policy =
+                config::load(&[Source::new("test", &text)]).unwrap_or_else(|e| panic!("{e}\n{text}")).policy;
+            assert_eq!(policy.routes.len(), rules, "{size}");
+            let compiled =
+                compile::compile(&policy, &compile::Assigned::default(), &Circumstances::default());
+            assert!(compiled.is_ok(), "{size}: {:?}", compiled.err());
+        }
+    }
 }

@@ -11,6 +11,7 @@ use gray_common::{
 };
 
 use super::{
+    spliced,
     spread::{Clients, End},
     table::{Table, bytes},
     testrun::Program,
@@ -38,21 +39,32 @@ pub struct Ring {
     /// What stands at the other end, in turns.
     pub others: [SocketAddr; 2],
     pub flows: u32,
+    /// The flows' numbers are translated.
+    pub spliced: bool,
 }
 
 impl Ring {
+    /// The client at a place of the ring, and who is at the other end.
+    pub fn ends(&self, place: u32) -> (SocketAddr, SocketAddr) {
+        let client = self.clients.at(place.wrapping_mul(STRIDE) & (self.flows - 1));
+        (client, self.others[(place & 1) as usize])
+    }
+
     /// The packet at a place of the ring.
     pub fn packet(&self, place: u32) -> Packet {
-        let client = self.clients.at(place.wrapping_mul(STRIDE) & (self.flows - 1));
-        let other = self.others[(place & 1) as usize];
+        let (client, other) = self.ends(place);
         let (src, dst) = if self.end == End::Source { (client, other) } else { (other, client) };
         Packet { src, dst, ttl: TTL, ..self.like.clone() }
     }
 
     /// Writes the entries, with the state of a flow that the program itself has made.
     pub fn make(&self, rig: &Rig, maker: &Program, table: &Table) -> Result<()> {
-        let _ = maker.run(&self.open.clone().flags(SYN).frame(), 1)?;
-        let _ = maker.run(&self.like.frame(), 1)?;
+        if self.spliced {
+            spliced::open(self, rig, maker)?;
+        } else {
+            let _ = maker.run(&self.open.clone().flags(SYN).frame(), 1)?;
+            let _ = maker.run(&self.like.frame(), 1)?;
+        }
         let pairs = (0..self.flows).map(|p| (self.packet(p), self.packet((p + 1) & (self.flows - 1))));
         if self.like.src.is_ipv4() {
             let made = rig.live.flow4(&key4(&self.like))?.context("the program made no flow")?;
@@ -67,22 +79,33 @@ impl Ring {
         }
     }
 
-    /// Whether a call takes a packet as far round as it must, with right checksums.
+    /// Whether a call takes a packet as far round as it must, and one hop, with right checksums.
     pub fn look(&self, maker: &Program) -> Result<()> {
         for place in [0, self.flows / 2] {
-            let (_, out) = maker.run_out(&self.packet(place).frame(), REPEAT)?;
-            let end = self.packet((place + REPEAT) & (self.flows - 1)).ttl(TTL - REPEAT as u8).frame();
-            // The zero of one's complement has two spellings: a checksum is right, not equal.
-            let (mut a, mut b) = (out.clone(), end.clone());
-            for f in [&mut a, &mut b] {
-                f[..12].fill(0);
-                blank(f);
+            let frame = self.packet(place).frame();
+            let (_, out) = maker.run_out(&frame, REPEAT)?;
+            let far = self.packet((place + REPEAT) & (self.flows - 1));
+            same(&out, &far.ttl(TTL - REPEAT as u8).frame())?;
+            if self.spliced {
+                let (_, out) = maker.run_out(&frame, 1)?;
+                same(&out, &spliced::hop(self, place))?;
             }
-            ensure!(a == b, "came out:\n{}\nexpected:\n{}", hex(&out), hex(&end));
-            ensure!(sum::wrong(&out, false).is_none(), "{:?}:\n{}", sum::wrong(&out, false), hex(&out));
         }
         Ok(())
     }
+}
+
+/// They are alike but for link addresses, and what came out has right checksums.
+fn same(out: &[u8], want: &[u8]) -> Result<()> {
+    // The zero of one's complement has two spellings: a checksum is right, not equal.
+    let (mut a, mut b) = (out.to_vec(), want.to_vec());
+    for f in [&mut a, &mut b] {
+        f[..12].fill(0);
+        blank(f);
+    }
+    ensure!(a == b, "came out:\n{}\nexpected:\n{}", hex(out), hex(want));
+    ensure!(sum::wrong(out, false).is_none(), "{:?}:\n{}", sum::wrong(out, false), hex(out));
+    Ok(())
 }
 
 /// Without its checksums.

@@ -37,7 +37,7 @@ pub struct Row {
 }
 
 /// Clients on no list.
-fn clients(v6: bool) -> Clients {
+pub fn clients(v6: bool) -> Clients {
     let first = if v6 { [0xfd00, 0x40, 0, 0, 0, 0, 0, 0].into() } else { [198, 18, 64, 0].into() };
     Clients { first, hosts: HOSTS }
 }
@@ -68,7 +68,7 @@ fn same(l: Land) -> Ends {
     (l.vip(SAME), l.stable(SAME))
 }
 
-fn known(l: Land, what: &str, flows: u32) -> String {
+pub fn known(l: Land, what: &str, flows: u32) -> String {
     format!("{} {what}, {flows} flows", name(l))
 }
 
@@ -97,7 +97,15 @@ fn ring(l: Land, what: &str, (vip, at): Ends, end: End, flows: u32) -> Row {
         label: known(l, what, flows),
         pace: Pace::BackToBack,
         flows,
-        kind: Kind::Ring(Box::new(Ring { open, like, clients: clients(l.v6), end, others, flows })),
+        kind: Kind::Ring(Box::new(Ring {
+            open,
+            like,
+            clients: clients(l.v6),
+            end,
+            others,
+            flows,
+            spliced: false,
+        })),
         out: Some(Box::new(Packet::clone)),
     }
 }

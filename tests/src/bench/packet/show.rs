@@ -15,9 +15,14 @@ use crate::bench::{
     stats,
 };
 
-const LIMIT: f64 = 150.0;
-/// The row that the bar is about.
+/// The row that bars are about.
 const BAR_ROW: &str = "IPv4 TCP address and port, 4096 flows";
+/// ... and others: the most that an established packet may cost, ns, by the row's label.
+const LIMITS: [(&str, f64); 3] = [
+    (BAR_ROW, 150.0),
+    ("IPv4 TCP translated, to the instance, 4096 flows", 300.0),
+    ("IPv4 TCP translated, to the client, 4096 flows", 300.0),
+];
 
 /// Median, smallest and largest.
 pub(super) fn range(values: &[f64]) -> (f64, f64, f64) {
@@ -39,8 +44,10 @@ pub fn outcome(all: &Findings) -> Outcome {
     ];
     o.tables.extend(titles.map(|(pace, title)| times(all, pace, title)));
     o.tables.push(sizes(all));
-    let bar_row = |r: &&Figures| r.label == BAR_ROW && r.pace == Pace::BackToBack;
-    o.bars.extend(all.rows.iter().filter(bar_row).map(bar));
+    for (label, limit) in LIMITS {
+        let is_it = |r: &&Figures| r.label == label && r.pace == Pace::BackToBack;
+        o.bars.extend(all.rows.iter().find(is_it).map(|f| bar(f, limit)));
+    }
     o.plots.push(flows(all));
     o.plots.push(sizes_of_policy(all));
     o.bars.extend(flat(all));
@@ -57,7 +64,7 @@ fn how(many: Plan, one: Plan) -> String {
         "The real programs and maps with a policy in force and next hops known, behind BPF_PROG_TEST_RUN, one process \
          on one core; the programs and an empty one take turns. **Back to back**: {} runs a call. The flow table holds \
          a ring of established flows, each entry turns a packet into the next flow's (with a complete rewrite, \
-         checksums and redirect; what comes out of a call is checked byte by byte), so that the program runs on flow \
+         checksums and redirect; where connections of the request path are translated, with other sequence numbers and timestamps; what comes out of a call is checked byte by byte), so that the program runs on flow \
          after flow, in an order that no prefetcher guesses, with nothing in between; {} calls a round. **One a call**: \
          `repeat` 1, a frame of the next flow for each call, {} calls a round; between two packets the system call and the \
          bench use the caches, too, which costs more with every cache line that the path touches. A round's figure is \
@@ -128,13 +135,13 @@ fn sizes(all: &Findings) -> Table {
     }
 }
 
-fn bar(f: &Figures) -> Bar {
+fn bar(f: &Figures, limit: f64) -> Bar {
     let (median, low, high) = range(&f.measured.net(1));
     Bar {
         what: format!("established packet, tc, {}, back to back, net of an empty program", f.label),
-        bar: format!("<= {LIMIT:.0} ns"),
+        bar: format!("<= {limit:.0} ns"),
         measured: format!("{} ns", cell((median, low, high))),
-        met: !f.measured.void && median <= LIMIT,
+        met: !f.measured.void && median <= limit,
     }
 }
 

@@ -9,6 +9,7 @@ use gray_common::wire::Wire;
 
 use crate::bpf;
 
+const LOOKUP: i32 = 1;
 const LOOKUP_AND_DELETE_BATCH: i32 = 25;
 const UPDATE_BATCH: i32 = 26;
 const BATCH: u32 = 16_384;
@@ -29,6 +30,17 @@ struct Batch {
     flags: u64,
 }
 
+/// ... and for one element.
+#[repr(C)]
+#[derive(Default)]
+struct One {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 pub struct Table {
     map: MapData,
     keys: Vec<u8>,
@@ -43,6 +55,26 @@ impl Table {
         let info = map.info()?;
         assert!(info.key_size() as usize <= ELEMENT && info.value_size() as usize <= ELEMENT);
         Ok(Self { map, keys: vec![0; ELEMENT * BATCH as usize], values: vec![0; ELEMENT * BATCH as usize] })
+    }
+
+    /// # Panics
+    /// When its keys and values are others.
+    pub fn get<K: Wire, V: Wire>(&self, key: &K) -> Result<Option<V>> {
+        let info = self.map.info()?;
+        assert_eq!((info.key_size() as usize, info.value_size() as usize), (size_of::<K>(), size_of::<V>()));
+        let mut value = std::mem::MaybeUninit::<V>::zeroed();
+        let mut attr = One {
+            map_fd: self.map.fd().as_fd().as_raw_fd() as u32,
+            key: std::ptr::from_ref(key) as u64,
+            value: value.as_mut_ptr() as u64,
+            ..One::default()
+        };
+        match bpf::bpf(LOOKUP, &mut attr) {
+            // SAFETY: wire types are plain integers, which any bytes are.
+            Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e).context("look up a flow"),
+        }
     }
 
     /// Writes `count` entries.

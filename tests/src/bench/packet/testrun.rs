@@ -15,6 +15,9 @@ pub const PASS: i32 = 2;
 /// `XDP_REDIRECT`.
 pub const SENT: i32 = 4;
 
+/// By how much a frame may grow.
+const GROWN: usize = 2048;
+
 /// `union bpf_attr`, the part for BPF_PROG_TEST_RUN.
 #[repr(C)]
 #[derive(Default)]
@@ -86,17 +89,17 @@ impl Program {
 
     /// Runs it so many times on one copy of the frame: a run sees what the ones before it in the same call wrote.
     pub fn run(&self, frame: &[u8], repeat: u32) -> io::Result<Run> {
-        self.call(frame, &mut [], repeat)
+        self.call(frame, &mut Vec::new(), repeat)
     }
 
     /// The same, with the frame that comes out.
     pub fn run_out(&self, frame: &[u8], repeat: u32) -> io::Result<(Run, Vec<u8>)> {
-        let mut out = vec![0; frame.len()];
+        let mut out = vec![0; frame.len() + GROWN];
         let run = self.call(frame, &mut out, repeat)?;
         Ok((run, out))
     }
 
-    fn call(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> io::Result<Run> {
+    fn call(&self, frame: &[u8], out: &mut Vec<u8>, repeat: u32) -> io::Result<Run> {
         let mut attr = TestRun {
             prog_fd: self.fd.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
@@ -108,6 +111,7 @@ impl Program {
             (attr.data_out, attr.data_size_out) = (out.as_mut_ptr() as u64, out.len() as u32);
         }
         let _ = bpf::bpf(PROG_TEST_RUN, &mut attr)?;
+        out.truncate(attr.data_size_out as usize);
         Ok(Run { verdict: attr.retval as i32, ns: attr.duration })
     }
 
