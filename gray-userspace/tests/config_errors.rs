@@ -131,7 +131,9 @@ fn d4_service() {
             ("claim_unknown", more("claims: { tennant: { header: X-Tenant } }")),
             (
                 "claims_in_one_place",
-                more("claims: { user: { header: X-Who }, tenant: { header: x-who }, app: { cookie: X-Who } }"),
+                more(
+                    "claims: { user: { header: X-Who }, tenant: { header: x-who }, app: { cookie: X-Who } }",
+                ),
             ),
             ("claim_nowhere", more("claims: { app: {} }")),
             ("claim_in_two_places", more("claims: { app: { header: X-App-Id, cookie: app } }")),
@@ -245,7 +247,12 @@ fn d4_cohort() {
     let (many, some) = (lists(257), lists(200));
     // 57 different ones, and one of them again.
     let conditions: String = (0..58)
-        .map(|i| format!("  - {{ name: r{i}, service: shop, when: {{ mark: {} }}, to: {{ version: \"2.0\" }} }}\n", i % 57 + 1))
+        .map(|i| {
+            format!(
+                "  - {{ name: r{i}, service: shop, when: {{ mark: {} }}, to: {{ version: \"2.0\" }} }}\n",
+                i % 57 + 1
+            )
+        })
         .collect();
     check(
         "cohort",
@@ -350,12 +357,18 @@ fn d4_route() {
             ("when_unknown", route("{ when: { and: [early] }, to: { version: \"2.0\" } }")),
             ("when_later_claim", route("{ when: { sni: shop.example }, to: { version: \"2.0\" } }")),
             ("when_claim_unread", when("{ all: [early, { platform: android }] }")),
-            ("when_claim_unread_anywhere", route("{ when: { platform: android }, to: { version: \"2.0\" } }")),
+            (
+                "when_claim_unread_anywhere",
+                route("{ when: { platform: android }, to: { version: \"2.0\" } }"),
+            ),
             ("when_claim_misspelt", when("{ platfrom: android }")),
             ("when_claim_of_nothing", when("{ mark: [] }")),
             ("when_claim_of_many", when(&format!("{{ mark: [{}] }}", vec!["1"; 65].join(", ")))),
             ("when_claim_is_a_map", when("{ mark: { a: 1 } }")),
-            ("when_claim_bad_values", when("{ any: [{ dscp: [46, 64] }, { source: office }, { mark: [[7]] }] }")),
+            (
+                "when_claim_bad_values",
+                when("{ any: [{ dscp: [46, 64] }, { source: office }, { mark: [[7]] }] }"),
+            ),
             ("too_many_wildcards", too_many_wildcards()),
             ("when_two_claims", when("{ mark: 1, dscp: 46 }")),
             ("when_too_deep", route(&format!("{{ when: {}, to: {{ version: \"2.0\" }} }}", deep(9)))),

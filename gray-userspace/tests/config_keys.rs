@@ -36,7 +36,11 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
     for (place, template) in PLACES {
         for key in properties(&schema, place).as_object().unwrap().keys() {
             // `of` and `salt` are read beside `percent` only.
-            let beside = if place == "cohort" && ["of", "salt"].contains(&key.as_str()) { "percent: 1, KEY" } else { "KEY" };
+            let beside = if place == "cohort" && ["of", "salt"].contains(&key.as_str()) {
+                "percent: 1, KEY"
+            } else {
+                "KEY"
+            };
             let nonsense = if ["stable", "to", "health", "damping", "tail"].contains(&key.as_str()) {
                 "{ x: [[[]]] }"
             } else {

@@ -152,15 +152,16 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
 }
 
 fn bodies() -> impl Strategy<Value = CohortBody> {
-    let nets = (1u64 << 61..u64::MAX)
-        .prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)));
+    let nets =
+        (1u64 << 61..u64::MAX).prop_map(|n| format!("{}/64", std::net::Ipv6Addr::from(u128::from(n) << 64)));
     let nets = proptest::collection::btree_set(nets, 0..20)
         .prop_map(|ids| CohortBody::List { of: ClaimKind::Source, ids });
     let all = select(ClaimKind::ALL.to_vec()).prop_flat_map(|of| {
         proptest::collection::btree_set(values(of), 0..20).prop_map(move |ids| CohortBody::List { of, ids })
     });
     let digits = proptest::collection::btree_set("[0-9]{1,2}", 1..6);
-    let tails = (select(ClaimKind::READ.to_vec()), digits).prop_map(|(of, digits)| CohortBody::Tail { of, digits });
+    let tails =
+        (select(ClaimKind::READ.to_vec()), digits).prop_map(|(of, digits)| CohortBody::Tail { of, digits });
     prop_oneof![
         4 => all,
         1 => nets,

@@ -163,7 +163,10 @@ fn b2_percentages_are_exact() {
 fn b3_tails_are_one_or_two_digits() {
     let policy = ok("cohorts: { t: { tail: { of: user, digits: [07, \"42\", 7, 42] } } }").policy;
     let CohortBody::Tail { of, digits } = &policy.cohorts[0].body else { panic!() };
-    assert_eq!((*of, digits.iter().map(String::as_str).collect::<Vec<_>>()), (ClaimKind::User, vec!["07", "42", "7"]));
+    assert_eq!(
+        (*of, digits.iter().map(String::as_str).collect::<Vec<_>>()),
+        (ClaimKind::User, vec!["07", "42", "7"])
+    );
     assert_eq!(ok(&to_yaml(&policy)).policy, policy);
     let text = format!(
         "{SHOP}cohorts: {{ t: {{ tail: {{ of: user, digits: [7] }} }} }}\nroutes: [{{ when: t, to: {{ version: 2.10 }} }}]\n"
@@ -227,7 +230,8 @@ fn b4_conditions_on_claims() {
     let claim = Condition::Claim { of: ClaimKind::Platform, values };
     let Some(Condition::All(parts)) = &policy.routes[1].when else { panic!() };
     assert_eq!(parts[1], Condition::Not(Box::new(claim)));
-    let lists: Vec<_> = policy.lists().iter().map(|l| (l.name.to_string(), l.ids.len(), l.is_cohort)).collect();
+    let lists: Vec<_> =
+        policy.lists().iter().map(|l| (l.name.to_string(), l.ids.len(), l.is_cohort)).collect();
     assert_eq!(lists.len(), 7, "{lists:?}");
     assert_eq!(lists[2], ("platform=android".to_owned(), 1, false));
     assert_eq!(ok(&to_yaml(&policy)).policy, policy);
@@ -269,7 +273,10 @@ fn a8_a_cohort_of_a_claim_that_nobody_reads_is_odd() {
             "service `shop` does not read the claim `app` of cohort `p`"
         ]
     );
-    let read = text.replace("    instances:", "    claims: { tenant: { cookie: t }, app: { cookie: a } }\n    instances:");
+    let read = text.replace(
+        "    instances:",
+        "    claims: { tenant: { cookie: t }, app: { cookie: a } }\n    instances:",
+    );
     assert_eq!(warnings(&read), Vec::<String>::new());
 }
 

@@ -90,8 +90,9 @@ fn a8_b4_claims_of_header_cookie_and_query() {
             assert_eq!(agreed(&scene, v6, path, headers), want, "{path} {headers:?}, v6: {v6}");
         }
         // A percentage of a claim that is no identity.
-        let of_devices: Vec<String> =
-            (0..24).map(|n| agreed(&scene, v6, "/?ch=split", &[&format!("Cookie: device=d{n}-{n}")])).collect();
+        let of_devices: Vec<String> = (0..24)
+            .map(|n| agreed(&scene, v6, "/?ch=split", &[&format!("Cookie: device=d{n}-{n}")]))
+            .collect();
         let gray = of_devices.iter().filter(|v| *v == "2.0").count();
         assert!((2..=22).contains(&gray), "{gray} of 24 devices, v6: {v6}");
     }

@@ -239,12 +239,7 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
 
 /// The service's facts about this client, one bit each; `None`: a table hole.
 #[inline(always)]
-fn facts<T: Tables, C: Known>(
-    t: &T,
-    service: &Service,
-    r: &Request<'_, C>,
-    identity: u64,
-) -> Option<u64> {
+fn facts<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>, identity: u64) -> Option<u64> {
     let members = members(t, service, r)?;
     let (mut facts, mut whole) = (0, true);
     T::each(u32::from(service.facts), |i| {

@@ -3,9 +3,9 @@
 //! What a value ends with is one number, a set of endings one bit for each: 10 for a lone digit, 100 for two. The bits lie in
 //! the numbers that a fact has.
 
-use crate::wire::Fact;
 #[cfg(any(test, feature = "user"))]
 use crate::wire::FACT_TAIL;
+use crate::wire::Fact;
 
 /// What a value of `len` bytes ends with whose last two are these. 0: no digit; 1 + d: the digit d, and no other before it;
 /// 11 + n: two digits, the number n.

@@ -344,7 +344,9 @@ fn d1_a_change_of_lists_turns_with_the_epoch() {
 fn b1_lists_of_every_kind_are_looked_at() {
     let kinds: Vec<u8> = (SOURCE..=CHANNEL).collect();
     let hash = |kind: u8| u64::from(kind) << 32 | 7;
-    let mut t = world(&kinds.iter().map(|k| to(GRAY, u16::from(*k), &[list(u32::from(*k) * 20)])).collect::<Vec<_>>());
+    let mut t = world(
+        &kinds.iter().map(|k| to(GRAY, u16::from(*k), &[list(u32::from(*k) * 20)])).collect::<Vec<_>>(),
+    );
     for (class, kind) in (1..).zip(&kinds) {
         on_list(&mut t, hash(*kind), class, u32::from(*kind) * 20);
     }
@@ -365,9 +367,9 @@ fn b1_lists_of_every_kind_are_looked_at() {
     let mut claims = Claims::none(0);
     kinds.iter().for_each(|k| claims.set_read(*k, hash(*k), 0));
     t.services.get_mut(&0).unwrap().list_kinds = u16::MAX;
-    for first in 0..kinds.len() {
-        assert_eq!(ask(&t, &claims), u16::from(kinds[first]), "of several the first rule");
-        let _ = t.identities.remove(&hash(kinds[first]));
+    for first in kinds {
+        assert_eq!(ask(&t, &claims), u16::from(first), "of several the first rule");
+        let _ = t.identities.remove(&hash(first));
     }
 }
 
@@ -391,7 +393,10 @@ fn a13_a_local_caller_has_fewer_claims_and_the_same_answers() {
 #[test]
 fn b3_a_tail_is_a_fact_of_one_claim() {
     let tail = |claim, digits: &str| tail::fact(claim, [digits]).unwrap();
-    let t = world(&[to(GRAY, 3, &[tail(USER, "42")]), but_not(GRAY, 4, &[tail(DEVICE, "7")], &[tail(USER, "3")])]);
+    let t = world(&[
+        to(GRAY, 3, &[tail(USER, "42")]),
+        but_not(GRAY, 4, &[tail(DEVICE, "7")], &[tail(USER, "3")]),
+    ]);
     for (user, device, rule) in
         [("u42", "", 3), ("u41", "d42", 0), ("u42", "d7", 3), ("", "d7", 4), ("u3", "d7", 0), ("u4", "d7", 4)]
     {

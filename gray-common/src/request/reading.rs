@@ -120,7 +120,10 @@ mod tests {
 
     #[test]
     fn what_is_not_held_is_not_read() {
-        let head = format!("GET / HTTP/1.1\r\nCookie: tenant=t7\r\nX-Pad: {}\r\nX-App-Id: 7\r\n\r\n", "p".repeat(4400));
+        let head = format!(
+            "GET / HTTP/1.1\r\nCookie: tenant=t7\r\nX-Pad: {}\r\nX-App-Id: 7\r\n\r\n",
+            "p".repeat(4400)
+        );
         let read = read(&reading(), head.as_bytes());
         assert_eq!((read.values, read.whole), (vec![(TENANT, &b"t7"[..])], false));
     }

@@ -16,7 +16,8 @@ use crate::{
     fail::{self, Point},
     ids::Ids,
     model::{
-        ClaimKind, CohortBody, Member, MemberError, Nat, Policy, Probe, Service, canonical_member, parse_member,
+        ClaimKind, CohortBody, Member, MemberError, Nat, Policy, Probe, Service, canonical_member,
+        parse_member,
     },
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };

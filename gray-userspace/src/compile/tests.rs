@@ -416,7 +416,8 @@ fn b4_conditions_are_lists_of_their_own() {
     ] {
         w.apply(&to(when)).unwrap();
         for i in 1..=4 {
-            let want = if gray.contains(&i) { format!("198.18.2.2 {how}") } else { "198.18.2.1 default".into() };
+            let want =
+                if gray.contains(&i) { format!("198.18.2.2 {how}") } else { "198.18.2.1 default".into() };
             assert_eq!(w.answer(&format!("198.18.1.{i}")), want, "{when}");
         }
     }

@@ -308,8 +308,7 @@ fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
     for name in &route.asked.cohorts {
         let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
         if let Some(of) = cohort.and_then(CohortDraft::of).filter(|of| nobody(*of)) {
-            let text =
-                format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
+            let text = format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
             report.warning(Draft::new(name.span, text).help(help(of)));
         }
     }
@@ -332,7 +331,10 @@ fn wildcards(service: &ServiceDraft, drafts: &Drafts, report: &mut Report<'_>) {
         }
         if asked.len() > gray_common::limits::BEGINNINGS {
             let whose = quoted(&service.name.value);
-            let text = format!("with this route, wildcards of {} different lengths for service {whose}", asked.len());
+            let text = format!(
+                "with this route, wildcards of {} different lengths for service {whose}",
+                asked.len()
+            );
             report.error(
                 Draft::new(route.span, text)
                     .expected(format!("at most {}", gray_common::limits::BEGINNINGS))

@@ -23,21 +23,12 @@ pub(super) struct Asked {
 }
 
 /// The condition; what it asks about is added to `asked`.
-pub(super) fn read(
-    node: &Node<'_>,
-    asked: &mut Asked,
-    report: &mut Report<'_>,
-) -> Option<At<Condition>> {
+pub(super) fn read(node: &Node<'_>, asked: &mut Asked, report: &mut Report<'_>) -> Option<At<Condition>> {
     let value = condition(node, 1, asked, report)?;
     Some(At { value, span: node.span })
 }
 
-fn condition(
-    node: &Node<'_>,
-    depth: usize,
-    asked: &mut Asked,
-    report: &mut Report<'_>,
-) -> Option<Condition> {
+fn condition(node: &Node<'_>, depth: usize, asked: &mut Asked, report: &mut Report<'_>) -> Option<Condition> {
     let Kind::Map(pairs) = &node.kind else {
         let help = matches!(node.kind, Kind::List(_))
             .then_some("say how they are joined: { all: [..] } or { any: [..] }");

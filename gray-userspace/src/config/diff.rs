@@ -268,7 +268,11 @@ fn body(c: &Cohort) -> String {
             format!("{} of {}", percent(*basis_points), of.map_or("the identity", |of| of.name()))
         }
         CohortBody::Tail { of, digits } => {
-            format!("{} that ends with {}", of.name(), digits.iter().cloned().collect::<Vec<_>>().join(" or "))
+            format!(
+                "{} that ends with {}",
+                of.name(),
+                digits.iter().cloned().collect::<Vec<_>>().join(" or ")
+            )
         }
     }
 }

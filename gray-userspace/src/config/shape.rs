@@ -80,9 +80,8 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
     Key { name, required: false, doc, shape }
 }
 
-pub(super) const CLAIMS: &[&str] = &[
-    "source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel",
-];
+pub(super) const CLAIMS: &[&str] =
+    &["source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel"];
 pub(super) const CLAIMS_LATER: &[&str] =
     &["tag", "lane", "sni", "alpn", "header", "cookie", "query", "proxy"];
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
@@ -284,17 +283,7 @@ pub(super) static COHORT: Object = Object {
             Shape::Text,
         ),
     ],
-    later: &[
-        "tags",
-        "lanes",
-        "headers",
-        "cookies",
-        "snis",
-        "all",
-        "any",
-        "not",
-        "file",
-    ],
+    later: &["tags", "lanes", "headers", "cookies", "snis", "all", "any", "not", "file"],
 };
 
 pub(super) const KINDS: &[&str] = &[
@@ -367,8 +356,8 @@ const VALUES: Shape =
 
 #[cfg(test)]
 pub(super) static OBJECTS: [&Object; 14] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT, &TAIL,
-    &ROUTE, &CONDITION,
+    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
+    &TAIL, &ROUTE, &CONDITION,
 ];
 
 impl Object {

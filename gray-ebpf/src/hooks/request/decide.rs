@@ -62,7 +62,10 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
             return true;
         }
         let (kind, span) = (reading.kinds[watch], c.scan.values[watch]);
-        if len > u32::from(span.len) || len > CLAIM_MAX as u32 || words(c, text, (u32::from(span.at), len, 0)) == 0 {
+        if len > u32::from(span.len)
+            || len > CLAIM_MAX as u32
+            || words(c, text, (u32::from(span.at), len, 0)) == 0
+        {
             return true;
         }
         c.claims.set_beginning(i as u8, claim_hash_words(key, kind | BEGINNING, len as u8, &c.words));

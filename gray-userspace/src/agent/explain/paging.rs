@@ -9,7 +9,9 @@ use gray_common::{
     },
     limits,
     request::watch::WATCHES,
-    wire::{Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Versioned},
+    wire::{
+        Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Versioned,
+    },
 };
 
 use crate::kernel::Miss;

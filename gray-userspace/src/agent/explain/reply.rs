@@ -71,8 +71,12 @@ impl Explained<'_> {
             reply.text.push_str(&format!("; its workload's lane {lane} is none of the policy's"));
         }
         match self.known.request {
-            Some(false) => reply.text.push_str("; its request cannot be read to the end, and counts as far as it can"),
-            None if self.asked.says_something() => reply.text.push_str("; requests to this service are not read"),
+            Some(false) => {
+                reply.text.push_str("; its request cannot be read to the end, and counts as far as it can")
+            }
+            None if self.asked.says_something() => {
+                reply.text.push_str("; requests to this service are not read")
+            }
             _ => {}
         }
         reply

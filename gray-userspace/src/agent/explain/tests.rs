@@ -389,11 +389,18 @@ fn c15_a_request_is_read_as_the_kernel_reads_it() {
         (says(&["X-Tenant: t3"], Some("/buy?x=1&ch=beta#y")), Some("by-channel"), "source 198.18.1.3"),
         (named(&[(ClaimKind::App, "app7")]), Some("by-app"), "app app7"),
         (named(&[(ClaimKind::User, "u1"), (ClaimKind::Channel, "beta")]), Some("by-channel"), "user u1"),
-        (ExplainRequest { path: Some("/a?b#ch=no".into()), ..named(&[(ClaimKind::Channel, "beta")]) },
-            Some("by-channel"), "source 198.18.1.3"),
+        (
+            ExplainRequest { path: Some("/a?b#ch=no".into()), ..named(&[(ClaimKind::Channel, "beta")]) },
+            Some("by-channel"),
+            "source 198.18.1.3",
+        ),
     ] {
         let r = w.explain(&request);
-        assert_eq!((r.route.as_deref(), r.identity.as_deref()), (route, Some(identity)), "{request:?}: {r:?}");
+        assert_eq!(
+            (r.route.as_deref(), r.identity.as_deref()),
+            (route, Some(identity)),
+            "{request:?}: {r:?}"
+        );
         assert!(!r.text.contains("read"), "{}", r.text);
     }
     let r = w.explain(&named(&[(ClaimKind::Tenant, "t1")]));
@@ -430,7 +437,11 @@ fn c15_a_tail_is_told_by_its_digits() {
     ] {
         let r = w.explain(&named(&[(ClaimKind::User, user)]));
         let step = r.trail.iter().find(|s| s.rule == "by-tail").unwrap();
-        assert_eq!((step.matched, step.why.as_str(), step.precedence.as_str()), (gray, why, "condition"), "{user}");
+        assert_eq!(
+            (step.matched, step.why.as_str(), step.precedence.as_str()),
+            (gray, why, "condition"),
+            "{user}"
+        );
         assert_eq!((r.route.as_deref() == Some("by-tail"), r.threshold), (gray, None), "{user}");
     }
     let step = w.explain(&site()).trail.into_iter().find(|s| s.rule == "by-tail").unwrap();
@@ -443,7 +454,11 @@ fn c15_what_is_not_read_is_said() {
     let long = format!("X-Pad: {}", "p".repeat(4400));
     let r = w.explain(&says(&["X-App-Id: app7", &long, "X-Tenant: t1"], None));
     assert_eq!(r.route.as_deref(), Some("by-app"));
-    assert!(r.text.ends_with("; its request cannot be read to the end, and counts as far as it can"), "{}", r.text);
+    assert!(
+        r.text.ends_with("; its request cannot be read to the end, and counts as far as it can"),
+        "{}",
+        r.text
+    );
     let r = w.explain(&ExplainRequest { headers: vec!["X-App-Id: app7".into()], ..from("198.18.1.3") });
     assert!(r.text.ends_with("; requests to this service are not read"), "{}", r.text);
 }
@@ -456,16 +471,25 @@ fn requests_that_nobody_could_send_are_refused() {
     for (request, why) in [
         (named(&[(ClaimKind::Device, "d")]), "service `site` does not read the claim `device`"),
         (named(&[(ClaimKind::Source, "d")]), "service `site` does not read the claim `source`"),
-        (ExplainRequest { claims: named(&[(ClaimKind::App, "a")]).claims, ..shop.clone() }, "service `shop` does not read the claim `app`"),
+        (
+            ExplainRequest { claims: named(&[(ClaimKind::App, "a")]).claims, ..shop.clone() },
+            "service `shop` does not read the claim `app`",
+        ),
         (twice, "the request names app twice"),
         (named(&[(ClaimKind::User, "a;b")]), "`a;b` cannot stand in the cookie uid"),
         (named(&[(ClaimKind::Channel, "a b")]), "`a b` cannot stand in the query ch"),
-        (named(&[(ClaimKind::App, "a\r\nX-Tenant: t1")]), "`a\\r\\nX-Tenant: t1` cannot stand in the header X-App-Id"),
+        (
+            named(&[(ClaimKind::App, "a\r\nX-Tenant: t1")]),
+            "`a\\r\\nX-Tenant: t1` cannot stand in the header X-App-Id",
+        ),
         (named(&[(ClaimKind::App, "")]), "`` cannot stand in the header X-App-Id"),
         (says(&["X-App-Id"], None), "`X-App-Id` is no header"),
         (says(&["a\r\nb: c"], None), "`a\\r\\nb: c` is no header"),
         (says(&[], Some("/a b")), "`/a b` is no path of a request"),
-        (ExplainRequest { workload: Some("nightly".into()), ..named(&[(ClaimKind::App, "a")]) }, "a workload and a request"),
+        (
+            ExplainRequest { workload: Some("nightly".into()), ..named(&[(ClaimKind::App, "a")]) },
+            "a workload and a request",
+        ),
     ] {
         let e = Asked::read(&w.policy, &request).unwrap_err();
         assert_eq!((e.kind, e.error.as_str()), (ErrorKind::Invalid, why), "{request:?}");
@@ -492,8 +516,15 @@ fn questions_without_an_answer_are_refused() {
     );
     let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }).unwrap();
     assert_eq!(udp.listener.to_string(), "198.18.1.100:80/udp");
-    assert_eq!(refused(&ExplainRequest { live: Some(live), headers: vec!["a: b".into()], ..ExplainRequest::default() }).kind,
-        ErrorKind::Invalid);
+    assert_eq!(
+        refused(&ExplainRequest {
+            live: Some(live),
+            headers: vec!["a: b".into()],
+            ..ExplainRequest::default()
+        })
+        .kind,
+        ErrorKind::Invalid
+    );
     let only = ExplainRequest { live: Some(live), ..ExplainRequest::default() };
     assert_eq!(Asked::read(&w.policy, &only).unwrap().service, "shop");
 }

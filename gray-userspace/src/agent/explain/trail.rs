@@ -86,7 +86,10 @@ impl Telling<'_> {
         }
         let cohort = self.cohort(f);
         if f.kind == FACT_TAIL {
-            let of = ClaimKind::ALL.into_iter().find(|k| claim_code(*k) == f.claim).map_or("claim", ClaimKind::name);
+            let of = ClaimKind::ALL
+                .into_iter()
+                .find(|k| claim_code(*k) == f.claim)
+                .map_or("claim", ClaimKind::name);
             let ends = match self.claims.tail(f.claim) {
                 _ if self.claims.of(f.claim) == 0 => format!("no {of} is known"),
                 0 => format!("{of} ends with no digit"),

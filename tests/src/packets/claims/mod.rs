@@ -110,7 +110,8 @@ impl Ruled {
         let route = oracle::route(&self.policy, service, a);
         let subset = route.and_then(|r| r.to.arms().first()).map_or(&service.stable, |arm| &arm.subset);
         let here = |i: &&gray_userspace::model::Instance| i.address.is_ipv4() == a.source.is_ipv4();
-        let instance = service.instances.iter().filter(here).find(|i| subset.matches(i)).expect("an instance");
+        let instance =
+            service.instances.iter().filter(here).find(|i| subset.matches(i)).expect("an instance");
         let number = |r| self.compiled.assigned.rules.get(&compile::rule_name(r, &service.name));
         (instance.address.ip(), route.map_or(0, |r| number(r).expect("a number") as u16))
     }

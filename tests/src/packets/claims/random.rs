@@ -50,12 +50,17 @@ pub fn document(r: &mut Random) -> String {
             format!("{}: {{ {place}{} }}", of.name(), of.name())
         })
         .collect();
-    let mut identify: Vec<&str> = read.iter().filter(|_| r.below(2) == 0).map(|of| of.name()).take(3).collect();
+    let mut identify: Vec<&str> =
+        read.iter().filter(|_| r.below(2) == 0).map(|of| of.name()).take(3).collect();
     identify.insert(r.below(identify.len() + 1), "source");
     let mut out = String::from("services:\n  shop:\n");
     let [v4, v6] = [false, true].map(|v6| Land { v6, proto: 6 });
     out += &format!("    listen: [\"{}\", \"{}\"]\n", v4.vip(SHOP), v6.vip(SHOP));
-    out += &format!("    claims: {{ {} }}\n    identify: [{}]\n    instances:\n", claims.join(", "), identify.join(", "));
+    out += &format!(
+        "    claims: {{ {} }}\n    identify: [{}]\n    instances:\n",
+        claims.join(", "),
+        identify.join(", ")
+    );
     for l in [v4, v6] {
         out += &format!("      - {{ address: \"{}\", version: \"1.0\" }}\n", l.stable(SHOP_AT));
         out += &format!("      - {{ address: \"{}\", version: \"2.0\" }}\n", l.gray(SHOP_AT));
@@ -67,7 +72,11 @@ pub fn document(r: &mut Random) -> String {
     }
     out += "routes:\n";
     for n in 0..1 + r.below(7) {
-        let when = if r.below(12) == 0 { String::new() } else { format!("when: {}, ", condition(r, &read, cohorts, 3)) };
+        let when = if r.below(12) == 0 {
+            String::new()
+        } else {
+            format!("when: {}, ", condition(r, &read, cohorts, 3))
+        };
         let to = one(r, &["2.0", "2.0", "1.0"]);
         out += &format!("  - {{ name: r{n}, service: shop, {when}to: {{ version: \"{to}\" }} }}\n");
     }
@@ -83,7 +92,11 @@ fn values(r: &mut Random, of: ClaimKind, most: usize) -> String {
         let value = *one(r, &pool);
         // Few lengths: a service's wildcards have eight.
         let end = value.floor_char_boundary(*one(r, &[0, 1, 3]));
-        if of != ClaimKind::Source && r.below(4) == 0 { format!("\"{}*\"", &value[..end]) } else { format!("{value:?}") }
+        if of != ClaimKind::Source && r.below(4) == 0 {
+            format!("\"{}*\"", &value[..end])
+        } else {
+            format!("{value:?}")
+        }
     };
     let some: Vec<String> = (0..1 + r.below(most)).map(|_| entry(r)).collect();
     some.join(", ")
@@ -96,10 +109,13 @@ fn cohort(r: &mut Random) -> String {
         1 => format!("percent: {}", one(r, &["0", "0.01", "30", "50", "99.99", "100"])),
         2 => format!("percent: {}, of: {}, salt: s", r.below(101), of.name()),
         3 | 4 => {
-            let mut digits: Vec<String> = (0..1 + r.below(3))
-                .map(|_| if r.below(2) == 0 { r.below(10).to_string() } else { format!("{:02}", r.below(100)) })
-                .map(|d| format!("\"{d}\""))
-                .collect();
+            let mut digits: Vec<String> =
+                (0..1 + r.below(3))
+                    .map(|_| {
+                        if r.below(2) == 0 { r.below(10).to_string() } else { format!("{:02}", r.below(100)) }
+                    })
+                    .map(|d| format!("\"{d}\""))
+                    .collect();
             if r.below(2) == 0 {
                 digits.push("\"42\"".to_owned());
             }
@@ -138,8 +154,11 @@ type Line = (String, Vec<(ClaimKind, String)>);
 pub fn request(r: &mut Random, policy: &Policy, v6: bool) -> Asking {
     let land = Land { v6, proto: 6 };
     let source = one(r, &[land.plain(0), land.early(0), land.office(0)]).ip();
-    let (mut query, mut cookies, mut lines): (Vec<_>, Vec<_>, Vec<Line>) =
-        (vec![("q".to_owned(), None)], vec![("like".to_owned(), None)], vec![("Host: shop".to_owned(), vec![])]);
+    let (mut query, mut cookies, mut lines): (Vec<_>, Vec<_>, Vec<Line>) = (
+        vec![("q".to_owned(), None)],
+        vec![("like".to_owned(), None)],
+        vec![("Host: shop".to_owned(), vec![])],
+    );
     for (of, place) in &policy.services[0].claims {
         for _ in 0..[0, 1, 1, 1, 2][r.below(5)] {
             let value = (*one(r, &VALUES)).to_owned();
@@ -169,15 +188,19 @@ pub fn request(r: &mut Random, policy: &Policy, v6: bool) -> Asking {
     let half = r.below(cookies.len() + 1);
     for some in [&cookies[..half], &cookies[half..]] {
         let texts: Vec<&str> = some.iter().map(|c| c.0.as_str()).collect();
-        let line = (format!("cookie: {}", texts.join("; ")), some.iter().filter_map(|c| c.1.clone()).collect());
+        let line =
+            (format!("cookie: {}", texts.join("; ")), some.iter().filter_map(|c| c.1.clone()).collect());
         lines.insert(r.below(lines.len() + 1), line);
     }
     if r.below(8) == 0 {
         lines.insert(r.below(lines.len() + 1), ("Bad : x".to_owned(), vec![]));
     }
     // The first of each counts, up to what is bad.
-    let order: Vec<(ClaimKind, String)> = query.iter().filter_map(|q| q.1.clone()).chain(
-        lines.iter().take_while(|l| !l.0.starts_with("Bad")).flat_map(|l| l.1.clone())).collect();
+    let order: Vec<(ClaimKind, String)> = query
+        .iter()
+        .filter_map(|q| q.1.clone())
+        .chain(lines.iter().take_while(|l| !l.0.starts_with("Bad")).flat_map(|l| l.1.clone()))
+        .collect();
     let mut said = BTreeMap::new();
     for (of, value) in order {
         let _ = said.entry(of).or_insert_with(|| value.into_bytes());
@@ -186,6 +209,7 @@ pub fn request(r: &mut Random, policy: &Policy, v6: bool) -> Asking {
     let lines: Vec<&str> = lines.iter().map(|l| l.0.as_str()).collect();
     let head = format!("GET /?{} HTTP/1.1\r\n{}\r\n\r\n", query.join("&"), lines.join("\r\n")).into_bytes();
     let cut = if r.below(4) == 0 { 1 + r.below(head.len() - 1) } else { head.len() };
-    let parts = [&head[..cut], &head[cut..]].into_iter().filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect();
+    let parts =
+        [&head[..cut], &head[cut..]].into_iter().filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect();
     Asking { source, parts, said }
 }
