@@ -17,7 +17,7 @@ use crate::world::World;
 pub struct AgentSpec {
     /// `IFACE=edge|backend|host|lo`, one `--attach` each.
     pub attach: Vec<String>,
-    /// `--cgroup`.
+    /// `--cgroup`, or `--no-connect`.
     pub cgroup: Option<PathBuf>,
     /// More arguments of `gray agent`.
     pub args: Vec<String>,
@@ -44,6 +44,11 @@ impl AgentSpec {
             by: Vec::new(),
             elsewhere: None,
         }
+    }
+
+    /// The same without the connect path, whose programs the verifier need not look at then.
+    pub fn packets(world: &World) -> Self {
+        Self { cgroup: None, ..Self::of(world) }
     }
 }
 
@@ -109,9 +114,10 @@ impl Agent {
         ensure!(self.pid().is_none(), "the agent is running already");
         let mut command = self.program();
         let _ = command.arg("agent").args(self.where_it_lives());
-        if let Some(cgroup) = &self.spec.cgroup {
-            let _ = command.arg("--cgroup").arg(cgroup);
-        }
+        let _ = match &self.spec.cgroup {
+            Some(cgroup) => command.arg("--cgroup").arg(cgroup),
+            None => command.arg("--no-connect"),
+        };
         for attach in &self.spec.attach {
             let _ = command.args(["--attach", attach]);
         }

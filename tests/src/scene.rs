@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentSpec};
 use crate::client::{LoadSpec, Mode, Report};
 use crate::place::Place;
 use crate::policy::PolicyText;
@@ -52,9 +52,23 @@ impl Scene {
     /// When something does not start.
     #[track_caller]
     pub fn start(spec: WorldSpec) -> Self {
+        Self::with(spec, AgentSpec::of)
+    }
+
+    /// The same without callers on the edge: the packet path alone.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[track_caller]
+    pub fn packets(spec: WorldSpec) -> Self {
+        Self::with(spec, AgentSpec::packets)
+    }
+
+    #[track_caller]
+    fn with(spec: WorldSpec, agent: impl FnOnce(&World) -> AgentSpec) -> Self {
         let world = World::build(spec).unwrap();
         let (stable, gray) = servers(&world);
-        let agent = Agent::start(&world).unwrap();
+        let agent = Agent::start_with(&world, agent(&world)).unwrap();
         Self { agent, stable, gray, world }
     }
 

@@ -74,7 +74,7 @@ fn on_stage(own: bool) -> Stage {
 
 /// The agent of the edge.
 fn edge(s: &Stage) -> Agent {
-    edge_with(s, AgentSpec::of(&s.world))
+    edge_with(s, AgentSpec::packets(&s.world))
 }
 
 fn edge_with(s: &Stage, mut spec: AgentSpec) -> Agent {
@@ -84,10 +84,8 @@ fn edge_with(s: &Stage, mut spec: AgentSpec) -> Agent {
 
 /// The agent of a backend, which opens what these send.
 fn receiver(w: &World, j: usize, from: &[&str]) -> Agent {
-    let mut spec = AgentSpec::of(w);
+    let mut spec = AgentSpec::packets(w);
     spec.attach = vec!["eth0=host".into()];
-    spec.cgroup = None;
-    spec.args = vec!["--no-connect".into()];
     spec.args.extend(from.iter().flat_map(|p| ["--dsr-from".to_owned(), (*p).to_owned()]));
     spec.elsewhere = Some((w.backends[j].place(), format!("b{j}")));
     Agent::start_with(w, spec).unwrap()
@@ -181,7 +179,7 @@ fn h1_with_xdp_in_front() {
     }
     let (stable, gray): (Server, Server) = servers(&stage.world);
     let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
-    let mut spec = AgentSpec::of(&stage.world);
+    let mut spec = AgentSpec::packets(&stage.world);
     spec.attach.iter_mut().for_each(|a| a.push_str(":xdp"));
     let agent = edge_with(&stage, spec);
     let Stage { world, _direct, .. } = stage;
@@ -232,7 +230,7 @@ fn c12_h1_a_drained_instance_loses_its_connections_at_the_deadline() {
     let stage = stage();
     let (stable, gray): (Server, Server) = servers(&stage.world);
     let receivers: Vec<Agent> = (0..2).map(|j| receiver(&stage.world, j, &EDGES)).collect();
-    let agent = edge(&stage);
+    let agent = edge_with(&stage, AgentSpec::of(&stage.world));
     let Stage { world, _direct, .. } = stage;
     let s = Scene { agent, stable, gray, world };
     let _ = s.agent.apply(&policy(&s.world, "ipip")).unwrap();
@@ -369,7 +367,7 @@ fn h1_a_stranger_is_not_opened() {
 #[test]
 fn d4_dsr_without_an_address_of_the_node_is_refused() {
     let world = World::build(WorldSpec::default()).unwrap();
-    let agent = Agent::start(&world).unwrap();
+    let agent = Agent::start_with(&world, AgentSpec::packets(&world)).unwrap();
     let refused = agent.apply(&policy(&world, "ipip")).unwrap_err().to_string();
     assert!(refused.contains("no IPv4 address") && refused.contains("--dsr-source"), "{refused}");
     residue::assert_none(&world, agent);

@@ -189,7 +189,7 @@ fn h1_an_echo_request_to_a_service_address_is_answered() {
 
 #[test]
 fn h1_ping_finds_a_service_address_that_nobody_has() {
-    let scene = Scene::start(WorldSpec { vips: vec![None], ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { vips: vec![None], ..WorldSpec::default() });
     let w = &scene.world;
     let ping = |ip: IpAddr, size: &str| {
         let mut ping = w.clients[0].ns.command("ping");
@@ -232,7 +232,7 @@ fn h1_what_does_not_fit_is_answered_with_the_mtu() {
 /// R12: 10 MB both ways over a hop of 1280 bytes that neither end knows of, with the checksum offloads of veth (the kernel
 /// fills in nothing) and without.
 fn narrow_hop(offloads: bool) {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     let nginx = Nginx::start(&w.backends[1].place(), w.temp(), "gray", "2.0", FILES).unwrap();
     for veth in [&w.clients[0].link, &w.backends[1].link] {

@@ -38,7 +38,7 @@ fn ask(place: &Place, from: IpAddr, to: SocketAddr, size: usize) -> Option<(Stri
 
 #[test]
 fn h1_a_datagram_in_pieces_reaches_one_instance_and_its_answer_comes_back_whole() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     scene.apply(&PolicyText::moved(w).cohort("early", EARLY).gray_when("early"));
     let client = &w.clients[0];
@@ -70,16 +70,16 @@ fn h1_a_datagram_in_pieces_reaches_an_instance_that_answers_itself() {
     let servers = [at(0), at(1)];
     let receivers: Vec<Agent> = (0..2)
         .map(|j| {
-            let mut spec = AgentSpec::of(&world);
-            (spec.attach, spec.cgroup) = (vec!["eth0=host".into()], None);
-            spec.args = ["--no-connect", "--dsr-from", "198.18.200.1", "--dsr-from", "fd00:18:200::1"]
+            let mut spec = AgentSpec::packets(&world);
+            spec.attach = vec!["eth0=host".into()];
+            spec.args = ["--dsr-from", "198.18.200.1", "--dsr-from", "fd00:18:200::1"]
                 .map(Into::into)
                 .into();
             spec.elsewhere = Some((place(j), format!("b{j}")));
             Agent::start_with(&world, spec).unwrap()
         })
         .collect();
-    let mut spec = AgentSpec::of(&world);
+    let mut spec = AgentSpec::packets(&world);
     spec.args = ["--dsr-source", "198.18.200.1", "--dsr-source", "fd00:18:200::1"].map(Into::into).into();
     let agent = Agent::start_with(&world, spec).unwrap();
     let client = &world.clients[0];
@@ -102,7 +102,7 @@ fn h1_a_datagram_in_pieces_reaches_an_instance_that_answers_itself() {
 
 #[test]
 fn h1_pieces_in_any_order_go_the_same_way() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     // Stable is where the address points: what passes arrives there.
     scene.apply(&PolicyText::own(w).cohort("early", EARLY).gray_when("early"));
@@ -151,7 +151,7 @@ fn vlan(w: &World, tags: &[(&str, u16)]) -> anyhow::Result<[IpAddr; 2]> {
 }
 
 fn through_vlans(tags: &[(&str, u16)]) {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     let sources = match vlan(w, tags) {
         Ok(sources) => sources,
@@ -198,7 +198,7 @@ fn h1_who_comes_through_a_vlan_in_another_is_steered() {
 
 #[test]
 fn h1_packets_with_ip_options_are_steered() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     scene.apply(&PolicyText::moved(w).cohort("early", EARLY).gray_when("early"));
     let client = &w.clients[0];

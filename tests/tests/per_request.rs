@@ -19,7 +19,7 @@ const FILES: u16 = 8081;
 
 /// `apps: [app7, app9]` go to 2.0, request by request.
 fn stage() -> Scene {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let text = PolicyText::moved(&scene.world).service("files", FILES, false);
     let text = text.claims("app: { header: X-App-Id }").per_request().identify("app, source");
     scene.apply(&text.cohort("early", "apps: [app7, app9]").gray_when("early"));

@@ -25,7 +25,7 @@ fn stage() -> Scene {
 }
 
 fn stage_with(more: impl Fn(PolicyText) -> PolicyText) -> Scene {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
     let text = more(text);
     scene.apply(&text.cohort("early", "apps: [app7, app9]").gray_when("early"));
@@ -59,7 +59,7 @@ fn a1_a_header_says_where() {
 /// A8, B4: six claims in three kinds of places decide alike, and `explain` says beforehand what the kernel then does.
 #[test]
 fn a8_b4_claims_of_header_cookie_and_query() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let text = PolicyText::moved(&scene.world)
         .claims(
             "app: { header: X-App-Id }, user: { cookie: uid }, tenant: { header: X-Tenant-Id }, \
@@ -102,7 +102,7 @@ fn a8_b4_claims_of_header_cookie_and_query() {
 /// B3, B4, B6: conditions on claims, last digits and wildcards, alone and joined.
 #[test]
 fn b3_b4_conditions_and_tails() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let text = PolicyText::moved(&scene.world)
         .claims("user: { header: X-User-Id }, platform: { query: os }, channel: { cookie: ch }")
         .identify("user, source")
@@ -270,9 +270,8 @@ fn a1_loss_and_reordering_change_nothing() {
 fn a1_an_instance_of_this_node() {
     let world = World::build(WorldSpec::default()).unwrap();
     let _servers = servers(&world);
-    let mut spec = AgentSpec::of(&world);
+    let mut spec = AgentSpec::packets(&world);
     spec.attach = vec!["eth0=host".into()];
-    (spec.cgroup, spec.args) = (None, vec!["--no-connect".into()]);
     spec.elsewhere = Some((world.backends[0].place(), "b0".into()));
     let agent = Agent::start_with(&world, spec).unwrap();
     let text = PolicyText::own(&world).claims("app: { header: X-App-Id }").identify("app, source");

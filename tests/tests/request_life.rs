@@ -46,7 +46,7 @@ fn talk(scene: &Scene, v6: bool) -> Talk {
 /// Two gray versions are two places, though both are gray.
 #[test]
 fn a1_each_request_goes_to_its_own_of_two_gray_versions() {
-    let scene = Scene::start(WorldSpec { backends: 3, ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { backends: 3, ..WorldSpec::default() });
     let w = &scene.world;
     let third = &w.backends[2];
     let _third = Server::start(&third.place(), ServerSpec::on(third, "third", "3.0")).unwrap();
@@ -78,7 +78,7 @@ fn a1_each_request_goes_to_its_own_of_two_gray_versions() {
 /// A full table loses the beginning of a request: nobody gets what was not said.
 #[test]
 fn a1_what_is_held_and_lost_is_sent_again() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene.world));
     let (a, b) = (get("app7", "held"), 40);
     let (a, b) = a.as_bytes().split_at(b);
@@ -115,7 +115,7 @@ fn forget_held(agent: &Agent) -> usize {
 /// A request's first segments are sums of ours where the network card does not make them: of any length.
 #[test]
 fn a1_sums_are_right_whatever_is_held() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene.world).per_request());
     let w = &scene.world;
     w.clients.iter().for_each(|c| c.link.offloads(false).unwrap());
@@ -144,7 +144,7 @@ fn a1_sums_are_right_whatever_is_held() {
 /// The service is taken out of the policy: who has an instance keeps it.
 #[test]
 fn a1_connections_outlive_their_service() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     for per_request in [false, true] {
         let text = policy(&scene.world);
         scene.apply(&if per_request { text.per_request() } else { text });
@@ -166,7 +166,7 @@ fn a1_connections_outlive_their_service() {
 /// A deadline ends them, too.
 #[test]
 fn c12_a_drain_closes_them_at_its_deadline() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene.world));
     let mut talks = [false, true].map(|v6| talk(&scene, v6));
     for t in &mut talks {
@@ -186,7 +186,7 @@ fn c12_a_drain_closes_them_at_its_deadline() {
 /// Another agent, other programs: connections go on, and requests are followed.
 #[test]
 fn h2_requests_are_followed_by_the_next_agent_too() {
-    let mut scene = Scene::start(WorldSpec::default());
+    let mut scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene.world).per_request());
     let mut talks = [false, true].map(|v6| talk(&scene, v6));
     for round in 0..3 {
@@ -205,7 +205,7 @@ fn h2_requests_are_followed_by_the_next_agent_too() {
 /// Marks and DSCP are claims of a client whose request is read, too.
 #[test]
 fn a11_what_the_packet_says_counts_beside_the_request() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
     scene.apply(&text.cohort("fast", "dscps: [46]").gray_when("fast"));
     for v6 in [false, true] {
@@ -221,7 +221,7 @@ fn a11_what_the_packet_says_counts_beside_the_request() {
 /// The way to the instances, and that to the clients, is narrower than what both ends were told.
 #[test]
 fn a1_a_narrow_way_is_found() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene.world));
     let w = &scene.world;
     let start = |j: usize, name, version| {
@@ -256,11 +256,11 @@ fn a1_on_an_instances_own_node_all_segments_arrive() {
     for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
         sysctl(&world.backends[0].ns, key, "1").unwrap();
     }
-    let mut spec = AgentSpec::of(&world);
+    let mut spec = AgentSpec::packets(&world);
     spec.attach = vec!["eth0=host".into()];
     let own = [world.backends[0].v4.to_string(), world.backends[0].v6.to_string()];
     let snat = own.into_iter().flat_map(|a| ["--snat".into(), a]);
-    (spec.cgroup, spec.args) = (None, ["--no-connect".to_owned()].into_iter().chain(snat).collect());
+    spec.args.extend(snat);
     spec.elsewhere = Some((world.backends[0].place(), "b0".into()));
     let agent = Agent::start_with(&world, spec).unwrap();
     let text =

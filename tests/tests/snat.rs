@@ -39,7 +39,7 @@ fn scene() -> (Scene, [IpAddr; 2]) {
     let world = World::build(WorldSpec { vips: vec![None], sources6: 16, ..WorldSpec::default() }).unwrap();
     let node = astray(&world);
     let (stable, gray): (Server, Server) = servers(&world);
-    let mut spec = AgentSpec::of(&world);
+    let mut spec = AgentSpec::packets(&world);
     spec.args.extend(node.iter().flat_map(|a| ["--snat".to_owned(), a.to_string()]));
     let agent = Agent::start_with(&world, spec).unwrap();
     (Scene { agent, stable, gray, world }, node)
@@ -88,7 +88,7 @@ fn h1_h3_snat_brings_replies_back_wherever_they_are_routed() {
 #[test]
 fn d4_snat_without_an_address_of_the_node_is_refused() {
     let world = World::build(WorldSpec::default()).unwrap();
-    let agent = Agent::start(&world).unwrap();
+    let agent = Agent::start_with(&world, AgentSpec::packets(&world)).unwrap();
     let refused = agent.apply(&policy(&world, "snat")).unwrap_err().to_string();
     assert!(refused.contains("no IPv4 address") && refused.contains("--snat"), "{refused}");
     let _ = agent.apply(&policy(&world, "dnat")).unwrap();

@@ -37,28 +37,28 @@ fn first_by_address_and_prefix(scene: &Scene, base: PolicyText) {
 
 #[test]
 fn h1_h3_a5_listen_on_stables_own_address() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     first_by_address_and_prefix(&scene, PolicyText::own(&scene.world));
     scene.finish();
 }
 
 #[test]
 fn h1_h3_a5_listen_on_an_address_that_nobody_has() {
-    let scene = Scene::start(WorldSpec { vips: vec![None], ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { vips: vec![None], ..WorldSpec::default() });
     first_by_address_and_prefix(&scene, PolicyText::moved(&scene.world));
     scene.finish();
 }
 
 #[test]
 fn h1_h3_a5_listen_on_another_address_of_stables_host() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     first_by_address_and_prefix(&scene, PolicyText::moved(&scene.world));
     scene.finish();
 }
 
 #[test]
 fn b1_d1_a_live_edit_counts_for_the_next_connection_and_moves_no_open_one() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let all = scene.world.clients[0].sources(false);
     scene.apply(&PolicyText::own(&scene.world).cohort("early", "sources: []").gray_when("early"));
     scene.expect_gray(false, &[]);
@@ -99,7 +99,7 @@ fn explained(scene: &Scene, service: &str, all: &[IpAddr]) -> Vec<IpAddr> {
 
 #[test]
 fn b2_c15_a13_percentages_are_what_explain_says_and_only_grow() {
-    let scene = Scene::start(WorldSpec { sources4: 200, ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { sources4: 200, ..WorldSpec::default() });
     let all = scene.world.clients[0].sources(false);
     let apply = |percent: u32| {
         let base = PolicyText::own(&scene.world);
@@ -130,7 +130,7 @@ fn b2_c15_a13_percentages_are_what_explain_says_and_only_grow() {
 
 #[test]
 fn c3_weights_by_source_are_sticky_and_only_grow() {
-    let scene = Scene::start(WorldSpec { sources4: 200, ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { sources4: 200, ..WorldSpec::default() });
     let all = scene.world.clients[0].sources(false);
     let measure = |gray: u32| {
         scene.apply(&PolicyText::own(&scene.world).weights(gray));

@@ -58,7 +58,7 @@ fn four_are_gray(scene: &Scene) -> (Vec<IpAddr>, Vec<IpAddr>) {
 
 #[test]
 fn h2_killed_under_load_nothing_changes_and_the_next_agent_adopts() {
-    let mut scene = Scene::start(WorldSpec::default());
+    let mut scene = Scene::packets(WorldSpec::default());
     let (all, gray) = four_are_gray(&scene);
     let mut long = long_lived(&scene, &all);
     let mut new = new_connections(&scene, &all);
@@ -85,7 +85,7 @@ fn h2_killed_under_load_nothing_changes_and_the_next_agent_adopts() {
 
 #[test]
 fn h2_programs_are_replaced_under_load() {
-    let mut scene = Scene::start(WorldSpec::default());
+    let mut scene = Scene::packets(WorldSpec::default());
     let (all, gray) = four_are_gray(&scene);
     let before = scene.agent.binary().to_owned();
     let mut long = long_lived(&scene, &all);
@@ -118,7 +118,7 @@ fn flip_side(scene: &Scene, all: &[IpAddr], second: bool) -> PolicyText {
 
 #[test]
 fn d1_two_hundred_flips_under_load_show_the_old_or_the_new_policy_only() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let all = scene.world.clients[0].sources(false)[..5].to_vec();
     scene.apply(&flip_side(&scene, &all, false));
     let mut kept = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 }).sources(all.clone());
@@ -147,7 +147,7 @@ fn d1_two_hundred_flips_under_load_show_the_old_or_the_new_policy_only() {
 
 #[test]
 fn h2_an_interface_that_comes_back_is_attached_within_a_second() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let (all, gray) = four_are_gray(&scene);
     let w = &scene.world;
     for pair in [&w.clients[0].link, &w.backends[1].link] {

@@ -29,7 +29,7 @@ struct Stage {
 
 /// `shop.example` and `app7` go to 2.0.
 fn stage(claims: &str, per_request: bool) -> Stage {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     let text = PolicyText::moved(w).service("safe", PORT, false).claims(claims).identify("app, source");
     let text = if per_request { text.per_request() } else { text };

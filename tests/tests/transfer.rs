@@ -59,7 +59,7 @@ fn transfers(scene: &Scene, nginx: &[Nginx; 2], version: &str) {
 }
 
 fn both_arms(offloads: bool) {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     let start = |j: usize, name, version| {
         Nginx::start(&w.backends[j].place(), w.temp(), name, version, FILES).unwrap()

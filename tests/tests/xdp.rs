@@ -62,7 +62,7 @@ fn checksums_off(ns: &Netns) {
 }
 
 fn forced(world: &World) -> AgentSpec {
-    let mut spec = AgentSpec::of(world);
+    let mut spec = AgentSpec::packets(world);
     spec.attach.iter_mut().for_each(|a| a.push_str(":xdp"));
     spec
 }
@@ -201,7 +201,7 @@ fn what_takes_no_frames_is_left_to_tc() {
 #[test]
 fn a_veth_is_refused_unless_forced() {
     let world = World::build(spec()).unwrap();
-    let mut asked = AgentSpec::of(&world);
+    let mut asked = AgentSpec::packets(&world);
     asked.attach[1].push_str(":tc");
     let scene = scene(world, asked);
     let text = scene.agent.gray_ok(&["status"]).unwrap();

@@ -68,6 +68,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let lock = DirLock::take(&o.bpffs)?;
     fail::point(Point::StartLocked)?;
     let mut live = Live::open_towards(pins, o.flows, hook)?;
+    if !o.no_connect {
+        live.need_connect()?;
+    }
     fail::point(Point::StartLoaded)?;
     let hz = live.measure_ticks()?;
     let cookie = sys::netns::cookie()?;

@@ -162,7 +162,7 @@ pub fn clear_clsact(iface: &str) -> Vec<String> {
 
 /// Attaches the connect path to a cgroup, or brings existing links to our programs. Several agents and foreign
 /// programs may share a cgroup: links are always in multi mode.
-pub fn cgroup(pins: &Pins, loaded: &Loaded, path: &Path) -> Result<(), KernelError> {
+pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
     let dir = File::open(path).map_err(|e| KernelError::io("cannot open the cgroup", path, e))?;
     let id = dir.metadata().map_err(|e| KernelError::io("cannot read the cgroup", path, e))?.ino();
     for (name, attach_type) in names::CONNECT_PROGRAMS.iter().zip(point::CONNECT) {

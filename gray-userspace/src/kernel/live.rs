@@ -200,8 +200,13 @@ impl Live {
         self.hook == Hook::Tcx && attach::is_attached(&self.pins, iface, ifindex, d)
     }
 
+    /// Loads what [`Live::attach_cgroup`] attaches.
+    pub fn need_connect(&mut self) -> Result<(), KernelError> {
+        self.loaded.need_connect()
+    }
+
     pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), KernelError> {
-        attach::cgroup(&self.pins, &self.loaded, path)
+        attach::cgroup(&self.pins, &mut self.loaded, path)
     }
 
     pub fn prune_links(
@@ -297,7 +302,7 @@ impl Live {
     }
 
     /// A descriptor of a packet program. For benchmarks.
-    pub fn packet_program(&self, d: Direction) -> Result<std::os::fd::OwnedFd, KernelError> {
+    pub fn packet_program(&mut self, d: Direction) -> Result<std::os::fd::OwnedFd, KernelError> {
         self.loaded.program(d.program())
     }
 

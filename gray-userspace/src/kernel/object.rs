@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramFd},
+};
 use gray_common::{
     limits,
     names::{self, MAPS},
@@ -23,7 +26,8 @@ pub struct Loaded {
     ebpf: Ebpf,
 }
 
-/// Loads the programs over the pinned maps and these flow tables, making those that are missing.
+/// Makes the maps that are missing, and loads the programs of packets over the pinned ones and these flow tables; the others
+/// when they are asked for.
 pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
@@ -54,16 +58,35 @@ pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
     let _ = loader.override_global("MOVING", &bits, true).override_global("FLOOD_AT", &flood, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
-    for (name, program) in ebpf.programs_mut() {
-        let done = match program {
-            Program::SchedClassifier(p) => p.load(),
-            Program::CgroupSockAddr(p) => p.load(),
-            Program::Xdp(p) => p.load(),
-            _ => continue,
-        };
-        done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })?;
-    }
+    verify(&mut ebpf, PACKETS)?;
     Ok(Loaded { ebpf })
+}
+
+/// What every agent needs. The verifier takes about a second of a core for all programs: what an agent does not attach, it does
+/// not load.
+const PACKETS: &[&str] = &[names::TC_INGRESS, names::TC_EGRESS, names::CLOCK_PROGRAM];
+
+/// Loads these programs, each on a thread of its own: the kernel verifies side by side. What is loaded already stays.
+fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
+    let missing = wanted.iter().find(|w| ebpf.program(w).is_none());
+    if let Some(name) = missing {
+        return Err(KernelError::MissingProgram((*name).to_string()));
+    }
+    let load = |name: &str, program: &mut Program| {
+        let done = match program {
+            Program::SchedClassifier(p) if p.fd().is_err() => p.load(),
+            Program::CgroupSockAddr(p) if p.fd().is_err() => p.load(),
+            Program::Xdp(p) if p.fd().is_err() => p.load(),
+            _ => return Ok(()),
+        };
+        done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })
+    };
+    let wanted = ebpf.programs_mut().filter(|(name, _)| wanted.contains(name));
+    std::thread::scope(|s| {
+        let all: Vec<_> = wanted.map(|(name, program)| s.spawn(move || load(name, program))).collect();
+        let done = all.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        done.fold(Ok(()), Result::and)
+    })
 }
 
 /// Connections of a second on one CPU that are a flood, for flow tables of so many entries. Connections come to a few CPUs at
@@ -82,8 +105,14 @@ impl Loaded {
         aya_log::EbpfLogger::init(&mut self.ebpf).ok()
     }
 
-    /// A descriptor of a program of its own.
-    pub fn program(&self, name: &str) -> Result<OwnedFd, KernelError> {
+    /// Loads the connect path's programs, so that attaching them cannot fail for want of the verifier.
+    pub fn need_connect(&mut self) -> Result<(), KernelError> {
+        verify(&mut self.ebpf, names::CONNECT_PROGRAMS)
+    }
+
+    /// A descriptor of a program of its own; it is loaded if it is not yet.
+    pub fn program(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
+        verify(&mut self.ebpf, &[name])?;
         let missing = || KernelError::MissingProgram(name.to_string());
         let fd = self.ebpf.program(name).ok_or_else(missing)?.fd().map_err(|_| missing())?;
         fd.as_fd().try_clone_to_owned().map_err(|_| missing())
@@ -91,11 +120,15 @@ impl Loaded {
 
     /// The numbers of the programs that packets meet.
     pub fn packet_programs(&self) -> Result<Vec<u32>, KernelError> {
-        let id = |name| {
-            let fd = self.program(name)?;
-            bpf::program_id(fd.as_fd()).map_err(|e| KernelError::Load { what: name.into(), source: e.into() })
+        let loaded = |name: &&str| match self.ebpf.program(name)? {
+            Program::SchedClassifier(p) => p.fd().ok(),
+            Program::Xdp(p) => p.fd().ok(),
+            _ => None,
         };
-        [names::TC_INGRESS, names::TC_EGRESS, names::XDP].into_iter().map(id).collect()
+        let id = |fd: &ProgramFd| {
+            bpf::program_id(fd.as_fd()).map_err(|e| KernelError::Load { what: "programs".into(), source: e.into() })
+        };
+        [names::TC_INGRESS, names::TC_EGRESS, names::XDP].iter().filter_map(loaded).map(id).collect()
     }
 
     pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {
@@ -118,6 +151,7 @@ impl Loaded {
     }
 
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
+        verify(&mut self.ebpf, &[names::XDP])?;
         let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {
             return Err(KernelError::MissingProgram(names::XDP.into()));
         };

@@ -18,7 +18,7 @@ pub fn link_name(iface: &str) -> String {
 }
 
 /// Attaches to an interface (true), or brings an existing link to our program (false).
-pub fn attach(pins: &Pins, loaded: &Loaded, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
+pub fn attach(pins: &Pins, loaded: &mut Loaded, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
     let failed = |e: std::io::Error| KernelError::Attach { what: format!("{iface} xdp"), source: e };
     let program = loaded.program(names::XDP)?;
     let path = pins.link(&link_name(iface));

@@ -110,7 +110,7 @@ struct Session {
 }
 
 impl Session {
-    fn open(rig: &Rig, all: &mut Findings) -> Result<Self> {
+    fn open(rig: &mut Rig, all: &mut Findings) -> Result<Self> {
         let ours = Program::new(rig.live.packet_program(Direction::Ingress)?);
         let mut subjects = vec![
             Subject { name: "empty".into(), program: Program::empty()?, always: Some(TCX_NEXT) },

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use gray_common::{Reason, wire::FlowKey4};
 use gray_tests::{
     WorldSpec,
-    agent::Agent,
+    agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode},
     command::wait_for,
     kill::pinned,
@@ -45,7 +45,7 @@ impl Two {
         let names = ["stable", "first", "second"];
         let start = |j: usize| serve(&world, j, names[j], if j == 0 { "1.0" } else { "2.0" });
         let servers: Vec<Server> = (0..3).map(start).collect();
-        let agent = Agent::start(&world).unwrap();
+        let agent = Agent::start_with(&world, AgentSpec::packets(&world)).unwrap();
         Self { agent, servers, world }
     }
 

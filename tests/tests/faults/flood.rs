@@ -27,7 +27,7 @@ const MANY_FLOWS: u64 = 262_144;
 fn stage(flows: u64) -> (Scene, Vec<IpAddr>, Vec<IpAddr>) {
     let world = World::build(WorldSpec::default()).unwrap();
     let (stable, gray) = servers(&world);
-    let mut spec = AgentSpec::of(&world);
+    let mut spec = AgentSpec::packets(&world);
     spec.args.extend(["--flows".to_owned(), flows.to_string()]);
     let agent = Agent::start_with(&world, spec).unwrap();
     let scene = Scene { agent, stable, gray, world };

@@ -87,7 +87,7 @@ fn h2_an_interface_made_again_and_again_leaves_nothing_behind() {
     if skip::without_tcx() {
         return;
     }
-    let scene = Scene::start(WorldSpec { clients: 2, ..WorldSpec::default() });
+    let scene = Scene::packets(WorldSpec { clients: 2, ..WorldSpec::default() });
     let (all, gray) = four_are_gray(&scene);
     let other = &scene.world.clients[0];
     let mut long = long_lived(&other.place(), super::vip(false, 9000), &all);

@@ -64,7 +64,7 @@ fn whole(mut stream: TcpStream) {
 
 #[test]
 fn h1_a_client_that_reads_nothing_or_acknowledges_nothing_disturbs_nobody() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let w = &scene.world;
     let all = w.clients[0].sources(false);
     let policy = PolicyText::own(w).service("files", FILE, false).sources("early", &all[..4]);
@@ -95,7 +95,7 @@ fn h1_a_client_that_reads_nothing_or_acknowledges_nothing_disturbs_nobody() {
 /// The instance died, and its last words were lost: the client that speaks next is told at once, by the address it dialled.
 #[test]
 fn h1_a_client_of_an_instance_that_forgot_is_told() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let (all, _) = super::four_are_gray(&scene);
     let ns = &scene.world.clients[0].ns;
     let open = |i: usize| Talk::open(ns, SocketAddr::new(all[i], PORT), vip(false, 9000)).unwrap();
@@ -117,7 +117,7 @@ fn h1_a_client_of_an_instance_that_forgot_is_told() {
 /// The client lost its power, came back, and dials from the same port while the instance still knows the old connection.
 #[test]
 fn h1_a_client_that_forgot_dials_again_from_the_same_port() {
-    let scene = Scene::start(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     let (all, _) = super::four_are_gray(&scene);
     let ns = &scene.world.clients[0].ns;
     for (source, wanted) in [(all[0], "gray/2.0"), (all[9], "stable/1.0")] {

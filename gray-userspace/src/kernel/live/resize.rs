@@ -97,7 +97,7 @@ impl Live {
     }
 
     /// Every link of a packet program gets ours, whoever asked for it.
-    pub fn relink_packet_programs(&self) -> Result<(), KernelError> {
+    pub fn relink_packet_programs(&mut self) -> Result<(), KernelError> {
         for name in self.pins.links() {
             let program = match name.split('-').next() {
                 Some("xdp") => names::XDP,

@@ -7,8 +7,8 @@ use crate::kernel::{KernelError, bpf, xdp};
 
 impl Live {
     /// True: newly attached; false: an existing link was brought to our program.
-    pub fn attach_xdp(&self, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
-        xdp::attach(&self.pins, &self.loaded, iface, ifindex)
+    pub fn attach_xdp(&mut self, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
+        xdp::attach(&self.pins, &mut self.loaded, iface, ifindex)
     }
 
     pub fn is_xdp_attached(&self, iface: &str, ifindex: u32) -> bool {
@@ -52,7 +52,7 @@ impl Live {
     }
 
     /// A descriptor of the XDP program. For benchmarks.
-    pub fn xdp_program(&self) -> Result<std::os::fd::OwnedFd, KernelError> {
+    pub fn xdp_program(&mut self) -> Result<std::os::fd::OwnedFd, KernelError> {
         self.loaded.program(gray_common::names::XDP)
     }
 }
