@@ -72,9 +72,7 @@ fn h1_a_datagram_in_pieces_reaches_an_instance_that_answers_itself() {
         .map(|j| {
             let mut spec = AgentSpec::packets(&world);
             spec.attach = vec!["eth0=host".into()];
-            spec.args = ["--dsr-from", "198.18.200.1", "--dsr-from", "fd00:18:200::1"]
-                .map(Into::into)
-                .into();
+            spec.args = ["--dsr-from", "198.18.200.1", "--dsr-from", "fd00:18:200::1"].map(Into::into).into();
             spec.elsewhere = Some((place(j), format!("b{j}")));
             Agent::start_with(&world, spec).unwrap()
         })

@@ -63,6 +63,8 @@ fn cargo(ws: &Workspace, krate: &EbpfCrate, verb: &str) -> Result<Command> {
     let flags = [
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".into(),
+        // In order, nothing is expanded but copies: every zeroed field would be a call that writes it byte by byte.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         // 32-bit registers and jumps; v4's instructions want Linux 6.6.
         "-Ctarget-cpu=v3".into(),
         // Else packed wire fields are moved byte by byte, at the price of instructions and of the 512-byte stack. The

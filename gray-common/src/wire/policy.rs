@@ -58,6 +58,9 @@ impl Trusted {
 
 /// Some cgroup has a label: look callers up.
 pub const CONTROL_WORKLOADS: u32 = 1;
+/// Since the tables were made some policy read requests: connections may live by what was read. Programs are loaded with that
+/// part.
+pub const CONTROL_READS: u32 = 2;
 
 /// A value of a hash table that turns from `old` to `new` when the epoch reaches `since`. 0 means absent.
 #[repr(C)]

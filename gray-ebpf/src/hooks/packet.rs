@@ -16,7 +16,12 @@ use super::{
     icmp::{self, too_big},
     request, v4, v6, vlan,
 };
-use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
+use crate::{
+    ctx::skb::Skb,
+    emit,
+    maps::{self, request::reads},
+    tables::Kernel,
+};
 
 /// Goes on to the next program (`TCX_NEXT`; on clsact `TC_ACT_UNSPEC`, the same number).
 pub const NEXT: i32 = -1;
@@ -91,7 +96,7 @@ impl Odd {
 fn steer(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
     // Done with: by the request path, on its way back in or out.
-    if skb.is_done(side == Side::Egress) {
+    if reads() && skb.is_done(side == Side::Egress) {
         return NEXT;
     }
     let Some(head) = skb.head::<ETH_LEN>() else {
@@ -114,7 +119,7 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
     };
     if (SPLICED..=SPLICED_NEW).contains(&verdict) {
         cold_path();
-        verdict = spliced(verdict, skb.raw(), kind == ETH_IPV4, side);
+        verdict = if reads() { spliced(verdict, skb.raw(), kind == ETH_IPV4, side) } else { NEXT };
     }
     if outer != 0 && verdict == NEXT {
         return vlan::close(skb.raw(), outer);

@@ -84,6 +84,8 @@ pub struct Call {
     pub picked: u32,
     /// Not 0: what is new in the segment is held; and what was read of it.
     pub prepared: u32,
+    /// The place in what is held, and from where in the segment how much.
+    pub due: [u32; 3],
     pub verdict: u32,
     /// Not 0: what was read names none of the claims that are looked for; and what the reading came to.
     pub blank: u32,
@@ -114,9 +116,23 @@ pub struct Call {
 #[map]
 pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
+/// Not 0: some service reads requests, or refuses who names nobody. Set by the loader. The verifier knows its value and cuts
+/// off what it excludes: all that begins with [`call`].
+#[unsafe(no_mangle)]
+static READS: u32 = 1;
+
+#[inline(always)]
+pub fn reads() -> bool {
+    // SAFETY: a read of our own static; volatile, because the loader writes another value into the object.
+    unsafe { core::ptr::read_volatile(&raw const READS) != 0 }
+}
+
 /// This CPU's.
 #[inline(always)]
 pub fn call() -> Option<&'static mut Call> {
+    if !reads() {
+        return None;
+    }
     let c = CALL.get_ptr_mut(0)?;
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other, and each function takes it anew.
     Some(unsafe { &mut *c })

@@ -110,6 +110,7 @@ impl Inner {
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
         change.draft.drained = Some(change.drained.clone());
+        self.need_parts(&compiled)?;
         fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
         self.tidy()?;
         let revision = self.store.prepare(&change.draft).map_err(|e| ApiError::internal(&e))?;

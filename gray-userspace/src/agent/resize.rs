@@ -75,7 +75,7 @@ impl Inner {
     }
 
     /// Brings every attachment to the programs that are loaded now.
-    fn relink(&mut self) {
+    pub(super) fn relink(&mut self) {
         for i in 0..self.attachments.len() {
             let a = &self.attachments[i];
             let (iface, xdp) = (a.iface.clone(), a.front.on);

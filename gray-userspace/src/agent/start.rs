@@ -99,6 +99,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let deadlines = Deadlines::load(state_dir.path());
     let mut inner = Inner {
         live,
+        log_lines: tokio::sync::mpsc::unbounded_channel().0,
         store,
         deadlines,
         state_dir,
@@ -243,6 +244,7 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         tracing::error!(error = %e, "with `snat` their packets keep the clients' addresses, with `dsr` they are left alone");
     }
     let compiled = compile::compile(&policy, &before, &around)?;
+    let _ = inner.load_parts(&compiled)?;
     let lists = build_lists(&inner.store, active.id, &policy, &compiled, inner.hash_key()).map_err(plain)?;
     (inner.revision, inner.policy, inner.compiled) = (active.id, Arc::new(policy), compiled);
     inner.drained = active.drained;

@@ -132,7 +132,10 @@ impl Inner {
             let _ = self.labels.insert(name.to_string(), label);
         }
         let any = !self.labels.is_empty();
-        self.live.configure(|c| c.flags = if any { wire::CONTROL_WORKLOADS } else { 0 });
+        self.live.configure(|c| {
+            c.flags &= !wire::CONTROL_WORKLOADS;
+            c.flags |= if any { wire::CONTROL_WORKLOADS } else { 0 };
+        });
         Ok(())
     }
 

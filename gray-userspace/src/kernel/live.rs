@@ -102,14 +102,19 @@ fn failed(what: impl ToString) -> impl FnOnce(io::Error) -> KernelError {
 
 impl Live {
     /// Loads the programs over the pins, adopting what is there. `flows`: entries per family of a new flow table.
-    /// Nothing is attached yet.
+    /// With every part. Nothing is attached yet.
     pub fn open(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
         let tables = moving::adopted(&pins, flows)?;
-        Self::open_over(pins, tables, hook)
+        Self::open_over(pins, tables, hook, true)
     }
 
-    pub(super) fn open_over(pins: Pins, tables: Vec<FlowTable>, hook: Hook) -> Result<Self, KernelError> {
-        let loaded = object::load(&pins, &tables)?;
+    pub(super) fn open_over(
+        pins: Pins,
+        tables: Vec<FlowTable>,
+        hook: Hook,
+        reads: bool,
+    ) -> Result<Self, KernelError> {
+        let loaded = object::load(&pins, &tables, reads)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
         let maps = Maps {
             listeners: open(&pins, names::LISTENERS)?,

@@ -90,7 +90,7 @@ pub fn migrate_to(pins: &Pins, abi: u32, hook: Hook) -> Result<Moved, KernelErro
         let there = flows_of(&other, spec)?;
         table.before = Some(there.unwrap_or(Before { path, abi, entries: table.entries }));
     }
-    let mut live = Live::open_over(pins.clone(), tables, hook)?;
+    let mut live = Live::open_over(pins.clone(), tables, hook, true)?;
     live.relink_packet_programs()?;
     let others = live.strangers()?;
     if !others.is_empty() {

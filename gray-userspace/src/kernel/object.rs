@@ -24,11 +24,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gr
 /// The loaded programs; the maps live on in their pins.
 pub struct Loaded {
     ebpf: Ebpf,
+    reads: bool,
 }
 
 /// Makes the maps that are missing, and loads the programs of packets over the pinned ones and these flow tables; the others
-/// when they are asked for.
-pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
+/// when they are asked for. `reads`: with the part that reads requests.
+pub fn load(pins: &Pins, flows: &[FlowTable], reads: bool) -> Result<Loaded, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
@@ -56,10 +57,12 @@ pub fn load(pins: &Pins, flows: &[FlowTable]) -> Result<Loaded, KernelError> {
     }
     let flood = flood_at(flows.iter().map(|t| t.entries).min().unwrap_or_default());
     let _ = loader.override_global("MOVING", &bits, true).override_global("FLOOD_AT", &flood, true);
+    let part = u32::from(reads);
+    let _ = loader.override_global("READS", &part, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     verify(&mut ebpf, PACKETS)?;
-    Ok(Loaded { ebpf })
+    Ok(Loaded { ebpf, reads })
 }
 
 /// What every agent needs. The verifier takes about a second of a core for all programs: what an agent does not attach, it does
@@ -100,6 +103,11 @@ fn flood_at(entries: u32) -> u32 {
 pub type LogLines = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 impl Loaded {
+    /// Whether the packet programs read requests.
+    pub fn reads(&self) -> bool {
+        self.reads
+    }
+
     /// The log ring of these programs; `None`: they log nothing, or it was taken before.
     pub fn log_lines(&mut self) -> Option<LogLines> {
         aya_log::EbpfLogger::init(&mut self.ebpf).ok()
@@ -126,7 +134,8 @@ impl Loaded {
             _ => None,
         };
         let id = |fd: &ProgramFd| {
-            bpf::program_id(fd.as_fd()).map_err(|e| KernelError::Load { what: "programs".into(), source: e.into() })
+            bpf::program_id(fd.as_fd())
+                .map_err(|e| KernelError::Load { what: "programs".into(), source: e.into() })
         };
         [names::TC_INGRESS, names::TC_EGRESS, names::XDP].iter().filter_map(loaded).map(id).collect()
     }

@@ -23,16 +23,20 @@ use crate::{
     hooks::admit::{Admit, Arrival},
     maps::{
         self,
-        request::{Call, FRAMES, call},
+        request::{Call, FRAMES, HELD, call},
     },
     tables::Kernel,
 };
 
-/// The values that were found become claims.
-#[inline(always)]
-pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
-    let Some(k) = Kernel::at(c.epoch) else { return };
-    let (key, at): (_, *mut Call) = (k.key(), c);
+/// The values that were found become claims. Not called by who finds them: their frames would lie on one another.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_claims")]
+#[inline(never)]
+pub extern "C" fn claims() -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some((reading, text, key)) = read(c) else { return 0 };
+    let at: *mut Call = c;
     repeat(WATCHES as u32, |i| {
         // SAFETY: this CPU's own slot.
         let c = unsafe { &mut *at };
@@ -46,7 +50,7 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         true
     });
     if reading.beginning_of[0] == 0 {
-        return;
+        return 1;
     }
     repeat(BEGINNINGS as u32, |i| {
         // SAFETY: as above.
@@ -71,6 +75,13 @@ pub fn claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         c.claims.set_beginning(i as u8, claim_hash_words(key, kind | BEGINNING, len as u8, &c.words));
         true
     });
+    1
+}
+
+/// What the service reads, what is held, and the key.
+#[inline(always)]
+fn read(c: &Call) -> Option<(&'static Reading, *const u8, HashKey)> {
+    Some((super::reading(c)?, HELD.get_ptr(&c.key)?.cast(), Kernel::at(c.epoch)?.key()))
 }
 
 const _: () = assert!(WATCHES.is_power_of_two() && BEGINNINGS.is_power_of_two());
@@ -96,10 +107,14 @@ fn words(c: &mut Call, text: *const u8, (at, len, lower): (u32, u32, u64)) -> u3
 }
 
 /// ... of a ClientHello.
-#[inline(always)]
-pub fn hello_claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
-    let Some(k) = Kernel::at(c.epoch) else { return };
-    let (key, at): (_, *mut Call) = (k.key(), c);
+///
+/// Exported: see `claims`.
+#[unsafe(export_name = "gray_request_hello_claims")]
+#[inline(never)]
+pub extern "C" fn hello_claims() -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some((reading, text, key)) = read(c) else { return 0 };
+    let at: *mut Call = c;
     repeat(2, |i| {
         // SAFETY: this CPU's own slot.
         let c = unsafe { &mut *at };
@@ -110,6 +125,7 @@ pub fn hello_claims(c: &mut Call, reading: &'static Reading, text: *const u8) {
         }
         true
     });
+    1
 }
 
 /// What stands at `span` becomes a claim, in lower case with `lower` all ones.
@@ -168,8 +184,11 @@ pub extern "C" fn ready() -> u32 {
 }
 
 /// Makes what is to be decided on of a request that was read, as [`ready`] does. 0: nothing.
-#[inline(always)]
-pub fn asked() -> u32 {
+///
+/// Exported: see `claims`.
+#[unsafe(export_name = "gray_request_asked")]
+#[inline(never)]
+pub extern "C" fn asked() -> u32 {
     let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
     // SAFETY: this CPU's own slot.
     let scratch = unsafe { &mut *scratch };

@@ -249,6 +249,11 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     c.blank = 1;
     let tls = reading.sni | reading.alpn != 0 && text.at(0) == Some(TLS);
     let said = if tls { hello(held) } else { head(held) };
+    if tls && said != BAD {
+        let _ = decide::hello_claims();
+    } else if !tls {
+        let _ = decide::claims();
+    }
     c.came_to = said;
     let verdict = match said {
         END => READ_FOUND,
@@ -278,7 +283,6 @@ extern "C" fn head(held: u32) -> u32 {
             (*at).read == STEP
         }
     });
-    decide::claims(c, reading, text);
     c.blank = u32::from(c.scan.found == 0);
     // Nothing else is looked for.
     c.enough = u32::from(c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0);
@@ -308,7 +312,6 @@ extern "C" fn hello(held: u32) -> u32 {
     let name = reading.sni != 0 && c.hello.has_name();
     let protocol = reading.alpn != 0 && c.hello.has_protocol();
     if said != BAD {
-        decide::hello_claims(c, reading, text);
         c.blank = u32::from(!name && !protocol);
     }
     c.enough = u32::from((name || reading.sni == 0) && (protocol || reading.alpn == 0));

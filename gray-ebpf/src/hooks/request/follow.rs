@@ -52,6 +52,25 @@ pub fn taken() -> Taken {
 #[unsafe(export_name = "gray_request_follow")]
 #[inline(never)]
 pub extern "C" fn follow(raw: *mut __sk_buff) -> u32 {
+    if due(raw) == 0 {
+        return 0;
+    }
+    let Some(c) = call() else { return 0 };
+    let [at, from, take] = c.due;
+    if desk::hold(raw, at, from, take) == 0 {
+        return 0;
+    }
+    c.prepared = 1;
+    c.verdict = desk::read(at + take, 0);
+    if c.verdict == READ_FOUND && decide::asked() != 0 { ASK } else { 0 }
+}
+
+/// What of the segment is to be held, into `CALL.due`. 0: nothing.
+///
+/// Exported: see `follow`.
+#[unsafe(export_name = "gray_request_due")]
+#[inline(never)]
+extern "C" fn due(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return 0 };
     c.taken = ALL;
     let s = &c.bound.splice;
@@ -64,12 +83,8 @@ pub extern "C" fn follow(raw: *mut __sk_buff) -> u32 {
         return 0;
     }
     let Some((at, from, take)) = machine::unheld(s, f.requests.next, &c.seg) else { return 0 };
-    if desk::hold(raw, at, from, take) == 0 {
-        return 0;
-    }
-    c.prepared = 1;
-    c.verdict = desk::read(at + take, 0);
-    if c.verdict == READ_FOUND && decide::asked() != 0 { ASK } else { 0 }
+    c.due = [at, from, take];
+    1
 }
 
 /// What of a segment lies in `CALL.window`.

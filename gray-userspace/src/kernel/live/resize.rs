@@ -6,18 +6,32 @@ use gray_common::{
     abi::ABI,
     layouts::{OtherFlow4, OtherFlow6},
     names,
-    wire::{Flow4, Flow6, FlowKey4, FlowKey6},
+    wire::{CONTROL_READS, Control, Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
 use super::{Live, failed, open_at, open_flows};
 use crate::{
     fail::{self, Point},
     kernel::{
-        Hook, KernelError, Pins, bpf, migrate,
+        Hook, KernelError, Pins,
+        bpf::{self, Map},
+        migrate,
         moving::{self, Before, Moved, When},
         object,
     },
 };
+
+/// Whether programs over these pins have read requests.
+fn did_read(pins: &Pins) -> Result<bool, KernelError> {
+    let path = pins.map(names::CONTROL);
+    let Some(fd) = pins.open(&path)? else { return Ok(false) };
+    let control: Map<u32, Control> =
+        Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
+    Ok(control
+        .lookup(&0)
+        .map_err(failed("the control element"))?
+        .is_some_and(|c| c.flags & CONTROL_READS != 0))
+}
 
 impl Live {
     /// As [`Live::open`], towards flow tables of this size: where others are pinned, the programs are over both, and attaching
@@ -28,11 +42,23 @@ impl Live {
             other.hand_over_links(&pins)?;
         }
         let tables = moving::towards(&pins, flows)?;
-        let live = Self::open_over(pins, tables, hook)?;
+        let reads = did_read(&pins)?;
+        let live = Self::open_over(pins, tables, hook, reads)?;
         if live.moves() {
             fail::point(Point::MoveBegun).map_err(failed("the flow tables"))?;
         }
         Ok(live)
+    }
+
+    /// Loads packet programs that read requests, to be attached in the place of those that do not. False: these do.
+    pub fn read_requests(&mut self) -> Result<bool, KernelError> {
+        if self.loaded.reads() {
+            return Ok(false);
+        }
+        self.loaded = object::load(&self.pins, &self.tables, true)?;
+        // Before any is attached: the next agent must know.
+        self.configure(|c| c.flags |= CONTROL_READS);
+        Ok(true)
     }
 
     /// Whether the programs are over two tables.
@@ -117,7 +143,7 @@ impl Live {
     pub fn leave_old_tables(&mut self) -> Result<(), KernelError> {
         let alone: Vec<_> =
             self.tables.iter().map(|t| moving::FlowTable { before: None, ..t.clone() }).collect();
-        self.loaded = object::load(&self.pins, &alone)?;
+        self.loaded = object::load(&self.pins, &alone, self.loaded.reads())?;
         Ok(())
     }
 
@@ -147,7 +173,7 @@ impl Live {
         if tables == self.tables {
             return Ok(false);
         }
-        self.loaded = object::load(&self.pins, &tables)?;
+        self.loaded = object::load(&self.pins, &tables, self.loaded.reads())?;
         self.maps.flows4 = open_flows(&self.pins, &tables, names::FLOWS4)?;
         self.maps.flows6 = open_flows(&self.pins, &tables, names::FLOWS6)?;
         self.tables = tables;

@@ -1,0 +1,43 @@
+//! Parts of the data path that only some policies need: programs are loaded without them, and with them before the first
+//! policy that does.
+
+use gray_common::wire::{SERVICE_DENY, SERVICE_REQUEST};
+
+use super::core::{AttachState, Inner};
+use crate::{api::ApiError, compile::Compiled, kernel::KernelError};
+
+/// Whether requests are read, or who names nobody is refused.
+fn reads(compiled: &Compiled) -> bool {
+    compiled.services.iter().any(|s| s.flags & (SERVICE_REQUEST | SERVICE_DENY) != 0)
+}
+
+impl Inner {
+    /// Loads the programs that the policy needs, if they are not. What is loaded once stays: connections may live by it.
+    pub(super) fn load_parts(&mut self, compiled: &Compiled) -> Result<bool, KernelError> {
+        Ok(reads(compiled) && self.live.read_requests()?)
+    }
+
+    /// The same, and attaches them, before anything of the policy is written.
+    pub(super) fn need_parts(&mut self, compiled: &Compiled) -> Result<(), ApiError> {
+        if !self.load_parts(compiled).map_err(|e| ApiError::internal(&e))? {
+            return Ok(());
+        }
+        if let Some(lines) = self.live.log_lines() {
+            // Nobody listens any more when the agent stops.
+            let _ = self.log_lines.send(lines);
+        }
+        self.relink();
+        let mut places = self.live.strangers().map_err(|e| ApiError::internal(&e))?;
+        places.extend(
+            self.attachments.iter().filter(|a| a.state == AttachState::Failed).map(|a| a.iface.clone()),
+        );
+        if places.is_empty() {
+            tracing::info!("the packet programs read requests now");
+            return Ok(());
+        }
+        Err(ApiError::conflict(
+            format!("programs that read requests cannot be attached: {}", places.join(", ")),
+            "nothing was changed; see `gray status`, mend or detach these interfaces, and apply again",
+        ))
+    }
+}
