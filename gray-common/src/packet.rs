@@ -34,6 +34,7 @@ pub const V4_DF: u16 = 0x4000u16.to_be();
 pub const TCP_FIN: u8 = 0x01;
 pub const TCP_SYN: u8 = 0x02;
 pub const TCP_RST: u8 = 0x04;
+pub const TCP_PSH: u8 = 0x08;
 pub const TCP_ACK: u8 = 0x10;
 
 /// The opening segment of a connection: SYN without ACK.

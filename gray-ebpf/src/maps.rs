@@ -112,6 +112,8 @@ pub struct Scratch {
     /// Not 0: the packet is one of a spliced connection, in its receiver's numbers; a copy of it is sent.
     pub translated: u32,
     pub clone: u32,
+    /// The difference of its checksum that is still to be made.
+    pub inside: u16,
 }
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

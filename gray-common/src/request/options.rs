@@ -174,10 +174,13 @@ impl Offer {
     }
 }
 
-/// The option area of any other segment with a timestamp.
+/// The first word of the option area of any other segment with a timestamp.
+pub const TIME_FIRST: u32 = NOPS & 0xffff_0000 | (TIME as u32) << 8 | 10;
+
+/// That area.
 #[inline(always)]
 pub fn time_words(value: u32, echo: u32) -> [u32; 3] {
-    [NOPS & 0xffff_0000 | u32::from(TIME) << 8 | 10, value, echo]
+    [TIME_FIRST, value, echo]
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ pub fn again(raw: *mut __sk_buff, egress: u32, v4: bool, odd: bool) -> i32 {
     match (v4, odd) {
         (true, false) => v4::again(raw, egress),
         (true, true) => v4::odd(raw, egress),
-        (false, false) => v6::known(raw, egress, 1),
+        (false, false) => v6::again(raw, egress),
         (false, true) => match v6::odd(raw) {
             MORE => v6::behind(raw, egress),
             done => done,
@@ -359,9 +359,7 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         emit::count(Reason::NoNeighbour);
         return Exit { way: Way::Resolve, to: f.ifindex };
     }
-    let gso = skb.gso_size();
-    let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
-    if f.mtu != 0 && packet > u32::from(f.mtu) {
+    if !fits(skb, f.mtu.into(), headers) {
         cold_path();
         if whole {
             return Exit { way: Way::TooBig, to: u32::from(f.mtu) };
@@ -370,6 +368,14 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         return stack;
     }
     Exit { way: Way::Redirect, to: f.ifindex }
+}
+
+/// Whether the packet, or each of its segments, is within the next hop's MTU.
+#[inline(always)]
+pub fn fits(skb: &Skb, mtu: u32, headers: u32) -> bool {
+    let gso = skb.gso_size();
+    let packet = if gso == 0 { skb.len() - ETH_LEN as u32 } else { gso + headers };
+    mtu == 0 || packet <= mtu
 }
 
 /// Whether a copy is to be sent.

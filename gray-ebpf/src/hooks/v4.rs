@@ -17,7 +17,7 @@ use super::{
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
     packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
-    request::spliced4,
+    request::{self, inside, spliced4},
 };
 use crate::{
     ctx::{
@@ -103,8 +103,11 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
         if f.state.flags & FLOW_SPLICE != 0 && !(LATE && maps::translated()) {
-            cold_path();
-            return spliced4(key, f);
+            let found = spliced4(key, f);
+            if LATE || side == Side::Egress || request::steady(raw, 1, found, f.state.mtu.into()) == 0 {
+                cold_path();
+                return found;
+            }
         }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
             return forward(k, skb, f, &seen, side);
@@ -282,7 +285,7 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) ->
         t.set::<u32, 0>(ports);
         let tcp = seen.key.proto == u32::from(TCP);
         let check = seen.l4 + if tcp { 16 } else { 6 };
-        ok = skb.l4_csum(check, f.state.l4_addr, f.state.l4_port, !tcp);
+        ok = skb.l4_csum(check, f.state.l4_addr, inside(&f.state), !tcp);
     }
     leave(k, skb, out, ok)
 }

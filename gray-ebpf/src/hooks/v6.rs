@@ -21,7 +21,7 @@ use super::{
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
     packet::{MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
-    request::spliced6,
+    request::{self, inside, spliced6},
 };
 use crate::{
     ctx::{
@@ -73,18 +73,26 @@ pub fn find(raw: *mut __sk_buff, egress: u32) -> i32 {
     {
         return if h.get::<u16, { IP + 2 }>() == GUE_PORT { TUNNEL } else { NEXT };
     }
-    known(raw, egress, 0)
+    known(raw, egress)
 }
 
-/// The same of what the filter in front may know. `late`: also among the flows that are apart.
+/// The same of what the filter in front may know.
 ///
 /// Exported, and so a function that the verifier checks once by itself, not at each call. IPv4 does without: both
 /// families' stack frames in one would be too much.
 #[unsafe(export_name = "gray_v6_known")]
 #[inline(never)]
-pub extern "C" fn known(raw: *mut __sk_buff, egress: u32, late: u32) -> i32 {
-    let side = if egress == 0 { Side::Ingress } else { Side::Egress };
-    find_at::<true>(raw, side, (PLAIN, 0), late != 0)
+extern "C" fn known(raw: *mut __sk_buff, egress: u32) -> i32 {
+    find_at::<true, false>(raw, if egress == 0 { Side::Ingress } else { Side::Egress }, (PLAIN, 0))
+}
+
+/// The same for a flow that was recorded in this run, fetched from a table that is being moved, or apart.
+///
+/// Exported: see `known`.
+#[unsafe(export_name = "gray_v6_again")]
+#[inline(never)]
+pub extern "C" fn again(raw: *mut __sk_buff, egress: u32) -> i32 {
+    find_at::<true, true>(raw, if egress == 0 { Side::Ingress } else { Side::Egress }, (PLAIN, 0))
 }
 
 /// Looks behind extension headers, fragments among them (RFC 8200): [`MORE`] when `SCRATCH.behind` says what is there.
@@ -144,7 +152,7 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `odd`.
     let Behind { l4, ports, proto } = unsafe { &(*scratch).behind };
     if *l4 != 0 {
-        return find_at::<false>(raw, side, (*l4, *proto), true);
+        return find_at::<false, true>(raw, side, (*l4, *proto));
     }
     let Some(k) = Kernel::now() else { return NEXT };
     let skb = &mut Skb::from_raw(raw);
@@ -164,13 +172,13 @@ fn class<const N: usize>(h: &Head<'_, N>) -> u8 {
     h.get::<u8, FIRST>() << 4 | h.get::<u8, 15>() >> 4
 }
 
-/// Where the transport header begins at `l4` and is of `proto`. Of anything but [`PLAIN`]: the caller has found them.
+/// Where the transport header begins at `l4` and is of `proto`. Of anything but [`PLAIN`]: the caller has found them. `LATE`:
+/// also among the flows that are apart.
 #[inline(always)]
-fn find_at<const PLAIN_HEADERS: bool>(
+fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
     raw: *mut __sk_buff,
     side: Side,
     (l4, proto): (u32, u8),
-    late: bool,
 ) -> i32 {
     let skb = &mut Skb::from_raw(raw);
     let (h, key) = match parse::<PLAIN_HEADERS>(skb, l4, proto) {
@@ -192,19 +200,26 @@ fn find_at<const PLAIN_HEADERS: bool>(
     }
     let Some(k) = &Kernel::now() else { return NEXT };
     let key = &seen.key;
-    if let Some(f) = maps::FLOWS6.any(key, late) {
+    if let Some(f) = maps::FLOWS6.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
-        if f.state.flags & FLOW_SPLICE != 0 && !(late && maps::translated()) {
-            cold_path();
-            return spliced6(key, f);
+        if f.state.flags & FLOW_SPLICE != 0 && !(LATE && maps::translated()) {
+            let found = spliced6(key, f);
+            if !PLAIN_HEADERS
+                || LATE
+                || side == Side::Egress
+                || request::steady(raw, 0, found, f.state.mtu.into()) == 0
+            {
+                cold_path();
+                return found;
+            }
         }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
             return forward(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
-        maps::FLOWS6.remove(key, late);
+        maps::FLOWS6.remove(key, LATE);
         if reply {
             return NEXT;
         }
@@ -327,7 +342,7 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
         let tcp = seen.key.proto == u32::from(TCP);
         // UDP over IPv6 must have a checksum (RFC 8200, 8.1).
         let check = seen.l4 + if tcp { 16 } else { 6 };
-        ok = skb.l4_csum(check, f.state.l4_addr, f.state.l4_port, !tcp);
+        ok = skb.l4_csum(check, f.state.l4_addr, inside(&f.state), !tcp);
     }
     let step = if side == Side::Ingress { HOP_STEP } else { 0 };
     skb.complete_csum(csum::add(f.state.l4_addr, step));

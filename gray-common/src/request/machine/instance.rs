@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// An acknowledgement that is so much older is none of this connection.
-const AGED: u32 = 1 << 30;
+pub(super) const AGED: u32 = 1 << 30;
 /// A window, and more than most.
 const REACH: u32 = 1 << 23;
 

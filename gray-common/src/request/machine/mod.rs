@@ -212,6 +212,22 @@ impl Splice {
         self.held != 0 && (self.state == IDLE || self.state == SYN_SENT || self.has(HOLDING))
     }
 
+    /// Whether plain segments only need their numbers translated, until the next one that is not plain: the machine would note
+    /// nothing of them that anything depends on.
+    #[inline(always)]
+    pub fn steady(&self) -> bool {
+        self.state == EST
+            && self.ends == 0
+            && self.shift.fresh == 0
+            && !self.has(PER_REQUEST | FRESH | HELD_FIN | HOLDING | DIALLED)
+    }
+
+    /// Whether an acknowledgement of the instance is of this connection, and not so far on that the machine should hear of it.
+    #[inline(always)]
+    pub fn heard(&self, ack: u32) -> bool {
+        ack.wrapping_sub(self.begun) <= instance::AGED + instance::AGED / 2
+    }
+
     /// What is held is lost. None of it was acknowledged: the client sends it again.
     #[inline(always)]
     pub fn forget(&mut self) {

@@ -11,6 +11,7 @@ mod key;
 mod lock;
 mod parse;
 mod send;
+mod steady;
 mod told;
 mod translate;
 mod unknown;
@@ -48,6 +49,7 @@ pub use decide::{chosen, kept, ready, rebuild};
 pub use desk::prepare;
 pub use follow::ASK;
 pub use lock::leave;
+pub use steady::{inside, steady};
 
 /// Requests of one segment, and what is behind them.
 pub const TURNS: u32 = machine::TURNS;
@@ -249,6 +251,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.has = lock::NONE;
     c.taken = follow::ALL;
     scratch.translated = 0;
+    scratch.inside = 0;
     scratch.clone = 0;
     GO
 }
