@@ -89,6 +89,9 @@ maps! {
 /// Programs, by the name of their function.
 pub const TC_INGRESS: &str = "gray_tc_ingress";
 pub const TC_EGRESS: &str = "gray_tc_egress";
+/// The same with the request path, for policies that read requests or refuse.
+pub const TC_INGRESS_READS: &str = "gray_tc_ingress_reads";
+pub const TC_EGRESS_READS: &str = "gray_tc_egress_reads";
 pub const XDP: &str = "gray_xdp";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is

@@ -18,13 +18,25 @@ use aya_ebpf::{
 /// tcx or clsact ingress of an edge, backend or host interface. May rewrite and redirect; on doubt passes unchanged.
 #[classifier]
 pub fn gray_tc_ingress(ctx: TcContext) -> i32 {
-    hooks::packet::ingress(&ctx)
+    hooks::packet::ingress::<false>(&ctx)
+}
+
+/// The same with the request path, which is half of it.
+#[classifier]
+pub fn gray_tc_ingress_reads(ctx: TcContext) -> i32 {
+    hooks::packet::ingress::<true>(&ctx)
 }
 
 /// tcx or clsact egress of a host interface: replies of instances on this node get the service address back.
 #[classifier]
 pub fn gray_tc_egress(ctx: TcContext) -> i32 {
-    hooks::packet::egress(&ctx)
+    hooks::packet::egress::<false>(&ctx)
+}
+
+/// The same with the request path.
+#[classifier]
+pub fn gray_tc_egress_reads(ctx: TcContext) -> i32 {
+    hooks::packet::egress::<true>(&ctx)
 }
 
 /// In front of `gray_tc_ingress` on the same interface. Sends on what it can; leaves the rest to it, unchanged.

@@ -16,12 +16,7 @@ use super::{
     icmp::{self, too_big},
     request, v4, v6, vlan,
 };
-use crate::{
-    ctx::skb::Skb,
-    emit,
-    maps::{self, request::reads},
-    tables::Kernel,
-};
+use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
 
 /// Goes on to the next program (`TCX_NEXT`; on clsact `TC_ACT_UNSPEC`, the same number).
 pub const NEXT: i32 = -1;
@@ -34,12 +29,13 @@ pub enum Side {
     Egress,
 }
 
-pub fn ingress(ctx: &TcContext) -> i32 {
-    steer(ctx, Side::Ingress)
+/// `READS`: with the request path, for policies that read requests or refuse.
+pub fn ingress<const READS: bool>(ctx: &TcContext) -> i32 {
+    steer::<READS>(ctx, Side::Ingress)
 }
 
-pub fn egress(ctx: &TcContext) -> i32 {
-    steer(ctx, Side::Egress)
+pub fn egress<const READS: bool>(ctx: &TcContext) -> i32 {
+    steer::<READS>(ctx, Side::Egress)
 }
 
 /// What the family's functions answer beside a verdict: no flow knows this packet; it is described in
@@ -93,10 +89,10 @@ impl Odd {
 }
 
 #[inline(always)]
-fn steer(ctx: &TcContext, side: Side) -> i32 {
+fn steer<const READS: bool>(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
     // Done with: by the request path, on its way back in or out.
-    if reads() && skb.is_done(side == Side::Egress) {
+    if READS && skb.is_done(side == Side::Egress) {
         return NEXT;
     }
     let Some(head) = skb.head::<ETH_LEN>() else {
@@ -113,13 +109,13 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
         kind = skb.head::<ETH_LEN>().map_or(0, |head| head.get::<u16, ETH_TYPE>());
     }
     let mut verdict = match kind {
-        ETH_IPV4 => family(&skb, side, true),
-        ETH_IPV6 => family(&skb, side, false),
+        ETH_IPV4 => family::<READS>(&skb, side, true),
+        ETH_IPV6 => family::<READS>(&skb, side, false),
         _ => NEXT,
     };
     if (SPLICED..=SPLICED_NEW).contains(&verdict) {
         cold_path();
-        verdict = if reads() { spliced(verdict, skb.raw(), kind == ETH_IPV4, side) } else { NEXT };
+        verdict = if READS { spliced(verdict, skb.raw(), kind == ETH_IPV4, side) } else { NEXT };
     }
     if outer != 0 && verdict == NEXT {
         return vlan::close(skb.raw(), outer);
@@ -130,7 +126,7 @@ fn steer(ctx: &TcContext, side: Side) -> i32 {
 /// Three steps, each a function of its own with a stack frame of its own (the verifier grants 512 bytes in all): find
 /// the flow and forward; else decide; record, and forward as a known flow.
 #[inline(always)]
-fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
+fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     let raw = skb.raw();
     let egress = u32::from(side == Side::Egress);
     let mut found = if v4 { v4::find(raw, side) } else { v6::find(raw, egress) };
@@ -195,7 +191,7 @@ fn family(skb: &Skb, side: Side, v4: bool) -> i32 {
         let _ = report(epoch);
     }
     if admitted == Admit::Deny {
-        return request::refuse(raw, u32::from(v4));
+        return if READS { request::refuse(raw, u32::from(v4)) } else { DROP };
     }
     let stay = u32::from(admitted != Admit::Steer);
     if record(v4, stay) == 0 {

@@ -116,23 +116,9 @@ pub struct Call {
 #[map]
 pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
-/// Not 0: some service reads requests, or refuses who names nobody. Set by the loader. The verifier knows its value and cuts
-/// off what it excludes: all that begins with [`call`].
-#[unsafe(no_mangle)]
-static READS: u32 = 1;
-
-#[inline(always)]
-pub fn reads() -> bool {
-    // SAFETY: a read of our own static; volatile, because the loader writes another value into the object.
-    unsafe { core::ptr::read_volatile(&raw const READS) != 0 }
-}
-
 /// This CPU's.
 #[inline(always)]
 pub fn call() -> Option<&'static mut Call> {
-    if !reads() {
-        return None;
-    }
     let c = CALL.get_ptr_mut(0)?;
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other, and each function takes it anew.
     Some(unsafe { &mut *c })

@@ -10,14 +10,14 @@ use std::{
 };
 
 use gray_common::hash::HashKey;
-use tokio::sync::{Notify, broadcast, mpsc::UnboundedSender};
+use tokio::sync::{Notify, broadcast};
 
 use super::{alarm, drain::Deadlines, front::Front, health};
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
     datapath::Datapath as _,
-    kernel::{KernelError, Live, LogLines},
+    kernel::{KernelError, Live},
     model::Policy,
     store::{Sqlite, key::HashKey as StoredKey},
     sys::workload::CgroupMount,
@@ -33,8 +33,6 @@ pub struct Core {
 /// What is in force. Fields that belong together change together, in `change`.
 pub struct Inner {
     pub live: Live,
-    /// Takes the log lines of programs that are loaded.
-    pub log_lines: UnboundedSender<LogLines>,
     pub store: Sqlite,
     pub state_dir: crate::store::StateDir,
     pub key: StoredKey,

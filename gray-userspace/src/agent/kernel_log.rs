@@ -1,22 +1,12 @@
 //! The data path's own log lines (never one per packet) into `tracing`.
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::mpsc::UnboundedReceiver,
-};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::kernel::LogLines;
 
-/// Reads for ever what each of these says: those of programs that others took the place of may have something left.
-pub async fn pump(mut all: UnboundedReceiver<LogLines>) {
-    let mut pumps = tokio::task::JoinSet::new();
-    while let Some(lines) = all.recv().await {
-        let _ = pumps.spawn(one(lines));
-    }
-}
-
-async fn one(lines: LogLines) {
-    let Ok(mut ring) = watched(lines) else { return };
+/// Reads lines for ever. `None`: the object logs nothing.
+pub async fn pump(lines: Option<LogLines>) {
+    let Some(Ok(mut ring)) = lines.map(watched) else { return };
     while let Ok(mut ready) = ring.readable_mut().await {
         ready.get_inner_mut().flush();
         ready.clear_ready();

@@ -65,13 +65,9 @@ pub fn run(o: AgentOptions) -> anyhow::Result<()> {
 async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     // Before the interfaces are listed: none can slip through in between.
     let links = LinkEvents::open()?;
-    let (mut inner, _lock) = start::start(&o)?;
-    let (to, lines) = tokio::sync::mpsc::unbounded_channel();
-    if let Some(first) = inner.live.log_lines() {
-        let _ = to.send(first);
-    }
-    inner.log_lines = to;
+    let (inner, _lock) = start::start(&o)?;
     let core = Arc::new(Core::new(inner));
+    let lines = core.lock().live.log_lines();
     let tasks = [
         tokio::spawn(kernel_log::pump(lines)),
         tokio::spawn(attach::follow(core.clone(), links)),

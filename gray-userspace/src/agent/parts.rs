@@ -22,10 +22,6 @@ impl Inner {
         if !self.load_parts(compiled).map_err(|e| ApiError::internal(&e))? {
             return Ok(());
         }
-        if let Some(lines) = self.live.log_lines() {
-            // Nobody listens any more when the agent stops.
-            let _ = self.log_lines.send(lines);
-        }
         self.relink();
         let mut places = self.live.strangers().map_err(|e| ApiError::internal(&e))?;
         places.extend(

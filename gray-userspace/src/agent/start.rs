@@ -99,7 +99,6 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let deadlines = Deadlines::load(state_dir.path());
     let mut inner = Inner {
         live,
-        log_lines: tokio::sync::mpsc::unbounded_channel().0,
         store,
         deadlines,
         state_dir,

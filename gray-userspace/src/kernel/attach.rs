@@ -63,6 +63,14 @@ impl Direction {
         }
     }
 
+    /// The same program with the request path.
+    fn reading(self) -> &'static str {
+        match self {
+            Self::Ingress => names::TC_INGRESS_READS,
+            Self::Egress => names::TC_EGRESS_READS,
+        }
+    }
+
     fn tcx(self) -> u32 {
         match self {
             Self::Ingress => point::TCX_INGRESS,
@@ -153,7 +161,8 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<bool, Kernel
 pub fn clear_clsact(iface: &str) -> Vec<String> {
     let mut done = Vec::new();
     for d in [Direction::Ingress, Direction::Egress] {
-        if aya::programs::tc::qdisc_detach_program(iface, d.clsact(), d.program()).is_ok() {
+        let named = |name| aya::programs::tc::qdisc_detach_program(iface, d.clsact(), name).is_ok();
+        if named(d.program()) | named(d.reading()) {
             done.push(format!("clsact {} {iface}", d.name()));
         }
     }

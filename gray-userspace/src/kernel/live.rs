@@ -306,9 +306,9 @@ impl Live {
         self.loaded.run_packet(d.program(), frame, mark)
     }
 
-    /// A descriptor of a packet program. For benchmarks.
-    pub fn packet_program(&mut self, d: Direction) -> Result<std::os::fd::OwnedFd, KernelError> {
-        self.loaded.program(d.program())
+    /// A descriptor of a packet program, which reads requests or does not. For benchmarks.
+    pub fn packet_program(&mut self, d: Direction, reads: bool) -> Result<std::os::fd::OwnedFd, KernelError> {
+        self.loaded.one_of(d.program(), reads)
     }
 
     /// Fetches what a decision missed into tables in memory; see `agent::explain`.

@@ -57,19 +57,23 @@ pub fn load(pins: &Pins, flows: &[FlowTable], reads: bool) -> Result<Loaded, Ker
     }
     let flood = flood_at(flows.iter().map(|t| t.entries).min().unwrap_or_default());
     let _ = loader.override_global("MOVING", &bits, true).override_global("FLOOD_AT", &flood, true);
-    let part = u32::from(reads);
-    let _ = loader.override_global("READS", &part, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
-    verify(&mut ebpf, PACKETS)?;
+    verify(&mut ebpf, &[named(names::TC_INGRESS, reads), names::CLOCK_PROGRAM])?;
     Ok(Loaded { ebpf, reads })
 }
 
-/// What every agent needs. The verifier takes about a second of a core for all programs: what an agent does not attach, it does
-/// not load.
-const PACKETS: &[&str] = &[names::TC_INGRESS, names::TC_EGRESS, names::CLOCK_PROGRAM];
+/// The program that is meant, of those that read requests or those that do not.
+fn named(name: &str, reads: bool) -> &str {
+    match name {
+        names::TC_INGRESS if reads => names::TC_INGRESS_READS,
+        names::TC_EGRESS if reads => names::TC_EGRESS_READS,
+        _ => name,
+    }
+}
 
-/// Loads these programs, each on a thread of its own: the kernel verifies side by side. What is loaded already stays.
+/// Loads these programs, each on a thread of its own: the kernel verifies side by side. What is loaded already stays. The verifier
+/// takes more than a second of a core for all programs: what an agent does not attach, it does not load.
 fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
     let missing = wanted.iter().find(|w| ebpf.program(w).is_none());
     if let Some(name) = missing {
@@ -118,8 +122,30 @@ impl Loaded {
         verify(&mut self.ebpf, names::CONNECT_PROGRAMS)
     }
 
+    /// From here on the packet programs are those that read requests, loaded as far as the others are. False: they were.
+    pub fn read_requests(&mut self) -> Result<bool, KernelError> {
+        let loaded = |name: &str| matches!(self.ebpf.program(name), Some(Program::SchedClassifier(p)) if p.fd().is_ok());
+        if self.reads {
+            return Ok(false);
+        }
+        let wanted: Vec<_> = [names::TC_INGRESS, names::TC_EGRESS]
+            .into_iter()
+            .filter(|n| loaded(n))
+            .map(|n| named(n, true))
+            .collect();
+        verify(&mut self.ebpf, &wanted)?;
+        self.reads = true;
+        Ok(true)
+    }
+
     /// A descriptor of a program of its own; it is loaded if it is not yet.
     pub fn program(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
+        self.one_of(name, self.reads)
+    }
+
+    /// The same of those that read requests, or of those that do not.
+    pub fn one_of(&mut self, name: &str, reads: bool) -> Result<OwnedFd, KernelError> {
+        let name = named(name, reads);
         verify(&mut self.ebpf, &[name])?;
         let missing = || KernelError::MissingProgram(name.to_string());
         let fd = self.ebpf.program(name).ok_or_else(missing)?.fd().map_err(|_| missing())?;
@@ -128,7 +154,7 @@ impl Loaded {
 
     /// The numbers of the programs that packets meet.
     pub fn packet_programs(&self) -> Result<Vec<u32>, KernelError> {
-        let loaded = |name: &&str| match self.ebpf.program(name)? {
+        let loaded = |name: &&str| match self.ebpf.program(named(name, self.reads))? {
             Program::SchedClassifier(p) => p.fd().ok(),
             Program::Xdp(p) => p.fd().ok(),
             _ => None,
@@ -141,6 +167,8 @@ impl Loaded {
     }
 
     pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {
+        let name = named(name, self.reads);
+        verify(&mut self.ebpf, &[name])?;
         match self.ebpf.program_mut(name) {
             Some(Program::SchedClassifier(p)) => Ok(p),
             _ => Err(KernelError::MissingProgram(name.to_string())),

@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let quick = options.quick;
     let mut all = Findings { quick, ..Findings::default() };
     on_rig(131_072, |rig| {
-        let bench = Session::open(rig, &mut all)?;
+        let bench = Session::open(rig, &mut all, false)?;
         rows::ordinary(quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))?;
         Ok(())
     })?;
@@ -61,13 +61,13 @@ pub fn run(options: &Options) -> Result<Outcome> {
         // Tables of its own: nobody removes here what an earlier policy listed.
         on_rig(131_072, |rig| {
             let row = fresh::row(rig, size);
-            Session::open(rig, &mut all)?.measure(rig, row, &mut all)
+            Session::open(rig, &mut all, false)?.measure(rig, row, &mut all)
         })?;
     }
     if !quick {
         on_rig(131_072, |rig| {
             let row = fresh::beside(rig);
-            Session::open(rig, &mut all)?.measure(rig, row, &mut all)
+            Session::open(rig, &mut all, false)?.measure(rig, row, &mut all)
         })?;
     }
     for flows in [65_536, 524_288] {
@@ -75,13 +75,13 @@ pub fn run(options: &Options) -> Result<Outcome> {
             continue;
         }
         on_rig(flows * 4, |rig| {
-            let bench = Session::open(rig, &mut all)?;
+            let bench = Session::open(rig, &mut all, false)?;
             rows::many(flows, quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
         })?;
     }
     on_rig(131_072, |rig| {
         rig.apply(&spliced::policy());
-        let bench = Session::open(rig, &mut all)?;
+        let bench = Session::open(rig, &mut all, true)?;
         spliced::rows(quick).into_iter().try_for_each(|row| bench.measure(rig, row, &mut all))
     })?;
     let mut o = show::outcome(&all);
@@ -110,8 +110,8 @@ struct Session {
 }
 
 impl Session {
-    fn open(rig: &mut Rig, all: &mut Findings) -> Result<Self> {
-        let ours = Program::new(rig.live.packet_program(Direction::Ingress)?);
+    fn open(rig: &mut Rig, all: &mut Findings, reads: bool) -> Result<Self> {
+        let ours = Program::new(rig.live.packet_program(Direction::Ingress, reads)?);
         let mut subjects = vec![
             Subject { name: "empty".into(), program: Program::empty()?, always: Some(TCX_NEXT) },
             Subject { name: "gray".into(), program: ours, always: None },

@@ -52,10 +52,9 @@ impl Live {
 
     /// Loads packet programs that read requests, to be attached in the place of those that do not. False: these do.
     pub fn read_requests(&mut self) -> Result<bool, KernelError> {
-        if self.loaded.reads() {
+        if !self.loaded.read_requests()? {
             return Ok(false);
         }
-        self.loaded = object::load(&self.pins, &self.tables, true)?;
         // Before any is attached: the next agent must know.
         self.configure(|c| c.flags |= CONTROL_READS);
         Ok(true)
