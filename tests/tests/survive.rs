@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gray_tests::{
-    client::{Load, LoadSpec, Mode, Report},
+    bpf,
+    client::{Load, LoadSpec, Mode, Report, talk::Talk},
     command::wait_for,
     pace::{many, rest_ms},
     policy::PolicyText,
@@ -103,6 +104,46 @@ fn h2_programs_are_replaced_under_load() {
     expect_split(&new, &all, &gray);
     some_more(&mut long, 120);
     lived_on(&long.stop().unwrap());
+    scene.finish();
+}
+
+/// Programs with the request path come with the first policy that reads requests, and stay.
+#[test]
+fn a1_h2_the_first_policy_that_reads_requests_moves_nobody() {
+    let mut scene = Scene::packets(WorldSpec::default());
+    let (all, gray) = four_are_gray(&scene);
+    let ids = |s: &Scene| bpf::on_interface(&s.world.edge, "c0", bpf::TCX_INGRESS).unwrap();
+    let plain = ids(&scene);
+    let mut long = long_lived(&scene, &all);
+    let mut new = new_connections(&scene, &all);
+    some_more(&mut new, 50);
+    let text = PolicyText::own(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    scene.apply(
+        &text.sources("early", &gray).cohort("apps", "apps: [app7]").gray_when("{ any: [early, apps] }"),
+    );
+    assert_ne!(ids(&scene), plain, "other programs");
+    some_more(&mut new, 50);
+    some_more(&mut long, 120);
+    let ask = |s: &Scene| {
+        let mut talk = Talk::connect(&s.world.clients[0].ns, vip(false, 8080)).unwrap();
+        talk.get("app7", "n").unwrap().version()
+    };
+    assert_eq!(ask(&scene), "2.0");
+    // Who names no app is known by its source, as before.
+    let new = new.stop().unwrap();
+    unharmed(&new);
+    expect_split(&new, &all, &gray);
+    scene.agent.kill9().unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!(ask(&scene), "2.0");
+    some_more(&mut long, 120);
+    let long = long.stop().unwrap();
+    lived_on(&long);
+    expect_split(&long, &all, &gray);
+    // Connections may live by what was read: a policy that reads nothing leaves the programs.
+    let reading = ids(&scene);
+    let _ = four_are_gray(&scene);
+    assert_eq!(ids(&scene), reading);
     scene.finish();
 }
 
