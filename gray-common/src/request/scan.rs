@@ -1,5 +1,5 @@
 //! The scan of an HTTP/1 head (RFC 9112): finds the values of watched headers, cookies and query parameters, what frames
-//! the body, and the end. It takes one byte a step, or eight of a header that nobody watches, stops anywhere and goes on
+//! the body, and the end. It takes a byte a step, or up to eight that are alike, stops anywhere and goes on
 //! with the next segment.
 //!
 //! Defined:
@@ -11,11 +11,12 @@
 //!   ones, a head over [`HEAD_MAX`].
 
 mod phase;
+mod stride;
 
 use self::phase::*;
 use super::{
     Bytes,
-    text::{control, plain, token},
+    text::{control, token},
     watch,
 };
 pub use watch::Watches;
@@ -118,14 +119,15 @@ impl Scan {
         if self.at >= HEAD_MAX {
             return self.stop(P_BAD);
         }
-        if self.phase == P_SKIP
-            && self.cr == 0
+        if self.cr == 0
             && self.at + 8 <= HEAD_MAX
             && let Some(word) = b.word(self.at)
-            && plain(word)
         {
-            self.at += 8;
-            return STEP;
+            let n = self.stride(word);
+            if n != 0 {
+                self.at += n;
+                return STEP;
+            }
         }
         let Some(c) = b.at(self.at) else { return MORE };
         let lone = self.cr != 0 && c != b'\n';

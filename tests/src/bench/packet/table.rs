@@ -14,7 +14,7 @@ const LOOKUP_AND_DELETE_BATCH: i32 = 25;
 const UPDATE_BATCH: i32 = 26;
 const BATCH: u32 = 16_384;
 /// Room for any key and value of the data path's flow tables.
-const ELEMENT: usize = 128;
+const ELEMENT: usize = 256;
 
 /// `union bpf_attr`, the part for batches.
 #[repr(C)]
