@@ -378,25 +378,36 @@ pub(super) fn hooks(spec: &Spec, list: List) -> &[Hook] {
 
 /// An effect for people: `deploy 1 of 2 (command deploy-shop 2.0)`.
 pub(super) fn describe(spec: &Spec, what: &What) -> String {
-    let of = |name: &str, list, n: usize| {
-        let all = hooks(spec, list);
-        let text = all.get(n).map(|h| format!(" ({h})")).unwrap_or_default();
-        format!("{name} {} of {}{text}", n + 1, all.len())
-    };
-    match what {
-        What::Traffic(t) => stage::share(spec, *t),
-        What::Close => "connections of gray".into(),
-        What::Notify(n, _) => of("notification", List::Notify, *n),
-        What::Hook(list, n) => {
-            let name = match list {
-                List::Deploy => "deploy",
-                List::Verify => "verify",
-                List::GrayVerify => "gray-verify",
-                List::Checks(_) => "check",
-                List::Align => "align",
-                List::Notify => "notification",
-            };
-            of(name, *list, *n)
-        }
+    match hook_of(spec, what) {
+        Some(h) => format!("{} ({h})", step_name(spec, what)),
+        None => step_name(spec, what),
     }
+}
+
+/// The hook that an effect is about.
+pub fn hook_of<'s>(spec: &'s Spec, what: &What) -> Option<&'s Hook> {
+    match what {
+        What::Traffic(_) | What::Close => None,
+        What::Notify(n, _) => spec.notify.get(*n),
+        What::Hook(list, n) => hooks(spec, *list).get(*n),
+    }
+}
+
+/// `deploy 1 of 2`.
+pub fn step_name(spec: &Spec, what: &What) -> String {
+    let (list, n) = match what {
+        What::Traffic(t) => return stage::share(spec, *t),
+        What::Close => return "connections of gray".into(),
+        What::Notify(n, _) => (List::Notify, *n),
+        What::Hook(list, n) => (*list, *n),
+    };
+    let name = match list {
+        List::Deploy => "deploy",
+        List::Verify => "verify",
+        List::GrayVerify => "gray-verify",
+        List::Checks(_) => "check",
+        List::Align => "align",
+        List::Notify => "notification",
+    };
+    format!("{name} {} of {}", n + 1, hooks(spec, list).len())
 }

@@ -7,7 +7,7 @@ use crate::{config::percent_text, model::Millis};
 
 const FULL: u16 = 10_000;
 
-pub(super) fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
+pub fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
     let Some(g) = spec.stages.get(s.stage) else { return Verdict::Pass };
     evidence::judge(&evidence::since(counts, &s.base), g.samples, g.basis_points >= FULL)
 }
@@ -80,7 +80,7 @@ fn due(spec: &Spec, e: &Effect, now: u64) -> String {
 }
 
 /// `25 % and beta to gray`.
-pub(super) fn share(spec: &Spec, t: Traffic) -> String {
+pub fn share(spec: &Spec, t: Traffic) -> String {
     match t {
         Traffic::None => "nobody to gray".into(),
         Traffic::Testers => match &spec.testers {
