@@ -15,9 +15,7 @@ use super::{
 use crate::{
     api::{
         client::{path_segment, query},
-        types::{
-            LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseEvent, ReleaseStart, ReleaseView,
-        },
+        types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseEvent, ReleaseStart, ReleaseView},
     },
     release::Verb,
 };
@@ -203,9 +201,12 @@ fn start(args: Start, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let request = ReleaseStart { source, dry_run: args.dry_run, message: args.message };
     let view: ReleaseView = ctx.wait(ctx.client.post("/v1/releases", &request))?;
     let dry = args.dry_run;
-    ctx.show(&view, |v, paint| {
-        if dry { format!("dry run: {} can be started\n", v.name) } else { screen(v, paint) }
-    })
+    ctx.show(
+        &view,
+        |v, paint| {
+            if dry { format!("dry run: {} can be started\n", v.name) } else { screen(v, paint) }
+        },
+    )
 }
 
 const WATCH: Duration = Duration::from_secs(1);
@@ -213,7 +214,10 @@ const WATCH: Duration = Duration::from_secs(1);
 fn status(args: Status, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let Some(name) = &args.name else {
         if args.watch {
-            return Err(Failure::usage("--watch needs a release", "name one: gray release status NAME --watch"));
+            return Err(Failure::usage(
+                "--watch needs a release",
+                "name one: gray release status NAME --watch",
+            ));
         }
         let all: Vec<ReleaseView> = ctx.wait(ctx.client.get("/v1/releases"))?;
         return ctx.show(&all, |all, paint| table(all, paint));
@@ -250,7 +254,7 @@ fn style(v: &ReleaseView) -> Style {
     }
 }
 
-fn table(all: &[ReleaseView], paint: Paint) -> String {
+pub(super) fn table(all: &[ReleaseView], paint: Paint) -> String {
     let mut t = Table::new(&["RELEASE", "VERSION", "STATE", "TRAFFIC", "SINCE", "WAITS FOR"]);
     for v in all {
         t.row([

@@ -13,7 +13,7 @@ mod health;
 mod lane;
 pub mod limits;
 mod problem;
-mod release;
+pub(crate) mod release;
 mod report;
 mod route;
 mod schema;

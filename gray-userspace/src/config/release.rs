@@ -14,6 +14,8 @@ use crate::{
     release::{Does, Hook, Kind as HookKind, Limit, ServiceSpec, Spec, Stage},
 };
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod hook;
 
 const WEEK: u32 = 7 * 24 * 3_600_000;
@@ -113,9 +115,12 @@ fn version_numbers(
     const EXPECTED: &str = "the formal number, `-gray.` and a number, such as 2.0.0-gray.3";
     if formal.as_ref().is_some_and(|f| f.value == version.value) {
         report.error(
-            Draft::new(version.span, format!("the gray version has the formal number {}", quoted(&version.value)))
-                .expected(EXPECTED)
-                .help(format!("write {}-gray.1; the formal number is for what has passed", version.value)),
+            Draft::new(
+                version.span,
+                format!("the gray version has the formal number {}", quoted(&version.value)),
+            )
+            .expected(EXPECTED)
+            .help(format!("write {}-gray.1; the formal number is for what has passed", version.value)),
         );
         return None;
     }
@@ -158,12 +163,18 @@ fn services(node: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -
             let all: Vec<_> = names().take(8).collect();
             report.error(
                 Draft::new(key.span, format!("the policy in force has no service {}", quoted(&key.text)))
-                    .expected(if all.is_empty() { "a policy".into() } else { format!("one of {}", all.join(", ")) })
+                    .expected(if all.is_empty() {
+                        "a policy".into()
+                    } else {
+                        format!("one of {}", all.join(", "))
+                    })
                     .help_if(did_you_mean(&key.text, names())),
             );
         }
         let Some(fields) = Fields::open(node, &RELEASED, key.span, report) else { continue };
-        let Some(gray) = fields.get("gray").and_then(|n| selector::read(n, &SELECTOR, report)) else { continue };
+        let Some(gray) = fields.get("gray").and_then(|n| selector::read(n, &SELECTOR, report)) else {
+            continue;
+        };
         if let Some((_, Some(s))) = known {
             if s.stable == gray.value {
                 let text = format!("gray and stable of {} are the same: {}", quoted(&key.text), gray.value);
@@ -207,9 +218,8 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
     let cohort = fields.get("cohort").and_then(|n| cohort(n, "cohort", policy, report));
     let percent = fields.get("percent").map(|n| (n, walk::percent(n, "percent", report)));
     if fields.get("cohort").is_none() && percent.is_none() {
-        report.error(
-            Draft::new(node.span, "a stage without clients").expected("`cohort`, `percent`, or both"),
-        );
+        report
+            .error(Draft::new(node.span, "a stage without clients").expected("`cohort`, `percent`, or both"));
     }
     if let Some((n, Some(bp))) = percent
         && bp < before
@@ -226,7 +236,9 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
     };
     let checks = fields.get("checks").map(|n| hook::list(n, "checks", report)).unwrap_or_default();
     let every = time(&fields, "every", 1000..=WEEK, EVERY, report);
-    if let (Some((key, _)), true) = (fields.pair("every"), checks.is_empty() && fields.get("checks").is_none()) {
+    if let (Some((key, _)), true) =
+        (fields.pair("every"), checks.is_empty() && fields.get("checks").is_none())
+    {
         report.error(Draft::new(key.span, "`every` without `checks`").help("remove it, or add `checks`"));
     }
     let time_ms = time(&fields, "time", 0..=WEEK, 0, report);

@@ -61,11 +61,7 @@ pub(in super::super) static STAGE: Object = Object {
     name: "a stage",
     doc: "One step of the ramp: a cohort, a percentage, or both.",
     keys: &[
-        optional(
-            "cohort",
-            "A cohort of the policy. It stays gray in the later stages.",
-            Shape::Name,
-        ),
+        optional("cohort", "A cohort of the policy. It stays gray in the later stages.", Shape::Name),
         optional("percent", "Share of all identities. Default: that of the stage before.", Shape::Percent),
         optional("time", "At least so long. Default: 0s.", Shape::Duration),
         optional(
@@ -73,7 +69,11 @@ pub(in super::super) static STAGE: Object = Object {
             "At least so many new connections of each arm of each service; at 100 percent of gray alone. Default: 0.",
             Shape::Integer(0, 1_000_000_000),
         ),
-        optional("checks", "Asked in rounds while the stage lasts. One that fails takes the release back.", HOOKS),
+        optional(
+            "checks",
+            "Asked in rounds while the stage lasts. One that fails takes the release back.",
+            HOOKS,
+        ),
         optional("every", "Between two rounds of checks. Default: 10s.", Shape::Duration),
         optional("approval", "true: a person must approve before it goes on. Default: false.", Shape::True),
     ],

@@ -74,8 +74,7 @@ impl Machine<'_> {
                 if !stage::unmet(self.spec, self.s, self.now, self.counts).is_empty() {
                     return false;
                 }
-                self.s.stage = 0;
-                self.enter(Phase::Ramp, "");
+                self.climb(0, "");
             }
             Phase::Ramp => return self.ramp(),
             Phase::Aligning => self.next(List::Align, Phase::Done),
@@ -110,6 +109,7 @@ impl Machine<'_> {
                 // Only a round that ended when all else was there counts.
                 self.s.checked |= stage::unmet(self.spec, self.s, self.now, self.counts).is_empty();
                 self.s.at = 0;
+                self.s.rounds += 1;
                 self.s.next_round = self.now + u64::from(g.every_ms);
             } else if self.now >= self.s.next_round || self.s.at > 0 {
                 self.push(What::Hook(List::Checks(self.s.stage), self.s.at), self.now);
@@ -122,8 +122,7 @@ impl Machine<'_> {
         if self.s.stage + 1 == self.spec.stages.len() {
             self.enter(Phase::Aligning, "all stages passed");
         } else {
-            self.s.stage += 1;
-            self.enter(Phase::Ramp, "the stage passed");
+            self.climb(self.s.stage + 1, "the stage passed");
         }
         true
     }
@@ -150,13 +149,23 @@ impl Machine<'_> {
         self.told(from, why, evidence);
     }
 
-    /// The beginning of a phase, or of another stage of the ramp.
+    /// The beginning of a phase.
     fn enter(&mut self, phase: Phase, why: &str) {
+        self.begin(phase, self.s.stage, why);
+    }
+
+    /// The beginning of a stage of the ramp.
+    fn climb(&mut self, stage: usize, why: &str) {
+        self.begin(Phase::Ramp, stage, why);
+    }
+
+    fn begin(&mut self, phase: Phase, stage: usize, why: &str) {
+        // Of what is being left.
         let (from, evidence) = (self.s.name(), self.evidence());
         self.drop_steps();
         let s = &mut *self.s;
-        (s.phase, s.hold, s.since) = (phase, Hold::None, self.now);
-        (s.at, s.checked, s.approved, s.next_round) = (0, false, false, self.now);
+        (s.phase, s.stage, s.hold, s.since) = (phase, stage, Hold::None, self.now);
+        (s.at, s.rounds, s.checked, s.approved, s.next_round) = (0, 0, false, false, self.now);
         s.base = self.counts.to_vec();
         s.reason = why.into();
         if phase != Phase::Recalling {
@@ -277,7 +286,7 @@ impl Machine<'_> {
         if *outcome == Outcome::Pass {
             self.s.at = n + 1;
             // Round after round of them: the first is enough for the history.
-            if !check || !self.s.checked {
+            if !check || self.s.rounds == 0 {
                 self.say("step", text);
             }
             return;
@@ -290,7 +299,8 @@ impl Machine<'_> {
         match list {
             List::Checks(stage) if *outcome == Outcome::Inconclusive => {
                 let every = self.spec.stages.get(stage).map_or(0, |g| u64::from(g.every_ms));
-                (self.s.at, self.s.checked, self.s.next_round) = (0, false, self.now + every);
+                (self.s.at, self.s.rounds, self.s.checked) = (0, 0, false);
+                self.s.next_round = self.now + every;
             }
             List::Deploy | List::Verify => self.enter(Phase::Stopped, &text),
             // Everybody is on gray and the rest is half deployed: both ways are a person's to choose.
@@ -315,8 +325,7 @@ impl Machine<'_> {
                 self.told(from, &said, None);
             }
             Verb::Resume if self.s.hold == Hold::None => {
-                self.s.stage = 0;
-                self.enter(Phase::Ramp, &said);
+                self.climb(0, &said);
             }
             Verb::Resume => self.resume(from, &said),
             Verb::Approve => {
@@ -325,8 +334,7 @@ impl Machine<'_> {
             }
             Verb::Jump => {
                 let hold = self.s.hold;
-                self.s.stage = c.stage;
-                self.enter(Phase::Ramp, &said);
+                self.climb(c.stage, &said);
                 if hold == Hold::Paused {
                     (self.s.hold, self.s.held_at) = (hold, self.now);
                 }

@@ -170,7 +170,9 @@ pub struct State {
     pub since: u64,
     /// The hook that is next, of the phase's list or the round of checks.
     pub at: usize,
-    /// All checks have passed in this stage.
+    /// Rounds of checks of this stage that passed, one after the other.
+    pub rounds: u32,
+    /// One of them when all else was there.
     pub checked: bool,
     pub next_round: u64,
     pub approved: bool,
@@ -193,6 +195,7 @@ impl State {
             reason: String::new(),
             since: now,
             at: 0,
+            rounds: 0,
             checked: false,
             next_round: 0,
             approved: false,

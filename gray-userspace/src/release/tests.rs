@@ -168,10 +168,7 @@ const COMMANDS: [(Phase, [&str; 9]); 13] = {
             GrayPeriod,
             ["paused (gray-period)", "-", "-", "ramp 2", "aligning", "abnormal", "recalling", "-", "-"],
         ),
-        (
-            Ramp,
-            ["paused (ramp 2)", "-", "ramp 3", "ramp 2", "aligning", "abnormal", "recalling", "-", "-"],
-        ),
+        (Ramp, ["paused (ramp 2)", "-", "ramp 3", "ramp 2", "aligning", "abnormal", "recalling", "-", "-"]),
         (Aligning, ["paused (aligning)", "-", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
         (Done, ["-", "-", "-", "-", "-", "abnormal", "recalling", "-", "closed"]),
         (Stopped, ["-", "-", "-", "-", "-", "-", "recalling", "deploying", "failed"]),
@@ -211,7 +208,20 @@ fn f7_every_command_in_every_state() {
 #[test]
 fn f7_every_command_while_it_is_held() {
     let rows = [
-        ("paused (ramp 2)", ["-", "ramp 2", "paused (ramp 2)", "paused (ramp 2)", "aligning", "abnormal", "recalling", "-", "-"]),
+        (
+            "paused (ramp 2)",
+            [
+                "-",
+                "ramp 2",
+                "paused (ramp 2)",
+                "paused (ramp 2)",
+                "aligning",
+                "abnormal",
+                "recalling",
+                "-",
+                "-",
+            ],
+        ),
         ("frozen (ramp 1)", ["-", "ramp 1", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
         ("frozen (aligning)", ["-", "aligning", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
     ];
@@ -328,13 +338,12 @@ fn f1_the_way_of_a_whole_release() {
         "done",
     ];
     assert_eq!(names, way);
-    let shares: Vec<Traffic> = run
-        .done
-        .iter()
-        .filter_map(|w| if let What::Traffic(t) = w { Some(*t) } else { None })
-        .collect();
-    let want =
-        [Traffic::Testers, Traffic::Stage(0), Traffic::Stage(1), Traffic::Stage(2), Traffic::All];
+    let from: Vec<&str> =
+        run.entries.iter().filter(|e| e.what == "transition").map(|e| e.from.as_str()).collect();
+    assert_eq!(from[1..], way[..way.len() - 1], "each leaves what the one before has come to");
+    let shares: Vec<Traffic> =
+        run.done.iter().filter_map(|w| if let What::Traffic(t) = w { Some(*t) } else { None }).collect();
+    let want = [Traffic::Testers, Traffic::Stage(0), Traffic::Stage(1), Traffic::Stage(2), Traffic::All];
     assert_eq!(shares, want);
     let told = run.s.due.iter().filter(|e| matches!(e.what, What::Notify(..))).count();
     assert_eq!(told, way.len(), "each transition is told");

@@ -43,7 +43,11 @@ pub async fn run(core: Arc<Core>) {
     let swept = tokio::task::spawn_blocking(move || {
         for key in lost {
             let n = process::end_lost(&key);
-            tracing::warn!(key, processes = n, "a step that had begun when the last agent died is asked for again");
+            tracing::warn!(
+                key,
+                processes = n,
+                "a step that had begun when the last agent died is asked for again"
+            );
         }
     });
     let _ = swept.await;
@@ -112,7 +116,11 @@ impl Inner {
                 .map_err(|e| ApiError::internal(&e))
                 .and_then(|()| self.record_event(&id.0, &Event::Ended(ended.clone()), None));
             if let Err(e) = told {
-                tracing::error!(release = id.0, error = e.error, "what came of a step cannot be recorded; trying again");
+                tracing::error!(
+                    release = id.0,
+                    error = e.error,
+                    "what came of a step cannot be recorded; trying again"
+                );
                 round.again.push((id, ended));
             }
         }

@@ -201,7 +201,9 @@ fn numbers(body: &[u8]) -> Result<Vec<f64>, String> {
     let data = &reply["data"];
     let number = |value: &serde_json::Value| value[1].as_str().and_then(|t| t.parse::<f64>().ok());
     let found: Option<Vec<f64>> = match data["resultType"].as_str() {
-        Some("vector") => data["result"].as_array().and_then(|all| all.iter().map(|r| number(&r["value"])).collect()),
+        Some("vector") => {
+            data["result"].as_array().and_then(|all| all.iter().map(|r| number(&r["value"])).collect())
+        }
         Some("scalar") => number(&data["result"]).map(|n| vec![n]),
         _ => None,
     };
@@ -233,7 +235,11 @@ mod tests {
     }
 
     /// One answer; what was asked, and what came of it.
-    async fn asked(answer: String, does: impl Fn(Webhook) -> Does, dir: Option<&Path>) -> (String, (Outcome, String)) {
+    async fn asked(
+        answer: String,
+        does: impl Fn(Webhook) -> Does,
+        dir: Option<&Path>,
+    ) -> (String, (Outcome, String)) {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();
         let serve = async {
@@ -274,7 +280,9 @@ mod tests {
 
     #[tokio::test]
     async fn f10_a_number_of_prometheus_is_held_against_its_limit() {
-        let vector = |n: &str| format!("{{\"data\":{{\"resultType\":\"vector\",\"result\":[{{\"value\":[1,\"{n}\"]}}]}}}}");
+        let vector = |n: &str| {
+            format!("{{\"data\":{{\"resultType\":\"vector\",\"result\":[{{\"value\":[1,\"{n}\"]}}]}}}}")
+        };
         let empty = "{\"data\":{\"resultType\":\"vector\",\"result\":[]}}".to_owned();
         let scalar = "{\"data\":{\"resultType\":\"scalar\",\"result\":[1,\"0.5\"]}}".to_owned();
         for (body, limit, want) in [
@@ -296,7 +304,8 @@ mod tests {
     #[tokio::test]
     async fn f10_an_http_probe_wants_its_status() {
         for (status, want) in [("200 OK", Outcome::Pass), ("404 No", Outcome::Fail)] {
-            let (_, done) = asked(reply(status, ""), |url| Does::Http { url, status: (200, 299) }, None).await;
+            let (_, done) =
+                asked(reply(status, ""), |url| Does::Http { url, status: (200, 299) }, None).await;
             assert_eq!(done.0, want);
         }
     }

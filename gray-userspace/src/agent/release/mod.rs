@@ -80,7 +80,11 @@ impl Inner {
                 (Ok(spec), Ok(state)) => (spec, state),
                 (spec, state) => {
                     let error = spec.err().map_or_else(|| format!("{:?}", state.err()), |e| e.error);
-                    tracing::error!(release = r.name, error, "a release cannot be read; it stays where it is");
+                    tracing::error!(
+                        release = r.name,
+                        error,
+                        "a release cannot be read; it stays where it is"
+                    );
                     continue;
                 }
             };
@@ -89,7 +93,14 @@ impl Inner {
             self.releases.lost.extend(begun.iter().map(|seq| running.key(*seq)));
             let _ = self.releases.all.insert(r.name.clone(), running);
             for seq in begun {
-                self.release_event(&r.name, &Event::Lost(seq), None)?;
+                if let Err(e) = self.record_event(&r.name, &Event::Lost(seq), None) {
+                    // The agent is needed all the same.
+                    tracing::error!(
+                        release = r.name,
+                        error = e.error,
+                        "a step that had begun stays as it is"
+                    );
+                }
             }
         }
         Ok(())

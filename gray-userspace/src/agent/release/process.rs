@@ -175,7 +175,11 @@ pub fn end_lost(key: &str) -> usize {
     let mut n = 0;
     // What it starts while we look is found the next time round.
     for _ in 0..10 {
-        let found: Vec<Pid> = with_environment(&wanted).into_iter().filter(|p| p.cast_unsigned() != own).filter_map(Pid::from_raw).collect();
+        let found: Vec<Pid> = with_environment(&wanted)
+            .into_iter()
+            .filter(|p| p.cast_unsigned() != own)
+            .filter_map(Pid::from_raw)
+            .collect();
         if found.is_empty() {
             break;
         }
@@ -218,7 +222,10 @@ mod tests {
 
     #[tokio::test]
     async fn f2_what_it_gets_and_what_is_kept() {
-        assert_eq!(said("cat; pwd; echo $HOME", 9000).await, (End::Code(0), "{\"name\":\"shop\"}/tmp".into()));
+        assert_eq!(
+            said("cat; pwd; echo $HOME", 9000).await,
+            (End::Code(0), "{\"name\":\"shop\"}/tmp".into())
+        );
         let (end, text) = said("echo one; echo two >&2; exit 3", 9000).await;
         assert_eq!(end, End::Code(3));
         assert!(text.contains("one") && text.contains("two"), "{text}");

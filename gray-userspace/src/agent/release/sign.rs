@@ -54,11 +54,7 @@ mod tests {
     #[test]
     fn signatures_are_those_of_the_rfc() {
         for (key, message, want) in [
-            (
-                vec![0x0b; 20],
-                "Hi There",
-                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-            ),
+            (vec![0x0b; 20], "Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
             (
                 b"Jefe".to_vec(),
                 "what do ya want for nothing?",

@@ -39,7 +39,11 @@ impl Inner {
             what: "start".into(),
             from: String::new(),
             to: running.state.name(),
-            text: if text.is_empty() { format!("{said}, by {who}") } else { format!("{said}, by {who}: {text}") },
+            text: if text.is_empty() {
+                format!("{said}, by {who}")
+            } else {
+                format!("{said}, by {who}: {text}")
+            },
             evidence: None,
         };
         let note = Note { at: now, who: &who.to_string(), action: "release start", detail: &name };
@@ -111,7 +115,9 @@ impl Inner {
             let Some(dir) = &self.release_hooks else {
                 return Err(ApiError::new(
                     ErrorKind::Invalid,
-                    format!("the release has a step that needs `{what}`, and this agent has no directory of hooks"),
+                    format!(
+                        "the release has a step that needs `{what}`, and this agent has no directory of hooks"
+                    ),
                     "start the agent with --release-hooks DIR, and put there what steps need",
                 ));
             };
@@ -122,7 +128,11 @@ impl Inner {
             };
             if let Err(e) = found {
                 let text = format!("the step `{h}` cannot be done: {e}");
-                return Err(ApiError::new(ErrorKind::Invalid, text, "nothing was started; put it right first"));
+                return Err(ApiError::new(
+                    ErrorKind::Invalid,
+                    text,
+                    "nothing was started; put it right first",
+                ));
             }
         }
         Ok(())
@@ -150,7 +160,10 @@ impl Inner {
     /// The policy with each of the release's shares is one that can be in force.
     fn would_fit(&self, spec: &Spec) -> Result<(), ApiError> {
         if self.revision == 0 {
-            return Err(ApiError::conflict("there is no policy", "apply one that has the release's services"));
+            return Err(ApiError::conflict(
+                "there is no policy",
+                "apply one that has the release's services",
+            ));
         }
         let mut sources = self.store.sources(self.revision).map_err(internal)?;
         let name = release::source_name(&spec.name);

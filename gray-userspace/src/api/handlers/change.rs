@@ -114,11 +114,7 @@ fn instance(body: &[u8]) -> Result<InstanceRef, ApiError> {
 
 /// Starts a release, or only checks it.
 #[utoipa::path(post, path = "/v1/releases", request_body = ReleaseStart, responses((status = 200, body = ReleaseView)))]
-pub async fn start_release(
-    State(app): State<App>,
-    Caller(who): Caller,
-    Raw(body): Raw,
-) -> Got<ReleaseView> {
+pub async fn start_release(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<ReleaseView> {
     app.call(move |c| c.start_release(&who, json(&body)?)).await
 }
 

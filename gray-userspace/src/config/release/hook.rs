@@ -34,7 +34,8 @@ fn read(node: &Node<'_>, list: &str, report: &mut Report<'_>) -> Option<Hook> {
     match given.as_slice() {
         [_] => {}
         [] if report.errors() > before => {}
-        [] => report.error(Draft::new(node.span, "a step that does nothing").expected(format!("one of {kinds}"))),
+        [] => report
+            .error(Draft::new(node.span, "a step that does nothing").expected(format!("one of {kinds}"))),
         [_, (_, (key, _)), ..] => {
             let text = format!("a step with {} of {kinds}", given.len());
             report.error(Draft::new(key.span, text).expected("exactly one").help("make two steps of it"));
@@ -103,9 +104,9 @@ fn does(kind: HookKind, fields: &Fields<'_, '_>, at: Span, report: &mut Report<'
         }
         HookKind::Prometheus => {
             let url = url("prometheus");
-            let query = fields.get("query").map(|n| {
-                health::line(n, "query", "a query such as sum(rate(errors[1m]))", report, |_| true)
-            });
+            let query = fields
+                .get("query")
+                .map(|n| health::line(n, "query", "a query such as sum(rate(errors[1m]))", report, |_| true));
             if query.is_none() {
                 report.error(Draft::new(at, "a step by prometheus needs `query`"));
             }

@@ -122,7 +122,12 @@ impl Sqlite {
     }
 
     /// A release's state, and what happened on the way to it, in one step; `note` is for the audit.
-    pub fn save_release(&mut self, r: &Release, happened: &[LogEntry], note: Option<&Note<'_>>) -> Result<()> {
+    pub fn save_release(
+        &mut self,
+        r: &Release,
+        happened: &[LogEntry],
+        note: Option<&Note<'_>>,
+    ) -> Result<()> {
         self.write(|tx| releases::save(tx, r, happened, note))
     }
 

@@ -46,8 +46,8 @@ pub(super) fn log(db: &Connection, name: &str, limit: usize) -> Inner<Vec<LogEnt
     let mut stmt =
         db.prepare("SELECT run, at, entry FROM release_log WHERE name = ?1 ORDER BY seq DESC LIMIT ?2")?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = stmt
-        .query_map((name, limit), |r| Ok(LogEntry { run: r.get(0)?, at: r.get(1)?, entry: r.get(2)? }))?;
+    let rows =
+        stmt.query_map((name, limit), |r| Ok(LogEntry { run: r.get(0)?, at: r.get(1)?, entry: r.get(2)? }))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
