@@ -413,8 +413,11 @@ fn f1_killed_anywhere_it_comes_to_the_same_end() {
     shop.wait("r0", "done", "a policy");
     let all = points(&std::fs::read_to_string(shop.agent.log()).unwrap());
     give_up(&shop, "r0");
-    let every = all.len() / many("kills of a release", 12, 3).min(all.len()).max(1);
-    // Each point at its first passing, and others evenly.
+    let every = match std::env::var("GRAY_POINTS") {
+        Ok(v) if v == "all" => 1,
+        _ => all.len() / many("kills of a release", 12, 3).min(all.len()).max(1),
+    };
+    // Each point at its first passing, and others evenly; `GRAY_POINTS=all`: every passing.
     let mut seen = BTreeSet::new();
     let chosen: Vec<String> = all
         .iter()

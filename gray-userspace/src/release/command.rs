@@ -102,7 +102,8 @@ fn takes(spec: &Spec, s: &State, verb: Verb) -> bool {
         Verb::Approve => p == Ramp && awaits(spec, s),
         Verb::Jump | Verb::Promote => matches!(p, GrayPeriod | Ramp) && s.hold != Hold::Frozen,
         Verb::Abort => p.moves() || p == Done,
-        Verb::Recall => !p.is_over(),
+        // In `stopped` no traffic has moved.
+        Verb::Recall => !p.is_over() && p != Stopped,
         Verb::Retry => matches!(p, Stopped | Abnormal),
         Verb::Close => matches!(p, Stopped | Abnormal | Done),
     }

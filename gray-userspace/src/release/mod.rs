@@ -8,16 +8,18 @@ mod routes;
 mod spec;
 mod stage;
 mod state;
+mod steps;
 
 #[cfg(test)]
 mod tests;
 
 pub use command::{Command, Refused, Verb};
 pub use evidence::{ArmCounts, Counts, Judged, Verdict, judge, since};
-pub use machine::{hook_of, on, step_name};
+pub use machine::on;
 pub use routes::{SOURCE, source, source_name};
 pub use spec::{Does, Hook, Kind, Limit, ServiceSpec, Spec, Stage};
 pub use stage::{share, verdict, waits};
 pub use state::{
     Closing, Effect, Ended, Entry, Event, Evidence, Hold, List, Outcome, Phase, State, Traffic, What,
 };
+pub use steps::{hook_of, step_name};

@@ -1,8 +1,6 @@
 //! What a stage asks for, what it still waits for, and both in words.
 
-use super::{
-    Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, evidence, machine::describe,
-};
+use super::{Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, evidence, steps::describe};
 use crate::{config::percent_text, model::Millis};
 
 const FULL: u16 = 10_000;

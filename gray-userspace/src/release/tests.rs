@@ -160,9 +160,9 @@ const COMMANDS: [(Phase, [&str; 9]); 13] = {
     use Phase::*;
     // pause, resume, approve, jump 2, promote, abort, recall, retry, close
     [
-        (Requested, ["paused (requested)", "-", "-", "-", "-", "stopped", "recalling", "-", "-"]),
-        (Deploying, ["paused (deploying)", "-", "-", "-", "-", "stopped", "recalling", "-", "-"]),
-        (DeployVerify, ["paused (deploy-verify)", "-", "-", "-", "-", "stopped", "recalling", "-", "-"]),
+        (Requested, ["paused (requested)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
+        (Deploying, ["paused (deploying)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
+        (DeployVerify, ["paused (deploy-verify)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
         (GrayVerify, ["paused (gray-verify)", "-", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
         (
             GrayPeriod,
@@ -171,7 +171,7 @@ const COMMANDS: [(Phase, [&str; 9]); 13] = {
         (Ramp, ["paused (ramp 2)", "-", "ramp 3", "ramp 2", "aligning", "abnormal", "recalling", "-", "-"]),
         (Aligning, ["paused (aligning)", "-", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
         (Done, ["-", "-", "-", "-", "-", "abnormal", "recalling", "-", "closed"]),
-        (Stopped, ["-", "-", "-", "-", "-", "-", "recalling", "deploying", "failed"]),
+        (Stopped, ["-", "-", "-", "-", "-", "-", "-", "deploying", "failed"]),
         (Abnormal, ["-", "ramp 1", "-", "-", "-", "-", "recalling", "deploying", "failed"]),
         (Recalling, ["-", "-", "-", "-", "-", "-", "recalling", "-", "-"]),
         (Failed, ["-", "-", "-", "-", "-", "-", "-", "-", "-"]),

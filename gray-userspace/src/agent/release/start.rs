@@ -60,7 +60,7 @@ impl Inner {
         name: &str,
         c: &ReleaseCommand,
     ) -> Result<ReleaseView, ApiError> {
-        if self.releases.all.get(name).is_none() {
+        if !self.releases.all.contains_key(name) {
             return Err(self.no_release(name));
         }
         let stage = match (c.verb, c.stage) {

@@ -22,6 +22,25 @@ impl Inner {
         }
     }
 
+    /// For metrics: a release that goes from state to state goes from label to label.
+    pub fn release_samples(&self) -> Vec<(Vec<(&'static str, String)>, u64)> {
+        let one = |r: &Running| {
+            let held = match r.state.hold {
+                Hold::None => "",
+                Hold::Paused => "paused",
+                Hold::Frozen => "frozen",
+            };
+            let labels = [
+                ("release", r.spec.name.clone()),
+                ("version", r.spec.version.clone()),
+                ("phase", r.state.phase.name().to_owned()),
+                ("held", held.to_owned()),
+            ];
+            (labels.to_vec(), 1)
+        };
+        self.releases.all.values().map(one).collect()
+    }
+
     pub(super) fn view_of(&self, r: &Running) -> Result<ReleaseView, ApiError> {
         let (spec, s, now) = (&r.spec, &r.state, time::now_ms());
         let counts = self.release_counts(spec).map_err(|e| ApiError::internal(&e))?;
