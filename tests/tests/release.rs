@@ -339,7 +339,16 @@ fn f7_f8_no_step_stands_in_the_way_of_a_recall_and_connections_come_back_too() {
     let pid = std::fs::read_to_string(shop.hooks.join("pid")).unwrap();
     let began = std::time::Instant::now();
     let recalled = shop.tell(&["recall", "echo", "--mode", "reset"]);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10));
+    let history = shop.agent.gray_json(&["history"]).unwrap();
+    let t = |name: &str| history[0]["timings"][name].as_u64().unwrap_or_default();
+    note(&format!(
+        "recall: answered after {} ms; its change took {} us to the flip, {} us of them after the record",
+        took.as_millis(),
+        (t("flipped_ns") - t("received_ns")) / 1000,
+        (t("flipped_ns") - t("durable_ns")) / 1000
+    ));
     assert_eq!(recalled["state"], "abnormal", "{recalled:#}");
     let at = load.snapshot().unwrap();
     let report = load.wait_requests(at.requests + 50, PATIENCE).unwrap();
