@@ -101,6 +101,16 @@ points! {
     MigrateCopied = "migrate.copied";
     /// The links are the other ABI's, our maps are still pinned.
     MigrateHanded = "migrate.handed";
+    /// A release has turned, nothing of it is recorded.
+    ReleaseTurned = "release.turned";
+    /// What a release is to do is recorded, and not begun.
+    ReleaseSaved = "release.saved";
+    /// An attempt of a step is recorded as begun, and has not.
+    ReleaseBegun = "release.begun";
+    /// A step has ended, which is not recorded.
+    ReleaseEnded = "release.ended";
+    /// The routes of a release are in force, which it does not know.
+    ReleaseShifted = "release.shifted";
     /// New connections are not steered any more, everything is still there.
     UninstallStopped = "uninstall.stopped";
     /// Before each removal.

@@ -15,5 +15,6 @@ pub mod ids;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod model;
+pub mod release;
 pub mod store;
 pub mod sys;

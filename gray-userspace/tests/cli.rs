@@ -33,10 +33,39 @@ async fn what_a_person_sees() {
         ("explain-live", "explain --live tcp 198.18.1.3 40000 198.18.1.100 80"),
         ("flows", "flows --arm gray"),
         ("no-workloads", "workload list"),
+        ("releases", "release status"),
+        ("release", "release status shop-2.0"),
+        ("release-history", "release history shop-2.0"),
     ] {
         let done = on(&s.socket, line).await;
         assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
         assert_snapshot!(name, done.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f7_what_a_release_is_told() {
+    let s = serve().await;
+    for (line, want) in [
+        ("release pause shop-2.0 -m because", "pause None None"),
+        ("release jump shop-2.0 3", "jump Some(3) None"),
+        ("release recall shop-2.0 --grace 5m", "recall None Some(300000)"),
+        ("release recall shop-2.0 --mode reset", "recall None None"),
+    ] {
+        let done = on(&s.socket, line).await;
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
+        assert!(done.out.contains(want), "{line}: {}", done.out);
+    }
+    let begun = on_input(&s.socket, "release start -f - -o json", "release: cart-3\n").await;
+    assert!(begun.out.contains("\"name\": \"cart-3\""), "{}", begun.out);
+    for (line, code) in [
+        ("release pause nobody", 1),
+        ("release jump shop-2.0 0", 2),
+        ("release recall shop-2.0 --mode reset --grace 5s", 2),
+        ("release status --watch", 2),
+        ("release start", 2),
+    ] {
+        assert_eq!(on(&s.socket, line).await.code, code, "{line}");
     }
 }
 

@@ -27,8 +27,8 @@ const FIRST_AND_LAST: [Point; 5] = [
     Point::UninstallUnpinned,
 ];
 
-/// Passed only where `--flows` or the ABI changes: `tests/faults/resize.rs`, `migrate.rs`.
-const ELSEWHERE: [&str; 2] = ["move.", "migrate."];
+/// Passed only where `--flows` or the ABI changes, or by a release: `tests/faults/resize.rs`, `migrate.rs`, `release.rs`.
+const ELSEWHERE: [&str; 3] = ["move.", "migrate.", "release."];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))

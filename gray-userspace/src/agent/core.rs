@@ -12,7 +12,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{alarm, drain::Deadlines, front::Front, health};
+use super::{alarm, drain::Deadlines, front::Front, health, release::Releases};
 use crate::{
     api::types::{EventLine, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -56,6 +56,9 @@ pub struct Inner {
     pub alarms: alarm::Shared,
     /// The directory of programs that checks and alarms may run.
     pub health_commands: Option<PathBuf>,
+    /// The directory of what steps of releases may run and use.
+    pub release_hooks: Option<PathBuf>,
+    pub releases: Releases,
     /// What instances see in place of clients, with `nat: snat`.
     pub snat: Vec<IpAddr>,
     /// What packets to instances are sent from, with `nat: dsr`.

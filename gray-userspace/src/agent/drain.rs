@@ -215,7 +215,7 @@ impl Inner {
     }
 
     /// Closes the TCP connections of an instance; how many.
-    fn close(&self, id: &str) -> Result<usize, KernelError> {
+    pub(super) fn close(&self, id: &str) -> Result<usize, KernelError> {
         let Some((service, name)) = id.split_once('/') else { return Ok(0) };
         let known = self.policy.service(service);
         let instance = known.and_then(|s| s.instances.iter().find(|i| i.id == name));

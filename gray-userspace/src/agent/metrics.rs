@@ -128,6 +128,7 @@ impl Inner {
         out.push(self.requests()?);
         out.extend(self.alarm_families());
         out.extend(self.health_families());
+        out.push(gauge("release", "1 for the state that a release is in.", self.release_samples()));
         out.extend([
             gauge("epoch", "Number of the policy in force; 0 is none.", plain(control.epoch)),
             gauge("revision", "Revision in force; 0 is none.", plain(self.revision)),

@@ -13,6 +13,7 @@ mod front;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod health;
+mod http;
 mod kernel_log;
 mod logging;
 mod metrics;
@@ -23,6 +24,7 @@ mod orphans;
 mod parts;
 mod policy;
 mod rehearse;
+pub mod release;
 mod resize;
 mod service;
 mod start;
@@ -75,6 +77,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(keep_house(core.clone())),
         tokio::spawn(drain::watch(core.clone())),
         tokio::spawn(alarm::watch(core.clone())),
+        tokio::spawn(release::run(core.clone())),
     ];
     let probes = probes(&core, &o)?;
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };

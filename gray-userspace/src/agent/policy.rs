@@ -19,6 +19,7 @@ use crate::{
         ClaimKind, CohortBody, Member, MemberError, Nat, Policy, Probe, Service, canonical_member,
         parse_member,
     },
+    release,
     store::{Kind, ListEdit, Op, Store as _, key::HashKey as StoredKey},
 };
 
@@ -31,7 +32,15 @@ fn internal(e: crate::store::Error) -> ApiError {
 
 impl Inner {
     pub fn apply(&mut self, who: &Who, r: ApplyRequest) -> Result<ApplyReply, ApiError> {
-        let sources: Vec<config::Source> = r.sources.into_iter().map(Into::into).collect();
+        let mut sources: Vec<config::Source> = r.sources.into_iter().map(Into::into).collect();
+        for s in &mut sources {
+            // The names of the engine's documents are not a file's.
+            if s.name.starts_with(release::SOURCE) {
+                s.name.insert_str(0, "./");
+            }
+        }
+        let ours = self.release_sources()?;
+        sources.extend(ours.into_iter().map(|s| config::Source::new(s.name, s.text)));
         let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
         self.replace(who, loaded.policy, &sources, r.message, r.dry_run, warnings)
@@ -137,7 +146,10 @@ impl Inner {
                 "roll back to one that `gray history` shows as active or superseded",
             ));
         }
-        let sources = self.store.sources(r.revision).map_err(internal)?;
+        let mut sources = self.store.sources(r.revision).map_err(internal)?;
+        // What a release takes of the traffic is for the release to say.
+        sources.retain(|s| !s.name.starts_with(release::SOURCE));
+        sources.extend(self.release_sources()?);
         let documents: Vec<_> =
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;

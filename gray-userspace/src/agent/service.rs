@@ -81,6 +81,26 @@ impl Control for Core {
         self.lock().set_drained(who, &instance, false)
     }
 
+    fn releases(&self) -> Reply<Vec<ReleaseView>> {
+        self.lock().release_views()
+    }
+
+    fn release(&self, name: &str) -> Reply<ReleaseView> {
+        self.lock().release_view(name)
+    }
+
+    fn start_release(&self, who: &Who, start: ReleaseStart) -> Reply<ReleaseView> {
+        self.lock().start_release(who, start)
+    }
+
+    fn command_release(&self, who: &Who, name: &str, command: ReleaseCommand) -> Reply<ReleaseView> {
+        self.lock().command_release(who, name, &command)
+    }
+
+    fn release_history(&self, name: &str, query: ReleaseHistoryQuery) -> Reply<Vec<ReleaseEvent>> {
+        self.lock().release_history(name, query)
+    }
+
     fn doctor(&self) -> Reply<DoctorReport> {
         Ok(super::doctor::report(self))
     }

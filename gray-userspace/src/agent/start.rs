@@ -20,6 +20,7 @@ use super::{
     drain::Deadlines,
     front::Front,
     health::{self, Board},
+    release::Releases,
     time,
 };
 use crate::{
@@ -114,6 +115,8 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         events,
         alarms: Arc::default(),
         health_commands: o.health_commands.clone(),
+        release_hooks: o.release_hooks.clone(),
+        releases: Releases::default(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),
         untidy: false,
@@ -134,6 +137,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     reconcile(&mut inner)?;
     fail::point(Point::StartWritten)?;
     attach(&mut inner, o)?;
+    inner.load_releases()?;
     inner.finish_move(o.flows);
     fail::point(Point::StartAttached)?;
     Ok((inner, lock))

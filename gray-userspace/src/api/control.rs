@@ -38,6 +38,14 @@ pub trait Control: Send + Sync + 'static {
     fn drain(&self, who: &Who, instance: InstanceRef) -> Reply<Done>;
     fn restore(&self, who: &Who, instance: InstanceRef) -> Reply<Done>;
 
+    /// By name, those that are over too.
+    fn releases(&self) -> Reply<Vec<ReleaseView>>;
+    fn release(&self, name: &str) -> Reply<ReleaseView>;
+    fn start_release(&self, who: &Who, start: ReleaseStart) -> Reply<ReleaseView>;
+    fn command_release(&self, who: &Who, name: &str, command: ReleaseCommand) -> Reply<ReleaseView>;
+    /// Newest first.
+    fn release_history(&self, name: &str, query: ReleaseHistoryQuery) -> Reply<Vec<ReleaseEvent>>;
+
     fn doctor(&self) -> Reply<DoctorReport>;
 
     fn export_key(&self, who: &Who) -> Reply<HashKey>;

@@ -25,6 +25,9 @@ const BODIES: &[fn(&[u8])] = &[
     body::<ApplyReply>,
     body::<EventLine>,
     body::<CohortShow>,
+    body::<ReleaseStart>,
+    body::<ReleaseCommand>,
+    body::<ReleaseView>,
 ];
 
 /// JSON: the first byte chooses the shape.

@@ -43,6 +43,8 @@ pub struct AgentOptions {
     pub no_connect: bool,
     /// The directory of programs that health checks and alarms may run; none: none.
     pub health_commands: Option<PathBuf>,
+    /// The directory of programs, and of what else the steps of releases may use; none: none.
+    pub release_hooks: Option<PathBuf>,
     /// This node's own addresses for `nat: snat`; one of a family.
     pub snat: Vec<IpAddr>,
     /// This node's own addresses for `nat: dsr`; one of a family.
@@ -142,6 +144,9 @@ pub struct AgentArgs {
     /// Health checks and alarms may run the programs of this directory [default: none may be run]
     #[arg(long, value_name = "DIR")]
     health_commands: Option<PathBuf>,
+    /// Releases may run the programs of this directory [default: none may be run]
+    #[arg(long, value_name = "DIR")]
+    release_hooks: Option<PathBuf>,
     /// An address of this node that instances see in place of clients where a policy says `nat: snat`; one of each family
     #[arg(long, value_name = "ADDR")]
     snat: Vec<IpAddr>,
@@ -178,6 +183,7 @@ impl AgentArgs {
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
             no_connect,
             health_commands: self.health_commands.or(file.health_commands),
+            release_hooks: self.release_hooks.or(file.release_hooks),
             snat: if self.snat.is_empty() { file.snat } else { self.snat },
             dsr_source: if self.dsr_source.is_empty() { file.dsr_source } else { self.dsr_source },
             dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },

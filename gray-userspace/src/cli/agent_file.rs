@@ -27,6 +27,7 @@ pub struct AgentFile {
     pub flows: Option<u32>,
     pub no_connect: Option<bool>,
     pub health_commands: Option<PathBuf>,
+    pub release_hooks: Option<PathBuf>,
     pub snat: Vec<IpAddr>,
     pub dsr_source: Vec<IpAddr>,
     pub dsr_from: Vec<Prefix>,

@@ -72,6 +72,8 @@ pub enum Verb {
     Workload(workload::WorkloadArgs),
     /// Show steered connections
     Flows(flows::FlowsArgs),
+    /// Bring a new version from its deployment to everybody, and back
+    Release(release::ReleaseArgs),
     /// Take an instance out of new connections, and back
     Instance(instance::InstanceArgs),
     /// Check this host for what may stand in the way

@@ -6,11 +6,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Failure,
     ctx::Ctx,
-    history,
+    history, release,
     table::{Cell, Paint, Style, Table},
     text::percent,
 };
-use crate::api::types::{ArmView, CohortView, HistoryEntry, InstanceView, LaneView, RouteView, ServiceView};
+use crate::api::types::{
+    ArmView, CohortView, HistoryEntry, InstanceView, LaneView, ReleaseView, RouteView, ServiceView,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -39,6 +41,8 @@ enum Kind {
     Routes,
     #[value(alias = "lane")]
     Lanes,
+    #[value(alias = "release")]
+    Releases,
     History,
 }
 
@@ -53,6 +57,7 @@ pub fn run(args: GetArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         Kind::Cohorts => list("cohorts", name, |c: &CohortView, n| c.name == n, cohorts, ctx),
         Kind::Routes => list("routes", name, |r: &RouteView, n| r.name == n, routes, ctx),
         Kind::Lanes => list("lanes", name, |l: &LaneView, n| l.name == n, lanes, ctx),
+        Kind::Releases => list("releases", name, |r: &ReleaseView, n| r.name == n, release::table, ctx),
         Kind::History => {
             list("history", name, |h: &HistoryEntry, n| h.revision.to_string() == n, history::table, ctx)
         }

@@ -23,6 +23,7 @@ mod io;
 mod key;
 mod migrate;
 mod prefix;
+mod release;
 mod status;
 mod table;
 mod text;
@@ -106,6 +107,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Events(a) => events::run(&a, &mut ctx),
         Verb::Flows(a) => flows::run(&a, &mut ctx),
         Verb::Workload(a) => workload::run(a, &mut ctx),
+        Verb::Release(a) => release::run(a, &mut ctx),
         Verb::Instance(a) => instance::run(a, &mut ctx),
         Verb::Doctor => doctor::run(&mut ctx),
         Verb::Key(a) => key::run(a, &mut ctx),

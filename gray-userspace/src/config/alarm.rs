@@ -32,7 +32,7 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<Alarm> {
         Some(n) => walk::integer(n, "least", 1..=RATE, report),
         None => Some(LEAST),
     };
-    let webhook = fields.get("webhook").map(|n| webhook(n, report));
+    let webhook = fields.get("webhook").map(|n| url(n, "webhook", report));
     let command = fields.get("command").map(|n| command(n, report));
     let over = match (percent, rate) {
         (Some(bp), None) => bp.map(Over::Percent),
@@ -73,15 +73,16 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<Alarm> {
 
 const URL: &str = "a URL like http://alerts.example:8080/path";
 
-fn webhook(node: &Node<'_>, report: &mut Report<'_>) -> Option<Webhook> {
-    let text = line(node, "webhook", URL, report, |t| t.bytes().all(|b| b.is_ascii_graphic()))?;
+/// Where something is asked or told.
+pub(super) fn url(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Option<Webhook> {
+    let text = line(node, key, URL, report, |t| t.bytes().all(|b| b.is_ascii_graphic()))?;
     let found = parse(&text);
     if found.is_none() {
         let help = text
             .starts_with("https://")
             .then_some("the agent speaks plain HTTP: let a relay of this node encrypt it, or use `command`");
         report.error(
-            Draft::new(node.span, format!("`webhook` is {}", quoted(&text))).expected(URL).help_if(help),
+            Draft::new(node.span, format!("`{key}` is {}", quoted(&text))).expected(URL).help_if(help),
         );
     }
     found

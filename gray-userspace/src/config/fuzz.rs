@@ -118,7 +118,7 @@ fn check(sources: &[Source]) {
 }
 
 /// A problem stands at a place that is there, and is said so that a terminal shows nothing else.
-fn place(p: &Problem, sources: &[Source]) {
+pub(super) fn place(p: &Problem, sources: &[Source]) {
     let source = sources.iter().find(|s| s.name == p.file).unwrap_or_else(|| panic!("no such file: {p:?}"));
     // A carriage return alone is a line break of YAML.
     let lines = source.text.split(['\n', '\r']).count() as u32;

@@ -149,7 +149,7 @@ fn host(node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
     })
 }
 
-fn statuses(node: &Node<'_>, report: &mut Report<'_>) -> Option<(u16, u16)> {
+pub(super) fn statuses(node: &Node<'_>, report: &mut Report<'_>) -> Option<(u16, u16)> {
     let text = walk::text(node, "`status`", STATUSES, report)?;
     let found = value::statuses(text);
     if found.is_none() {

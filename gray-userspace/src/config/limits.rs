@@ -43,6 +43,14 @@ pub const INSTANCE_WEIGHT: std::ops::RangeInclusive<u16> = 1..=1_000;
 pub const INSTANCE_WEIGHT_DEFAULT: u16 = 100;
 /// Words of a health check's command.
 pub const COMMAND_WORDS: usize = 32;
+/// Steps of one list of a release.
+pub const HOOKS: usize = 64;
+/// Stages of a release.
+pub const STAGES: usize = 64;
+/// Services of a release.
+pub const RELEASED: usize = 64;
+/// Characters of a release's name: routes are named after it.
+pub const RELEASE_CHARS: usize = 40;
 /// Characters of a path, a host, a word of a command.
 pub const WORD_CHARS: usize = 1_024;
 /// 100 % in basis points.

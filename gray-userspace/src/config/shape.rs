@@ -65,10 +65,13 @@ mod alarm;
 mod claims;
 #[path = "shape_health.rs"]
 mod health;
+#[path = "shape_release.rs"]
+mod release;
 
 pub(super) use alarm::ALARM;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use health::{DAMPING, HEALTH};
+pub(super) use release::{ALIGN, HOOK, RELEASE, RELEASED, STAGE};
 
 use super::limits;
 

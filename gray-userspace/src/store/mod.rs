@@ -24,8 +24,8 @@ pub use error::{Error, Result};
 pub use sqlite::Sqlite;
 pub use state_dir::StateDir;
 pub use types::{
-    AuditRecord, Draft, EditSummary, Kind, ListEdit, Mark, Note, Op, OverlayInfo, Revision, Source,
-    SourceRef, State, Verified, Workload, WorkloadKind,
+    AuditRecord, Draft, EditSummary, Kind, ListEdit, LogEntry, Mark, Note, Op, OverlayInfo, Release,
+    Revision, Source, SourceRef, State, Verified, Workload, WorkloadKind,
 };
 
 /// Times (`at`) are unix milliseconds and come from the caller. Revision ids count 1, 2, 3 .. with no gap.

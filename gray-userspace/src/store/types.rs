@@ -230,3 +230,27 @@ pub struct Workload {
     /// The lane that its calls are in.
     pub lane: Option<String>,
 }
+
+/// One run of a release as it is kept. What is in the texts is the engine's matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub name: String,
+    /// When it was started, unix milliseconds: runs of one name differ by it.
+    pub run: u64,
+    pub who: String,
+    /// As it was given.
+    pub document: String,
+    /// JSON.
+    pub state: String,
+    /// When it was last written.
+    pub at: u64,
+}
+
+/// One line of a release's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    pub run: u64,
+    pub at: u64,
+    /// JSON.
+    pub entry: String,
+}

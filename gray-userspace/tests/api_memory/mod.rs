@@ -311,6 +311,35 @@ impl Control for Memory {
         Ok(done(format!("{} takes new connections", instance.id)))
     }
 
+    fn releases(&self) -> Reply<Vec<ReleaseView>> {
+        Ok(vec![views::release("shop-2.0")])
+    }
+
+    fn release(&self, name: &str) -> Reply<ReleaseView> {
+        match name {
+            "shop-2.0" => Ok(views::release(name)),
+            _ => Err(ApiError::not_found(
+                format!("there is no release {name}"),
+                "`gray release status` lists those there are",
+            )),
+        }
+    }
+
+    fn start_release(&self, _: &Who, start: ReleaseStart) -> Reply<ReleaseView> {
+        let name = start.source.text.lines().find_map(|l| l.strip_prefix("release: ")).unwrap_or("none");
+        Ok(views::release(name))
+    }
+
+    fn command_release(&self, _: &Who, name: &str, command: ReleaseCommand) -> Reply<ReleaseView> {
+        let reason = format!("{} {:?} {:?}", command.verb.name(), command.stage, command.grace_ms);
+        Ok(ReleaseView { reason, ..self.release(name)? })
+    }
+
+    fn release_history(&self, name: &str, query: ReleaseHistoryQuery) -> Reply<Vec<ReleaseEvent>> {
+        let _ = self.release(name)?;
+        Ok(views::release_history().into_iter().take(query.limit as usize).collect())
+    }
+
     fn doctor(&self) -> Reply<DoctorReport> {
         let check = |name: &str, status, detail: &str, fix: Option<&str>| DoctorCheck {
             name: name.into(),

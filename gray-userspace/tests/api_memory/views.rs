@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use gray_userspace::api::types::*;
+use gray_userspace::{
+    api::types::*,
+    release::{ArmCounts, Counts, Judged},
+};
 
 use super::State;
 
@@ -138,4 +141,66 @@ pub fn lanes() -> Vec<LaneView> {
         workloads: vec!["cart-2".into()],
         decisions: 12,
     }]
+}
+
+pub fn release(name: &str) -> ReleaseView {
+    let arm = |connections| ArmCounts {
+        connections,
+        packets: connections * 10,
+        bytes: connections * 1000,
+        reply_packets: connections * 8,
+        reply_bytes: connections * 9000,
+    };
+    let of = |service: &str, gray, stable| Counts {
+        service: service.into(),
+        gray: arm(gray),
+        stable: arm(stable),
+    };
+    ReleaseView {
+        name: name.into(),
+        version: "2.0.0-gray.3".into(),
+        formal: "2.0.0".into(),
+        state: "ramp 2".into(),
+        phase: "ramp".into(),
+        held: None,
+        stage: Some(2),
+        stages: 3,
+        reason: "the stage passed".into(),
+        since: "2026-01-02T03:04:05Z".into(),
+        traffic: "25 % and beta to gray".into(),
+        services: ["shop", "cart"]
+            .map(|s| ReleasedView { service: s.into(), gray: "version=2.0".into() })
+            .into(),
+        measured: vec![of("shop", 812, 2450), of("cart", 7, 31)],
+        judged: Some(Judged {
+            verdict: "inconclusive".into(),
+            why: "cart: 7 of 100 connections of gray".into(),
+        }),
+        waits_for: vec!["time: 9m of 10m left".into(), "evidence: cart: 7 of 100 connections of gray".into()],
+        started: "2026-01-02T02:00:00Z".into(),
+        who: "uid:ann".into(),
+        over: false,
+    }
+}
+
+pub fn release_history() -> Vec<ReleaseEvent> {
+    let event = |what: &str, from: &str, to: &str, text: &str| ReleaseEvent {
+        at: "2026-01-02T03:04:05Z".into(),
+        run: "2026-01-02T02:00:00Z".into(),
+        what: what.into(),
+        from: from.into(),
+        to: to.into(),
+        text: text.into(),
+        evidence: None,
+    };
+    let counts = release("shop-2.0").measured;
+    let judged = Judged { verdict: "pass".into(), why: String::new() };
+    vec![
+        event("unknown", "ramp 2", "ramp 2", "check 1 of 1 (command check): the agent died"),
+        ReleaseEvent {
+            evidence: Some(ReleaseEvidence { time_ms: 600_000, judged, counts }),
+            ..event("transition", "ramp 1", "ramp 2", "the stage passed")
+        },
+        event("traffic", "ramp 1", "ramp 1", "1 % to gray: revision 7, epoch 9"),
+    ]
 }

@@ -4,13 +4,14 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use hyper::Method;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    agent::health::command::execute,
+    agent::{
+        health::command::execute,
+        http::{self, Ask},
+    },
     api::types::AlarmEvent,
     model::{Alarm, Webhook},
 };
@@ -25,8 +26,6 @@ pub enum By {
 const PAUSES: [u64; 6] = [0, 1, 5, 15, 60, 120];
 const POST: Duration = Duration::from_secs(5);
 const COMMAND: Duration = Duration::from_secs(30);
-/// Bytes of an answer's head.
-const HEAD: usize = 16 * 1024;
 
 /// `None`: not asked for, or there is a later notice, and this one would only confuse.
 pub async fn deliver(
@@ -89,32 +88,13 @@ fn environment(e: &AlarmEvent) -> Vec<(&'static str, String)> {
 
 async fn post(hook: &Webhook, event: &AlarmEvent) -> Result<(), String> {
     let body = serde_json::to_vec(event).map_err(|e| e.to_string())?;
-    let stream =
-        TcpStream::connect((hook.host.as_str(), hook.port)).await.map_err(|e| format!("connect: {e}"))?;
-    let (mut ask, connection) = http1::Builder::new()
-        .max_buf_size(HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| format!("http: {e}"))?;
-    let request = Request::post(&hook.path)
-        .header(header::HOST, hook.authority())
-        .header(header::USER_AGENT, concat!("gray-alarm/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|e| format!("http: {e}"))?;
-    let answer =
-        async { ask.send_request(request).await.map(|a| a.status()).map_err(|e| format!("http: {e}")) };
-    tokio::pin!(answer);
-    // The connection's own future does the reading. When it is done, the answer is there or will never be.
-    let status = tokio::select! {
-        status = &mut answer => status,
-        ended = connection => match ended {
-            Ok(()) => answer.await,
-            Err(e) => Err(format!("http: {e}")),
-        },
-    }?;
-    if status.is_success() { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+    let kind = [("content-type", "application/json".to_owned())];
+    let (method, body) = (Method::POST, Bytes::from(body));
+    let asked = Ask { method, url: hook, query: "", agent: "gray-alarm", headers: &kind, body, most: 0 };
+    match http::ask(asked).await? {
+        (200..=299, _) => Ok(()),
+        (status, _) => Err(format!("status {status}")),
+    }
 }
 
 #[cfg(test)]

@@ -16,4 +16,5 @@ mod view;
 pub use board::Board;
 pub use driver::{Driver, Shared, lock, now};
 pub use probe::Means;
+pub(in crate::agent) use probe::{plain, program};
 pub use targets::{Probed, Target};

@@ -126,7 +126,7 @@ async fn connect(to: SocketAddr, means: &Means) -> std::io::Result<TcpStream> {
 }
 
 /// `Connection refused`, without the number that the standard library adds.
-pub(super) fn plain(e: &std::io::Error) -> String {
+pub(in crate::agent) fn plain(e: &std::io::Error) -> String {
     let text = e.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
@@ -143,7 +143,7 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// A program of the directory, which only its owner may change: a policy names it, the machine's administrator put it there.
-pub(super) fn program(dir: &Path, name: &str) -> Result<PathBuf, String> {
+pub(in crate::agent) fn program(dir: &Path, name: &str) -> Result<PathBuf, String> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let path = dir.join(name);
     let meta = std::fs::metadata(&path).map_err(|e| format!("{}: {}", path.display(), plain(&e)))?;

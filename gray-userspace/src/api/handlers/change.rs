@@ -112,6 +112,24 @@ fn instance(body: &[u8]) -> Result<InstanceRef, ApiError> {
     Ok(instance)
 }
 
+/// Starts a release, or only checks it.
+#[utoipa::path(post, path = "/v1/releases", request_body = ReleaseStart, responses((status = 200, body = ReleaseView)))]
+pub async fn start_release(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<ReleaseView> {
+    app.call(move |c| c.start_release(&who, json(&body)?)).await
+}
+
+/// Tells a release something.
+#[utoipa::path(post, path = "/v1/releases/{name}/command", params(("name" = String, Path)), request_body = ReleaseCommand,
+    responses((status = 200, body = ReleaseView)))]
+pub async fn command_release(
+    State(app): State<App>,
+    Caller(who): Caller,
+    Name(name): Name,
+    Raw(body): Raw,
+) -> Got<ReleaseView> {
+    app.call(move |c| c.command_release(&who, &name, json(&body)?)).await
+}
+
 /// The fleet's hash key. Admin only.
 #[utoipa::path(get, path = "/v1/key", responses((status = 200, body = HashKey)))]
 pub async fn export_key(State(app): State<App>, Caller(who): Caller) -> Got<HashKey> {

@@ -54,6 +54,29 @@ pub async fn cohorts(State(app): State<App>) -> Got<Vec<CohortView>> {
     app.call(|c| c.cohorts()).await
 }
 
+/// Releases, those that are over too.
+#[utoipa::path(get, path = "/v1/releases", responses((status = 200, body = Vec<ReleaseView>)))]
+pub async fn releases(State(app): State<App>) -> Got<Vec<ReleaseView>> {
+    app.call(|c| c.releases()).await
+}
+
+/// One release at a glance.
+#[utoipa::path(get, path = "/v1/releases/{name}", params(("name" = String, Path)), responses((status = 200, body = ReleaseView)))]
+pub async fn release(State(app): State<App>, Name(name): Name) -> Got<ReleaseView> {
+    app.call(move |c| c.release(&name)).await
+}
+
+/// What happened to a release and on what evidence, newest first.
+#[utoipa::path(get, path = "/v1/releases/{name}/history", params(("name" = String, Path), ReleaseHistoryQuery),
+    responses((status = 200, body = Vec<ReleaseEvent>)))]
+pub async fn release_history(
+    State(app): State<App>,
+    Name(name): Name,
+    Args(query): Args<ReleaseHistoryQuery>,
+) -> Got<Vec<ReleaseEvent>> {
+    app.call(move |c| c.release_history(&name, query)).await
+}
+
 /// One cohort and a part of its list.
 #[utoipa::path(get, path = "/v1/cohorts/{name}", params(("name" = String, Path), Page), responses((status = 200, body = CohortShow)))]
 pub async fn cohort(State(app): State<App>, Name(name): Name, Args(page): Args<Page>) -> Got<CohortShow> {

@@ -5,6 +5,7 @@ mod audit;
 mod edited;
 mod lists;
 mod read;
+mod releases;
 mod revisions;
 mod schema;
 mod verify;
@@ -24,8 +25,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::fail::{self, Point};
 
 use super::{
-    AuditRecord, Draft, Error, Mark, Note, OverlayInfo, Result, Revision, Source, State, StateDir, Store,
-    Verified, Workload,
+    AuditRecord, Draft, Error, LogEntry, Mark, Note, OverlayInfo, Release, Result, Revision, Source, State,
+    StateDir, Store, Verified, Workload,
 };
 
 const FILE: &str = "gray.db";
@@ -118,6 +119,26 @@ impl Sqlite {
     /// By name.
     pub fn workloads(&self) -> Result<Vec<Workload>> {
         self.located(workloads::all(&self.db))
+    }
+
+    /// A release's state, and what happened on the way to it, in one step; `note` is for the audit.
+    pub fn save_release(
+        &mut self,
+        r: &Release,
+        happened: &[LogEntry],
+        note: Option<&Note<'_>>,
+    ) -> Result<()> {
+        self.write(|tx| releases::save(tx, r, happened, note))
+    }
+
+    /// By name.
+    pub fn releases(&self) -> Result<Vec<Release>> {
+        self.located(releases::all(&self.db))
+    }
+
+    /// Newest first, of all runs of this name.
+    pub fn release_log(&self, name: &str, limit: usize) -> Result<Vec<LogEntry>> {
+        self.located(releases::log(&self.db, name, limit))
     }
 
     /// Forgets what was prepared and not committed.

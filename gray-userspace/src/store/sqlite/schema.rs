@@ -10,7 +10,7 @@ use super::{Error, Inner};
 const APPLICATION: u32 = 0x6772_6179;
 
 /// Step n takes version n to n + 1.
-pub(super) const STEPS: &[&str] = &[V1, V2, V3];
+pub(super) const STEPS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
 -- Texts by content: a revision that changes no document stores none.
@@ -109,6 +109,27 @@ CREATE TABLE list_whole (
 const V3: &str = "
 -- The lane that a workload's calls are in.
 ALTER TABLE workload ADD COLUMN lane TEXT;
+";
+
+const V4: &str = "
+-- Releases: the document as it was given, and where the machine is. One run of a name is open at a time.
+CREATE TABLE release (
+  name     TEXT PRIMARY KEY,
+  run      INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  who      TEXT NOT NULL,
+  document TEXT NOT NULL,
+  state    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+-- What happened to them, of every run.
+CREATE TABLE release_log (
+  name  TEXT NOT NULL,
+  seq   INTEGER NOT NULL,
+  run   INTEGER NOT NULL,
+  at    INTEGER NOT NULL,
+  entry TEXT NOT NULL,
+  PRIMARY KEY (name, seq)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Sets durability, then brings the schema up to date, one step per transaction.

@@ -1,0 +1,204 @@
+//! The loop: brings ends to the machines, lets time pass for them, begins what is ready, ends what nobody wants any more.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
+
+use super::{hooks, hooks::Job, process, start::services};
+use crate::{
+    agent::{
+        core::{Core, Inner},
+        time,
+    },
+    api::ApiError,
+    fail::{self, Point},
+    release::{self, Effect, Ended, Event, What},
+};
+
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Of one step: a release's name, its run, and the step's number.
+type Id = (String, u64, u64);
+
+/// What one look came to.
+#[derive(Default)]
+struct Round {
+    begin: Vec<Job>,
+    wanted: HashSet<Id>,
+    /// What could not be written down.
+    again: Vec<(Id, Ended)>,
+}
+
+/// Runs as long as the agent. What runs of steps when it ends is ended.
+pub async fn run(core: Arc<Core>) {
+    let (wake, lost) = {
+        let mut inner = core.lock();
+        (inner.releases.wake.clone(), std::mem::take(&mut inner.releases.lost))
+    };
+    let swept = tokio::task::spawn_blocking(move || {
+        for key in lost {
+            let n = process::end_lost(&key);
+            tracing::warn!(
+                key,
+                processes = n,
+                "a step that had begun when the last agent died is asked for again"
+            );
+        }
+    });
+    let _ = swept.await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut jobs = Jobs::default();
+    let mut ends: Vec<(Id, Ended)> = Vec::new();
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let (all, brought) = (core.clone(), std::mem::take(&mut ends));
+        // The state may be locked for seconds by a large change.
+        let Ok(round) = tokio::task::spawn_blocking(move || all.lock().release_round(brought)).await else {
+            return;
+        };
+        ends = round.again;
+        jobs.0.retain(|id, job| {
+            let wanted = round.wanted.contains(id);
+            if !wanted {
+                job.abort();
+            }
+            wanted
+        });
+        for job in round.begin {
+            let id: Id = (job.release.clone(), job.run, job.seq);
+            let (tell, of) = (tell.clone(), id.clone());
+            let task = tokio::spawn(async move {
+                let (outcome, text) = hooks::attempt(&job).await;
+                // The loop ends with the agent alone.
+                let _ = tell.send((of.clone(), Ended { seq: of.2, outcome, text }));
+            });
+            let _ = jobs.0.insert(id, task);
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = wake.notified() => {}
+            Some(end) = told.recv() => ends.push(end),
+        }
+        while let Ok(end) = told.try_recv() {
+            ends.push(end);
+        }
+        for (id, _) in &ends {
+            let _ = jobs.0.remove(id);
+        }
+    }
+}
+
+/// What runs; it ends with this.
+#[derive(Default)]
+struct Jobs(HashMap<Id, JoinHandle<()>>);
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.0.values().for_each(JoinHandle::abort);
+    }
+}
+
+impl Inner {
+    fn release_round(&mut self, ends: Vec<(Id, Ended)>) -> Round {
+        let mut round = Round::default();
+        for (id, ended) in ends {
+            let known = self.releases.all.get(&id.0).is_some_and(|r| r.run == id.1);
+            if !known {
+                continue;
+            }
+            let told = fail::point(Point::ReleaseEnded)
+                .map_err(|e| ApiError::internal(&e))
+                .and_then(|()| self.record_event(&id.0, &Event::Ended(ended.clone()), None));
+            if let Err(e) = told {
+                tracing::error!(
+                    release = id.0,
+                    error = e.error,
+                    "what came of a step cannot be recorded; trying again"
+                );
+                round.again.push((id, ended));
+            }
+        }
+        let names: Vec<String> = self.releases.all.keys().cloned().collect();
+        for name in names {
+            if let Err(e) = self.look_at(&name, &mut round) {
+                tracing::error!(release = name, error = e.error, "a release cannot go on; trying again");
+            }
+        }
+        round
+    }
+
+    fn look_at(&mut self, name: &str, round: &mut Round) -> Result<(), ApiError> {
+        if self.releases.all.get(name).is_none_or(|r| r.state.phase.is_over() && r.state.due.is_empty()) {
+            return Ok(());
+        }
+        // What runs stays wanted even if what follows fails.
+        self.want_running(name, round);
+        self.release_event(name, &Event::Tick, None)?;
+        let Some(r) = self.releases.all.get(name) else { return Ok(()) };
+        let hook = |e: &&Effect| matches!(e.what, What::Hook(..) | What::Notify(..));
+        let ready: Vec<Effect> = r.state.ready(time::now_ms()).filter(hook).cloned().collect();
+        for e in ready {
+            self.record_event(name, &Event::Begun(e.seq), None)?;
+            fail::point(Point::ReleaseBegun).map_err(|e| ApiError::internal(&e))?;
+            round.begin.extend(self.job(name, &e));
+        }
+        let id = |seq| (name.to_owned(), self.releases.all.get(name).map_or(0, |r| r.run), seq);
+        let running: Vec<Id> = self.begun(name).map(id).collect();
+        // The tick may have ended some.
+        round.wanted.retain(|w| w.0 != name);
+        round.wanted.extend(running);
+        Ok(())
+    }
+
+    fn begun(&self, name: &str) -> impl Iterator<Item = u64> {
+        let due = self.releases.all.get(name).map(|r| r.state.due.iter());
+        due.into_iter().flatten().filter(|e| e.begun).map(|e| e.seq)
+    }
+
+    fn want_running(&self, name: &str, round: &mut Round) {
+        let run = self.releases.all.get(name).map_or(0, |r| r.run);
+        round.wanted.extend(self.begun(name).map(|seq| (name.to_owned(), run, seq)));
+    }
+
+    fn job(&self, name: &str, e: &Effect) -> Option<Job> {
+        let r = self.releases.all.get(name)?;
+        let hook = release::hook_of(&r.spec, &e.what)?.clone();
+        let step = release::step_name(&r.spec, &e.what);
+        let key = r.key(e.seq);
+        let transition = if let What::Notify(_, text) = &e.what { Some(text.clone()) } else { None };
+        let attempt = e.attempt + 1;
+        let view = self.view_of(r).ok();
+        let stage = view.as_ref().and_then(|v| v.stage).map(|n| n.to_string()).unwrap_or_default();
+        let mut environment = vec![
+            ("GRAY_RELEASE", r.spec.name.clone()),
+            ("GRAY_VERSION", r.spec.version.clone()),
+            ("GRAY_FORMAL", r.spec.formal.clone()),
+            ("GRAY_SERVICES", services(&r.spec).replace(", ", " ")),
+            ("GRAY_STATE", r.state.name()),
+            ("GRAY_STAGE", stage),
+            ("GRAY_STEP", step.clone()),
+            ("GRAY_KEY", key.clone()),
+            ("GRAY_ATTEMPT", attempt.to_string()),
+        ];
+        environment.extend(transition.clone().map(|t| ("GRAY_TRANSITION", t)));
+        let input = json!({
+            "release": view, "step": step, "key": key, "attempt": attempt, "transition": transition,
+        });
+        Some(Job {
+            release: name.to_owned(),
+            run: r.run,
+            seq: e.seq,
+            hook,
+            key,
+            environment,
+            input: input.to_string().into_bytes(),
+            dir: self.release_hooks.clone(),
+        })
+    }
+}

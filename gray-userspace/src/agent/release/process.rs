@@ -1,0 +1,289 @@
+//! Runs a program of a step: its own process group, the release on its standard input, what it writes kept up to a limit. However
+//! it ends, or the wait for it, nothing of a group that was not done is left.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::agent::health::plain;
+
+/// Bytes of what a program writes that are kept: the last ones.
+const KEPT: usize = 2048;
+/// What it wrote is waited for after its end for so long.
+const LEFT: Duration = Duration::from_millis(50);
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub struct Program<'a> {
+    pub path: &'a Path,
+    pub arguments: &'a [String],
+    pub dir: &'a Path,
+    pub environment: &'a [(&'static str, String)],
+    pub input: Vec<u8>,
+    pub within: Duration,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+    /// It was ended, with its group.
+    Late,
+    /// It never began.
+    NotRun(String),
+}
+
+/// How it ended and what it said.
+pub async fn run(p: Program<'_>) -> (End, String) {
+    let mut child = match spawn(&p) {
+        Ok(child) => child,
+        Err(e) => return (End::NotRun(format!("{}: {}", p.path.display(), plain(&e))), String::new()),
+    };
+    // Dropped with this future, too: whoever stops waiting ends it.
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+    let said = Mutex::new(Said::default());
+    let ended = timeout(p.within, finish(&mut child, p.input, &said)).await;
+    let end = match ended {
+        Ok(Ok(status)) => {
+            // What it started on purpose lives on.
+            group.0 = None;
+            use std::os::unix::process::ExitStatusExt as _;
+            match (status.code(), status.signal()) {
+                (Some(code), _) => End::Code(code),
+                (None, signal) => End::Signal(signal.unwrap_or(0)),
+            }
+        }
+        Ok(Err(e)) => End::NotRun(plain(&e)),
+        Err(_) => {
+            group.end();
+            let _ = child.wait().await;
+            End::Late
+        }
+    };
+    (end, said.into_inner().unwrap_or_else(PoisonError::into_inner).text())
+}
+
+fn spawn(p: &Program<'_>) -> std::io::Result<Child> {
+    Command::new(p.path)
+        .args(p.arguments)
+        .current_dir(p.dir)
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(p.environment.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// A process group that ends with this.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn end(&mut self) {
+        if let Some(group) = self.0.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The last bytes of both its outputs, as they came.
+#[derive(Default)]
+struct Said {
+    bytes: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl Said {
+    fn add(&mut self, part: &[u8]) {
+        self.bytes.extend(part);
+        let over = self.bytes.len().saturating_sub(KEPT);
+        drop(self.bytes.drain(..over));
+        self.dropped += over as u64;
+    }
+
+    /// Lines with bars between.
+    fn text(self) -> String {
+        let bytes: Vec<u8> = self.bytes.into();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let clean = lines.join(" | ").replace(char::is_control, "?");
+        if self.dropped > 0 { format!("({} bytes before) {clean}", self.dropped) } else { clean }
+    }
+}
+
+async fn finish(
+    child: &mut Child,
+    input: Vec<u8>,
+    said: &Mutex<Said>,
+) -> std::io::Result<std::process::ExitStatus> {
+    let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // One that reads nothing is none the worse for it.
+            let _ = stdin.write_all(&input).await;
+        }
+    };
+    let read = async {
+        let _ = tokio::join!(write, drain(out, said), drain(err, said));
+    };
+    tokio::pin!(read);
+    let mut open = true;
+    let status = loop {
+        tokio::select! {
+            () = &mut read, if open => open = false,
+            status = child.wait() => break status?,
+        }
+    };
+    if open {
+        let _ = timeout(LEFT, &mut read).await;
+    }
+    Ok(status)
+}
+
+async fn drain(from: Option<impl AsyncRead + Unpin>, said: &Mutex<Said>) {
+    let Some(mut from) = from else { return };
+    let mut part = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut part).await {
+        said.lock().unwrap_or_else(PoisonError::into_inner).add(&part[..n]);
+    }
+}
+
+/// Ends what is left of a step whose agent died: every process that has this key in its environment. How many there were.
+pub fn end_lost(key: &str) -> usize {
+    let wanted = format!("GRAY_KEY={key}");
+    let own = std::process::id();
+    let mut n = 0;
+    // What it starts while we look is found the next time round.
+    for _ in 0..10 {
+        let found: Vec<Pid> = with_environment(&wanted)
+            .into_iter()
+            .filter(|p| p.cast_unsigned() != own)
+            .filter_map(Pid::from_raw)
+            .collect();
+        if found.is_empty() {
+            break;
+        }
+        n += found.len();
+        for pid in found {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    n
+}
+
+fn with_environment(wanted: &str) -> Vec<i32> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    all.flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let read = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            read.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn said(script: &str, within_ms: u64) -> (End, String) {
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        run(Program {
+            path: Path::new("/bin/sh"),
+            arguments: &arguments,
+            dir: Path::new("/tmp"),
+            environment: &[("GRAY_KEY", format!("test.{}", std::process::id()))],
+            input: b"{\"name\":\"shop\"}".to_vec(),
+            within: Duration::from_millis(within_ms),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn f2_what_it_gets_and_what_is_kept() {
+        assert_eq!(
+            said("cat; pwd; echo $HOME", 9000).await,
+            (End::Code(0), "{\"name\":\"shop\"}/tmp".into())
+        );
+        let (end, text) = said("echo one; echo two >&2; exit 3", 9000).await;
+        assert_eq!(end, End::Code(3));
+        assert!(text.contains("one") && text.contains("two"), "{text}");
+        assert_eq!(said("kill -9 $$", 9000).await.0, End::Signal(9));
+        let (end, text) = said("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last", 9000).await;
+        assert_eq!(end, End::Code(0));
+        assert!(text.len() < 2 * KEPT && text.starts_with('(') && text.ends_with("| last"), "{text}");
+    }
+
+    fn alive(pid: &str) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z ")
+    }
+
+    async fn gone(pid: &str) -> bool {
+        for _ in 0..500 {
+            if !alive(pid) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn f2_one_that_hangs_is_ended_with_its_group() {
+        let (end, child) = said("sleep 1000 & echo $!; wait", 500).await;
+        assert_eq!(end, End::Late);
+        assert!(!child.is_empty() && gone(&child).await, "{child} lives");
+    }
+
+    #[tokio::test]
+    async fn f7_one_that_nobody_waits_for_any_more_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
+        let task = tokio::spawn(async move { said(&script, 60_000).await });
+        let mut child = String::new();
+        while child.trim().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            child = std::fs::read_to_string(&pid).unwrap_or_default();
+        }
+        assert!(alive(&child));
+        task.abort();
+        assert!(gone(&child).await, "{child} lives");
+    }
+
+    #[tokio::test]
+    async fn f1_what_a_dead_agent_left_is_found_by_its_key() {
+        let mut left = std::process::Command::new("/bin/sleep")
+            .arg("1000")
+            .env("GRAY_KEY", "shop.7.lost-in-a-test")
+            .spawn()
+            .unwrap();
+        assert_eq!(end_lost("shop.7.lost-in-a-tes"), 0, "the whole key");
+        let found = tokio::task::spawn_blocking(|| end_lost("shop.7.lost-in-a-test"));
+        let status = tokio::task::spawn_blocking(move || left.wait()).await.unwrap().unwrap();
+        assert!(!status.success());
+        assert!(found.await.unwrap() >= 1);
+    }
+}

@@ -1,0 +1,200 @@
+//! What people tell the engine: start one, and commands.
+
+use super::{Running, internal, log, traffic::documents};
+use crate::{
+    agent::{core::Inner, health, time},
+    api::{
+        ApiError, ErrorKind, Who,
+        types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseStart, ReleaseView},
+    },
+    config,
+    release::{self, Closing, Command, Does, Entry, Event, Hook, Phase, Spec, State, Traffic, Verb},
+    store::{Note, Source, Store as _},
+};
+
+/// Of `recall --mode drain`.
+const GRACE_MS: u64 = 30_000;
+
+impl Inner {
+    pub fn start_release(&mut self, who: &Who, start: ReleaseStart) -> Result<ReleaseView, ApiError> {
+        let document = start.source.text.clone();
+        let spec = config::load_release(&start.source.into(), Some(&self.policy)).map_err(|p| {
+            let e = ApiError::from(&p);
+            let help = "nothing was started; correct the document and start it again".into();
+            ApiError { error: e.error.replace("the policy", "the release"), help, ..e }
+        })?;
+        self.can_run(&spec)?;
+        self.is_free(&spec)?;
+        self.would_fit(&spec)?;
+        let now = time::now_ms();
+        let state = State::new(now);
+        let running = Running { spec, state, run: now, who: who.to_string(), document };
+        if start.dry_run {
+            return self.view_of(&running);
+        }
+        let name = running.spec.name.clone();
+        let text = start.message.unwrap_or_default();
+        let said = format!("{} of {}", running.spec.version, services(&running.spec));
+        let entry = Entry {
+            what: "start".into(),
+            from: String::new(),
+            to: running.state.name(),
+            text: if text.is_empty() {
+                format!("{said}, by {who}")
+            } else {
+                format!("{said}, by {who}: {text}")
+            },
+            evidence: None,
+        };
+        let note = Note { at: now, who: &who.to_string(), action: "release start", detail: &name };
+        let kept = running.kept(&running.state, now)?;
+        self.store.save_release(&kept, &log(&[entry], now, now)?, Some(&note)).map_err(internal)?;
+        let _ = self.releases.all.insert(name.clone(), running);
+        self.releases.wake.notify_one();
+        self.release_view(&name)
+    }
+
+    pub fn command_release(
+        &mut self,
+        who: &Who,
+        name: &str,
+        c: &ReleaseCommand,
+    ) -> Result<ReleaseView, ApiError> {
+        if !self.releases.all.contains_key(name) {
+            return Err(self.no_release(name));
+        }
+        let stage = match (c.verb, c.stage) {
+            (Verb::Jump, None | Some(0)) => {
+                return Err(ApiError::unusable("a jump needs a stage", "name one, from 1 on"));
+            }
+            (_, stage) => stage.map_or(0, |n| n.saturating_sub(1) as usize),
+        };
+        let grace = c.grace_ms.unwrap_or(GRACE_MS);
+        if grace > LONGEST_DRAIN_MS {
+            return Err(ApiError::unusable("a grace of more than a week", "give a shorter one"));
+        }
+        if c.verb == Verb::Close {
+            self.nobody_goes_back(name)?;
+        }
+        let closing = match c.mode {
+            RecallMode::Drain => Closing::Drain(grace),
+            RecallMode::Reset => Closing::Reset,
+        };
+        let why = c.message.clone().unwrap_or_default();
+        let command = Command { verb: c.verb, stage, closing, who: who.to_string(), why };
+        self.release_event(name, &Event::Command(command), Some(who))?;
+        self.release_view(name)
+    }
+
+    /// Without the routes of a finished release its clients go where the policy sends them.
+    fn nobody_goes_back(&self, name: &str) -> Result<(), ApiError> {
+        let Some(r) = self.releases.all.get(name).filter(|r| r.state.phase == Phase::Done) else {
+            return Ok(());
+        };
+        for s in &r.spec.services {
+            if let Some(stable) = self.policy.service(&s.name).map(|p| &p.stable).filter(|p| **p != s.gray) {
+                return Err(ApiError::conflict(
+                    format!("stable of {} is {stable}: its clients would go back there", s.name),
+                    format!("apply a policy whose stable is {}, or `gray release recall {name}`", s.gray),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Programs, units and secrets are for this machine's administrator to provide.
+    fn can_run(&self, spec: &Spec) -> Result<(), ApiError> {
+        for h in hooks(spec) {
+            let needs = match &h.does {
+                Does::Command { words, .. } => words.first().map(String::as_str),
+                Does::Webhook { secret, .. } => secret.as_deref(),
+                Does::Unit(unit) => Some(unit.as_str()),
+                _ => None,
+            };
+            let Some(what) = needs else { continue };
+            let Some(dir) = &self.release_hooks else {
+                return Err(ApiError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "the release has a step that needs `{what}`, and this agent has no directory of hooks"
+                    ),
+                    "start the agent with --release-hooks DIR, and put there what steps need",
+                ));
+            };
+            let found = match &h.does {
+                Does::Command { .. } => health::program(dir, what).map(drop),
+                Does::Webhook { .. } => super::sign::secret(dir, what).map(drop),
+                _ => super::hooks::unit_allowed(dir, what),
+            };
+            if let Err(e) = found {
+                let text = format!("the step `{h}` cannot be done: {e}");
+                return Err(ApiError::new(
+                    ErrorKind::Invalid,
+                    text,
+                    "nothing was started; put it right first",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// One open release of a name and of a service, and no number twice.
+    fn is_free(&self, spec: &Spec) -> Result<(), ApiError> {
+        for (name, r) in &self.releases.all {
+            let shared = r.spec.services.iter().find(|s| spec.services.iter().any(|o| o.name == s.name));
+            if !r.state.phase.is_over() && (*name == spec.name || shared.is_some()) {
+                let what = match shared {
+                    Some(s) => format!("{} is being released by {name}, which is {}", s.name, r.state.name()),
+                    None => format!("{name} is {}", r.state.name()),
+                };
+                return Err(ApiError::conflict(what, format!("end it first: gray release close {name}")));
+            }
+            if shared.is_some() && *name != spec.name && r.spec.version == spec.version {
+                let what = format!("{} was the number of {name}", spec.version);
+                return Err(ApiError::conflict(what, "give it the next one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy with each of the release's shares is one that can be in force.
+    fn would_fit(&self, spec: &Spec) -> Result<(), ApiError> {
+        if self.revision == 0 {
+            return Err(ApiError::conflict(
+                "there is no policy",
+                "apply one that has the release's services",
+            ));
+        }
+        let mut sources = self.store.sources(self.revision).map_err(internal)?;
+        let name = release::source_name(&spec.name);
+        sources.retain(|s| s.name != name);
+        for t in [Traffic::Stage(spec.stages.len() - 1), Traffic::All] {
+            let Some(text) = release::source(spec, t) else { continue };
+            let mut all = sources.clone();
+            all.push(Source { name: name.clone(), text });
+            let loaded = config::load(&documents(&all)).map_err(|p| ApiError::from(&p))?;
+            let _ = self.compile(&loaded.policy, &self.drained)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn no_release(&self, name: &str) -> ApiError {
+        let names = self.releases.all.keys();
+        let near = names.max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+        let help = match near {
+            Some(n) if strsim::jaro(n, name) > 0.7 => format!("did you mean {n}?"),
+            _ => "`gray release status` lists those there are".to_string(),
+        };
+        ApiError::not_found(format!("there is no release {name}"), help)
+    }
+}
+
+pub(super) fn services(spec: &Spec) -> String {
+    spec.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn hooks(spec: &Spec) -> impl Iterator<Item = &Hook> {
+    let checks = spec.stages.iter().flat_map(|s| &s.checks);
+    let lists = [&spec.deploy, &spec.verify, &spec.gray_verify, &spec.align, &spec.notify];
+    lists.into_iter().flatten().chain(checks)
+}

@@ -1,0 +1,103 @@
+//! The routes of releases: documents of their own beside the user's, one change of policy each time. Nothing that a step does
+//! stands in the way.
+
+use std::sync::Arc;
+
+use super::internal;
+use crate::{
+    agent::{
+        change::{ListsChange, same_lists},
+        core::Inner,
+        time,
+    },
+    api::{ApiError, Who},
+    config,
+    fail::{self, Point},
+    release::{self, Effect, Ended, Event, Outcome, SOURCE, Spec, Traffic, What},
+    store::{Kind, Source, Store as _},
+};
+
+impl Inner {
+    /// Everything that is due of routes and connections, to its end.
+    pub(super) fn turn_routes(&mut self, name: &str) -> Result<(), ApiError> {
+        loop {
+            let Some(r) = self.releases.all.get(name) else { return Ok(()) };
+            let wanted = |e: &&Effect| matches!(e.what, What::Traffic(_) | What::Close);
+            let Some(e) = r.state.ready(time::now_ms()).find(wanted).cloned() else { return Ok(()) };
+            let spec = r.spec.clone();
+            let done = match e.what {
+                What::Traffic(t) => self.shift(&spec, t),
+                _ => self.close_gray(&spec),
+            };
+            fail::point(Point::ReleaseShifted).map_err(|e| ApiError::internal(&e))?;
+            let (outcome, text) = match done {
+                Ok(text) => (Outcome::Pass, text),
+                Err(e) => (Outcome::Fail, e.error),
+            };
+            self.record_event(name, &Event::Ended(Ended { seq: e.seq, outcome, text }), None)?;
+        }
+    }
+
+    /// Makes this share the one in force; what is there already costs nothing, so that it can be asked for again.
+    fn shift(&mut self, spec: &Spec, traffic: Traffic) -> Result<String, ApiError> {
+        let text = release::source(spec, traffic);
+        if self.revision == 0 {
+            return match text {
+                None => Ok("there is no policy".into()),
+                Some(_) => Err(ApiError::conflict("there is no policy", "apply one")),
+            };
+        }
+        let before = self.store.sources(self.revision).map_err(internal)?;
+        let (name, mut sources) = (release::source_name(&spec.name), before.clone());
+        sources.retain(|s| s.name != name);
+        sources.extend(text.map(|text| Source { name, text }));
+        if sources == before {
+            return Ok(format!("in force already, epoch {}", self.have.epoch));
+        }
+        let loaded = config::load(&documents(&sources)).map_err(|p| plain(&ApiError::from(&p)))?;
+        self.may_stand_in(&loaded.policy)?;
+        let summary = format!("release {}: {}", spec.name, release::share(spec, traffic));
+        let mut draft = self.draft(Kind::Release, &Who::agent(), None, summary);
+        draft.sources = Some(sources);
+        let mut change = self.keep(draft);
+        if !same_lists(&self.policy, &loaded.policy) {
+            change.lists = ListsChange::Rebuild;
+        }
+        change.policy = Arc::new(loaded.policy);
+        let made = self.change(change)?;
+        Ok(format!("revision {}, epoch {}", made.revision, made.epoch))
+    }
+
+    /// Established TCP connections of gray instances, not of those that are stable's, too.
+    fn close_gray(&self, spec: &Spec) -> Result<String, ApiError> {
+        let mut n = 0;
+        for s in &spec.services {
+            let Some(service) = self.policy.service(&s.name) else { continue };
+            for i in service.instances.iter().filter(|i| s.gray.matches(i) && !service.stable.matches(i)) {
+                let id = format!("{}/{}", s.name, i.id);
+                n += self.close(&id).map_err(|e| ApiError::internal(&e))?;
+            }
+        }
+        Ok(format!("{n} closed"))
+    }
+
+    /// The documents of releases in the policy in force: they stay when the user's are replaced.
+    pub(in crate::agent) fn release_sources(&self) -> Result<Vec<Source>, ApiError> {
+        if self.revision == 0 {
+            return Ok(Vec::new());
+        }
+        let mut sources = self.store.sources(self.revision).map_err(internal)?;
+        sources.retain(|s| s.name.starts_with(SOURCE));
+        Ok(sources)
+    }
+}
+
+pub(super) fn documents(sources: &[Source]) -> Vec<config::Source> {
+    sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect()
+}
+
+/// The problems in one line: a history has no pictures.
+fn plain(e: &ApiError) -> ApiError {
+    let all: Vec<&str> = e.problems.iter().take(3).map(|p| p.message.as_str()).collect();
+    ApiError::conflict(format!("{}: {}", e.error, all.join("; ")), e.help.clone())
+}

@@ -1,0 +1,112 @@
+//! Releases as the API shows them.
+
+use super::Running;
+use crate::{
+    agent::{core::Inner, time},
+    api::{
+        ApiError,
+        types::{ReleaseEvent, ReleaseEvidence, ReleaseHistoryQuery, ReleaseView, ReleasedView},
+    },
+    release::{self, Entry, Hold, Judged, Phase, Traffic},
+};
+
+impl Inner {
+    pub fn release_views(&self) -> Result<Vec<ReleaseView>, ApiError> {
+        self.releases.all.values().map(|r| self.view_of(r)).collect()
+    }
+
+    pub fn release_view(&self, name: &str) -> Result<ReleaseView, ApiError> {
+        match self.releases.all.get(name) {
+            Some(r) => self.view_of(r),
+            None => Err(self.no_release(name)),
+        }
+    }
+
+    /// For metrics: a release that goes from state to state goes from label to label.
+    pub fn release_samples(&self) -> Vec<(Vec<(&'static str, String)>, u64)> {
+        let one = |r: &Running| {
+            let held = match r.state.hold {
+                Hold::None => "",
+                Hold::Paused => "paused",
+                Hold::Frozen => "frozen",
+            };
+            let labels = [
+                ("release", r.spec.name.clone()),
+                ("version", r.spec.version.clone()),
+                ("phase", r.state.phase.name().to_owned()),
+                ("held", held.to_owned()),
+            ];
+            (labels.to_vec(), 1)
+        };
+        self.releases.all.values().map(one).collect()
+    }
+
+    pub(super) fn view_of(&self, r: &Running) -> Result<ReleaseView, ApiError> {
+        let (spec, s, now) = (&r.spec, &r.state, time::now_ms());
+        let counts = self.release_counts(spec).map_err(|e| ApiError::internal(&e))?;
+        let ramp = s.phase == Phase::Ramp;
+        let measured = if s.traffic == Traffic::None && !s.phase.moves() {
+            Vec::new()
+        } else {
+            release::since(&counts, &s.base)
+        };
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(ReleaseView {
+            name: spec.name.clone(),
+            version: spec.version.clone(),
+            formal: spec.formal.clone(),
+            state: s.name(),
+            phase: s.phase.name().into(),
+            held: match s.hold {
+                Hold::None => None,
+                Hold::Paused => Some("paused".into()),
+                Hold::Frozen => Some("frozen".into()),
+            },
+            stage: ramp.then(|| number(s.stage + 1)),
+            stages: number(spec.stages.len()),
+            reason: s.reason.clone(),
+            since: time::rfc3339(s.since),
+            traffic: release::share(spec, s.traffic),
+            services: spec
+                .services
+                .iter()
+                .map(|s| ReleasedView { service: s.name.clone(), gray: s.gray.to_string() })
+                .collect(),
+            judged: ramp.then(|| Judged::from(&release::verdict(spec, s, &counts))),
+            measured,
+            waits_for: release::waits(spec, s, now, &counts),
+            started: time::rfc3339(r.run),
+            who: r.who.clone(),
+            over: s.phase.is_over() && s.due.is_empty(),
+        })
+    }
+
+    pub fn release_history(
+        &self,
+        name: &str,
+        query: ReleaseHistoryQuery,
+    ) -> Result<Vec<ReleaseEvent>, ApiError> {
+        if !self.releases.all.contains_key(name) {
+            return Err(self.no_release(name));
+        }
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let kept = self.store.release_log(name, limit).map_err(super::internal)?;
+        let one = |k: crate::store::LogEntry| {
+            let e: Entry = serde_json::from_str(&k.entry).map_err(|e| ApiError::internal(&e))?;
+            Ok(ReleaseEvent {
+                at: time::rfc3339(k.at),
+                run: time::rfc3339(k.run),
+                what: e.what,
+                from: e.from,
+                to: e.to,
+                text: e.text,
+                evidence: e.evidence.map(|e| ReleaseEvidence {
+                    time_ms: e.time_ms,
+                    judged: e.judged,
+                    counts: e.counts,
+                }),
+            })
+        };
+        kept.into_iter().map(one).collect()
+    }
+}

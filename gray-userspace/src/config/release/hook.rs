@@ -1,0 +1,139 @@
+//! Reads one step of a release.
+
+use super::*;
+
+const TIMEOUT: u32 = 60_000;
+const BACKOFF: u32 = 1000;
+const STATUS: (u16, u16) = (200, 399);
+const UNIT: &str = "a service such as shop-2.0.service";
+
+/// Keys that one kind of step has, and no other.
+const OF_KIND: [(&str, &str); 6] = [
+    ("dir", "command"),
+    ("secret", "webhook"),
+    ("status", "http"),
+    ("query", "prometheus"),
+    ("below", "prometheus"),
+    ("above", "prometheus"),
+];
+
+pub(super) fn list(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Vec<Hook> {
+    let Some(items) = walk::list(node, &format!("`{key}`"), "steps", report) else { return Vec::new() };
+    if items.len() > limits::HOOKS {
+        let text = format!("`{key}` has {} steps", items.len());
+        report.error(Draft::new(node.span, text).expected(format!("at most {}", limits::HOOKS)));
+    }
+    items.iter().filter_map(|item| read(item, key, report)).collect()
+}
+
+fn read(node: &Node<'_>, list: &str, report: &mut Report<'_>) -> Option<Hook> {
+    let before = report.errors();
+    let fields = Fields::open(node, &HOOK, node.span, report)?;
+    let given: Vec<_> = HookKind::ALL.into_iter().filter_map(|k| Some((k, fields.pair(k.name())?))).collect();
+    let kinds = HookKind::ALL.map(HookKind::name).join(", ");
+    match given.as_slice() {
+        [_] => {}
+        [] if report.errors() > before => {}
+        [] => report
+            .error(Draft::new(node.span, "a step that does nothing").expected(format!("one of {kinds}"))),
+        [_, (_, (key, _)), ..] => {
+            let text = format!("a step with {} of {kinds}", given.len());
+            report.error(Draft::new(key.span, text).expected("exactly one").help("make two steps of it"));
+        }
+    }
+    let kind = given.first().map(|(k, _)| *k);
+    for (key, of) in OF_KIND {
+        if let (Some((k, _)), Some(kind)) = (fields.pair(key), kind)
+            && kind.name() != of
+        {
+            let text = format!("`{key}` in a step by {}", kind.name());
+            report.error(Draft::new(k.span, text).help(format!("remove it: it belongs to `{of}`")));
+        }
+    }
+    if let (Some((kind, (key, _))), "notify") = (given.first(), list)
+        && !matches!(kind, HookKind::Command | HookKind::Webhook)
+    {
+        let text = format!("{} as a notification", kind.name());
+        report.error(Draft::new(key.span, text).expected("command or webhook"));
+    }
+    let timeout = time(&fields, "timeout", 10..=WEEK, TIMEOUT, report);
+    let backoff = time(&fields, "backoff", 100..=600_000, BACKOFF, report);
+    let retries = match fields.get("retries") {
+        Some(n) => walk::integer(n, "retries", 0..=100, report),
+        None => Some(0),
+    };
+    let does = does(kind?, &fields, node.span, report);
+    (report.errors() == before).then_some(())?;
+    Some(Hook { does: does?, timeout_ms: timeout?, retries: retries?, backoff_ms: backoff? })
+}
+
+fn does(kind: HookKind, fields: &Fields<'_, '_>, at: Span, report: &mut Report<'_>) -> Option<Does> {
+    let mut url = |key| fields.get(key).and_then(|n| alarm::url(n, key, report)) as Option<Webhook>;
+    Some(match kind {
+        HookKind::Command => {
+            let words = fields.get("command").and_then(|n| health::command(n, report));
+            let dir = fields.get("dir").map(|n| {
+                let expected = "a directory such as /srv/shop";
+                health::line(n, "dir", expected, report, |t| t.starts_with('/'))
+            });
+            Does::Command { words: words?, dir: dir.map_or(Some(None), |d| d.map(Some))? }
+        }
+        HookKind::Webhook => {
+            let url = url("webhook");
+            let secret = fields.get("secret").map(|n| {
+                let text = walk::text(n, "`secret`", value::NAME, report)?;
+                walk::name(text, n.span, report)
+            });
+            let secret = secret.map_or(Some(None), |s| s.map(|s| Some(s.value)));
+            Does::Webhook { url: url?, secret: secret? }
+        }
+        HookKind::Unit => {
+            let plain = |t: &str| {
+                let name = |c: u8| c.is_ascii_alphanumeric() || b":_.@-\\".contains(&c);
+                t.ends_with(".service") && !t.starts_with('-') && t.bytes().all(name)
+            };
+            Does::Unit(fields.get("unit").and_then(|n| health::line(n, "unit", UNIT, report, plain))?)
+        }
+        HookKind::Http => {
+            let url = url("http");
+            let status = match fields.get("status") {
+                Some(n) => health::statuses(n, report),
+                None => Some(STATUS),
+            };
+            Does::Http { url: url?, status: status? }
+        }
+        HookKind::Prometheus => {
+            let url = url("prometheus");
+            let query = fields
+                .get("query")
+                .map(|n| health::line(n, "query", "a query such as sum(rate(errors[1m]))", report, |_| true));
+            if query.is_none() {
+                report.error(Draft::new(at, "a step by prometheus needs `query`"));
+            }
+            let limit = limit(fields, at, report);
+            Does::Prometheus { url: url?, query: query.flatten()?, limit: limit? }
+        }
+    })
+}
+
+fn limit(fields: &Fields<'_, '_>, at: Span, report: &mut Report<'_>) -> Option<Limit> {
+    let mut number = |key: &str| {
+        let node = fields.get(key)?;
+        let text = walk::number(node, &format!("`{key}`"), "a number", report)?;
+        let n = text.parse::<f64>().ok().filter(|n| n.is_finite());
+        if n.is_none() {
+            report.error(Draft::new(node.span, format!("`{key}` is {}", quoted(text))).expected("a number"));
+        }
+        n
+    };
+    let (below, above) = (number("below"), number("above"));
+    match (fields.get("below").is_some(), fields.get("above").is_some()) {
+        (true, false) => below.map(Limit::Below),
+        (false, true) => above.map(Limit::Above),
+        _ => {
+            let text = "a step by prometheus holds its number against one limit";
+            report.error(Draft::new(at, text).expected("exactly one of below, above"));
+            None
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The release engine's pure half: the document as validated, the machine, the evidence, the routes of a stage.
+//! No I/O, no clock, no tokio: `agent::release` drives it. docs/releases.md draws the machine.
+
+mod command;
+mod evidence;
+mod machine;
+mod routes;
+mod spec;
+mod stage;
+mod state;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{Command, Refused, Verb};
+pub use evidence::{ArmCounts, Counts, Judged, Verdict, judge, since};
+pub use machine::on;
+pub use routes::{SOURCE, source, source_name};
+pub use spec::{Does, Hook, Kind, Limit, ServiceSpec, Spec, Stage};
+pub use stage::{share, verdict, waits};
+pub use state::{
+    Closing, Effect, Ended, Entry, Event, Evidence, Hold, List, Outcome, Phase, State, Traffic, What,
+};
+pub use steps::{hook_of, step_name};

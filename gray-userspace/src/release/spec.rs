@@ -1,0 +1,176 @@
+//! A release as validated: what is released, by which steps, through which stages. `config` makes it.
+
+use std::fmt;
+
+use crate::model::{Selector, Webhook};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub name: String,
+    /// The gray version number: `2.0.0-gray.3`.
+    pub version: String,
+    /// The number it will have: `2.0.0`.
+    pub formal: String,
+    /// Never empty.
+    pub services: Vec<ServiceSpec>,
+    /// The percentages' salt: growth moves nobody out.
+    pub salt: String,
+    /// The cohort that reaches gray from gray verification on.
+    pub testers: Option<String>,
+    /// What was done cannot be undone: bad evidence freezes, and a person decides.
+    pub irreversible: bool,
+    pub deploy: Vec<Hook>,
+    pub verify: Vec<Hook>,
+    pub gray_verify: Vec<Hook>,
+    pub gray_period_ms: u32,
+    /// Never empty.
+    pub stages: Vec<Stage>,
+    /// A person must say so before alignment begins.
+    pub align_approval: bool,
+    pub align: Vec<Hook>,
+    /// Told of every transition: webhooks and commands.
+    pub notify: Vec<Hook>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    pub name: String,
+    /// The instances of the new version.
+    pub gray: Selector,
+}
+
+/// One stage of the ramp. It has a cohort, a percentage, or both.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stage {
+    /// Stays gray in all later stages.
+    pub cohort: Option<String>,
+    /// Never smaller than an earlier stage's.
+    pub basis_points: u16,
+    /// At least so long.
+    pub time_ms: u32,
+    /// At least so many new connections of each arm, of each service; at 100 % of the gray arm alone.
+    pub samples: u64,
+    pub checks: Vec<Hook>,
+    /// A round of checks begins so long after the last one ended.
+    pub every_ms: u32,
+    pub approval: bool,
+}
+
+/// One thing to be done or asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hook {
+    pub does: Does,
+    pub timeout_ms: u32,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Before the first of them; each later one waits twice as long as the one before, at most ten minutes.
+    pub backoff_ms: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Does {
+    /// A program of the agent's directory and its arguments.
+    Command { words: Vec<String>, dir: Option<String> },
+    /// A POST, signed with the secret in this file of the directory.
+    Webhook { url: Webhook, secret: Option<String> },
+    /// `systemctl start`.
+    Unit(String),
+    /// A GET.
+    Http { url: Webhook, status: (u16, u16) },
+    /// A query of one number.
+    Prometheus { url: Webhook, query: String, limit: Limit },
+}
+
+/// What a number must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    Below(f64),
+    Above(f64),
+}
+
+/// What a hook is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Command,
+    Webhook,
+    Unit,
+    Http,
+    Prometheus,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Command, Self::Webhook, Self::Unit, Self::Http, Self::Prometheus];
+
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Webhook => "webhook",
+            Self::Unit => "unit",
+            Self::Http => "http",
+            Self::Prometheus => "prometheus",
+        }
+    }
+}
+
+impl Hook {
+    pub fn kind(&self) -> Kind {
+        match self.does {
+            Does::Command { .. } => Kind::Command,
+            Does::Webhook { .. } => Kind::Webhook,
+            Does::Unit(_) => Kind::Unit,
+            Does::Http { .. } => Kind::Http,
+            Does::Prometheus { .. } => Kind::Prometheus,
+        }
+    }
+
+    /// The pause before attempt `n` (from 1).
+    pub fn pause_ms(&self, n: u32) -> u64 {
+        let times = 1u64 << n.saturating_sub(1).min(20);
+        (u64::from(self.backoff_ms) * times).min(600_000)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.does {
+            Does::Command { words, .. } => write!(f, "command {}", words.join(" ")),
+            Does::Webhook { url, .. } => write!(f, "webhook {url}"),
+            Does::Unit(unit) => write!(f, "unit {unit}"),
+            Does::Http { url, .. } => write!(f, "http {url}"),
+            Does::Prometheus { query, limit, .. } => write!(f, "prometheus {query} {limit}"),
+        }
+    }
+}
+
+impl Limit {
+    pub fn holds(self, n: f64) -> bool {
+        match self {
+            Self::Below(limit) => n < limit,
+            Self::Above(limit) => n > limit,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Below(n) => write!(f, "below {n}"),
+            Self::Above(n) => write!(f, "above {n}"),
+        }
+    }
+}
+
+impl Spec {
+    /// Cohorts that are gray in a stage: the testers, its own, and those of the stages before.
+    pub fn cohorts(&self, stage: usize) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        let stages = self.stages.iter().take(stage + 1).filter_map(|s| s.cohort.as_deref());
+        for c in self.testers.as_deref().into_iter().chain(stages) {
+            if !out.contains(&c) {
+                out.push(c);
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,109 @@
+//! What a stage asks for, what it still waits for, and both in words.
+
+use super::{Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, evidence, steps::describe};
+use crate::{config::percent_text, model::Millis};
+
+const FULL: u16 = 10_000;
+
+pub fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
+    let Some(g) = spec.stages.get(s.stage) else { return Verdict::Pass };
+    evidence::judge(&evidence::since(counts, &s.base), g.samples, g.basis_points >= FULL)
+}
+
+/// Time and evidence that are missing.
+pub(super) fn unmet(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<String> {
+    let mut out = Vec::new();
+    let ms = match s.phase {
+        Phase::GrayPeriod => spec.gray_period_ms,
+        Phase::Ramp => spec.stages.get(s.stage).map_or(0, |g| g.time_ms),
+        _ => 0,
+    };
+    let left = (s.since + u64::from(ms)).saturating_sub(now);
+    if left > 0 {
+        // Whole seconds are enough for people.
+        let left = u32::try_from(left.div_ceil(1000) * 1000).unwrap_or(u32::MAX);
+        out.push(format!("time: {} of {} left", Millis(left), Millis(ms)));
+    }
+    if s.phase == Phase::Ramp {
+        match verdict(spec, s, counts) {
+            Verdict::Pass => {}
+            Verdict::Fail(why) | Verdict::Inconclusive(why) => out.push(format!("evidence: {why}")),
+        }
+    }
+    out
+}
+
+/// Everything that a stage still asks for.
+pub(super) fn open(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<String> {
+    let mut out = unmet(spec, s, now, counts);
+    let Some(g) = spec.stages.get(s.stage).filter(|_| s.phase == Phase::Ramp) else { return out };
+    if !g.checks.is_empty() && !s.checked {
+        out.push("checks: a round that passes".into());
+    }
+    if command::awaits(spec, s) {
+        out.push(format!("a person: gray release approve {}", spec.name));
+    }
+    out
+}
+
+/// What a release waits for, for people. Empty: for nothing, it is over.
+pub fn waits(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<String> {
+    let name = &spec.name;
+    let mut out: Vec<String> = s.due.iter().filter(|e| e.is_step()).map(|e| due(spec, e, now)).collect();
+    match (s.hold, s.phase) {
+        (Hold::Paused, _) => out.push(format!("a person: gray release resume {name}")),
+        (Hold::Frozen, _) => out.push(format!("a person: gray release resume, abort or recall {name}")),
+        (_, Phase::GrayPeriod | Phase::Ramp) => out.extend(open(spec, s, now, counts)),
+        (_, Phase::Stopped) => out.push(format!("a person: gray release retry or close {name}")),
+        (_, Phase::Abnormal) => out.push(format!("a person: gray release retry, resume or close {name}")),
+        (_, Phase::Done) => {
+            out.push(format!("a policy whose stable is the new version, then gray release close {name}"));
+        }
+        _ => {}
+    }
+    out
+}
+
+fn due(spec: &Spec, e: &Effect, now: u64) -> String {
+    let mut text = describe(spec, &e.what);
+    if e.attempt > 0 {
+        text += &format!(", attempt {}", e.attempt + 1);
+    }
+    let pause = e.not_before.saturating_sub(now);
+    if pause > 0 {
+        let pause = u32::try_from(pause.div_ceil(1000) * 1000).unwrap_or(u32::MAX);
+        text += &format!(", in {}", Millis(pause));
+    }
+    text
+}
+
+/// `25 % and beta to gray`.
+pub fn share(spec: &Spec, t: Traffic) -> String {
+    match t {
+        Traffic::None => "nobody to gray".into(),
+        Traffic::Testers => match &spec.testers {
+            Some(c) => format!("{c} to gray"),
+            None => "nobody to gray".into(),
+        },
+        Traffic::All => "everybody to gray".into(),
+        Traffic::Stage(n) => {
+            let bp = spec.stages.get(n).map_or(0, |g| u32::from(g.basis_points));
+            let mut parts: Vec<String> = spec.cohorts(n).into_iter().map(str::to_owned).collect();
+            if bp > 0 || parts.is_empty() {
+                parts.insert(0, format!("{} %", percent_text(bp)));
+            }
+            format!("{} to gray", parts.join(" and "))
+        }
+    }
+}
+
+/// What may begin now.
+impl State {
+    pub fn ready(&self, now: u64) -> impl Iterator<Item = &Effect> {
+        let held = self.hold != Hold::None;
+        self.due.iter().filter(move |e| {
+            let waits = held && matches!(e.what, super::What::Hook(..));
+            !e.begun && e.not_before <= now && !waits
+        })
+    }
+}

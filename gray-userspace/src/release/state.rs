@@ -1,0 +1,285 @@
+//! What is kept of a running release, and the words of its machine. All of it is stored as JSON: fields are added,
+//! never renamed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Command, Counts, Judged};
+
+/// Where a release is. `paused` and `frozen` lie over it: [`Hold`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Requested,
+    Deploying,
+    DeployVerify,
+    GrayVerify,
+    GrayPeriod,
+    Ramp,
+    Aligning,
+    /// Everybody is on gray, the rest is deployed.
+    Done,
+    /// The deployment was not good. No traffic has moved.
+    Stopped,
+    /// Everybody is on stable.
+    Abnormal,
+    /// Everybody is on stable, connections of gray are being closed.
+    Recalling,
+    /// Given up.
+    Failed,
+    /// Done, and its routes are gone.
+    Closed,
+}
+
+impl Phase {
+    pub const ALL: [Self; 13] = [
+        Self::Requested,
+        Self::Deploying,
+        Self::DeployVerify,
+        Self::GrayVerify,
+        Self::GrayPeriod,
+        Self::Ramp,
+        Self::Aligning,
+        Self::Done,
+        Self::Stopped,
+        Self::Abnormal,
+        Self::Recalling,
+        Self::Failed,
+        Self::Closed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Deploying => "deploying",
+            Self::DeployVerify => "deploy-verify",
+            Self::GrayVerify => "gray-verify",
+            Self::GrayPeriod => "gray-period",
+            Self::Ramp => "ramp",
+            Self::Aligning => "aligning",
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::Abnormal => "abnormal",
+            Self::Recalling => "recalling",
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Nothing will ever happen to it again.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Failed | Self::Closed)
+    }
+
+    /// It goes on by itself.
+    pub fn moves(self) -> bool {
+        self <= Self::Aligning
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    #[default]
+    None,
+    /// By a person.
+    Paused,
+    /// By bad evidence that the engine may not act on.
+    Frozen,
+}
+
+/// What of the traffic goes to gray.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Traffic {
+    #[default]
+    None,
+    Testers,
+    /// From 0.
+    Stage(usize),
+    All,
+}
+
+/// Which hooks of the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum List {
+    Deploy,
+    Verify,
+    GrayVerify,
+    /// Checks of the stage with this number, from 0.
+    Checks(usize),
+    Align,
+    Notify,
+}
+
+/// What becomes of established connections of gray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Closing {
+    /// They end by themselves, or are closed when this is over, in milliseconds.
+    Drain(u64),
+    /// At once.
+    Reset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    Traffic(Traffic),
+    /// The hook of a list.
+    Hook(List, usize),
+    /// Of a transition, with its words.
+    Notify(usize, String),
+    /// Established connections of gray instances end.
+    Close,
+}
+
+/// Something that the driver is to do. It stays due until its end is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Never given twice in one run of a release: the last part of the idempotency key.
+    pub seq: u64,
+    pub what: What,
+    /// Attempts that have failed.
+    pub attempt: u32,
+    /// Unix milliseconds.
+    pub not_before: u64,
+    /// An attempt has begun, and its end is not known yet.
+    pub begun: bool,
+}
+
+impl Effect {
+    /// Of the process itself, not beside it.
+    pub fn is_step(&self) -> bool {
+        !matches!(self.what, What::Notify(..))
+    }
+}
+
+/// Everything that is kept of one run of a release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub phase: Phase,
+    pub hold: Hold,
+    /// Since when it is held, unix milliseconds.
+    pub held_at: u64,
+    /// Of the ramp, from 0.
+    pub stage: usize,
+    /// Why it is here, for people.
+    pub reason: String,
+    /// When this phase or stage began; of a stage: when its share was in force.
+    pub since: u64,
+    /// The hook that is next, of the phase's list or the round of checks.
+    pub at: usize,
+    /// Rounds of checks of this stage that passed, one after the other.
+    pub rounds: u32,
+    /// One of them when all else was there.
+    pub checked: bool,
+    pub next_round: u64,
+    pub approved: bool,
+    /// The counters when the stage began.
+    pub base: Vec<Counts>,
+    /// What was last asked for.
+    pub traffic: Traffic,
+    pub closing: Option<Closing>,
+    pub seq: u64,
+    pub due: Vec<Effect>,
+}
+
+impl State {
+    pub fn new(now: u64) -> Self {
+        Self {
+            phase: Phase::Requested,
+            hold: Hold::None,
+            held_at: 0,
+            stage: 0,
+            reason: String::new(),
+            since: now,
+            at: 0,
+            rounds: 0,
+            checked: false,
+            next_round: 0,
+            approved: false,
+            base: Vec::new(),
+            traffic: Traffic::None,
+            closing: None,
+            seq: 0,
+            due: Vec::new(),
+        }
+    }
+
+    /// As people are told: `ramp 2`, `paused (ramp 2)`.
+    pub fn name(&self) -> String {
+        let phase = match self.phase {
+            Phase::Ramp => format!("ramp {}", self.stage + 1),
+            p => p.name().into(),
+        };
+        match self.hold {
+            Hold::None => phase,
+            Hold::Paused => format!("paused ({phase})"),
+            Hold::Frozen => format!("frozen ({phase})"),
+        }
+    }
+
+    /// A step is due: nothing else begins.
+    pub fn is_busy(&self) -> bool {
+        self.due.iter().any(Effect::is_step)
+    }
+
+    pub fn effect(&self, seq: u64) -> Option<&Effect> {
+        self.due.iter().find(|e| e.seq == seq)
+    }
+}
+
+/// How an effect ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Pass,
+    Fail,
+    /// Nothing can be said: it is asked again.
+    Inconclusive,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub seq: u64,
+    pub outcome: Outcome,
+    /// What it had to say.
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// The driver is about to try an effect.
+    Begun(u64),
+    Ended(Ended),
+    /// An attempt had begun when the last agent died: nobody knows its end.
+    Lost(u64),
+    /// A person's.
+    Command(Command),
+}
+
+/// What a decision was made on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Milliseconds of the stage.
+    pub time_ms: u64,
+    pub judged: Judged,
+    /// Since the stage began, by service.
+    pub counts: Vec<Counts>,
+}
+
+/// One line of a release's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `transition`, `step`, `command` ..
+    pub what: String,
+    /// States; the same where nothing turned.
+    pub from: String,
+    pub to: String,
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+}

@@ -1,0 +1,483 @@
+//! The release engine with real traffic: two services, deployed by a program, a ramp under load, alignment; one that is taken
+//! back by itself; recalls; the agent killed at every point of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gray_tests::{
+    agent::{Agent, AgentSpec},
+    client::{Load, LoadSpec, Mode},
+    command::{note, wait_for},
+    helper,
+    pace::many,
+    residue,
+    server::{Server, ServerSpec},
+    world::{World, WorldSpec, vip4},
+};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ONE: Mode = Mode::Http { per_connection: 1 };
+
+/// shop and cart: 1.0 on backends 0 and 2, room for 2.0 on backends 1 and 3. Dropped in this order.
+struct Shop {
+    agent: Agent,
+    _servers: Vec<Server>,
+    hooks: PathBuf,
+    world: World,
+}
+
+fn vip(service: usize, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(vip4(service)), port)
+}
+
+impl Shop {
+    /// `running`: 2.0 serves already.
+    fn start(running: bool) -> Self {
+        let spec = WorldSpec {
+            backends: 4,
+            sources4: 200,
+            sources6: 1,
+            vips: vec![Some(0), Some(2)],
+            ..WorldSpec::default()
+        };
+        let world = World::build(spec).unwrap();
+        let start = |j: usize, name: &str, version: &str| {
+            let b = &world.backends[j];
+            Server::start(&b.place(), ServerSpec::on(b, name, version)).unwrap()
+        };
+        let mut servers = vec![start(0, "s0", "1.0"), start(2, "s2", "1.0")];
+        if running {
+            servers.extend([start(1, "g1", "2.0"), start(3, "g3", "2.0")]);
+        }
+        let hooks = world.temp().join("hooks");
+        std::fs::create_dir(&hooks).unwrap();
+        let mut spec = AgentSpec::packets(&world);
+        spec.args = vec!["--release-hooks".into(), hooks.display().to_string()];
+        let agent = Agent::start_with(&world, spec).unwrap();
+        let shop = Self { agent, _servers: servers, hooks, world };
+        shop.programs();
+        let _ = shop.agent.apply(&shop.policy("1.0")).unwrap();
+        shop
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.hooks.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// `deploy J`: starts 2.0 on backend J and waits for it. `log WORD`: only says that it was there. `check`: unless there is a file
+    /// `bad`. `hang`: for ever.
+    fn programs(&self) {
+        let dir = self.hooks.display();
+        let said = format!("echo \"$GRAY_KEY $GRAY_ATTEMPT $*\" >> {dir}/said");
+        for j in [1, 3] {
+            let b = &self.world.backends[j];
+            let spec = serde_json::to_string(&ServerSpec::on(b, &format!("g{j}"), "2.0")).unwrap();
+            std::fs::write(self.hooks.join(format!("spec{j}")), spec).unwrap();
+            std::fs::write(self.hooks.join(format!("ns{j}")), b.ns.path().display().to_string()).unwrap();
+        }
+        let server = helper::binary().unwrap();
+        self.program(
+            "deploy",
+            &format!(
+                "{said}\ncat > {dir}/stdin\n(cat {dir}/spec$1; echo; exec sleep 100000) | nsenter --net=$(cat {dir}/ns$1) {} serve > {dir}/out$1 2>&1 &\n\
+                 for i in $(seq 200); do grep -q ready {dir}/out$1 && exit 0; sleep 0.1; done; exit 1",
+                server.display()
+            ),
+        );
+        self.program("log", &said);
+        self.program("check", &format!("if [ -e {dir}/bad ]; then echo it is bad; exit 1; fi"));
+        self.program("hang", &format!("{said}\nsleep 100000 & echo $! > {dir}/pid; wait"));
+    }
+
+    fn policy(&self, stable: &str) -> String {
+        let mut out = String::from("services:\n");
+        for (i, name, old, new) in [(0, "shop", 0, 1), (1, "cart", 2, 3)] {
+            let at = |j: usize, port| SocketAddr::new(IpAddr::V4(self.world.backends[j].v4), port);
+            for (what, port) in [("", 8080), ("-echo", 9000)] {
+                out += &format!(
+                    "  {name}{what}:\n    listen: ['{}']\n    stable: {{ version: '{stable}' }}\n    instances:\n      \
+                     - {{ address: '{}', version: '1.0', id: old }}\n      - {{ address: '{}', version: '2.0', id: new }}\n",
+                    vip(i, port),
+                    at(old, port),
+                    at(new, port)
+                );
+            }
+        }
+        out + &format!("cohorts:\n  beta: {{ sources: ['{}'] }}\n", self.world.clients[0].v4[0])
+    }
+
+    fn begin(&self, document: &str) -> Value {
+        let file = self.world.temp().join("release.yaml");
+        std::fs::write(&file, document).unwrap();
+        self.agent.gray_json(&["release", "start", "-f", &file.to_string_lossy()]).unwrap()
+    }
+
+    /// The agent may die before it answers.
+    fn try_begin(&self, document: &str) {
+        let file = self.world.temp().join("release.yaml");
+        std::fs::write(&file, document).unwrap();
+        let _ = self.agent.gray(&["release", "start", "-f", &file.to_string_lossy()]).unwrap();
+    }
+
+    fn tell(&self, args: &[&str]) -> Value {
+        self.agent.gray_json(&[&["release"], args].concat()).unwrap()
+    }
+
+    fn state(&self, name: &str) -> String {
+        self.tell(&["status", name])["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the release is there, with nothing left to be done but to wait for this.
+    fn wait(&self, name: &str, state: &str, waits: &str) {
+        let mut seen = Value::Null;
+        let there = wait_for(state, PATIENCE, || {
+            seen = self.tell(&["status", name]);
+            let on = seen["waits_for"].as_array().is_some_and(|w| match w.as_slice() {
+                [] => waits.is_empty(),
+                [one] => one.as_str().is_some_and(|w| !waits.is_empty() && w.contains(waits)),
+                _ => false,
+            });
+            Ok(seen["state"] == state && on)
+        });
+        if let Err(e) = there {
+            let history = self.agent.gray_ok(&["release", "history", name]).unwrap();
+            panic!("{e:#}: {seen:#}\n{history}");
+        }
+    }
+
+    /// Connections until stopped, from every address.
+    fn load(&self, service: usize) -> Load {
+        let client = &self.world.clients[0];
+        let mut spec = LoadSpec::new(vip(service, 8080), ONE).sources(client.sources(false));
+        spec.pause_ms = 5;
+        spec.start(&client.place()).unwrap()
+    }
+
+    /// The addresses that are on 2.0, by one connection each.
+    fn on_gray(&self, service: usize) -> BTreeSet<IpAddr> {
+        let client = &self.world.clients[0];
+        let sources = client.sources(false);
+        let spec =
+            LoadSpec::new(vip(service, 8080), ONE).count(sources.len() as u64).sources(sources.clone());
+        let report = spec.run(&client.place()).unwrap();
+        report.assert_all_ok();
+        sources.into_iter().filter(|s| report.versions_of(*s) == ["2.0"]).collect()
+    }
+
+    /// Of the steps that were begun: the key, and how often.
+    fn said(&self) -> BTreeMap<String, u32> {
+        let text = std::fs::read_to_string(self.hooks.join("said")).unwrap_or_default();
+        let mut out = BTreeMap::new();
+        for line in text.lines() {
+            *out.entry(line.split(' ').next().unwrap().to_owned()).or_default() += 1;
+        }
+        out
+    }
+
+    fn finish(self) {
+        drop(self._servers);
+        residue::assert_none(&self.world, self.agent);
+    }
+}
+
+const RELEASE: &str = "
+release: shop-2.0
+version: 2.0.0-gray.3
+services:
+  shop: { gray: { version: '2.0' } }
+  cart: { gray: { version: '2.0' } }
+deploy:
+  - { command: [deploy, '1'] }
+  - { command: [deploy, '3'], retries: 1 }
+verify: [{ command: [log, verify] }]
+gray-verify: [{ command: [log, gray-verify] }]
+gray-period: 1s
+stages:
+  - { cohort: beta, percent: 1, samples: 20, approval: true, checks: [{ command: [check] }], every: 1s }
+  - { percent: 25, samples: 100, time: 2s, approval: true, checks: [{ command: [check] }], every: 1s }
+  - { percent: 100, samples: 100 }
+align: { steps: [{ command: [log, align] }] }
+notify: [{ command: [log, told] }]
+";
+
+#[test]
+fn f1_e5_a_release_from_its_deployment_to_everybody() {
+    let mut shop = Shop::start(false);
+    let mut loads = [shop.load(0), shop.load(1)];
+    let begun = shop.begin(RELEASE);
+    assert_eq!(begun["version"], "2.0.0-gray.3");
+    shop.wait("shop-2.0", "ramp 1", "a person");
+    let first = [shop.on_gray(0), shop.on_gray(1)];
+    assert!(first[0].contains(&shop.world.clients[0].sources(false)[0]), "the cohort is gray");
+    assert!((1..20).contains(&first[0].len()), "{} of 200 at 1 %", first[0].len());
+    assert_eq!(first[0], first[1], "the same clients in both services");
+    let stdin: Value = serde_json::from_slice(&std::fs::read(shop.hooks.join("stdin")).unwrap()).unwrap();
+    assert_eq!((&stdin["release"]["name"], &stdin["step"]), (&"shop-2.0".into(), &"deploy 2 of 2".into()));
+
+    let before = shop.agent.gray_json(&["status"]).unwrap()["epoch"].as_u64().unwrap();
+    let _ = shop.tell(&["approve", "shop-2.0"]);
+    shop.wait("shop-2.0", "ramp 2", "a person");
+    let after = shop.agent.gray_json(&["status"]).unwrap()["epoch"].as_u64().unwrap();
+    assert_eq!(after, before + 1, "both services in one flip");
+    let second = [shop.on_gray(0), shop.on_gray(1)];
+    assert_eq!(second[0], second[1]);
+    assert!((25..=80).contains(&second[0].len()), "{} of 200 at 25 %", second[0].len());
+    assert!(second[0].is_superset(&first[0]), "nobody was moved out");
+    let shown = shop.tell(&["status", "shop-2.0"]);
+    assert!(shown["measured"][0]["gray"]["connections"].as_u64().unwrap() >= 100, "{shown:#}");
+
+    // What a person applies or rolls back to meanwhile takes nothing of it away.
+    let first_revision = "1";
+    let _ = shop.agent.apply(&(shop.policy("1.0") + "  more: { percent: 1 }\n")).unwrap();
+    assert_eq!(shop.on_gray(0), second[0]);
+    let _ = shop.agent.gray_ok(&["rollback", first_revision]).unwrap();
+    assert_eq!(shop.on_gray(0), second[0]);
+    let gone = shop.policy("1.0").replace("cart", "crat");
+    let file = shop.world.temp().join("gone.yaml");
+    std::fs::write(&file, gone).unwrap();
+    let refused = shop.agent.gray(&["apply", "-f", &file.to_string_lossy()]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("release/shop-2.0"), "{said}");
+
+    // Nobody notices that the agent dies, and the next one goes on.
+    shop.agent.kill9().unwrap();
+    assert_eq!(shop.on_gray(0), second[0]);
+    shop.agent.restart().unwrap();
+    shop.wait("shop-2.0", "ramp 2", "a person");
+    assert_eq!(shop.on_gray(1), second[1]);
+
+    let _ = shop.tell(&["approve", "shop-2.0", "--message", "looks well"]);
+    shop.wait("shop-2.0", "done", "a policy whose stable is the new version");
+    assert_eq!((shop.on_gray(0).len(), shop.on_gray(1).len()), (200, 200));
+    for load in &mut loads {
+        let n = load.snapshot().unwrap().requests;
+        let _ = load.wait_requests(n + 100, PATIENCE).unwrap();
+    }
+    for load in loads {
+        load.stop().unwrap().assert_all_ok();
+    }
+
+    let refused = shop.agent.gray(&["release", "close", "shop-2.0"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("clients would go back"), "{said}");
+    let _ = shop.agent.apply(&shop.policy("2.0")).unwrap();
+    let _ = shop.tell(&["close", "shop-2.0"]);
+    shop.wait("shop-2.0", "closed", "");
+    assert_eq!(shop.on_gray(0).len(), 200, "the policy has taken over");
+    let routes = shop.agent.gray_ok(&["get", "routes"]).unwrap();
+    assert!(!routes.contains("release-"), "{routes}");
+
+    let history = shop.tell(&["history", "shop-2.0"]);
+    let left: Vec<&Value> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|e| e["what"] == "transition" && e["from"].as_str().unwrap().starts_with("ramp"))
+        .collect();
+    assert_eq!(left.len(), 3, "{history:#}");
+    for e in left {
+        assert_eq!(e["evidence"]["judged"]["verdict"], "pass", "{e:#}");
+        assert!(e["evidence"]["counts"][1]["gray"]["connections"].as_u64().unwrap() >= 20, "{e:#}");
+    }
+    assert!(shop.said().values().all(|n| *n == 1), "each step once: {:?}", shop.said());
+    assert!(shop.said().len() > 12, "steps and notices: {:?}", shop.said());
+    shop.finish();
+}
+
+#[test]
+fn f4_one_whose_check_fails_is_taken_back_by_itself() {
+    let shop = Shop::start(true);
+    let loads = [shop.load(0), shop.load(1)];
+    let document = RELEASE.replace("command: [deploy,", "command: [log,");
+    let _ = shop.begin(&document);
+    shop.wait("shop-2.0", "ramp 1", "a person");
+    assert!(!shop.on_gray(0).is_empty());
+    std::fs::write(shop.hooks.join("bad"), "").unwrap();
+    shop.wait("shop-2.0", "abnormal", "retry, resume or close");
+    for service in [0, 1] {
+        assert_eq!(shop.on_gray(service), BTreeSet::new(), "everybody is on stable");
+    }
+    let shown = shop.tell(&["status", "shop-2.0"]);
+    assert!(shown["reason"].as_str().unwrap().contains("it is bad"), "{shown:#}");
+
+    // Mended: the ramp from its first stage; then given up for good.
+    std::fs::remove_file(shop.hooks.join("bad")).unwrap();
+    let _ = shop.tell(&["resume", "shop-2.0"]);
+    shop.wait("shop-2.0", "ramp 1", "a person");
+    let _ = shop.tell(&["jump", "shop-2.0", "2"]);
+    shop.wait("shop-2.0", "ramp 2", "a person");
+    let _ = shop.tell(&["pause", "shop-2.0"]);
+    assert!(shop.on_gray(1).len() > 20);
+    let aborted = shop.tell(&["abort", "shop-2.0", "--message", "it loses carts"]);
+    assert_eq!(aborted["state"], "abnormal");
+    assert_eq!(shop.on_gray(1), BTreeSet::new(), "the answer comes after the flip");
+    let _ = shop.tell(&["close", "shop-2.0"]);
+    assert_eq!(shop.state("shop-2.0"), "failed");
+    for load in loads {
+        load.stop().unwrap().assert_all_ok();
+    }
+    shop.finish();
+}
+
+#[test]
+fn f7_f8_no_step_stands_in_the_way_of_a_recall_and_connections_come_back_too() {
+    let shop = Shop::start(true);
+    let document = "release: echo\nversion: 2.0.0-gray.1\nservices: { shop-echo: { gray: { version: '2.0' } } }\ntesters: beta\ngray-verify: [{ command: [hang], timeout: 1h }]\nstages: [{ percent: 100 }]\n";
+    let _ = shop.begin(document);
+    let client = &shop.world.clients[0];
+    wait_for("the step to hang", PATIENCE, || Ok(shop.hooks.join("pid").exists())).unwrap();
+    let tester = vec![client.sources(false)[0]];
+    let mut load = LoadSpec::long_lived(vip(0, 9000), 5, 20).sources(tester).start(&client.place()).unwrap();
+    let _ = load.wait_requests(20, PATIENCE).unwrap();
+    assert_eq!(load.snapshot().unwrap().of_version("1.0"), 0, "the testers are on gray");
+    let pid = std::fs::read_to_string(shop.hooks.join("pid")).unwrap();
+    let began = std::time::Instant::now();
+    let recalled = shop.tell(&["recall", "echo", "--mode", "reset"]);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10));
+    let history = shop.agent.gray_json(&["history"]).unwrap();
+    let t = |name: &str| history[0]["timings"][name].as_u64().unwrap_or_default();
+    note(&format!(
+        "recall: answered after {} ms; its change took {} us to the flip, {} us of them after the record",
+        took.as_millis(),
+        (t("flipped_ns") - t("received_ns")) / 1000,
+        (t("flipped_ns") - t("durable_ns")) / 1000
+    ));
+    assert_eq!(recalled["state"], "abnormal", "{recalled:#}");
+    let at = load.snapshot().unwrap();
+    let report = load.wait_requests(at.requests + 50, PATIENCE).unwrap();
+    assert!(report.of_version("1.0") > 0, "they were dialled again, at stable");
+    assert_eq!(load.stop().unwrap().failed(), 5, "each was closed once");
+    wait_for("the step's processes to end", PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        Ok(stat.is_empty() || stat.contains(") Z "))
+    })
+    .unwrap();
+    let _ = shop.tell(&["close", "echo"]);
+    shop.finish();
+}
+
+#[test]
+fn f1_d4_what_cannot_be_released_is_refused_with_every_reason() {
+    let shop = Shop::start(false);
+    let file = shop.world.temp().join("bad.yaml");
+    let refused = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let out = shop.agent.gray(&["release", "start", "-f", &file.to_string_lossy()]).unwrap();
+        assert!(!out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    let bad = RELEASE
+        .replace("  cart: {", "  crat: {")
+        .replace("2.0.0-gray.3", "2.0.0")
+        .replace("cohort: beta", "cohort: betta");
+    let said = refused(&bad);
+    for word in [
+        "did you mean `cart`",
+        "is no gray version number",
+        "did you mean `beta`",
+        "the release has 3 problems",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(refused(&RELEASE.replace("[log, align]", "[nobody]")).contains("no such file"));
+    let held =
+        RELEASE.replace("release: shop-2.0", "release: other").replace("gray-period: 1s", "gray-period: 1h");
+    let _ = shop.begin(&held.replace("[deploy,", "[log,"));
+    assert!(refused(RELEASE).contains("is being released by other"));
+    let _ = shop.tell(&["abort", "other"]);
+    let _ = shop.tell(&["close", "other"]);
+    assert!(refused(RELEASE).contains("2.0.0-gray.3 was the number of other"));
+    shop.finish();
+}
+
+/// A short release that goes to its end by itself.
+fn short(name: &str, n: usize) -> String {
+    format!(
+        "release: {name}\nversion: 2.0.0-gray.{n}\nservices: {{ shop: {{ gray: {{ version: '2.0' }} }}, cart: {{ gray: {{ version: '2.0' }} }} }}\n\
+         deploy: [{{ command: [log, deploy] }}]\nstages:\n  - {{ percent: 25, checks: [{{ command: [check] }}] }}\n  - {{ percent: 100 }}\n\
+         align: {{ steps: [{{ command: [log, align] }}] }}\n"
+    )
+}
+
+#[test]
+fn f1_killed_anywhere_it_comes_to_the_same_end() {
+    let mut shop = Shop::start(true);
+    let load = shop.load(0);
+    let points = |text: &str| -> Vec<String> {
+        let all = text.lines().filter_map(|l| l.strip_prefix("fail point "));
+        all.filter(|p| p.starts_with("release.")).map(str::to_owned).collect()
+    };
+    // One that nobody kills says what there is.
+    shop.agent.stop().unwrap();
+    shop.agent.spawn(&[("GRAY_FAIL", "trace")]).unwrap();
+    assert!(shop.agent.wait_ready().unwrap());
+    let _ = shop.begin(&short("r0", 1));
+    shop.wait("r0", "done", "a policy");
+    let all = points(&std::fs::read_to_string(shop.agent.log()).unwrap());
+    give_up(&shop, "r0");
+    let every = match std::env::var("GRAY_POINTS") {
+        Ok(v) if v == "all" => 1,
+        _ => all.len() / many("kills of a release", 12, 3).min(all.len()).max(1),
+    };
+    // Each point at its first passing, and others evenly; `GRAY_POINTS=all`: every passing.
+    let mut seen = BTreeSet::new();
+    let chosen: Vec<String> = all
+        .iter()
+        .enumerate()
+        .filter(|(i, p)| seen.insert(p.split(':').next().unwrap().to_owned()) || i % every.max(1) == 0)
+        .map(|(_, p)| p.clone())
+        .collect();
+    note(&format!("{} of {} points: {chosen:?}", chosen.len(), all.len()));
+    assert_eq!(seen.len(), 5, "{seen:?}");
+    let mut killed = 0;
+    for (n, point) in chosen.iter().enumerate() {
+        let name = format!("r{}", n + 1);
+        shop.agent.stop().unwrap();
+        shop.agent.spawn(&[("GRAY_FAIL", point)]).unwrap();
+        assert!(shop.agent.wait_ready().unwrap());
+        shop.try_begin(&short(&name, n + 2));
+        let mut died = false;
+        wait_for("the agent's death", PATIENCE, || {
+            died = shop.agent.was_killed()?;
+            let out = shop.agent.gray(&["release", "status", &name, "-o", "json"])?;
+            let shown: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+            Ok(died || shown["state"] == "done")
+        })
+        .unwrap_or_else(|e| panic!("{point}: {e:#}"));
+        if died {
+            killed += 1;
+            shop.agent.restart().unwrap();
+        }
+        shop.wait(&name, "done", "a policy");
+        assert_eq!((shop.on_gray(0).len(), shop.on_gray(1).len()), (200, 200), "{point}");
+        let history = shop.tell(&["history", &name]);
+        let unknown = history.as_array().unwrap().iter().filter(|e| e["what"] == "unknown").count() as u32;
+        let mine: Vec<u32> = shop
+            .said()
+            .into_iter()
+            .filter(|(k, _)| k.starts_with(&format!("{name}.")))
+            .map(|(_, n)| n)
+            .collect();
+        assert_eq!(mine.len(), 2, "{point}: deploy and align have a key each");
+        let more: u32 = mine.iter().map(|n| n - 1).sum();
+        assert!(more <= unknown, "{point}: {more} times more, {unknown} said to be unknown");
+        give_up(&shop, &name);
+    }
+    assert!(killed >= 5, "{killed} kills");
+    load.stop().unwrap().assert_all_ok();
+    shop.finish();
+}
+
+fn give_up(shop: &Shop, name: &str) {
+    let _ = shop.tell(&["abort", name]);
+    let _ = shop.tell(&["close", name]);
+    shop.wait(name, "failed", "");
+    assert_eq!(shop.on_gray(0), BTreeSet::new());
+}
