@@ -6,8 +6,8 @@ use crate::bench::compare::{Compared, Sample, at_most, show};
 use crate::bench::outcome::Bar;
 use crate::bench::stats::Median;
 
-/// Of keep-alive, keep-alive with the edge apart, a connection per request, bulk.
-pub fn bars([alive, apart, each, bulk]: &[Compared; 4], answers: &[Answers]) -> Vec<Bar> {
+/// Of keep-alive, keep-alive with the edge apart, a connection per request, the same one at a time, bulk.
+pub fn bars([alive, apart, each, _, bulk]: &[Compared; 5], answers: &[Answers]) -> Vec<Bar> {
     let [gray, gray_each, haproxy] = [Kind::Gray, Kind::GrayEach, Kind::Haproxy].map(at);
     let fast = proxies().into_iter().max_by(|a, b| by(alive, *a, *b, |s| s.rate)).unwrap_or(haproxy);
     let cheap = proxies().into_iter().min_by(|a, b| by(apart, *a, *b, |s| s.cpu)).unwrap_or(haproxy);
