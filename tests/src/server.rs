@@ -25,7 +25,7 @@ pub use choice::Choice;
 pub use haproxy::Haproxy;
 pub use iperf::IperfServer;
 pub use lua::NginxLua;
-pub use nginx::Nginx;
+pub use nginx::{Nginx, Site};
 pub use proxy::Route;
 pub use stream::NginxStream;
 

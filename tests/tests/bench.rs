@@ -58,8 +58,8 @@ fn the_bench_of_the_request_path_measures_every_path() {
     let found = found("request");
     assert_eq!(found.bars.len(), 9);
     let (answers, compared) = found.tables.split_last().unwrap();
-    let apart = "Keep-alive, the edge on a core of its own";
-    assert_eq!(titles(compared), ["Keep-alive", apart, "A connection per request", "Bulk"]);
+    let loads = ["Keep-alive", "Keep-alive, edge apart", "A connection per request", "One at a time", "Bulk"];
+    assert_eq!(titles(compared), loads);
     let paths =
         ["routed, not steered", "gray, per connection", "gray, per request", "HAProxy, http", "nginx, Lua"];
     compared.iter().for_each(|t| compares(t, &paths));

@@ -15,6 +15,16 @@ use crate::place::Place;
 /// Size of `/file`, bytes.
 pub const FILE_BYTES: usize = 10_000_000;
 
+/// What answers on a port.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub port: u16,
+    /// With a certificate of its own that nobody knows.
+    pub tls: bool,
+}
+
 /// nginx on all addresses of its namespace.
 ///
 /// `GET /` answers the JSON of our own server (`name`, `version`, `nonce` from the query, `peer`,
@@ -31,35 +41,32 @@ pub struct Nginx {
 impl Nginx {
     /// `temp` is the lab's directory; `name` and `port` make the prefix unique inside it.
     pub fn start(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::start_as(place, temp, (name, version, port), false)
+        Self::serving(place, temp, &[Site { name, version, port, tls: false }])
     }
 
     /// The same over TLS, with a certificate of its own that nobody knows.
     pub fn start_tls(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::start_as(place, temp, (name, version, port), true)
+        Self::serving(place, temp, &[Site { name, version, port, tls: true }])
     }
 
-    fn start_as(
-        place: &Place,
-        temp: &Path,
-        (name, version, port): (&str, &str, u16),
-        tls: bool,
-    ) -> Result<Self> {
+    /// One process for all of these; `port` and `version` are the first one's.
+    pub fn serving(place: &Place, temp: &Path, sites: &[Site<'_>]) -> Result<Self> {
+        let Site { name, version, port, .. } = *sites.first().context("nginx serves nothing")?;
         let prefix = temp.join(format!("nginx-{name}-{}-{port}", place.ns.name()));
         fs::create_dir_all(prefix.join("www/up")).context("make nginx's directories")?;
         fs::create_dir_all(prefix.join("body")).context("make nginx's directories")?;
         fs::write(prefix.join("www/file"), pattern::bytes(FILE_BYTES)).context("write nginx's file")?;
         let conf = prefix.join("nginx.conf");
-        if tls {
+        if sites.iter().any(|s| s.tls) {
             certificate(&prefix)?;
         }
-        fs::write(&conf, configuration(&prefix, (name, version, port), tls)).context("write nginx.conf")?;
+        fs::write(&conf, configuration(&prefix, sites)).context("write nginx.conf")?;
         let mut command = place.command("nginx");
         let _ = command.arg("-p").arg(&prefix).arg("-c").arg(&conf).args(["-e", "stderr"]);
         let mut daemon = Daemon::spawn("nginx", &mut command, &prefix.join("log"))?;
         wait_for("nginx to listen", Duration::from_secs(10), || {
             daemon.check_alive()?;
-            Ok(listeners(place, port) == 2) // v4 and v6
+            Ok(sites.iter().all(|s| listeners(place, s.port) == 2)) // v4 and v6
         })?;
         Ok(Self { daemon, prefix, port, version: version.into() })
     }
@@ -104,15 +111,11 @@ fn certificate(prefix: &Path) -> Result<()> {
 }
 
 /// One process does it all (`master_process off`), so that killing it leaves no worker behind.
-fn configuration(prefix: &Path, (name, version, port): (&str, &str, u16), tls: bool) -> String {
+fn configuration(prefix: &Path, sites: &[Site<'_>]) -> String {
     let prefix = prefix.display();
-    let ssl = if tls { " ssl" } else { "" };
-    let keys = match tls {
-        true => format!("ssl_certificate {prefix}/cert;\n        ssl_certificate_key {prefix}/key;"),
-        false => String::new(),
-    };
+    let servers: String = sites.iter().map(|s| server(&prefix.to_string(), s)).collect();
     format!(
-        r#"daemon off;
+        r"daemon off;
 master_process off;
 worker_processes 1;
 user root;
@@ -128,7 +131,19 @@ http {{
     fastcgi_temp_path {prefix}/body;
     uwsgi_temp_path {prefix}/body;
     scgi_temp_path {prefix}/body;
-    server {{
+{servers}}}
+"
+    )
+}
+
+fn server(prefix: &str, Site { name, version, port, tls }: &Site<'_>) -> String {
+    let ssl = if *tls { " ssl" } else { "" };
+    let keys = match tls {
+        true => format!("ssl_certificate {prefix}/cert;\n        ssl_certificate_key {prefix}/key;"),
+        false => String::new(),
+    };
+    format!(
+        r#"    server {{
         listen {port}{ssl} backlog=4096;
         listen [::]:{port}{ssl} ipv6only=on backlog=4096;
         {keys}
@@ -141,7 +156,6 @@ http {{
             return 200 '{{"name":"{name}","version":"{version}","nonce":"$arg_nonce","peer":"$remote_addr","peer_port":$remote_port,"server":"$server_addr"}}\n';
         }}
     }}
-}}
 "#
     )
 }

@@ -1,5 +1,5 @@
 //! An edge on a core of its own, as if it were a machine of its own: what it costs can then be told from what its client and its
-//! servers do, whose system calls carry a packet through the edge otherwise.
+//! server do, whose system calls carry a packet through the edge otherwise.
 
 use std::process::Command;
 
@@ -48,9 +48,9 @@ impl<'a> Apart<'a> {
             receive_on(&pair.near.ns, &pair.near.ifname, mask(edge))?;
             receive_on(&pair.far.ns, &pair.far.ifname, mask(others))?;
         }
-        let (at_edge, servers) = self.path.processes();
+        let (at_edge, server) = self.path.processes();
         at_edge.iter().try_for_each(|pid| sys::stay_on(*pid, edge))?;
-        servers.iter().try_for_each(|pid| sys::stay_on(*pid, others))?;
+        server.iter().try_for_each(|pid| sys::stay_on(*pid, others))?;
         Ok(())
     }
 }

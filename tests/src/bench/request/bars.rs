@@ -6,8 +6,8 @@ use crate::bench::compare::{Compared, Sample, at_most, show};
 use crate::bench::outcome::Bar;
 use crate::bench::stats::Median;
 
-/// Of keep-alive, keep-alive with the edge apart, a connection per request, bulk.
-pub fn bars([alive, apart, each, bulk]: &[Compared; 4], answers: &[Answers]) -> Vec<Bar> {
+/// Of keep-alive, keep-alive with the edge apart, a connection per request, the same one at a time, bulk.
+pub fn bars([alive, apart, each, alone, bulk]: &[Compared; 5], answers: &[Answers]) -> Vec<Bar> {
     let [gray, gray_each, haproxy] = [Kind::Gray, Kind::GrayEach, Kind::Haproxy].map(at);
     let fast = proxies().into_iter().max_by(|a, b| by(alive, *a, *b, |s| s.rate)).unwrap_or(haproxy);
     let cheap = proxies().into_iter().min_by(|a, b| by(apart, *a, *b, |s| s.cpu)).unwrap_or(haproxy);
@@ -22,7 +22,8 @@ pub fn bars([alive, apart, each, bulk]: &[Compared; 4], answers: &[Answers]) -> 
         at_most(&to(apart, cheap, apart.load.cpu), apart.rounds.ratio(gray, cheap, |s| s.cpu), 0.55),
         below(&to(alive, prompt, "p99"), alive.rounds.ratio(gray, prompt, |s| s.p99_us), 1.0),
         each.bar(gray, 0.95),
-        at_most(&to(each, haproxy, "p50"), each.rounds.ratio(gray, haproxy, |s| s.p50_us), 0.5),
+        // In a closed loop it is the inverse of the rate.
+        at_most(&to(alone, haproxy, "p50"), alone.rounds.ratio(gray, haproxy, |s| s.p50_us), 0.5),
         alive.bar(gray_each, 0.93),
         bulk.bar(gray, 0.98),
         none_wrong(answers),

@@ -10,7 +10,7 @@ use crate::bench::policy;
 use crate::client::crowd::Member;
 use crate::client::curl;
 use crate::link;
-use crate::server::{Choice, Haproxy, Nginx, NginxLua};
+use crate::server::{Choice, Haproxy, Nginx, NginxLua, Site};
 use crate::world::{World, WorldSpec, vip4};
 
 /// What reads the APP ID and steers.
@@ -44,7 +44,7 @@ pub const LISTED: usize = 10_000;
 /// Clients; half of them are on the list.
 const MEMBERS: usize = 512;
 const SERVICE: u16 = 80;
-const INSTANCE: u16 = 8080;
+const INSTANCES: [u16; 2] = [8080, 8081];
 /// By version: stable, gray.
 const SERVERS: [(&str, &str); 2] = [("stable", "1.0"), ("gray", "2.0")];
 
@@ -61,28 +61,28 @@ enum Steering {
     Lua(NginxLua),
 }
 
-/// A path, ready for traffic. Dropped in this order: what steers, the servers, the world.
+/// A path, ready for traffic. Dropped in this order: what steers, the server, the world.
 pub struct Path {
     pub kind: Kind,
     steering: Steering,
-    servers: [Nginx; 2],
+    server: Nginx,
     pub world: World,
 }
 
 impl Path {
-    /// `bulk`: what both instances have for `/bulk`.
+    /// `bulk`: what both versions have for `/bulk`.
     pub fn build(kind: Kind, bulk: &FilePath) -> Result<Self> {
         let spec =
-            WorldSpec { backends: 2, sources4: 1, sources6: 1, vips: vec![None], ..WorldSpec::default() };
+            WorldSpec { backends: 1, sources4: 1, sources6: 1, vips: vec![None], ..WorldSpec::default() };
         let world = World::build(spec)?;
-        let server = |i: usize| {
+        let site = |i: usize| {
             let (name, version) = SERVERS[i];
-            Nginx::start(&world.backends[i].place(), world.temp(), name, version, INSTANCE)
+            Site { name, version, port: INSTANCES[i], tls: false }
         };
-        let servers = [server(0)?, server(1)?];
-        servers.iter().try_for_each(|s| s.offer(bulk))?;
+        let server = Nginx::serving(&world.backends[0].place(), world.temp(), &[site(0), site(1)])?;
+        server.offer(bulk)?;
         let steering = steer(kind, &world).with_context(|| kind.name())?;
-        let path = Self { kind, steering, servers, world };
+        let path = Self { kind, steering, server, world };
         path.members()[..2].iter().try_for_each(|m| path.look(m)).with_context(|| kind.name())?;
         Ok(path)
     }
@@ -105,16 +105,16 @@ impl Path {
         let gray = n % 2;
         // All over the list; or behind its end.
         let app = if gray == 1 { n * (LISTED / MEMBERS) } else { LISTED + n };
-        let server = IpAddr::V4(self.world.backends[gray].v4);
+        let server = IpAddr::V4(self.world.backends[0].v4);
         let dial = match self.kind {
-            Kind::Routed => SocketAddr::new(server, INSTANCE),
+            Kind::Routed => SocketAddr::new(server, INSTANCES[gray]),
             _ => SocketAddr::new(IpAddr::V4(vip4(0)), SERVICE),
         };
         let (name, version) = SERVERS[gray];
         Member { dial, app: format!("app-{app:05}"), name: name.into(), version: version.into(), server }
     }
 
-    /// The processes of the edge, and those of the servers.
+    /// The processes of the edge, and that of the server.
     pub fn processes(&self) -> (Vec<u32>, Vec<u32>) {
         let edge = match &self.steering {
             Steering::None => None,
@@ -122,13 +122,13 @@ impl Path {
             Steering::Haproxy(p) => p.pid(),
             Steering::Lua(p) => p.pid(),
         };
-        (edge.into_iter().collect(), self.servers.iter().filter_map(Nginx::pid).collect())
+        (edge.into_iter().collect(), self.server.pid().into_iter().collect())
     }
 }
 
 fn steer(kind: Kind, world: &World) -> Result<Steering> {
     let service = SocketAddr::new(IpAddr::V4(vip4(0)), SERVICE);
-    let instances = [0, 1].map(|i| SocketAddr::new(IpAddr::V4(world.backends[i].v4), INSTANCE));
+    let instances = INSTANCES.map(|port| SocketAddr::new(IpAddr::V4(world.backends[0].v4), port));
     let choice = || {
         link::ip_batch(&world.edge, &format!("addr add {}/32 dev lo\n", vip4(0)))?;
         let [other, listed] = instances;
