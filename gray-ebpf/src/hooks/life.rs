@@ -5,7 +5,7 @@ use core::hint::cold_path;
 use gray_common::{
     limits,
     packet::{TCP, TCP_FIN, TCP_RST, UDP, opens},
-    wire::{FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNRESOLVED, FlowState},
+    wire::{ArmCount, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNRESOLVED, FlowState},
 };
 
 use crate::{
@@ -58,18 +58,46 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
                 f.flags &= !FLOW_CLOSING;
             } else if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
+            } else if is_second(idle, k.control.hz) {
+                fault(f, |a| a.unanswered += 1);
             }
-        } else if f.flags & FLOW_ESTABLISHED == 0 {
-            f.flags |= FLOW_ESTABLISHED;
         }
         if tcp_flags & (TCP_FIN | TCP_RST) != 0 && f.flags & FLOW_CLOSING == 0 {
+            cold_path();
             f.flags |= FLOW_CLOSING;
+            if tcp_flags & TCP_RST != 0 {
+                fault(f, |a| match f.flags & (FLOW_FORWARD | FLOW_ESTABLISHED) {
+                    0 => a.refused += 1,
+                    FLOW_ESTABLISHED => a.resets += 1,
+                    _ => a.client_resets += 1,
+                });
+            }
+        }
+        let opening = f.flags & FLOW_FORWARD != 0 && opens(tcp_flags);
+        if !opening && f.flags & FLOW_ESTABLISHED == 0 {
+            f.flags |= FLOW_ESTABLISHED;
         }
     }
     if f.seen != now {
         f.seen = now;
     }
     Known::Same
+}
+
+/// Whether a SYN so long after the last one is the second: after a second (RFC 6298), then two, then four.
+#[inline(always)]
+fn is_second(idle: i32, hz: u32) -> bool {
+    let (idle, hz) = (idle.max(0) as u32, hz);
+    idle.wrapping_mul(2) > hz && idle.wrapping_mul(2) < hz.wrapping_mul(3)
+}
+
+/// Counts what befell a connection to its arm.
+#[inline(always)]
+fn fault(f: &FlowState, count: impl FnOnce(&mut ArmCount)) {
+    if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(f.counter)) {
+        // SAFETY: as in `account`.
+        count(unsafe { &mut *a });
+    }
 }
 
 /// Whether an entry is of a connection that is no more: its end was seen, or it has been silent for so long that its next

@@ -226,8 +226,9 @@ impl Inner {
             .collect()
     }
 
-    fn arm_families(&self) -> Result<[Family; 3], KernelError> {
-        let (mut connections, mut packets, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    fn arm_families(&self) -> Result<[Family; 4], KernelError> {
+        let (mut connections, mut packets, mut bytes, mut failures) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (service, id) in self.compiled.assigned.services.iter() {
             for (arm, number) in [("gray", ARM_GRAY), ("stable", ARM_STABLE)] {
                 let c = self.live.arm(id, number)?;
@@ -240,6 +241,13 @@ impl Inner {
                 packets.push((labels("direction", "reply"), c.reply_packets));
                 bytes.push((labels("direction", "request"), c.bytes));
                 bytes.push((labels("direction", "reply"), c.reply_bytes));
+                let kinds = [
+                    ("refused", c.refused),
+                    ("reset", c.resets),
+                    ("client-reset", c.client_resets),
+                    ("unanswered", c.unanswered),
+                ];
+                failures.extend(kinds.map(|(kind, n)| (labels("kind", kind), n)));
             }
         }
         Ok([
@@ -250,6 +258,11 @@ impl Inner {
             ),
             counter("packets", "Packets of steered connections on the packet path.", packets),
             counter("bytes", "Bytes of these packets, link headers included.", bytes),
+            counter(
+                "failures",
+                "TCP connections on the packet path that were refused or reset, or whose SYN was not answered within a second.",
+                failures,
+            ),
         ])
     }
 }

@@ -259,6 +259,10 @@ impl Live {
             bytes: s.bytes + a.bytes,
             reply_packets: s.reply_packets + a.reply_packets,
             reply_bytes: s.reply_bytes + a.reply_bytes,
+            refused: s.refused + a.refused,
+            resets: s.resets + a.resets,
+            client_resets: s.client_resets + a.client_resets,
+            unanswered: s.unanswered + a.unanswered,
         }))
     }
 

@@ -186,7 +186,16 @@ impl Model {
 
     /// A packet of a known flow; `None`: no flow knows it, or the flow was over.
     fn known(&mut self, d: Direction, frame: &[u8], s: &Segment) -> Option<(i32, Vec<u8>)> {
+        let before = self.flows.table.get(&s.tuple).copied();
         let mut entry = self.flows.follow(s, self.aged)?;
+        if let Some(e) = before.filter(|e| s.resets && !e.closing) {
+            let arm = self.arm(u32::from(e.service), u32::from(e.arm));
+            *match (e.forward, e.established) {
+                (true, _) => &mut arm.client_resets,
+                (false, true) => &mut arm.resets,
+                (false, false) => &mut arm.refused,
+            } += 1;
+        }
         let done = self.forward(d, frame, s, &mut entry);
         self.flows.put(s.tuple, entry);
         Some(done)

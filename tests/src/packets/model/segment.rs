@@ -28,12 +28,14 @@ pub struct Segment {
     pub ack: bool,
     /// FIN or RST.
     pub ends: bool,
+    pub resets: bool,
 }
 
 impl Segment {
     /// A later fragment of a packet with this tuple.
     pub fn later(tuple: Tuple, ttl: u8) -> Self {
-        Self { tuple, ttl, dscp: 0, whole: false, at: 0, plain: false, syn: false, ack: false, ends: false }
+        let (at, no) = (0, false);
+        Self { tuple, ttl, dscp: 0, whole: no, at, plain: no, syn: no, ack: no, ends: no, resets: no }
     }
 
     pub fn opens(&self) -> bool {
@@ -242,8 +244,8 @@ fn tcp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
         return None;
     }
     let ports = (h.source_port(), h.destination_port());
-    let (syn, ack, ends) = (h.syn(), h.ack(), h.fin() || h.rst());
-    Some(Segment { syn, ack, ends, ..segment(ip, ports) })
+    let (syn, ack, resets) = (h.syn(), h.ack(), h.rst());
+    Some(Segment { syn, ack, ends: h.fin() || resets, resets, ..segment(ip, ports) })
 }
 
 fn udp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
@@ -273,5 +275,6 @@ fn segment(ip: &Ip, ports: (u16, u16)) -> Segment {
         syn: false,
         ack: false,
         ends: false,
+        resets: false,
     }
 }
