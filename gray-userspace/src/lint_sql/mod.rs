@@ -17,6 +17,8 @@ mod split;
 #[cfg(test)]
 mod props;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use levels::{Levels, Wrong};
@@ -92,6 +94,7 @@ pub const UNJUDGED: &str = "unjudged";
 
 /// Judges a script. Never fails: what cannot be read is in the report as refused.
 pub fn lint(script: &str, dialect: Dialect, levels: &Levels) -> Report {
+    let script = &lines(script, dialect);
     let judged = std::thread::scope(|scope| {
         let work = || judged(script, dialect, levels);
         let thread = std::thread::Builder::new().stack_size(parse::STACK).spawn_scoped(scope, work);
@@ -106,6 +109,14 @@ pub fn lint(script: &str, dialect: Dialect, levels: &Levels) -> Report {
         )]
     };
     Report::of(dialect, judged.unwrap_or_else(none))
+}
+
+/// PostgreSQL ends a line, and so a comment, at a carriage return too.
+fn lines(script: &str, dialect: Dialect) -> Cow<'_, str> {
+    match dialect {
+        Dialect::Postgres if script.contains('\r') => script.replace("\r\n", "\n").replace('\r', "\n").into(),
+        _ => script.into(),
+    }
 }
 
 fn judged(script: &str, dialect: Dialect, levels: &Levels) -> Vec<Judged> {
@@ -155,6 +166,9 @@ fn said(odd: Odd) -> (String, &'static str) {
             ("a comment that some servers run (`/*! */`)".into(), "write it as a statement, or leave it out")
         }
         Odd::Unterminated(what) => (format!("a {what} that does not end"), "close it"),
+        Odd::Continued => {
+            ("a string with escapes (E'') that goes on in another line".into(), "write it as one string")
+        }
         Odd::Delimiter => ("DELIMITER without a delimiter".into(), "DELIMITER //"),
     }
 }

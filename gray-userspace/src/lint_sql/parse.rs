@@ -4,7 +4,6 @@
 use sqlparser::{
     ast::Statement,
     dialect::{Dialect as Grammar, MySqlDialect, PostgreSqlDialect},
-    keywords::Keyword,
     parser::{Parser, ParserError},
     tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace},
 };
@@ -71,6 +70,13 @@ fn strange(token: &TokenWithSpan, dialect: Dialect) -> Option<(u32, &'static str
     let what = match &token.token {
         Token::Placeholder(_) => "a placeholder: what will stand there is not in the script",
         Token::Colon if dialect == Dialect::Postgres => "a colon: psql puts a variable there",
+        Token::Word(w)
+            if dialect == Dialect::Mysql
+                && w.quote_style.is_none()
+                && w.value.eq_ignore_ascii_case("delimiter") =>
+        {
+            "the word DELIMITER inside of a statement: the mysql client takes it for its command"
+        }
         Token::Whitespace(Whitespace::MultiLineComment(c)) if c.starts_with('!') || c.starts_with("M!") => {
             "a comment with a version: some servers run it"
         }
@@ -112,57 +118,4 @@ pub fn word(token: &Token) -> Option<&str> {
 /// Whether `word` stands somewhere as a word.
 pub fn has(tokens: &[Token], wanted: &str) -> bool {
     tokens.iter().filter_map(word).any(|w| w.eq_ignore_ascii_case(wanted))
-}
-
-/// Names of the functions that are called: words before a parenthesis that are no keywords of grammar.
-pub fn calls(tokens: &[Token]) -> impl Iterator<Item = &str> {
-    const GRAMMAR: &[Keyword] = &[
-        Keyword::AND,
-        Keyword::ANY,
-        Keyword::ALL,
-        Keyword::ARRAY,
-        Keyword::AS,
-        Keyword::BETWEEN,
-        Keyword::BY,
-        Keyword::CASE,
-        Keyword::CONFLICT,
-        Keyword::CUBE,
-        Keyword::ELSE,
-        Keyword::EXCEPT,
-        Keyword::EXISTS,
-        Keyword::FILTER,
-        Keyword::FROM,
-        Keyword::GROUPING,
-        Keyword::IN,
-        Keyword::INTERSECT,
-        Keyword::INTO,
-        Keyword::JOIN,
-        Keyword::KEY,
-        Keyword::LATERAL,
-        Keyword::LIKE,
-        Keyword::MATERIALIZED,
-        Keyword::NOT,
-        Keyword::ON,
-        Keyword::OR,
-        Keyword::OVER,
-        Keyword::ROLLUP,
-        Keyword::ROW,
-        Keyword::SELECT,
-        Keyword::SETS,
-        Keyword::SOME,
-        Keyword::THEN,
-        Keyword::UNION,
-        Keyword::USING,
-        Keyword::VALUES,
-        Keyword::WHEN,
-        Keyword::WHERE,
-        Keyword::WITHIN,
-        Keyword::GROUP,
-    ];
-    tokens.windows(2).filter_map(|pair| match pair {
-        [Token::Word(w), Token::LParen] if w.quote_style.is_some() || !GRAMMAR.contains(&w.keyword) => {
-            Some(w.value.as_str())
-        }
-        _ => None,
-    })
 }

@@ -137,7 +137,7 @@ rules! {
     ChangeRole = "change-role", Refuse, UNDO, "the running version may log in or act by it", "change it when the old version is gone";
 
     Read = "read", Ok, UNDO, "reads", "";
-    ReadCalls = "read-calls", Warn, LOST, "calls a function: what that does is not in the script", "make sure that it only reads";
+    Calls = "calls", Refuse, LOST, "calls a function that is not the database's own: what that does is not in the script", "leave it to a person, or allow this rule if the script's functions only compute";
     SideEffect = "side-effect", Refuse, LOST, "calls a function that changes the server, a sequence, or other sessions", "leave it to a person";
     Insert = "insert", Ok, UNDO, "more rows", "";
     InsertOver = "insert-over", Warn, LOST, "replaces rows that are there", "make sure that the running version can do with the new ones";
@@ -145,6 +145,9 @@ rules! {
     UpdateAll = "update-all", Warn, LOST, "changes every row, and locks each one for as long", "change them in portions";
     Delete = "delete", Warn, LOST, "the running version may still want the rows", "delete them when the old version is gone";
     DeleteAll = "delete-all", Refuse, LOST, "all rows of the table are gone", "delete what nobody needs any more, when the old version is gone";
+    WorkUnderLock = "work-under-lock", Refuse, LOST, "rows are changed in a transaction that has altered a table: it stays locked, for reads too, until the end", "COMMIT before it";
+    SystemTable = "system-table", Refuse, LOST, "changes the database's own tables", "use the statement that is meant for it";
+    CopyIn = "copy-in", Refuse, LOST, "rows in the script that are no SQL", "use INSERT, or load them apart";
     CopyOut = "copy-out", Refuse, LOST, "writes a file or runs a program on the server", "leave it out of the script";
 
     Session = "session", Ok, UNDO, "a setting of this session", "";

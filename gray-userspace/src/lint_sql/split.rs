@@ -22,6 +22,8 @@ pub enum Odd {
     Versioned,
     /// A quote or comment that does not end.
     Unterminated(&'static str),
+    /// `E'..'` and another string after it: the server goes on with it as with the first.
+    Continued,
     /// `DELIMITER` without one.
     Delimiter,
 }
@@ -200,6 +202,15 @@ impl<'a> Reader<'a> {
             '\'' => {
                 let backslash = mysql || self.after_word("e");
                 self.quote('\'', backslash, "string");
+                let rest = self.rest();
+                let next = rest.trim_start();
+                if backslash
+                    && !mysql
+                    && next.len() < rest.len()
+                    && (next.starts_with('\'') || next.starts_with("--"))
+                {
+                    let _ = self.odd.get_or_insert(Odd::Continued);
+                }
             }
             '"' => self.quote('"', mysql, if mysql { "string" } else { "quoted name" }),
             '`' if mysql => self.quote('`', false, "quoted name"),

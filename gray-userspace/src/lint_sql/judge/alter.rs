@@ -6,7 +6,7 @@ use sqlparser::ast::{
     TableConstraint,
 };
 
-use super::{Found, Judge, Rule};
+use super::{Found, Judge, Rule, column::is_null};
 
 impl Judge {
     pub(super) fn alter_table(&mut self, t: &AlterTable) -> Vec<Found> {
@@ -116,10 +116,12 @@ impl Judge {
         match op {
             C::SetNotNull => Rule::SetNotNull,
             C::DropNotNull => self.unless_fresh(table, column, Rule::DropNotNull),
+            C::SetDefault { value } if is_null(value) => Rule::DropDefault,
             C::SetDefault { .. } => self.unless_fresh(table, column, Rule::SetDefault),
             // Of a column of this script too: it may have been added NOT NULL because of it.
             C::DropDefault => Rule::DropDefault,
-            C::SetDataType { .. } => self.unless_fresh(table, column, Rule::ChangeType),
+            // The rows are written again under a lock, whoever made the column.
+            C::SetDataType { .. } => Rule::ChangeType,
             C::AddGenerated { .. } => Rule::SetDefault,
             _ => Rule::Unknown,
         }
@@ -129,14 +131,17 @@ impl Judge {
         let rule = match c {
             TableConstraint::Index(_) => Rule::CreateIndex,
             TableConstraint::FulltextOrSpatial(_) => Rule::CreateIndexBlocking,
+            TableConstraint::ForeignKey(f) if self.fresh(table) => {
+                if self.holds(table, f) {
+                    Rule::ForeignKeyToExisting
+                } else {
+                    Rule::FreshTable
+                }
+            }
             TableConstraint::Check(_) | TableConstraint::ForeignKey(_) if not_valid => {
                 Rule::ConstraintNotValid
             }
             TableConstraint::Check(_) => Rule::AddCheck,
-            TableConstraint::ForeignKey(f) if self.fresh(table) => {
-                let free = self.fresh(&f.foreign_table) || self.key(&f.foreign_table) == self.key(table);
-                if free { Rule::FreshTable } else { Rule::ForeignKeyToExisting }
-            }
             TableConstraint::ForeignKey(_) => Rule::AddForeignKey,
             TableConstraint::PrimaryKey(_) => Rule::AddPrimaryKey,
             TableConstraint::Unique(_) => Rule::AddUnique,

@@ -1,8 +1,8 @@
 //! ADD COLUMN: what the running version's rows get, and whether old rows have to be written.
 
 use sqlparser::ast::{
-    ColumnDef, ColumnOption, DataType, Expr, Function, FunctionArguments, GeneratedExpressionMode,
-    ObjectName, Value,
+    ArrayElemTypeDef, ColumnDef, ColumnOption, DataType, Expr, Function, FunctionArguments,
+    GeneratedExpressionMode, ObjectName, Value,
 };
 
 use super::{Dialect, Found, Judge, Rule};
@@ -97,6 +97,11 @@ impl Judge {
         let default = default.filter(|v| !is_null(v));
         let generated = has(&|o| matches!(o, ColumnOption::Generated { .. }));
 
+        let rewrites = serial(&column.data_type)
+            || has(&is_auto_increment)
+            || has(&written)
+            || default.is_some_and(|v| !self.constant(v));
+
         if !options().all(known) {
             Rule::Unknown
         } else if has(&|o| {
@@ -104,9 +109,7 @@ impl Judge {
             matches!(o, C::PrimaryKey(_) | C::Unique(_) | C::ForeignKey(_) | C::Check(_))
         }) {
             Rule::AddColumnConstraint
-        } else if serial(&column.data_type) || has(&is_auto_increment) || has(&written) {
-            Rule::AddColumnRewrite
-        } else if default.is_some_and(|v| !self.constant(v)) {
+        } else if rewrites {
             Rule::AddColumnRewrite
         } else if has(&|o| matches!(o, ColumnOption::NotNull)) && default.is_none() && !generated {
             Rule::AddColumnNotNull
@@ -148,11 +151,9 @@ impl Judge {
                 !TYPES.contains(&name.to_string().to_lowercase().as_str())
                     && !self.types.contains(&self.key(name))
             }
-            DataType::Array(inner) => match inner {
-                sqlparser::ast::ArrayElemTypeDef::SquareBracket(t, _)
-                | sqlparser::ast::ArrayElemTypeDef::AngleBracket(t) => self.own_type(t),
-                _ => false,
-            },
+            DataType::Array(ArrayElemTypeDef::SquareBracket(t, _) | ArrayElemTypeDef::AngleBracket(t)) => {
+                self.own_type(t)
+            }
             _ => false,
         }
     }
@@ -171,10 +172,10 @@ fn plain_arguments(f: &Function) -> bool {
         }
 }
 
-fn is_null(value: &Expr) -> bool {
+pub(super) fn is_null(value: &Expr) -> bool {
     match value {
         Expr::Value(v) => v.value == Value::Null,
-        Expr::Nested(inner) => is_null(inner),
+        Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } => is_null(inner),
         Expr::Cast { expr, .. } => is_null(expr),
         _ => false,
     }

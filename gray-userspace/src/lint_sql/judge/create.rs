@@ -13,18 +13,17 @@ impl Judge {
         if t.or_replace {
             return vec![self.found(Rule::ReplaceTable, name)];
         }
-        // IF NOT EXISTS may find another one; a temporary one that goes with its transaction uncovers what it hid.
-        if !t.if_not_exists && t.on_commit.is_none() {
+        // IF NOT EXISTS may find another one; a temporary one that goes with its transaction uncovers what it hid; a child has its parent's rows.
+        let child = t.inherits.is_some() || t.partition_of.as_ref().is_some_and(|p| !self.fresh(p));
+        if !t.if_not_exists && t.on_commit.is_none() && !child {
             let _ = self.tables.insert(self.key(&t.name));
         }
         let mut all = vec![self.found(Rule::CreateTable, name)];
         if t.inherits.is_some() {
             all.push(self.found(Rule::Inherit, t.name.to_string()));
         }
-        if let Some(parent) = &t.partition_of {
-            if !self.fresh(parent) {
-                all.push(self.found(Rule::CreatePartition, parent.to_string()));
-            }
+        if let Some(parent) = t.partition_of.as_ref().filter(|p| !self.fresh(p)) {
+            all.push(self.found(Rule::CreatePartition, parent.to_string()));
         }
         let inline = t.columns.iter().flat_map(|c| &c.options).filter_map(|o| match &o.option {
             ColumnOption::ForeignKey(f) => Some(f),
@@ -44,7 +43,7 @@ impl Judge {
     }
 
     /// Whether rows of the new table can hold rows of one that is in use.
-    fn holds(&self, table: &ObjectName, f: &ForeignKeyConstraint) -> bool {
+    pub(super) fn holds(&self, table: &ObjectName, f: &ForeignKeyConstraint) -> bool {
         let lets_go = |a: &Option<ReferentialAction>| {
             matches!(
                 a,

@@ -3,6 +3,7 @@
 mod alter;
 mod column;
 mod create;
+mod functions;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,8 @@ pub struct Judge {
     /// Enumerations and composites that the script created.
     types: BTreeSet<String>,
     transaction: bool,
+    /// A table that is in use was altered in this transaction, and is locked until its end.
+    locked: bool,
 }
 
 /// Words that no statement has in passing: where one stands and the tree shows nothing to refuse or warn of, the tree may not be all there is.
@@ -55,7 +58,7 @@ const GRAVE_IN_DDL: &[&str] = &["delete", "disable", "truncate"];
 impl Judge {
     pub fn new(dialect: Dialect) -> Self {
         let (tables, columns, types) = Default::default();
-        Self { dialect, tables, columns, types, transaction: false }
+        Self { dialect, tables, columns, types, transaction: false, locked: false }
     }
 
     pub fn statement(&mut self, parsed: &Parsed) -> (Kind, Vec<Found>) {
@@ -75,8 +78,17 @@ impl Judge {
         let ddl = |rule: Rule, subject: String| (Kind::Ddl, vec![Found { rule, subject }]);
         let control = |rule: Rule| (Kind::Control, vec![Found { rule, subject: String::new() }]);
         match statement {
-            S::CreateTable(t) => (Kind::Ddl, self.create_table(t)),
-            S::AlterTable(t) => (Kind::Ddl, self.alter_table(t)),
+            S::CreateTable(t) => {
+                let mut all = self.create_table(t);
+                if t.query.is_some() {
+                    all.extend(self.called(statement, behind_as(tokens)));
+                }
+                (Kind::Ddl, all)
+            }
+            S::AlterTable(t) => {
+                self.locked |= self.transaction && self.dialect == Dialect::Postgres && !self.fresh(&t.name);
+                (Kind::Ddl, self.alter_table(t))
+            }
             S::CreateIndex(i) => (Kind::Ddl, self.create_index(i)),
             S::RenameTable(pairs) => {
                 (Kind::Ddl, pairs.iter().map(|p| self.rename(&p.old_name, &p.new_name)).collect())
@@ -88,10 +100,15 @@ impl Judge {
             S::Drop { object_type, names, .. } => {
                 (Kind::Ddl, names.iter().map(|n| self.drop(object_type, n)).collect())
             }
-            S::CreateView(v) => ddl(
-                if v.or_replace || v.or_alter { Rule::ReplaceView } else { Rule::CreateView },
-                v.name.to_string(),
-            ),
+            S::CreateView(v) => {
+                let rule = if v.or_replace || v.or_alter { Rule::ReplaceView } else { Rule::CreateView };
+                let mut all = vec![self.found(rule, v.name.to_string())];
+                // A materialized one runs its query now.
+                if v.materialized {
+                    all.extend(self.called(statement, behind_as(tokens)));
+                }
+                (Kind::Ddl, all)
+            }
             S::AlterView(v) => ddl(Rule::ReplaceView, v.name.to_string()),
             S::CreateTrigger(t) => (Kind::Ddl, vec![self.on(&t.table_name, Rule::CreateTrigger)]),
             S::DropTrigger(t) => ddl(Rule::ChangeTrigger, t.trigger_name.to_string()),
@@ -167,11 +184,12 @@ impl Judge {
             }
             // In MySQL END is the end of a body that was cut apart.
             S::Commit { end, chain, .. } if !*end || self.dialect == Dialect::Postgres => {
-                self.transaction = *chain;
+                (self.transaction, self.locked) = (*chain, false);
                 control(Rule::Transaction)
             }
             S::Rollback { chain, savepoint } => {
                 self.transaction = *chain || savepoint.is_some();
+                self.locked &= savepoint.is_some();
                 self.forget();
                 control(Rule::Transaction)
             }
@@ -190,7 +208,10 @@ impl Judge {
             S::Vacuum(v) if !v.full && !has(tokens, "full") => control(Rule::Maintenance),
             S::Vacuum(_) | S::OptimizeTable { .. } => control(Rule::BlockingMaintenance),
             S::Call(_) | S::Execute { .. } | S::Prepare { .. } => control(Rule::Dynamic),
-            _ => (Kind::Unknown, vec![self.found(Rule::Unknown, String::new())]),
+            _ => {
+                self.forget();
+                (Kind::Unknown, vec![self.found(Rule::Unknown, String::new())])
+            }
         }
     }
 
@@ -219,7 +240,7 @@ impl Judge {
 
     fn ident(&self, i: &Ident) -> String {
         if self.dialect == Dialect::Postgres && i.quote_style.is_none() {
-            i.value.to_lowercase()
+            i.value.to_ascii_lowercase()
         } else {
             i.value.clone()
         }
@@ -263,6 +284,12 @@ impl Judge {
             self.forget();
         }
     }
+}
+
+/// The query of `CREATE .. AS ..`.
+fn behind_as(tokens: &[Token]) -> &[Token] {
+    let at = tokens.iter().position(|t| word(t).is_some_and(|w| w.eq_ignore_ascii_case("as")));
+    &tokens[at.unwrap_or(0)..]
 }
 
 /// Settings that change neither how the script is read nor what others see.
