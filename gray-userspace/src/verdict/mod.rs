@@ -26,7 +26,7 @@ mod simulated;
 use serde::{Deserialize, Serialize};
 
 pub use sample::{Histogram, Sample};
-use tally::{Tally, evidence};
+use tally::{Tally, evidence, excludes};
 use times::Times;
 
 /// What fails, what passes, and how sure either must be. Values that make no sense are brought into range.
@@ -115,7 +115,8 @@ pub struct Comparison {
     pub gray: Side,
     /// Gray's value less stable's, or over it; see `measure`.
     pub estimate: f64,
-    /// Where the true one lies, at all looks at once, with probability 1 - `interval-level`. None: no bound yet.
+    /// Where the true one lies, at all looks at once, with probability 1 - `interval-level`. None: no bound yet. Of failures it is made of each
+    /// arm's own bounds, and wider than what the tests know of both.
     pub interval: (Option<f64>, Option<f64>),
     pub interval_level: f64,
     /// Always-valid p-value of "gray is no worse".
@@ -206,7 +207,7 @@ fn failures(name: String, [stable, gray]: [Tally; 2], level: f64, limits: &Limit
     let sides = [stable, gray].map(|t| Side { n: t.n(), value: t.rate() });
     let found = Found {
         worse: estimate >= limits.ignore_failures,
-        excluded: high < limits.exclude_failures,
+        excluded: excludes(stable, gray, limits.exclude_failures) >= -limits.level.ln(),
         told: format!("{:+.2} points", estimate * 100.0),
         regression: format!("{:+.2} points", limits.exclude_failures * 100.0),
     };

@@ -75,6 +75,30 @@ pub fn evidence(stable: Tally, gray: Tally) -> f64 {
     top + terms.iter().map(|t| (t - top).exp()).sum::<f64>().ln() - PLUGGED
 }
 
+/// How strongly the counts say that gray's probability is less than `by` above stable's, as the logarithm of an e-value: universal inference
+/// (Wasserman, Ramdas, Balakrishnan 2020), equal probabilities by the mixture of `bounds` against the best that is `by` apart. Exact for any n.
+pub fn excludes(stable: Tally, gray: Tally, by: f64) -> f64 {
+    let (s, g) = (stable.rate(), gray.rate());
+    let (ns, ng) = (stable.n as f64, gray.n as f64);
+    let n = ns + ng;
+    if stable.n == 0 || gray.n == 0 || g - s >= by {
+        return 0.0;
+    }
+    // How much worse than the counts themselves two probabilities explain them.
+    let off = |x: f64, y: f64| ns * divergence(s, x) + ng * divergence(g, y);
+    let mean = (stable.k as f64 + gray.k as f64) / n;
+    let equal = off(mean, mean) + 0.5 * n.ln() + std::f64::consts::LN_2;
+    let (mut low, mut high) = (0.0, 1.0 - by);
+    for _ in 0..60 {
+        let third = (high - low) / 3.0;
+        let (a, b) = (low + third, high - third);
+        if off(a, a + by) <= off(b, b + by) { high = b } else { low = a }
+    }
+    let ends = [low, high, 0.0, 1.0 - by].map(|x| off(x, (x + by).min(1.0)));
+    let apart = ends.into_iter().fold(f64::INFINITY, f64::min);
+    if apart.is_finite() { (apart - equal).max(0.0) } else { 0.0 }
+}
+
 /// Stable's probability x: `share high + (1 - share) x = mean`, where `high` has `odds` times the odds of x.
 fn lower(odds: f64, share: f64, mean: f64) -> f64 {
     let a = (1.0 - share) * (odds - 1.0);
