@@ -13,7 +13,7 @@ use super::Dialect;
 /// Levels of nesting; sqlparser counts expressions, queries and statements.
 const DEPTH: usize = 48;
 /// Long chains (`1 + 1 + ..`, `UNION ..`) make a tree as deep as they are long: it has to fit the stack when it is dropped.
-const TOKENS: usize = 50_000;
+const TOKENS: usize = 200_000;
 /// What the thread that parses has. Reserved, not used: a page counts when it is touched.
 pub const STACK: usize = 64 << 20;
 

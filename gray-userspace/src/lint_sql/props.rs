@@ -145,9 +145,12 @@ fn g1_deep_and_long_statements_end_soon() {
         scripts.push("IF 1 THEN ".repeat(n));
     }
     // The deepest trees that are let in, and more than that.
-    scripts.push(format!("SELECT {}1", "1+".repeat(24_000)));
-    scripts.push(format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(15_000)));
+    scripts.push(format!("SELECT {}1", "1+".repeat(99_000)));
+    scripts.push(format!("SELECT 1 {}", "UNION SELECT 1 ".repeat(60_000)));
     scripts.push(format!("SELECT {}1", "1+".repeat(400_000)));
+    let long = scripts.last().map_or("", String::as_str);
+    let report = lint(long, Dialect::Mysql, &Levels::default());
+    assert!(report.statements[0].findings[0].reason.contains("800002 words and signs"), "{report:?}");
     for script in &scripts {
         let one = Instant::now();
         sound(script);

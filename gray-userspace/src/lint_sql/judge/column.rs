@@ -109,6 +109,9 @@ impl Judge {
             matches!(o, C::PrimaryKey(_) | C::Unique(_) | C::ForeignKey(_) | C::Check(_))
         }) {
             Rule::AddColumnConstraint
+        } else if matches!(&column.data_type, DataType::Custom(name, _) if self.domains.contains(&self.key(name)))
+        {
+            Rule::AddColumnConstraint
         } else if rewrites {
             Rule::AddColumnRewrite
         } else if has(&|o| matches!(o, ColumnOption::NotNull)) && default.is_none() && !generated {

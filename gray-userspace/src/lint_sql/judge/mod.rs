@@ -45,6 +45,8 @@ pub struct Judge {
     columns: BTreeSet<(String, String)>,
     /// Enumerations and composites that the script created.
     types: BTreeSet<String>,
+    /// Domains with constraints that the script created.
+    domains: BTreeSet<String>,
     transaction: bool,
     /// A table that is in use was altered in this transaction, and is locked until its end.
     locked: bool,
@@ -57,8 +59,8 @@ const GRAVE_IN_DDL: &[&str] = &["delete", "disable", "truncate"];
 
 impl Judge {
     pub fn new(dialect: Dialect) -> Self {
-        let (tables, columns, types) = Default::default();
-        Self { dialect, tables, columns, types, transaction: false, locked: false }
+        let (tables, columns, types, domains) = Default::default();
+        Self { dialect, tables, columns, types, domains, transaction: false, locked: false }
     }
 
     pub fn statement(&mut self, parsed: &Parsed) -> (Kind, Vec<Found>) {
@@ -133,7 +135,12 @@ impl Judge {
             S::CreateType { name, representation } => {
                 (Kind::Ddl, vec![self.create_type(name, representation.as_ref())])
             }
-            S::CreateDomain(d) => ddl(Rule::CreateType, d.name.to_string()),
+            S::CreateDomain(d) => {
+                if !d.constraints.is_empty() {
+                    let _ = self.domains.insert(self.key(&d.name));
+                }
+                ddl(Rule::CreateType, d.name.to_string())
+            }
             S::AlterType(t) => (Kind::Ddl, vec![self.alter_type(t)]),
             S::DropDomain(_) => ddl(Rule::DropType, String::new()),
             S::CreateSequence { name, .. } => ddl(Rule::CreateSequence, name.to_string()),
@@ -196,7 +203,9 @@ impl Judge {
             S::Savepoint { .. } | S::ReleaseSavepoint { .. } => control(Rule::Transaction),
             S::Set(set) => {
                 self.forget_names(set);
-                control(session(set))
+                let mut all = vec![self.found(session(set), String::new())];
+                all.extend(self.called(statement, tokens));
+                (Kind::Control, all)
             }
             S::Use(_) => {
                 self.forget();
@@ -318,8 +327,10 @@ fn session(set: &Set) -> Rule {
     use sqlparser::ast::ContextModifier::Global;
     let known = |name: &ObjectName| {
         let name = name.to_string().to_lowercase();
+        // MySQL's own variables of a session.
+        let variable = name.starts_with('@') && !name.starts_with("@@");
         let name = name.trim_start_matches("@@").trim_start_matches("session.").trim_start_matches("local.");
-        SESSION.contains(&name)
+        SESSION.contains(&name) || variable
     };
     let fine = match set {
         Set::SingleAssignment { scope, variable, .. } => *scope != Some(Global) && known(variable),
