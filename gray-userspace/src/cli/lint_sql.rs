@@ -25,7 +25,7 @@ judged is refused. Exit code 3 when a statement is refused; warnings alone are f
 Examples:
   gray lint-sql release.sql --dialect postgres
   gray lint-sql release.sql --dialect mysql --rules rules.yaml
-  gray lint-sql release.sql --dialect mysql -o json | jq .reversible
+  gray lint-sql release.sql --dialect mysql -o json | jq .ddl_reversible
   cat 1.sql 2.sql | gray lint-sql - --dialect postgres")]
 pub struct LintSqlArgs {
     /// The script; `-` is standard input

@@ -34,13 +34,14 @@ pub enum Dialect {
 
 /// What becomes of a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Report {
     pub dialect: Dialect,
     /// The worst of all statements; `refuse`: the script must not run while the old version does.
     pub level: Level,
-    /// Whether everything in it can be undone. False forbids an automatic rollback.
+    /// Whether everything in it can be undone, changed rows included.
     pub reversible: bool,
+    /// The same of definitions, and of what could not be read. False forbids an automatic rollback (G2).
+    pub ddl_reversible: bool,
     pub ddl: usize,
     pub dml: usize,
     pub refused: usize,
@@ -50,7 +51,6 @@ pub struct Report {
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Judged {
     /// Where it begins, from 1.
     pub line: u32,
@@ -78,7 +78,6 @@ pub enum Kind {
 
 /// One rule that applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Finding {
     /// A rule's name, or `unjudged`, which no file of levels can change.
     pub rule: String,
@@ -198,6 +197,9 @@ impl Report {
             dialect,
             level: statements.iter().map(|s| s.level).max().unwrap_or(Level::Ok),
             reversible: statements.iter().all(|s| s.reversible),
+            ddl_reversible: statements
+                .iter()
+                .all(|s| s.reversible || !matches!(s.kind, Kind::Ddl | Kind::Unknown)),
             ddl: count(&|s| s.kind == Kind::Ddl),
             dml: count(&|s| s.kind == Kind::Dml),
             refused: count(&|s| s.level == Level::Refuse),

@@ -81,7 +81,7 @@ impl Limits {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// A regression of the excluded size is ruled out, in everything that was compared.
     Pass,
@@ -93,7 +93,6 @@ pub enum Outcome {
 
 /// What came of one window, with all that it rests on. Every number is finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Verdict {
     pub outcome: Outcome,
     /// One line for people.
@@ -103,7 +102,6 @@ pub struct Verdict {
 
 /// One comparison of the arms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Comparison {
     /// `failures`, `failures.reset`, `handshake.median`, `handshake.tail`.
     pub name: String,
@@ -115,7 +113,7 @@ pub struct Comparison {
     pub gray: Side,
     /// Gray's value less stable's, or over it; see `measure`.
     pub estimate: f64,
-    /// Where the true one lies, at all looks at once, with probability 1 - `interval-level`. None: no bound yet. Of failures it is made of each
+    /// Where the true one lies, at all looks at once, with probability 1 - `interval_level`. None: no bound yet. Of failures it is made of each
     /// arm's own bounds, and wider than what the tests know of both.
     pub interval: (Option<f64>, Option<f64>),
     pub interval_level: f64,
@@ -126,7 +124,7 @@ pub struct Comparison {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// Of shares of attempts.
     Difference,
@@ -135,7 +133,6 @@ pub enum Measure {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Side {
     /// Attempts, or values of a metric.
     pub n: u64,

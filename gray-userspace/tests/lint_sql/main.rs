@@ -116,6 +116,13 @@ fn g2_what_cannot_be_undone_is_marked() {
             assert_eq!(lint(script, *dialect, &Levels::default()).reversible, reversible, "{script}");
         }
     }
+    // Rows are one thing, definitions another.
+    for (script, ddl) in
+        [("UPDATE t SET a = 1 WHERE b = 2", true), ("DROP TABLE t", false), ("nobody knows", false)]
+    {
+        let report = lint(script, Dialect::Mysql, &Levels::default());
+        assert_eq!((report.ddl_reversible, report.reversible), (ddl, false), "{script}");
+    }
     assert!(!lint("ALTER TYPE a ADD VALUE 'b'", Dialect::Postgres, &Levels::default()).reversible);
     assert!(!lint("ALTER TABLE t MODIFY a INT", Dialect::Mysql, &Levels::default()).reversible);
 }
