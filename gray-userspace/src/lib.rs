@@ -14,7 +14,9 @@ pub mod fuzz;
 pub mod ids;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
+pub mod lint_sql;
 pub mod model;
 pub mod release;
 pub mod store;
 pub mod sys;
+pub mod verdict;

@@ -83,6 +83,8 @@ pub enum Verb {
     Doctor,
     /// Handle the fleet's hash key
     Key(key::KeyArgs),
+    /// Judge a database script by what it does to the running version; needs no agent
+    LintSql(lint_sql::LintSqlArgs),
     /// Remove everything of gray from this node; needs no agent
     Uninstall(uninstall::UninstallArgs),
     /// Make the pins another ABI's, before a downgrade; needs no agent

@@ -21,6 +21,7 @@ mod history;
 mod instance;
 mod io;
 mod key;
+mod lint_sql;
 mod migrate;
 mod prefix;
 mod release;
@@ -111,6 +112,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Instance(a) => instance::run(a, &mut ctx),
         Verb::Doctor => doctor::run(&mut ctx),
         Verb::Key(a) => key::run(a, &mut ctx),
+        Verb::LintSql(a) => lint_sql::run(&a, &mut ctx),
         Verb::Completions(a) => generate::completions(&a, &mut ctx),
         Verb::Man(a) => generate::man(&a),
         Verb::Openapi => generate::openapi(&mut ctx),

@@ -1,0 +1,109 @@
+//! Two arms' times, as log2 histograms: at a quantile both are cut in two, and the halves are a 2x2 table. A factor of 2^s between the
+//! arms is a shift by s buckets, so the same test asks whether gray is slower, and whether it is less than twice as slow.
+
+use super::{
+    sample::{BUCKETS, Histogram},
+    tally::{Tally, evidence},
+};
+
+/// An arm with nearly everything in one bucket: where in it, cannot be told.
+const SPIKE: f64 = 0.95;
+
+/// Both arms' buckets.
+pub struct Times {
+    stable: [u64; BUCKETS],
+    gray: [u64; BUCKETS],
+}
+
+impl Times {
+    pub fn new(stable: &Histogram, gray: &Histogram) -> Self {
+        Self { stable: stable.buckets(), gray: gray.buckets() }
+    }
+
+    pub fn counts(&self) -> (u64, u64) {
+        (count(&self.stable), count(&self.gray))
+    }
+
+    /// ln of the e-value against "gray is at most 2^shift times as slow", at the quantile `q`.
+    pub fn slower(&self, q: f64, shift: i32) -> f64 {
+        compare(&self.stable, &shifted(&self.gray, -shift), q)
+    }
+
+    /// ln of the e-value against "gray is at least 2^shift times as slow".
+    pub fn faster(&self, q: f64, shift: i32) -> f64 {
+        compare(&shifted(&self.gray, -shift), &self.stable, q)
+    }
+
+    /// The quantile of each arm, in the unit of the histogram, as if values were spread evenly (on the scale of logarithms) inside a bucket.
+    pub fn quantiles(&self, q: f64) -> (f64, f64) {
+        (place(&self.stable, q).at.exp2(), place(&self.gray, q).at.exp2())
+    }
+
+    /// Gray's quantile over stable's. Where an arm has all in one bucket, the smallest that the buckets leave open.
+    pub fn ratio(&self, q: f64) -> f64 {
+        let (s, g) = (place(&self.stable, q), place(&self.gray, q));
+        if (s.spike || g.spike) && g.bucket > s.bucket {
+            return (g.bucket - s.bucket - 1.0).exp2();
+        }
+        (g.at - s.at).exp2()
+    }
+}
+
+fn count(buckets: &[u64; BUCKETS]) -> u64 {
+    buckets.iter().fold(0u64, |sum, n| sum.saturating_add(*n))
+}
+
+/// All values times 2^by; what leaves the range stays in its last bucket.
+fn shifted(buckets: &[u64; BUCKETS], by: i32) -> [u64; BUCKETS] {
+    let mut out = [0u64; BUCKETS];
+    for (i, n) in buckets.iter().enumerate() {
+        let to = (i as i64 + i64::from(by)).clamp(0, BUCKETS as i64 - 1) as usize;
+        out[to] = out[to].saturating_add(*n);
+    }
+    out
+}
+
+/// The test that `b` has more above the quantile of both together. Where to cut is chosen by the pooled values, which under equality do not
+/// know whose they are.
+fn compare(a: &[u64; BUCKETS], b: &[u64; BUCKETS], q: f64) -> f64 {
+    let (na, nb) = (count(a), count(b));
+    let n = na as f64 + nb as f64;
+    let (a, b) = (above(a), above(b));
+    let share = |cut: &usize| (a[*cut] as f64 + b[*cut] as f64) / n;
+    let off = |cut: &usize| (share(cut) - (1.0 - q)).abs();
+    let cuts = (1..BUCKETS).filter(|cut| (f64::MIN_POSITIVE..1.0).contains(&share(cut)));
+    match cuts.min_by(|x, y| off(x).total_cmp(&off(y))) {
+        Some(cut) => evidence(Tally::new(na, a[cut]), Tally::new(nb, b[cut])),
+        None => 0.0,
+    }
+}
+
+/// How many values are in each bucket and above it.
+fn above(buckets: &[u64; BUCKETS]) -> [u64; BUCKETS] {
+    let mut sums = *buckets;
+    for i in (0..BUCKETS - 1).rev() {
+        sums[i] = sums[i].saturating_add(sums[i + 1]);
+    }
+    sums
+}
+
+struct Place {
+    /// log2 of the value.
+    at: f64,
+    bucket: f64,
+    spike: bool,
+}
+
+fn place(buckets: &[u64; BUCKETS], q: f64) -> Place {
+    let n = count(buckets) as f64;
+    let mut below = 0.0;
+    for (i, v) in buckets.iter().enumerate() {
+        let v = *v as f64;
+        if v > 0.0 && below + v >= q * n {
+            let inside = ((q * n - below) / v).clamp(0.0, 1.0);
+            return Place { at: i as f64 + inside, bucket: i as f64, spike: v >= SPIKE * n };
+        }
+        below += v;
+    }
+    Place { at: 0.0, bucket: 0.0, spike: true }
+}
