@@ -1,10 +1,12 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+pub mod address;
 mod alarm;
 mod claim;
 mod condition;
 mod health;
+mod selector;
 
 use std::{
     borrow::Cow,
@@ -22,6 +24,7 @@ pub use alarm::{Alarm, Over, Webhook};
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
+pub use selector::{MetaKey, Selector, has};
 
 /// Transport protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,22 +129,6 @@ pub struct Instance {
     /// 1..=1000, default 100.
     pub weight: u16,
 }
-
-/// A metadata key that selectors may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MetaKey {
-    Version,
-    Region,
-    Zone,
-    Env,
-    Group,
-    Id,
-}
-
-/// Instances whose metadata equal every given pair. `Display` is canonical: `version=2.0,zone=z1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Selector(pub BTreeMap<MetaKey, String>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -378,39 +365,6 @@ impl fmt::Display for Listener {
             Proto::Tcp => write!(f, "{}", self.addr),
             Proto::Udp => write!(f, "{}/udp", self.addr),
         }
-    }
-}
-
-impl MetaKey {
-    pub const ALL: [Self; 6] = [Self::Version, Self::Region, Self::Zone, Self::Env, Self::Group, Self::Id];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::Region => "region",
-            Self::Zone => "zone",
-            Self::Env => "env",
-            Self::Group => "group",
-            Self::Id => "id",
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (k, v)) in self.0.iter().enumerate() {
-            write!(f, "{}{}={v}", if i > 0 { "," } else { "" }, k.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl Selector {
-    pub fn matches(&self, i: &Instance) -> bool {
-        self.0.iter().all(|(k, want)| match k {
-            MetaKey::Id => i.id == *want,
-            _ => i.meta.get(k) == Some(want),
-        })
     }
 }
 

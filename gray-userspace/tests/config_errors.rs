@@ -194,7 +194,11 @@ fn d4_service() {
             ),
             ("stable_empty", with(stable, "    stable: {}")),
             ("stable_is_text", with(stable, "    stable: \"1.0\"")),
-            ("stable_later", with(stable, "    stable: { address: \"198.18.2.2:8080\" }")),
+            ("stable_later", with(stable, "    stable: { ip: 198.18.2.2 }")),
+            ("stable_no_pattern", with(stable, "    stable: { address: [198.18.2, \"*\", shop] }")),
+            ("stable_no_values", with(stable, "    stable: { version: [] }")),
+            ("stable_address_nobody_has", with(stable, "    stable: { address: 198.18.9.* }")),
+            ("stable_bar", with(stable, "    stable: { version: \"1.0|2.0\" }")),
             ("stable_is_no_meta", with(stable, "    stable: { version: \"1.0,2.0\" }")),
         ],
     );

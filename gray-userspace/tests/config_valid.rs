@@ -1,10 +1,8 @@
 //! What right documents mean: defaults, texts as written, warnings, size.
 
-use std::collections::BTreeMap;
-
 use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
-    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto},
+    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto, Selector},
 };
 
 fn read(text: &str) -> Result<Loaded, Problems> {
@@ -36,7 +34,17 @@ fn c1_service_defaults_and_texts_as_written() {
     assert_eq!(versions, ["1.0", "2.10"], "an unquoted number is text, as written");
     assert_eq!(shop.instances[0].id, "198.18.2.2:8080");
     assert_eq!((shop.instances[0].weight, shop.instances[1].weight), (100, 7));
-    assert_eq!(shop.stable.0, BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+    assert_eq!(shop.stable, Selector::one(MetaKey::Version, "1.0"));
+}
+
+#[test]
+fn c2_selectors_are_written_as_they_are_read() {
+    let route = "routes:\n  - { service: shop, to: { version: [2.10, 1.0, 2.10], address: ['198.18.2.*:8080', 8081, 08080] } }\n";
+    let policy = ok(&format!("{SHOP}{route}")).policy;
+    let subset = &policy.routes[0].to.arms()[0].subset;
+    assert_eq!(subset.to_string(), "version=1.0|2.10,address=198.18.2.*:8080|8080|8081");
+    assert!(policy.services[0].instances.iter().all(|i| subset.matches(i)));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
 }
 
 /// The port is that of the listener, in each family; the form is `ipip` if nothing else is said.

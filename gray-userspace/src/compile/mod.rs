@@ -2,6 +2,8 @@
 
 pub mod arena;
 pub mod assigned;
+#[cfg(test)]
+mod cases;
 pub mod conditions;
 pub mod have;
 pub mod identities;

@@ -292,7 +292,7 @@ fn instance(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Instance, Span,
     let fields = Fields::open(node, &INSTANCE, node.span, report)?;
     let mut meta = BTreeMap::new();
     let mut id = None;
-    for key in MetaKey::ALL {
+    for key in MetaKey::TEXTS {
         let Some(node) = fields.get(key.name()) else { continue };
         let Some(text) = walk::meta(node, key.name(), report) else { continue };
         if key == MetaKey::Id {

@@ -28,6 +28,8 @@ pub(super) enum Shape {
     Address {
         udp: bool,
     },
+    /// `198.18.2.2:8080`, `198.18.*.2`, `8080`.
+    AddressPattern,
     /// 0 to 100, at most two decimals.
     Percent,
     /// Whole number in the range.
@@ -96,7 +98,8 @@ pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
 pub(super) const EMPTY: &[&str] = &["stable", "keep"];
-const META_LATER: &[&str] = &["address", "ip", "port"];
+/// Written as `address`.
+const META_LATER: &[&str] = &["ip", "port"];
 
 pub(super) static DOCUMENT: Object = Object {
     name: "the document",
@@ -221,16 +224,26 @@ pub(super) static INSTANCE: Object = Object {
     later: &["health", "drain"],
 };
 
+const ANY_DOC: &str = "A value as written, or a list of which it must be one.";
+const TEXTS: Shape =
+    Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 1, Some(limits::SELECTOR_VALUES)));
+const ADDRESS_DOC: &str = "The instance's address, its port, or both; `*` stands for any digits: `198.18.2.2:8080`, `198.18.*.2`, `8080`. One or a list.";
+const PATTERNS: Shape = Shape::Either(
+    &Shape::AddressPattern,
+    &Shape::List(&Shape::AddressPattern, 1, Some(limits::SELECTOR_VALUES)),
+);
+
 pub(super) static SELECTOR: Object = Object {
     name: "a selector",
-    doc: "Instances whose metadata equal every given pair. At least one pair.",
+    doc: "Instances that have, of every given key, the value or one of the values. At least one key.",
     keys: &[
-        optional("version", META_DOC, Shape::Text),
-        optional("region", META_DOC, Shape::Text),
-        optional("zone", META_DOC, Shape::Text),
-        optional("env", META_DOC, Shape::Text),
-        optional("group", META_DOC, Shape::Text),
-        optional("id", "The instance's id.", Shape::Text),
+        optional("version", ANY_DOC, TEXTS),
+        optional("region", ANY_DOC, TEXTS),
+        optional("zone", ANY_DOC, TEXTS),
+        optional("env", ANY_DOC, TEXTS),
+        optional("group", ANY_DOC, TEXTS),
+        optional("id", "The instance's id, or one of these.", TEXTS),
+        optional("address", ADDRESS_DOC, PATTERNS),
     ],
     later: META_LATER,
 };
@@ -240,12 +253,13 @@ pub(super) static ARM: Object = Object {
     name: "a weighted subset",
     doc: "A selector and its share. At least one pair beside the weight.",
     keys: &[
-        optional("version", META_DOC, Shape::Text),
-        optional("region", META_DOC, Shape::Text),
-        optional("zone", META_DOC, Shape::Text),
-        optional("env", META_DOC, Shape::Text),
-        optional("group", META_DOC, Shape::Text),
-        optional("id", "The instance's id.", Shape::Text),
+        optional("version", ANY_DOC, TEXTS),
+        optional("region", ANY_DOC, TEXTS),
+        optional("zone", ANY_DOC, TEXTS),
+        optional("env", ANY_DOC, TEXTS),
+        optional("group", ANY_DOC, TEXTS),
+        optional("id", "The instance's id, or one of these.", TEXTS),
+        optional("address", ADDRESS_DOC, PATTERNS),
         optional(
             "weight",
             "Percent, at most two decimals; the weights of a route sum to 100. Only a single arm may omit it.",

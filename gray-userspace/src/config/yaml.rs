@@ -1,11 +1,11 @@
 //! Policy -> its canonical document. Must write what `load` reads back as the same policy.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
     Affinity, Alarm, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health,
-    Instance, Lane, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
+    Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -146,8 +146,14 @@ fn instance(i: &Instance) -> String {
 }
 
 fn selector(s: &Selector) -> String {
-    let pairs: Vec<_> = s.0.iter().map(|(k, v)| format!("{}: {}", k.name(), quote(v))).collect();
-    pairs.join(", ")
+    let pair = |(key, any): (&MetaKey, &BTreeSet<String>)| {
+        let values: Vec<_> = any.iter().map(|v| quote(v)).collect();
+        match values.as_slice() {
+            [one] => format!("{}: {one}", key.name()),
+            many => format!("{}: [{}]", key.name(), many.join(", ")),
+        }
+    };
+    s.0.iter().map(pair).collect::<Vec<_>>().join(", ")
 }
 
 fn cohort(out: &mut String, c: &Cohort) {
