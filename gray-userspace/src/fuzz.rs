@@ -15,6 +15,7 @@ pub use crate::{
     config::fuzz::{policy, policy_values},
     config::release::fuzz::release,
     doctor::fuzz::{firewall, proc},
+    import::fuzz::rule,
     store::fuzz::{audit, key},
     sys::fuzz::{host, netlink},
 };
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("queries", queries),
     ("release", release),
     ("requests", requests),
+    ("rule", rule),
     ("tag", tag),
     ("tcp_options", tcp_options),
 ];

@@ -18,6 +18,7 @@ pub(crate) mod fuzz;
 mod generate;
 mod get;
 mod history;
+mod import;
 mod instance;
 mod io;
 mod key;
@@ -96,6 +97,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
         Verb::Migrate(a) => migrate::run(a, local.migrate, &mut ctx),
         Verb::Validate(a) => validate::run(&a, &mut ctx),
+        Verb::Import(a) => import::run(a, &mut ctx),
         Verb::Schema => generate::schema(&mut ctx),
         Verb::Apply(a) => apply::run(a, &mut ctx),
         Verb::Rollback(a) => apply::rollback(a, &mut ctx),
