@@ -19,3 +19,4 @@ pub mod model;
 pub mod release;
 pub mod store;
 pub mod sys;
+pub mod tenants;

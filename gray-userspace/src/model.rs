@@ -7,6 +7,7 @@ mod claim;
 mod condition;
 mod health;
 mod selector;
+pub mod tenant;
 
 use std::{
     borrow::Cow,

@@ -3,6 +3,7 @@
 mod alarm;
 pub mod attach;
 pub mod change;
+mod choices;
 pub mod core;
 mod doctor;
 mod drain;

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{drain, start};
+use super::{choices, drain, start};
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
@@ -58,6 +58,9 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     let store = ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"];
     for name in store.iter().chain(&drain::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
+    }
+    for path in choices::left(&o.state_dir) {
+        remove(&path, o.dry_run, &mut done)?;
     }
     // Only when nothing of others is in it.
     if !o.dry_run && fs::remove_dir(&o.state_dir).is_ok() {

@@ -23,6 +23,7 @@ mod instance;
 mod io;
 mod key;
 mod migrate;
+mod plan;
 mod prefix;
 mod release;
 mod status;

@@ -20,6 +20,7 @@ mod schema;
 mod selector;
 mod service;
 mod shape;
+mod strategy;
 mod tree;
 mod value;
 mod walk;
@@ -33,6 +34,7 @@ pub use problem::{Place, Problem, Problems, Severity};
 pub use release::load_release;
 pub use route::default_name as default_route_name;
 pub use schema::schema_json;
+pub use strategy::load_strategy;
 pub use value::{is_name, millis, percent_text};
 pub use yaml::to_yaml;
 

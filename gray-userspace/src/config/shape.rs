@@ -69,11 +69,14 @@ mod claims;
 mod health;
 #[path = "shape_release.rs"]
 mod release;
+#[path = "shape_strategy.rs"]
+mod strategy;
 
 pub(super) use alarm::ALARM;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use health::{DAMPING, HEALTH};
 pub(super) use release::{ALIGN, HOOK, RELEASE, RELEASED, STAGE};
+pub(super) use strategy::{ACTIVE, CHOOSE, LAYER, STRATEGY};
 
 use super::limits;
 
