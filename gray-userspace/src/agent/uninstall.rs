@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{choices, drain, start};
+use super::{choices, drain, files, start};
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
@@ -56,7 +56,7 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     }
     fail::point(Point::UninstallUnpinned)?;
     let store = ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"];
-    for name in store.iter().chain(&drain::FILES) {
+    for name in store.iter().chain(&drain::FILES).chain(&files::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
     }
     for path in choices::left(&o.state_dir) {
