@@ -3,6 +3,7 @@
 
 pub mod address;
 mod alarm;
+mod blacklist;
 mod claim;
 mod condition;
 mod health;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use alarm::{Alarm, Over, Webhook};
+pub use blacklist::{Blacklist, Failover};
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
@@ -155,6 +157,9 @@ pub struct Service {
     pub health: Option<Health>,
     pub instances: Vec<Instance>,
     pub stable: Selector,
+    /// Of a subset that has nobody left.
+    pub failover: Failover,
+    pub blacklist: Blacklist,
 }
 
 impl Service {
@@ -242,6 +247,8 @@ pub struct Policy {
     pub lanes: Vec<Lane>,
     /// In document order; the order decides ties.
     pub routes: Vec<Route>,
+    /// Of every service.
+    pub blacklist: Blacklist,
 }
 
 /// A member of a list cohort, parsed for its claim kind.

@@ -147,6 +147,11 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         affinity: if sticky { Affinity::Client } else { Affinity::Connection },
         health,
         stable: Selector::one(MetaKey::Version, "1.0"),
+        failover: if sticky { Failover::Any } else { Failover::To(Selector::one(MetaKey::Version, "1.0")) },
+        blacklist: Blacklist {
+            ids: ["somebody".to_owned()].into(),
+            addresses: ["10.*.*.9".to_owned()].into(),
+        },
         instances,
     }
 }
@@ -267,6 +272,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     });
     both.prop_flat_map(|(services, cohorts, lanes)| {
         routes(&services, &cohorts, &lanes).prop_map(move |routes| Policy {
+            blacklist: Blacklist { ids: ["nobody".to_owned()].into(), addresses: ["9".to_owned()].into() },
             services: services.clone(),
             cohorts: cohorts.clone(),
             lanes: lanes.clone(),

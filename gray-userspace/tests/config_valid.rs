@@ -38,6 +38,29 @@ fn c1_service_defaults_and_texts_as_written() {
 }
 
 #[test]
+fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
+    let text = SHOP.replace(
+        "    stable:",
+        "    failover: any\n    blacklist: { ids: 'b;c', addresses: [8081, '198.18.*.9'] }\n    stable:",
+    );
+    let text =
+        format!("{text}blacklist: {{ ids: [x] }}\n---\nblacklist: {{ addresses: '198.18.2.3:8080;9' }}\n");
+    let loaded = ok(&text);
+    let policy = loaded.policy;
+    assert_eq!(policy.blacklisted(), ["shop/b".to_owned()].into());
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let said: Vec<_> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
+    let nobody = |e: &str| format!("the blacklist's `{e}` names no instance");
+    for e in ["c", "8081", "198.18.*.9", "x", "9"] {
+        assert!(said.contains(&nobody(e).as_str()), "{e}: {said:?}");
+    }
+    assert_eq!(said.len(), 5, "{said:?}");
+    let to = SHOP.replace("    stable:", "    failover: { version: [1.0, 2.10] }\n    stable:");
+    let policy = ok(&to).policy;
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
+#[test]
 fn c2_selectors_are_written_as_they_are_read() {
     let route = "routes:\n  - { service: shop, to: { version: [2.10, 1.0, 2.10], address: ['198.18.2.*:8080', 8081, 08080] } }\n";
     let policy = ok(&format!("{SHOP}{route}")).policy;

@@ -98,6 +98,8 @@ pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
+pub(super) const FAILOVER: &[&str] = &["stable", "any"];
+pub(super) const FAILOVER_LATER: &[&str] = &["deny"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
 pub(super) const EMPTY: &[&str] = &["stable", "keep"];
@@ -118,6 +120,11 @@ pub(super) static DOCUMENT: Object = Object {
             "lanes",
             "Full-link environments, by name: of each service that a lane names, its instances. At all other services its connections are stable's, or the routes'.",
             Shape::Maps(&SELECTOR),
+        ),
+        optional(
+            "blacklist",
+            "Instances of all services that get no new connections; open ones stay.",
+            Shape::One(&BLACKLIST),
         ),
         optional(
             "routes",
@@ -197,8 +204,18 @@ pub(super) static SERVICE: Object = Object {
             "Which instances serve everybody whom no route sends elsewhere.",
             Shape::One(&SELECTOR),
         ),
+        optional(
+            "failover",
+            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector. Default: stable.",
+            Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR)),
+        ),
+        optional(
+            "blacklist",
+            "Instances of this service that get no new connections.",
+            Shape::One(&BLACKLIST),
+        ),
     ],
-    later: &["failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+    later: &["zone-affinity", "shadow", "on-agent-lost"],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -249,6 +266,18 @@ pub(super) static SELECTOR: Object = Object {
         optional("address", ADDRESS_DOC, PATTERNS),
     ],
     later: META_LATER,
+};
+
+const ENTRIES: &str = "A list, or text with `;` between.";
+
+pub(super) static BLACKLIST: Object = Object {
+    name: "a blacklist",
+    doc: "Instances that get no new connections; open ones stay.",
+    keys: &[
+        optional("ids", ENTRIES, Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 0, None))),
+        optional("addresses", ENTRIES, Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 0, None))),
+    ],
+    later: &[],
 };
 
 /// A selector with a weight.
@@ -375,9 +404,9 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 14] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
-    &TAIL, &ROUTE, &CONDITION,
+pub(super) static OBJECTS: [&Object; 15] = [
+    &BLACKLIST, &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM,
+    &COHORT, &TAIL, &ROUTE, &CONDITION,
 ];
 
 impl Object {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Imported, Left, Wishes, arms::Choice, shown};
 use crate::{
     config::{condition_text, default_route_name, is_name, limits},
-    model::{Arm, ClaimKind, Condition, Policy, Route, Target, canonical_member},
+    model::{Arm, Blacklist, ClaimKind, Condition, Policy, Route, Target, canonical_member},
 };
 
 pub(super) struct Routes<'a> {
@@ -15,11 +15,19 @@ pub(super) struct Routes<'a> {
     seen: HashMap<(Option<String>, String), String>,
     claims: BTreeMap<ClaimKind, String>,
     left: Vec<Left>,
+    pub(super) blacklist: Blacklist,
 }
 
 impl<'a> Routes<'a> {
     pub(super) fn new(wishes: &'a Wishes) -> Self {
-        Self { wishes, routes: Vec::new(), seen: HashMap::new(), claims: BTreeMap::new(), left: Vec::new() }
+        Self {
+            wishes,
+            routes: Vec::new(),
+            seen: HashMap::new(),
+            claims: BTreeMap::new(),
+            left: Vec::new(),
+            blacklist: Blacklist::default(),
+        }
     }
 
     pub(super) fn leave(&mut self, place: String, what: impl Into<String>, why: impl Into<String>) {
@@ -28,7 +36,7 @@ impl<'a> Routes<'a> {
 
     pub(super) fn done(self) -> Imported {
         Imported {
-            policy: Policy { routes: self.routes, ..Policy::default() },
+            policy: Policy { routes: self.routes, blacklist: self.blacklist, ..Policy::default() },
             claims: self.claims,
             left: self.left,
         }

@@ -43,12 +43,40 @@ pub(super) fn read(file: &File<'_>, root: Node<'_, '_>, to: &mut Routes<'_>) {
         let why = match tag(node) {
             "strategy-release" | "strategy-customization" | "strategy" | "discovery" => continue,
             "register" => "who may register is for the registry to say",
-            "strategy-blacklist" => "there is no blacklist yet: `gray instance drain` takes an instance out",
-            "strategy-failover" => "an empty subset goes to stable; nothing else can be said yet",
+            "strategy-blacklist" => {
+                blacklist(file, node, to);
+                continue;
+            }
+            "strategy-failover" => "say it at each service: failover: { version: .. }, any or stable",
             "parameter" => "parameters are the applications' own",
             _ => "an element that is not known",
         };
         to.leave(file.place(node), format!("<{}>", shown(tag(node))), why);
+    }
+}
+
+/// Of all services together.
+fn blacklist(file: &File<'_>, node: Node<'_, '_>, to: &mut Routes<'_>) {
+    for list in elements(node) {
+        let key = match tag(list) {
+            "id" => MetaKey::Id,
+            "address" => MetaKey::Address,
+            _ => {
+                to.leave(file.place(list), format!("<{}>", shown(tag(list))), "an element that is not known");
+                continue;
+            }
+        };
+        let text = text(list);
+        let found = if text.starts_with('{') {
+            Err("a list for each service: give it there, services.NAME.blacklist".to_owned())
+        } else {
+            arms::values(key, &text)
+        };
+        match found {
+            Ok(more) if key == MetaKey::Id => to.blacklist.ids.extend(more),
+            Ok(more) => to.blacklist.addresses.extend(more),
+            Err(why) => to.leave(file.place(list), format!("the blacklist by {}", key.name()), why),
+        }
     }
 }
 
