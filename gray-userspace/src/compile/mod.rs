@@ -7,6 +7,8 @@ mod cases;
 pub mod conditions;
 pub mod have;
 pub mod identities;
+#[cfg(test)]
+mod large;
 pub mod lists;
 pub mod nets;
 pub mod order;
