@@ -12,6 +12,7 @@ pub mod fail;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod ids;
+pub mod import;
 #[expect(unsafe_code, reason = "talks to bpf(2) and maps its memory")]
 pub mod kernel;
 pub mod lint_sql;
@@ -19,4 +20,5 @@ pub mod model;
 pub mod release;
 pub mod store;
 pub mod sys;
+pub mod tenants;
 pub mod verdict;

@@ -1,10 +1,14 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+pub mod address;
 mod alarm;
+mod blacklist;
 mod claim;
 mod condition;
 mod health;
+mod selector;
+pub mod tenant;
 
 use std::{
     borrow::Cow,
@@ -19,9 +23,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use alarm::{Alarm, Over, Webhook};
+pub use blacklist::{Blacklist, Failover};
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
 pub use health::{Damping, Empty, Health, Millis, Probe};
+pub use selector::{MetaKey, Selector, has};
 
 /// Transport protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,22 +133,6 @@ pub struct Instance {
     pub weight: u16,
 }
 
-/// A metadata key that selectors may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MetaKey {
-    Version,
-    Region,
-    Zone,
-    Env,
-    Group,
-    Id,
-}
-
-/// Instances whose metadata equal every given pair. `Display` is canonical: `version=2.0,zone=z1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Selector(pub BTreeMap<MetaKey, String>);
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: String,
@@ -167,6 +157,9 @@ pub struct Service {
     pub health: Option<Health>,
     pub instances: Vec<Instance>,
     pub stable: Selector,
+    /// Of a subset that has nobody left.
+    pub failover: Failover,
+    pub blacklist: Blacklist,
 }
 
 impl Service {
@@ -254,6 +247,8 @@ pub struct Policy {
     pub lanes: Vec<Lane>,
     /// In document order; the order decides ties.
     pub routes: Vec<Route>,
+    /// Of every service.
+    pub blacklist: Blacklist,
 }
 
 /// A member of a list cohort, parsed for its claim kind.
@@ -378,39 +373,6 @@ impl fmt::Display for Listener {
             Proto::Tcp => write!(f, "{}", self.addr),
             Proto::Udp => write!(f, "{}/udp", self.addr),
         }
-    }
-}
-
-impl MetaKey {
-    pub const ALL: [Self; 6] = [Self::Version, Self::Region, Self::Zone, Self::Env, Self::Group, Self::Id];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::Region => "region",
-            Self::Zone => "zone",
-            Self::Env => "env",
-            Self::Group => "group",
-            Self::Id => "id",
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (k, v)) in self.0.iter().enumerate() {
-            write!(f, "{}{}={v}", if i > 0 { "," } else { "" }, k.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl Selector {
-    pub fn matches(&self, i: &Instance) -> bool {
-        self.0.iter().all(|(k, want)| match k {
-            MetaKey::Id => i.id == *want,
-            _ => i.meta.get(k) == Some(want),
-        })
     }
 }
 

@@ -115,6 +115,58 @@ async fn lists_are_edited_and_loaded_b1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_shown_before_they_are_loaded_b5() {
+    let s = serve().await;
+    let [strategy, table] = ["strategy.yaml", "tenants.csv"].map(|f| s.dir.path().join(f));
+    std::fs::write(&strategy, "name: it-14\nchoose: { fixes: [T-1, T-2] }\nlayer: { percent: 12.5 }\n")
+        .unwrap();
+    std::fs::write(&table, "id,tickets\nacme,T-1;T-9\nbolt,T-3\ncoil,T-2\n").unwrap();
+    let line =
+        |more: &str| format!("cohort plan {more} -f {} --tenants {}", strategy.display(), table.display());
+    let shown = on(&s.socket, &line("")).await;
+    assert_eq!(
+        shown.out,
+        "acme  reported T-1\ncoil  reported T-2\n2 of 3 tenants by strategy it-14\n\
+         gray layer: 12.5 % of the formal one\nnothing was loaded: `gray cohort plan NAME .. --load` makes them a cohort's list\n"
+    );
+    assert_eq!(s.core.state().revision, 0);
+    assert_eq!(on(&s.socket, &line("--load")).await.code, 2, "without a cohort");
+    let loaded = on(&s.socket, &line("early-apps --load -m because")).await;
+    assert!(
+        loaded.out.ends_with("2 added, 2 removed, 0 unchanged; 2 entries\nrevision 1, epoch 1\n"),
+        "{}",
+        loaded.out
+    );
+    assert_eq!(s.core.state().history[0].why.as_deref(), Some("because"));
+    assert_eq!(on(&s.socket, "cohort remove early-apps coil").await.code, 0);
+    assert_eq!(on(&s.socket, "cohort add early-apps dune").await.code, 0);
+    let why = on(&s.socket, "cohort show early-apps --why").await;
+    let table_name = table.display();
+    assert_eq!(
+        why.out,
+        format!(
+            "acme  reported T-1\ncoil  reported T-2  (taken off since)\ndune  not chosen: added since\n\
+             2 of 3 tenants of {table_name} by strategy it-14, 2026-01-02T03:04:05Z by uid:root, revision 1\n\
+             gray layer: 12.5 % of the formal one\n"
+        )
+    );
+    // Nobody is chosen, and what is wrong.
+    std::fs::write(&table, "id,tickets\nacme,T-9\n").unwrap();
+    assert_eq!(on(&s.socket, &line("early-apps --load")).await.code, 3);
+    std::fs::write(&table, "id,ticket\nacme,T-1\nacme,\n").unwrap();
+    let bad = on(&s.socket, &line("early-apps --load")).await;
+    assert!(
+        bad.code == 1 && bad.err.contains("there twice") && bad.err.contains("asks for `tickets`"),
+        "{}",
+        bad.err
+    );
+    std::fs::write(&strategy, "nam: it-14\n").unwrap();
+    let bad = on(&s.socket, &line("")).await;
+    assert!(bad.code == 1 && bad.err.contains("did you mean `name`?"), "{}", bad.err);
+    assert_eq!(s.core.state().revision, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_reading_verb_speaks_json_and_yaml() {
     let s = serve().await;
     for line in [

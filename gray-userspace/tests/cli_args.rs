@@ -72,6 +72,7 @@ fn help_and_version_go_to_stdout() {
         "flows",
         "instance",
         "doctor",
+        "import",
         "key",
         "uninstall",
         "migrate",

@@ -4,7 +4,8 @@ use gray_userspace::config::{Source, load, schema_json};
 use serde_json::Value;
 
 /// A document in which the map of one kind has only `KEY: [[[]]]`, which no key accepts.
-const PLACES: [(&str, &str); 14] = [
+const PLACES: [(&str, &str); 15] = [
+    ("blacklist", "blacklist: { KEY: NONSENSE }"),
     ("", "KEY: NONSENSE"),
     ("service", "services: { s: { KEY: NONSENSE } }"),
     ("service's-claims", "services: { s: { claims: { KEY: NONSENSE } } }"),
@@ -41,11 +42,12 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
             } else {
                 "KEY"
             };
-            let nonsense = if ["stable", "to", "health", "damping", "tail"].contains(&key.as_str()) {
-                "{ x: [[[]]] }"
-            } else {
-                "[[[]]]"
-            };
+            let nonsense =
+                if ["stable", "to", "health", "damping", "tail", "blacklist"].contains(&key.as_str()) {
+                    "{ x: [[[]]] }"
+                } else {
+                    "[[[]]]"
+                };
             let text = template.replace("KEY", beside).replace("KEY", key).replace("NONSENSE", nonsense);
             let start = text.find(nonsense).unwrap() + 1;
             let found = load(&[Source::new("p", text.as_str())]).expect_err(&text);
@@ -68,7 +70,7 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
     let all = 1 + schema["$defs"].as_object().unwrap().len();
     assert_eq!(
         (PLACES.len(), seen),
-        (all, 107),
+        (all, 114),
         "a kind of map without a place here, or another number of keys"
     );
 }

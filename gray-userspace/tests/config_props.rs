@@ -25,8 +25,8 @@ fn texts() -> impl Strategy<Value = String> {
         select(vec!["1.0", "2.10", "null", "~", "true", "#x", "- a", "é", "版本", "\u{2028}x", "\u{85}"])
             .prop_map(str::to_owned),
     ]
-    .prop_filter("spaces and controls are refused", |t| {
-        !t.contains(|c: char| c.is_whitespace() || c.is_control())
+    .prop_filter("spaces, bars and controls are refused", |t| {
+        !t.contains(|c: char| c.is_whitespace() || c.is_control() || c == '|')
     })
 }
 
@@ -146,7 +146,12 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         balance: if udp && !sticky { Balance::RoundRobin } else { Balance::Maglev },
         affinity: if sticky { Affinity::Client } else { Affinity::Connection },
         health,
-        stable: Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())])),
+        stable: Selector::one(MetaKey::Version, "1.0"),
+        failover: if sticky { Failover::Any } else { Failover::To(Selector::one(MetaKey::Version, "1.0")) },
+        blacklist: Blacklist {
+            ids: ["somebody".to_owned()].into(),
+            addresses: ["10.*.*.9".to_owned()].into(),
+        },
         instances,
     }
 }
@@ -206,7 +211,7 @@ fn lanes(services: &[Service]) -> BoxedStrategy<Vec<Lane>> {
     if services.is_empty() {
         return Just(Vec::new()).boxed();
     }
-    let version = Selector(BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+    let version = Selector::one(MetaKey::Version, "1.0");
     let named: Vec<_> = services.iter().map(|s| s.name.clone()).collect();
     let most = named.len();
     let subsets = proptest::sample::subsequence(named, 1..=most)
@@ -231,7 +236,7 @@ fn routes(services: &[Service], cohorts: &[Cohort], lanes: &[Lane]) -> BoxedStra
     vec(route, 0..6)
         .prop_map(move |raw| {
             let mut taken = BTreeSet::new();
-            let version = |v: &str| Selector(BTreeMap::from([(MetaKey::Version, v.to_owned())]));
+            let version = |v: &str| Selector::one(MetaKey::Version, v);
             let route = |(name, service, when, weight): (
                 Option<String>,
                 Option<String>,
@@ -267,6 +272,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     });
     both.prop_flat_map(|(services, cohorts, lanes)| {
         routes(&services, &cohorts, &lanes).prop_map(move |routes| Policy {
+            blacklist: Blacklist { ids: ["nobody".to_owned()].into(), addresses: ["9".to_owned()].into() },
             services: services.clone(),
             cohorts: cohorts.clone(),
             lanes: lanes.clone(),

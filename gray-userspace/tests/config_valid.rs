@@ -1,10 +1,8 @@
 //! What right documents mean: defaults, texts as written, warnings, size.
 
-use std::collections::BTreeMap;
-
 use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
-    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto},
+    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto, Selector},
 };
 
 fn read(text: &str) -> Result<Loaded, Problems> {
@@ -36,7 +34,40 @@ fn c1_service_defaults_and_texts_as_written() {
     assert_eq!(versions, ["1.0", "2.10"], "an unquoted number is text, as written");
     assert_eq!(shop.instances[0].id, "198.18.2.2:8080");
     assert_eq!((shop.instances[0].weight, shop.instances[1].weight), (100, 7));
-    assert_eq!(shop.stable.0, BTreeMap::from([(MetaKey::Version, "1.0".to_owned())]));
+    assert_eq!(shop.stable, Selector::one(MetaKey::Version, "1.0"));
+}
+
+#[test]
+fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
+    let text = SHOP.replace(
+        "    stable:",
+        "    failover: any\n    blacklist: { ids: 'b;c', addresses: [8081, '198.18.*.9'] }\n    stable:",
+    );
+    let text =
+        format!("{text}blacklist: {{ ids: [x] }}\n---\nblacklist: {{ addresses: '198.18.2.3:8080;9' }}\n");
+    let loaded = ok(&text);
+    let policy = loaded.policy;
+    assert_eq!(policy.blacklisted(), ["shop/b".to_owned()].into());
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let said: Vec<_> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
+    let nobody = |e: &str| format!("the blacklist's `{e}` names no instance");
+    for e in ["c", "8081", "198.18.*.9", "x", "9"] {
+        assert!(said.contains(&nobody(e).as_str()), "{e}: {said:?}");
+    }
+    assert_eq!(said.len(), 5, "{said:?}");
+    let to = SHOP.replace("    stable:", "    failover: { version: [1.0, 2.10] }\n    stable:");
+    let policy = ok(&to).policy;
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
+#[test]
+fn c2_selectors_are_written_as_they_are_read() {
+    let route = "routes:\n  - { service: shop, to: { version: [2.10, 1.0, 2.10], address: ['198.18.2.*:8080', 8081, 08080] } }\n";
+    let policy = ok(&format!("{SHOP}{route}")).policy;
+    let subset = &policy.routes[0].to.arms()[0].subset;
+    assert_eq!(subset.to_string(), "version=1.0|2.10,address=198.18.2.*:8080|8080|8081");
+    assert!(policy.services[0].instances.iter().all(|i| subset.matches(i)));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
 }
 
 /// The port is that of the listener, in each family; the form is `ipip` if nothing else is said.

@@ -252,6 +252,9 @@ pub struct Subset {
 /// The instance that is dialled by its own address is down, and another one serves: stable does not stay on the address.
 pub const SUBSET_AWAY4: u32 = 1;
 pub const SUBSET_AWAY6: u32 = 2;
+/// None of the subset's own instances serves: the table has those that its service fails over to.
+pub const SUBSET_SPARE4: u32 = 4;
+pub const SUBSET_SPARE6: u32 = 8;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

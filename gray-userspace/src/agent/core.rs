@@ -14,7 +14,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{alarm, drain::Deadlines, front::Front, health, release::Releases};
 use crate::{
-    api::types::{EventLine, Timings},
+    api::types::{EventLine, PolicyDirStatus, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
     datapath::Datapath as _,
     kernel::{KernelError, Live},
@@ -54,6 +54,8 @@ pub struct Inner {
     pub events: broadcast::Sender<EventLine>,
     /// Of services with `missing-alarm`. Locked after this.
     pub alarms: alarm::Shared,
+    /// What became of `--policy-dir`; none: it was not given, or not read yet.
+    pub policy_dir: Option<PolicyDirStatus>,
     /// The directory of programs that checks and alarms may run.
     pub health_commands: Option<PathBuf>,
     /// The directory of what steps of releases may run and use.

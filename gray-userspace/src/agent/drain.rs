@@ -195,6 +195,7 @@ impl Inner {
                 && s.stable.matches(o)
                 && o.address.is_ipv4() == i.address.is_ipv4()
                 && !self.drained.contains(&format!("{service}/{}", o.id))
+                && !self.policy.is_blacklisted(service, o)
         };
         s.listen.iter().any(|l| l.addr == i.address)
             && s.stable.matches(i)

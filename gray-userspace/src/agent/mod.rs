@@ -3,11 +3,13 @@
 mod alarm;
 pub mod attach;
 pub mod change;
+mod choices;
 pub mod core;
 mod doctor;
 mod drain;
 mod events;
 mod explain;
+mod files;
 mod flows;
 mod front;
 #[cfg(any(test, feature = "fuzz"))]
@@ -79,6 +81,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(alarm::watch(core.clone())),
         tokio::spawn(release::run(core.clone())),
     ];
+    let files = o.policy_dir.clone().map(|dir| tokio::spawn(files::follow(core.clone(), dir)));
     let probes = probes(&core, &o)?;
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };
     let server = Server::start(core, options).await?;
@@ -91,7 +94,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     };
     tracing::info!("stopping; steering goes on without us");
     server.stop().await;
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().chain(&files).for_each(tokio::task::JoinHandle::abort);
     drop(probes);
     Ok(())
 }

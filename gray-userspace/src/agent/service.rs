@@ -57,6 +57,14 @@ impl Control for Core {
         explain::explain(&mut self.lock(), request)
     }
 
+    fn choose(&self, who: &Who, name: &str, choice: Choice) -> Reply<CohortEdited> {
+        self.lock().choose(who, name, choice)
+    }
+
+    fn choice(&self, name: &str) -> Reply<ChoiceShow> {
+        self.lock().choice(name)
+    }
+
     fn flows(&self, query: FlowQuery) -> Reply<Flows> {
         flows::flows(&mut self.lock(), &query)
     }

@@ -114,6 +114,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         board: Arc::new(Mutex::new(board)),
         events,
         alarms: Arc::default(),
+        policy_dir: None,
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),
         releases: Releases::default(),

@@ -61,6 +61,7 @@ impl Inner {
             },
             health,
             health_error,
+            policy_dir: self.policy_dir.clone(),
         })
     }
 

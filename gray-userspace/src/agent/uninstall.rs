@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{drain, start};
+use super::{choices, drain, files, start};
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
@@ -56,8 +56,11 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     }
     fail::point(Point::UninstallUnpinned)?;
     let store = ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"];
-    for name in store.iter().chain(&drain::FILES) {
+    for name in store.iter().chain(&drain::FILES).chain(&files::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
+    }
+    for path in choices::left(&o.state_dir) {
+        remove(&path, o.dry_run, &mut done)?;
     }
     // Only when nothing of others is in it.
     if !o.dry_run && fs::remove_dir(&o.state_dir).is_ok() {

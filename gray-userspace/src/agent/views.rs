@@ -78,7 +78,12 @@ impl Inner {
                     address: i.address.to_string(),
                     meta: i.meta.iter().map(|(k, v)| (k.name().to_string(), v.clone())).collect(),
                     weight: i.weight,
-                    state: if drained { "draining" } else { "active" }.into(),
+                    state: match drained {
+                        true => "draining",
+                        false if self.policy.is_blacklisted(&s.name, i) => "blacklisted",
+                        false => "active",
+                    }
+                    .into(),
                     deadline: self
                         .deadlines
                         .of(&format!("{}/{}", s.name, i.id))

@@ -28,6 +28,11 @@ pub trait Control: Send + Sync + 'static {
     fn cohort(&self, name: &str, page: Page) -> Reply<CohortShow>;
     fn edit_cohort(&self, who: &Who, name: &str, edit: CohortEdit) -> Reply<CohortEdited>;
 
+    /// The chosen become the whole list of a cohort of tenants; the choice is kept.
+    fn choose(&self, who: &Who, name: &str, choice: Choice) -> Reply<CohortEdited>;
+    /// The latest choice of a cohort.
+    fn choice(&self, name: &str) -> Reply<ChoiceShow>;
+
     fn explain(&self, request: ExplainRequest) -> Reply<ExplainReply>;
     fn flows(&self, query: FlowQuery) -> Reply<Flows>;
 

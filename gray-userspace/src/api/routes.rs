@@ -105,6 +105,8 @@ pub fn verbs() -> Vec<Verb> {
         verb("GET", "/v1/cohorts/{name}", Viewer, read::cohort),
         verb("POST", "/v1/cohorts/{name}/edit", Operator, change::edit_cohort),
         verb("POST", "/v1/cohorts/{name}/lines", Operator, change::cohort_lines),
+        verb("POST", "/v1/cohorts/{name}/choose", Operator, change::choose),
+        verb("GET", "/v1/cohorts/{name}/choice", Viewer, read::choice),
         verb("POST", "/v1/explain", Viewer, read::explain),
         verb("GET", "/v1/flows", Viewer, read::flows),
         verb("GET", "/v1/workloads", Viewer, read::workloads),

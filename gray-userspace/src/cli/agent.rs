@@ -41,6 +41,8 @@ pub struct AgentOptions {
     pub flows: u32,
     /// The connect path stays off.
     pub no_connect: bool,
+    /// The directory whose files are the policy; none: it comes by the API.
+    pub policy_dir: Option<PathBuf>,
     /// The directory of programs that health checks and alarms may run; none: none.
     pub health_commands: Option<PathBuf>,
     /// The directory of programs, and of what else the steps of releases may use; none: none.
@@ -141,6 +143,9 @@ pub struct AgentArgs {
     /// Do not steer local callers
     #[arg(long)]
     no_connect: bool,
+    /// The documents of this directory are the policy; a change of them is applied at once [default: none]
+    #[arg(long, value_name = "DIR")]
+    policy_dir: Option<PathBuf>,
     /// Health checks and alarms may run the programs of this directory [default: none may be run]
     #[arg(long, value_name = "DIR")]
     health_commands: Option<PathBuf>,
@@ -182,6 +187,7 @@ impl AgentArgs {
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
             no_connect,
+            policy_dir: self.policy_dir.or(file.policy_dir),
             health_commands: self.health_commands.or(file.health_commands),
             release_hooks: self.release_hooks.or(file.release_hooks),
             snat: if self.snat.is_empty() { file.snat } else { self.snat },

@@ -26,6 +26,7 @@ pub struct AgentFile {
     pub log_format: Option<LogFormat>,
     pub flows: Option<u32>,
     pub no_connect: Option<bool>,
+    pub policy_dir: Option<PathBuf>,
     pub health_commands: Option<PathBuf>,
     pub release_hooks: Option<PathBuf>,
     pub snat: Vec<IpAddr>,
@@ -68,7 +69,7 @@ mod tests {
     fn reads_every_key() {
         let file = AgentFile::parse(
             "state-dir: /a\nbpffs: /b\nsocket: /c\nattach: [eth0=edge, eth1=backend]\ncgroup: /d\n\
-             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\n\
+             metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\npolicy-dir: /f\n\
              snat: [198.18.1.1, 'fd00:18::1']\ndsr-source: [198.18.1.1]\ndsr-from: [198.18.1.0/24, 'fd00:18::/64']\n",
         )
         .unwrap();

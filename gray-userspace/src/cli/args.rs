@@ -81,6 +81,8 @@ pub enum Verb {
         after_help = "Asks the agent; where none runs, checks the host for one. Exit code 1 when a check failed.\n\nExamples:\n  gray doctor\n  gray doctor -o json"
     )]
     Doctor,
+    /// Make a document of another system's rules; needs no agent
+    Import(import::ImportArgs),
     /// Handle the fleet's hash key
     Key(key::KeyArgs),
     /// Judge a database script by what it does to the running version; needs no agent

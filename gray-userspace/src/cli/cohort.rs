@@ -52,9 +52,18 @@ Examples:
     /// Forget all live edits: the document's own list counts again
     #[command(after_help = "Examples:\n  gray cohort reset early-apps")]
     Reset(ResetArgs),
+    /// Choose tenants by a strategy; with --load they become a cohort's list
+    #[command(after_help = "\
+The table is CSV whose first line names the columns, or a JSON list of objects; `id` is required. Needs no agent without --load.
+
+Examples:
+  gray cohort plan -f strategy.yaml --tenants tenants.csv
+  gray cohort plan early-tenants -f strategy.yaml --tenants tenants.csv --load
+  gray cohort show early-tenants --why")]
+    Plan(super::plan::PlanArgs),
     /// Show a cohort and the begin of its list
     #[command(
-        after_help = "Examples:\n  gray cohort show early-apps\n  gray cohort show early-apps --all -o json | jq -r '.ids[]'"
+        after_help = "Examples:\n  gray cohort show early-apps\n  gray cohort show early-tenants --why\n  gray cohort show early-apps --all -o json | jq -r '.ids[]'"
     )]
     Show(ShowArgs),
 }
@@ -108,6 +117,9 @@ struct ShowArgs {
     /// Show all ids
     #[arg(long, conflicts_with_all = ["limit", "offset"])]
     all: bool,
+    /// Show the tenants that a strategy chose, why, and what was edited since
+    #[arg(long, conflicts_with_all = ["limit", "offset", "all"])]
+    why: bool,
 }
 
 pub fn run(args: CohortArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
@@ -116,6 +128,8 @@ pub fn run(args: CohortArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         CohortVerb::Remove(a) => edit(a, CohortOp::Remove, ctx)?,
         CohortVerb::Load(a) => lines(&a.name, CohortOp::Replace, &a.file, &[], a.message, ctx)?,
         CohortVerb::Reset(a) => ids(&a.name, CohortOp::Reset, Vec::new(), a.message, ctx)?,
+        CohortVerb::Plan(a) => return super::plan::run(a, ctx),
+        CohortVerb::Show(a) if a.why => return super::plan::why(&a.name, ctx),
         CohortVerb::Show(a) => return show(&a, ctx),
     };
     ctx.show(&reply, |r, _| text(r))
@@ -164,7 +178,7 @@ fn lines(
     ctx.wait(ctx.client.post_text(&path, text.into()))
 }
 
-fn text(r: &CohortEdited) -> String {
+pub(super) fn text(r: &CohortEdited) -> String {
     let mut out = format!(
         "{} added, {} removed, {} unchanged; {}\n",
         r.added,

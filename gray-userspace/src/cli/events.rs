@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{
     client::query,
-    types::{AlarmEvent, ArmName, Event, EventLine, HealthEvent, MissingEvent},
+    types::{AlarmEvent, ArmName, Event, EventLine, HealthEvent, MissingEvent, PolicyEvent},
 };
 
 #[derive(Debug, Args)]
@@ -81,6 +81,7 @@ fn print(line: &str, ctx: &mut Ctx<'_>) -> Result<bool, Failure> {
         (Format::Table, EventLine::Health(e)) => writeln!(ctx.io.out, "{}", health(e, paint))?,
         (Format::Table, EventLine::Missing(e)) => writeln!(ctx.io.out, "{}", missing(e, paint))?,
         (Format::Table, EventLine::Alarm(e)) => writeln!(ctx.io.out, "{}", alarm(e, paint))?,
+        (Format::Table, EventLine::Policy(e)) => writeln!(ctx.io.out, "{}", policy(e, paint))?,
         (Format::Table, EventLine::Lost { lost }) => writeln!(ctx.io.out, "... {lost} events skipped")?,
     }
     Ok(!matches!(parsed, EventLine::Lost { .. }))
@@ -96,6 +97,14 @@ fn missing(e: &MissingEvent, paint: Paint) -> String {
     let what = paint.text(Style::Warn, &clean(format!("{:<14}", e.missing)));
     let line = clean(format!("{}  missing  {:<17}  {:<21}", e.at, e.service, e.client));
     format!("{line}  {what}  {}", clean(said)).trim_end().to_owned()
+}
+
+fn policy(e: &PolicyEvent, paint: Paint) -> String {
+    let style = if e.policy == "applied" { Style::Good } else { Style::Bad };
+    let clean = |t: String| t.replace(char::is_control, "?");
+    let line = clean(format!("{}  policy   {:<42}", e.at, e.dir.display()));
+    let revision = e.revision.map_or_else(String::new, |r| format!("revision {r}"));
+    format!("{line}  {}  {}", paint.text(style, &clean(e.policy.clone())), clean(revision + &e.text))
 }
 
 fn alarm(e: &AlarmEvent, paint: Paint) -> String {

@@ -18,11 +18,13 @@ pub(crate) mod fuzz;
 mod generate;
 mod get;
 mod history;
+mod import;
 mod instance;
 mod io;
 mod key;
 mod lint_sql;
 mod migrate;
+mod plan;
 mod prefix;
 mod release;
 mod status;
@@ -97,6 +99,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
         Verb::Migrate(a) => migrate::run(a, local.migrate, &mut ctx),
         Verb::Validate(a) => validate::run(&a, &mut ctx),
+        Verb::Import(a) => import::run(a, &mut ctx),
         Verb::Schema => generate::schema(&mut ctx),
         Verb::Apply(a) => apply::run(a, &mut ctx),
         Verb::Rollback(a) => apply::rollback(a, &mut ctx),

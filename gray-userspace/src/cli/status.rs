@@ -27,6 +27,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + &services(s).render(paint, "services")
         + &alarms(s, paint)
         + &health(s, paint)
+        + &policy_dir(s, paint)
         + "\n"
         + &counters(s).render(paint, "decisions yet")
 }
@@ -126,6 +127,27 @@ fn alarms(s: &Status, paint: Paint) -> String {
         ]);
     }
     "\n".to_owned() + &t.render(paint, "alarms")
+}
+
+/// Nothing where no directory is followed.
+fn policy_dir(s: &Status, paint: Paint) -> String {
+    let Some(p) = &s.policy_dir else { return String::new() };
+    let style = if p.state == "applied" { Style::Good } else { Style::Bad };
+    let revision = p.revision.map_or_else(String::new, |r| format!(", revision {r}"));
+    let mut out = format!(
+        "\npolicy of {}: {} since {}, {}{revision}\n",
+        p.dir.display(),
+        paint.text(style, &p.state),
+        p.since,
+        count(p.files, "document"),
+    );
+    for problem in &p.problems {
+        let _ = writeln!(out, "  {}", problem.replace(char::is_control, "?"));
+    }
+    if p.state != "applied" {
+        out.push_str("  the policy before it stays in force\n");
+    }
+    out
 }
 
 /// Nothing where nothing is checked.

@@ -2,9 +2,13 @@
 
 pub mod arena;
 pub mod assigned;
+#[cfg(test)]
+mod cases;
 pub mod conditions;
 pub mod have;
 pub mod identities;
+#[cfg(test)]
+mod large;
 pub mod lists;
 pub mod nets;
 pub mod order;
@@ -143,8 +147,10 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     };
     let wild = wild(&lists, &assigned);
     let mut out = Compiled::default();
+    let mut away = policy.blacklisted();
+    away.extend(around.drained.iter().cloned());
     for (index, service) in policy.services.iter().enumerate() {
-        let mut subsets = Subsets::new((index, service), &assigned.instances, &around.drained, &mut out);
+        let mut subsets = Subsets::new((index, service), &assigned.instances, &away, &mut out);
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
@@ -235,8 +241,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         });
         out.facts.extend(facts.0);
         for l in &service.listen {
-            let drained =
-                |i: &model::Instance| around.drained.contains(&format!("{}/{}", service.name, i.id));
+            let drained = |i: &model::Instance| away.contains(&format!("{}/{}", service.name, i.id));
             let stable = |i: &&model::Instance| service.stable.matches(i) && !drained(i);
             let own = service.instances.iter().filter(stable).any(|i| i.address == l.addr);
             let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));

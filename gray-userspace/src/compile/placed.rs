@@ -25,7 +25,7 @@ pub struct Content<'a> {
 impl<'a> Content<'a> {
     /// As the policy says.
     pub fn of(s: &'a SubsetPlan) -> Self {
-        Self { v4: Cow::Borrowed(&s.v4), v6: Cow::Borrowed(&s.v6), flags: 0 }
+        Self { v4: Cow::Borrowed(&s.v4), v6: Cow::Borrowed(&s.v6), flags: s.flags }
     }
 }
 

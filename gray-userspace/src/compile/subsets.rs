@@ -8,11 +8,11 @@ use std::{
 use gray_common::{
     hash::salt,
     maglev, turns,
-    wire::{ARM_GRAY, ARM_STABLE, Addr, Instance},
+    wire::{ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_SPARE4, SUBSET_SPARE6},
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
-use crate::model::{self, Balance, Policy, Proto, Selector};
+use crate::model::{self, Balance, Failover, Policy, Proto, Selector};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct SubsetPlan {
     pub v4: Vec<u32>,
     pub v6: Vec<u32>,
     pub arm: u32,
+    /// `SUBSET_*`, when all are up.
+    pub flags: u32,
     /// By which programs know it in every revision, or another one with the same instances. Of service and selector; never 0.
     pub target: u32,
     pub who: Arc<Who>,
@@ -40,6 +42,8 @@ pub struct Who {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
     pub members: Vec<Member>,
+    /// Who serves when none of the members does. Empty: stable.
+    pub spare: Vec<Member>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +57,18 @@ pub struct Member {
 }
 
 impl Family {
+    /// None of the members serves, and somebody else is to.
+    pub fn is_away(&self, share: impl Fn(&Member) -> u32) -> bool {
+        let serves = |m: &Member| !m.drained && share(m) > 0;
+        !self.members.iter().any(serves) && self.spare.iter().any(serves)
+    }
+
     /// The table when each member has so many per cent of its weight, drained ones none; empty when nobody has any. Its
     /// length depends on the number of members only.
     pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
+        let members = if self.is_away(&share) { &self.spare } else { &self.members };
         let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
-        let all: Vec<(String, Member)> = self.members.iter().filter_map(known).collect();
+        let all: Vec<(String, Member)> = members.iter().filter_map(known).collect();
         let backends: Vec<(&str, u32)> = all.iter().map(|(n, m)| (n.as_str(), u32::from(m.weight))).collect();
         let shares: Vec<u32> = all.iter().map(|(_, m)| if m.drained { 0 } else { share(m) }).collect();
         let len = maglev::table_len(all.len());
@@ -132,14 +143,25 @@ impl<'a> Subsets<'a> {
         if let Some(i) = self.known.get(selector) {
             return Ok(*i);
         }
-        let who = Who { service: self.at, v4: self.family(selector, true), v6: self.family(selector, false) };
         let stable = self.is_stable(selector);
+        let family = |v4| Family {
+            members: self.members(|i| selector.matches(i), v4),
+            spare: match &self.service.failover {
+                _ if stable => Vec::new(),
+                Failover::Stable => Vec::new(),
+                Failover::Any => self.members(|_| true, v4),
+                Failover::To(other) => self.members(|i| other.matches(i), v4),
+            },
+        };
+        let who = Who { service: self.at, v4: family(true), v6: family(false) };
+        let away = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
         let plan = SubsetPlan {
             name: format!("{}: {selector}", self.service.name),
             target: self.target(if stable { &self.service.stable } else { selector }),
             v4: who.v4.table(self.service, |_| 100),
             v6: who.v6.table(self.service, |_| 100),
             arm: if stable { ARM_STABLE } else { ARM_GRAY },
+            flags: away(&who.v4, SUBSET_SPARE4) | away(&who.v6, SUBSET_SPARE6),
             who: Arc::new(who),
         };
         self.out.subsets.push(plan);
@@ -168,14 +190,14 @@ impl<'a> Subsets<'a> {
             || self.service.instances.iter().all(|i| selector.matches(i) == self.service.stable.matches(i))
     }
 
-    fn family(&self, selector: &Selector, v4: bool) -> Family {
+    fn members(&self, wanted: impl Fn(&model::Instance) -> bool, v4: bool) -> Vec<Member> {
         let all = self.service.instances.iter().enumerate();
-        let chosen = all.filter(|(_, i)| selector.matches(i) && i.address.is_ipv4() == v4);
+        let chosen = all.filter(|(_, i)| wanted(i) && i.address.is_ipv4() == v4);
         let members = chosen.filter_map(|(instance, i)| {
             let number = self.numbers.get(&instance_name(i))?;
             let drained = self.drained.contains(&format!("{}/{}", self.service.name, i.id));
             Some(Member { instance, number, weight: i.weight, drained })
         });
-        Family { members: members.collect() }
+        members.collect()
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use super::{
+    blacklist::BlacklistDraft,
     cohort::{self, CohortDraft},
     condition,
     lane::LaneDraft,
@@ -13,11 +14,16 @@ use super::{
     selector,
     service::ServiceDraft,
 };
-use crate::model::{ClaimKind, CohortBody, Listener, Nat, OnMissing, Probe, Proto, Selector, beginnings};
+use crate::model::{
+    ClaimKind, CohortBody, Failover, Instance, Listener, Nat, OnMissing, Probe, Proto, Selector, address,
+    beginnings,
+};
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
 pub(super) struct Drafts {
+    /// Of all documents together.
+    pub blacklist: BlacklistDraft,
     pub services: Vec<ServiceDraft>,
     pub cohorts: Vec<CohortDraft>,
     pub lanes: Vec<LaneDraft>,
@@ -32,6 +38,8 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     for service in &drafts.services {
         families(service, report);
         stable(service, report);
+        failover(service, report);
+        blacklisted(service, &drafts.blacklist, report);
         probes(service, report);
         untouched(service, report);
         wildcards(service, drafts, report);
@@ -53,6 +61,7 @@ pub(super) fn odd(drafts: &Drafts, report: &mut Report<'_>) {
         unused(drafts, report);
         shadowed(&drafts.routes, report);
         drafts.services.iter().for_each(|s| denials(s, report));
+        strangers(drafts, report);
     }
 }
 
@@ -103,7 +112,7 @@ fn family(v6: bool) -> &'static str {
 /// Translation keeps the address family, so each side needs the other.
 fn families(service: &ServiceDraft, report: &mut Report<'_>) {
     let ServiceDraft { listen, instances, stable, whole, .. } = service;
-    let matches = |i: &crate::model::Instance| stable.as_ref().is_some_and(|s| s.value.matches(i));
+    let matches = |i: &Instance| stable.as_ref().is_some_and(|s| s.value.matches(i));
     if !listen.is_empty() {
         for i in instances {
             let v6 = i.value.address.is_ipv6();
@@ -150,6 +159,63 @@ fn stable(service: &ServiceDraft, report: &mut Report<'_>) {
         let help = selector::seen(&stable.value, instances());
         let whose = quoted(&service.name.value);
         report.error(selector::matches_nothing(stable.span, &stable.value, &whose, help));
+    }
+}
+
+/// Somebody must be there to fail over to.
+fn failover(service: &ServiceDraft, report: &mut Report<'_>) {
+    let Some(At { value: Failover::To(subset), span }) = service.failover.as_ref().filter(|_| service.whole)
+    else {
+        return;
+    };
+    let instances = || service.instances.iter().map(|i| &i.value);
+    if !instances().any(|i| subset.matches(i)) {
+        let help = selector::seen(subset, instances());
+        report.error(selector::matches_nothing(*span, subset, &quoted(&service.name.value), help));
+    }
+}
+
+/// Stable is never emptied, in no family that is listened on.
+fn blacklisted(service: &ServiceDraft, all: &BlacklistDraft, report: &mut Report<'_>) {
+    let Some(stable) = service.stable.as_ref().filter(|_| service.whole) else { return };
+    let lists = [all.finish(), service.blacklist.finish()];
+    let out = |i: &Instance| lists.iter().any(|l| l.names(i));
+    for v6 in [false, true] {
+        let of = |i: &&At<Instance>| stable.value.matches(&i.value) && i.value.address.is_ipv6() == v6;
+        let mut stable = service.instances.iter().filter(of).peekable();
+        let dialled = service.listen.iter().any(|l| l.value.addr.is_ipv6() == v6);
+        if !dialled || stable.peek().is_none() || !stable.all(|i| out(&i.value)) {
+            continue;
+        }
+        let by = |i: &Instance, b: &BlacklistDraft| {
+            let id = b.ids.iter().find(|e| e.value == i.id).map(|e| e.span);
+            id.or_else(|| b.addresses.iter().find(|e| address::matches(&e.value, i.address)).map(|e| e.span))
+        };
+        let last = service.instances.iter().rfind(of).map(|i| &i.value);
+        let at = last.and_then(|i| by(i, &service.blacklist).or_else(|| by(i, all)));
+        let whose = quoted(&service.name.value);
+        let text = format!("the blacklist leaves no stable {} instance of {whose}", family(v6));
+        report.error(Draft::new(at.unwrap_or(service.name.span), text).help("leave one of them in service"));
+    }
+}
+
+/// Entries of blacklists that name nobody.
+fn strangers(drafts: &Drafts, report: &mut Report<'_>) {
+    let all: Vec<&Instance> = drafts.services.iter().flat_map(|s| &s.instances).map(|i| &i.value).collect();
+    let mut look = |list: &BlacklistDraft, among: &[&Instance]| {
+        let ids = list.ids.iter().map(|e| (e, among.iter().any(|i| i.id == e.value)));
+        let addresses =
+            list.addresses.iter().map(|e| (e, among.iter().any(|i| address::matches(&e.value, i.address))));
+        for (entry, _) in ids.chain(addresses).filter(|(_, known)| !known) {
+            let text = format!("the blacklist's {} names no instance", quoted(&entry.value));
+            report.warning(
+                Draft::new(entry.span, text).help("it takes effect when an instance comes that it names"),
+            );
+        }
+    };
+    look(&drafts.blacklist, &all);
+    for s in &drafts.services {
+        look(&s.blacklist, &s.instances.iter().map(|i| &i.value).collect::<Vec<_>>());
     }
 }
 

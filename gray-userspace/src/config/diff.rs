@@ -8,7 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
-use crate::model::{ClaimKind, Cohort, CohortBody, Instance, Lane, Place, Policy, Route, Selector, Service};
+use crate::model::{
+    Blacklist, ClaimKind, Cohort, CohortBody, Failover, Instance, Lane, Place, Policy, Route, Selector,
+    Service,
+};
 
 /// How something changed. `Display`: `+`, `-`, `~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,7 @@ pub enum What {
     Cohort,
     Lane,
     Route,
+    Blacklist,
     /// The order of routes, which decides ties.
     Order,
 }
@@ -65,6 +69,7 @@ impl fmt::Display for What {
             Self::Cohort => "cohort",
             Self::Lane => "lane",
             Self::Route => "route",
+            Self::Blacklist => "blacklist",
             Self::Order => "order of",
         })
     }
@@ -87,6 +92,9 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     let whole = |s: &Service| format!("{} on {}", count(s.instances.len(), "instance"), listeners(s));
     pairs(&mut out, What::Service, None, (&old.services, &new.services), |s| s.name.clone(), whole, service);
     pairs(&mut out, What::Cohort, None, (&old.cohorts, &new.cohorts), |c| c.name.clone(), body, cohort);
+    if let Some(detail) = blacklist(&old.blacklist, &new.blacklist) {
+        out.push(changed(What::Blacklist, "of all services", detail));
+    }
     let whole = |l: &Lane| l.subsets.iter().map(of_lane).collect::<Vec<_>>().join("; ");
     pairs(&mut out, What::Lane, None, (&old.lanes, &new.lanes), |l| l.name.clone(), whole, lane);
     pairs(
@@ -104,6 +112,14 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     );
     order(&mut out, &old.routes, &new.routes);
     out
+}
+
+/// `+a -b`.
+fn blacklist(old: &Blacklist, new: &Blacklist) -> Option<String> {
+    let all = |b: &Blacklist| b.ids.union(&b.addresses).cloned().collect::<BTreeSet<_>>();
+    let (old, new) = (all(old), all(new));
+    let parts: Vec<_> = [some_of('+', &new, &old), some_of('-', &old, &new)].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 fn changed(what: What, name: &str, detail: String) -> Change {
@@ -152,6 +168,15 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.stable != b.stable {
         detail.push(format!("stable {} -> {}", a.stable, b.stable));
     }
+    if a.failover != b.failover {
+        let show = |f: &Failover| match f {
+            Failover::Stable => "stable".to_owned(),
+            Failover::Any => "any".to_owned(),
+            Failover::To(subset) => subset.to_string(),
+        };
+        detail.push(format!("failover {} -> {}", show(&a.failover), show(&b.failover)));
+    }
+    detail.extend(blacklist(&a.blacklist, &b.blacklist).map(|d| format!("blacklist {d}")));
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
     }

@@ -25,6 +25,8 @@ pub const LANES: usize = gray_common::limits::LANES as usize;
 pub const RULES_PER_SERVICE: usize = 64;
 /// Weighted subsets of one route.
 pub const ARMS_PER_ROUTE: usize = 8;
+/// Values of one key of a selector.
+pub const SELECTOR_VALUES: usize = 64;
 /// Nested `all`, `any`, `not` of one condition.
 pub const CONDITION_DEPTH: usize = 8;
 

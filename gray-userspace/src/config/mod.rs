@@ -2,6 +2,7 @@
 //! Must not know kernel tables; `compile` goes on from the policy.
 
 mod alarm;
+mod blacklist;
 mod check;
 mod claims;
 mod cohort;
@@ -20,6 +21,7 @@ mod schema;
 mod selector;
 mod service;
 mod shape;
+mod strategy;
 mod tree;
 mod value;
 mod walk;
@@ -33,6 +35,7 @@ pub use problem::{Place, Problem, Problems, Severity};
 pub use release::load_release;
 pub use route::default_name as default_route_name;
 pub use schema::schema_json;
+pub use strategy::load_strategy;
 pub use value::{is_name, millis, percent_text};
 pub use yaml::to_yaml;
 
@@ -103,6 +106,11 @@ fn document(root: &Node<'_>, drafts: &mut Drafts, report: &mut Report<'_>) {
     for (name, node) in section(&fields, "services", report) {
         drafts.services.push(service::read(name, node, report));
     }
+    if let Some(node) = fields.get("blacklist").filter(|n| !matches!(n.kind, Kind::Null)) {
+        let more = blacklist::read(node, report);
+        drafts.blacklist.ids.extend(more.ids);
+        drafts.blacklist.addresses.extend(more.addresses);
+    }
     for (name, node) in section(&fields, "cohorts", report) {
         drafts.cohorts.push(cohort::read(name, node, report));
     }
@@ -155,6 +163,7 @@ fn routes(drafts: &Drafts, report: &mut Report<'_>) -> Vec<Route> {
 }
 
 fn finish(drafts: Drafts, policy: &mut Policy) {
+    policy.blacklist = drafts.blacklist.finish();
     let cohort = |c: cohort::CohortDraft| Some(Cohort { name: c.name.value, body: c.body? });
     policy.services.extend(drafts.services.into_iter().filter_map(service::ServiceDraft::finish));
     policy.cohorts.extend(drafts.cohorts.into_iter().filter_map(cohort));

@@ -80,12 +80,15 @@ fn shape(shape: &Shape, defs: &mut Map<String, Value>) -> Value {
         // Unquoted numbers and booleans are text, as written.
         Shape::Text => json!({
             "type": ["string", "number", "boolean"],
-            "pattern": "^[^\\s,=]+$", "minLength": 1, "maxLength": limits::META_CHARS,
+            "pattern": "^[^\\s,=|]+$", "minLength": 1, "maxLength": limits::META_CHARS,
         }),
         Shape::Address { udp } => {
             let end = if *udp { "(/tcp|/udp)?" } else { "" };
             json!({ "type": "string", "pattern": format!("^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]+{end}$") })
         }
+        Shape::AddressPattern => json!({
+            "type": ["string", "integer"], "pattern": "^[0-9a-fA-F:.*\\[\\]]+$", "minLength": 1, "maxLength": 64,
+        }),
         Shape::Percent => json!({ "type": "number", "minimum": 0, "maximum": 100 }),
         Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" }),

@@ -1,14 +1,15 @@
 //! Reads selectors: the pairs that instances must have. Must not know which instances exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    report::{At, Draft, Report, Span},
+    limits,
+    report::{At, Draft, Report, Span, quoted},
     shape::Object,
-    tree::Node,
+    tree::{Kind, Node},
     walk::{self, Fields},
 };
-use crate::model::{MetaKey, Selector};
+use crate::model::{MetaKey, Selector, address, has};
 
 /// A selector by its description (`SELECTOR`, or `ARM`, whose weight the caller reads).
 pub(super) fn read(
@@ -33,14 +34,47 @@ pub(super) fn read(
     Some(At { value: Selector(pairs), span: node.span })
 }
 
-fn pairs(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> BTreeMap<MetaKey, String> {
+fn pairs(fields: &Fields<'_, '_>, report: &mut Report<'_>) -> BTreeMap<MetaKey, BTreeSet<String>> {
     let mut out = BTreeMap::new();
     for key in MetaKey::ALL {
-        if let Some(text) = fields.get(key.name()).and_then(|node| walk::meta(node, key.name(), report)) {
-            let _ = out.insert(key, text.value);
+        let Some(node) = fields.get(key.name()) else { continue };
+        let Kind::List(items) = &node.kind else {
+            if let Some(value) = value(key, node, report) {
+                let _ = out.insert(key, BTreeSet::from([value]));
+            }
+            continue;
+        };
+        if items.is_empty() || items.len() > limits::SELECTOR_VALUES {
+            report.error(
+                Draft::new(node.span, format!("{} values of `{}`", items.len(), key.name()))
+                    .expected(format!("1 to {}", limits::SELECTOR_VALUES)),
+            );
+            continue;
         }
+        let _ = out.insert(key, items.iter().filter_map(|item| value(key, item, report)).collect());
     }
     out
+}
+
+fn value(key: MetaKey, node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
+    if key == MetaKey::Address {
+        pattern(node, report)
+    } else {
+        walk::meta(node, key.name(), report).map(|t| t.value)
+    }
+}
+
+/// A pattern of addresses, in its canonical text.
+pub(super) fn pattern(node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = walk::text(node, "`address`", address::EXPECTED, report)?;
+    let found = address::canonical(text);
+    if found.is_none() {
+        report.error(
+            Draft::new(node.span, format!("{} is no pattern of addresses", quoted(text)))
+                .expected(address::EXPECTED),
+        );
+    }
+    found
 }
 
 /// Help for a selector that matches nothing: what the instances do have.
@@ -50,26 +84,27 @@ pub(super) fn seen<'i>(
 ) -> Option<String> {
     let instances: Vec<_> = instances.into_iter().collect();
     for (key, want) in &selector.0 {
-        let mut have: Vec<&str> = instances
-            .iter()
-            .filter_map(|i| if *key == MetaKey::Id { Some(&i.id) } else { i.meta.get(key) })
-            .map(String::as_str)
-            .collect();
-        have.sort_unstable();
-        have.dedup();
-        if have.contains(&want.as_str()) {
+        if instances.iter().any(|i| has(i, *key, want)) {
             continue;
         }
+        let given = |i: &crate::model::Instance| match key {
+            MetaKey::Id => Some(i.id.clone()),
+            MetaKey::Address => Some(i.address.to_string()),
+            key => i.meta.get(key).cloned(),
+        };
+        let mut have: Vec<String> = instances.iter().filter_map(|i| given(i)).collect();
+        have.sort_unstable();
+        have.dedup();
         if have.is_empty() {
             return Some(format!("no instance has a `{}`", key.name()));
         }
         if have.len() > 8 {
-            let near = super::report::nearest(want, have.iter().copied());
-            if let Some(near) = near {
+            let near = |w: &String| super::report::nearest(w, have.iter().map(String::as_str));
+            if let Some(near) = want.iter().find_map(near) {
                 return Some(format!("did you mean `{}: \"{near}\"`?", key.name()));
             }
             have.truncate(8);
-            have.push("...");
+            have.push("...".to_owned());
         }
         return Some(format!("instances have `{}` {}", key.name(), have.join(", ")));
     }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{
-    alarm, claims, health, limits,
+    alarm,
+    blacklist::{self, BlacklistDraft},
+    claims, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
@@ -18,8 +20,8 @@ use super::{
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Health, Instance, Listener, MetaKey, Nat, OnMissing,
-    Per, Place, Selector, Tls,
+    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey, Nat,
+    OnMissing, Per, Place, Selector, Tls,
 };
 
 pub(super) struct ServiceDraft {
@@ -38,6 +40,8 @@ pub(super) struct ServiceDraft {
     pub health: Option<At<Health>>,
     pub instances: Vec<At<Instance>>,
     pub stable: Option<At<Selector>>,
+    pub failover: Option<At<Failover>>,
+    pub blacklist: BlacklistDraft,
     /// Every part could be read: only then is "matches nothing" worth saying.
     pub whole: bool,
 }
@@ -60,6 +64,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         health: None,
         instances: Vec::new(),
         stable: None,
+        failover: None,
+        blacklist: BlacklistDraft::default(),
         whole: false,
         name,
     };
@@ -131,6 +137,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("stable") {
         draft.stable = selector::read(node, &shape::SELECTOR, report);
     }
+    if let Some(node) = fields.get("failover") {
+        draft.failover = blacklist::failover(node, report).map(|(value, span)| At { value, span });
+    }
+    if let Some(node) = fields.get("blacklist") {
+        draft.blacklist = blacklist::read(node, report);
+    }
     if let Some(node) = fields.get("identify") {
         let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
@@ -163,6 +175,8 @@ impl ServiceDraft {
             health: self.health.map(|h| h.value),
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,
+            failover: self.failover.map(|f| f.value).unwrap_or_default(),
+            blacklist: self.blacklist.finish(),
         })
     }
 }
@@ -292,7 +306,7 @@ fn instance(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Instance, Span,
     let fields = Fields::open(node, &INSTANCE, node.span, report)?;
     let mut meta = BTreeMap::new();
     let mut id = None;
-    for key in MetaKey::ALL {
+    for key in MetaKey::TEXTS {
         let Some(node) = fields.get(key.name()) else { continue };
         let Some(text) = walk::meta(node, key.name(), report) else { continue };
         if key == MetaKey::Id {

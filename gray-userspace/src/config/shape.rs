@@ -28,6 +28,8 @@ pub(super) enum Shape {
     Address {
         udp: bool,
     },
+    /// `198.18.2.2:8080`, `198.18.*.2`, `8080`.
+    AddressPattern,
     /// 0 to 100, at most two decimals.
     Percent,
     /// Whole number in the range.
@@ -67,11 +69,14 @@ mod claims;
 mod health;
 #[path = "shape_release.rs"]
 mod release;
+#[path = "shape_strategy.rs"]
+mod strategy;
 
 pub(super) use alarm::ALARM;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use health::{DAMPING, HEALTH};
 pub(super) use release::{ALIGN, HOOK, RELEASE, RELEASED, STAGE};
+pub(super) use strategy::{ACTIVE, CHOOSE, LAYER, STRATEGY};
 
 use super::limits;
 
@@ -93,10 +98,13 @@ pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
+pub(super) const FAILOVER: &[&str] = &["stable", "any"];
+pub(super) const FAILOVER_LATER: &[&str] = &["deny"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
 pub(super) const EMPTY: &[&str] = &["stable", "keep"];
-const META_LATER: &[&str] = &["address", "ip", "port"];
+/// Written as `address`.
+const META_LATER: &[&str] = &["ip", "port"];
 
 pub(super) static DOCUMENT: Object = Object {
     name: "the document",
@@ -112,6 +120,11 @@ pub(super) static DOCUMENT: Object = Object {
             "lanes",
             "Full-link environments, by name: of each service that a lane names, its instances. At all other services its connections are stable's, or the routes'.",
             Shape::Maps(&SELECTOR),
+        ),
+        optional(
+            "blacklist",
+            "Instances of all services that get no new connections; open ones stay.",
+            Shape::One(&BLACKLIST),
         ),
         optional(
             "routes",
@@ -191,8 +204,18 @@ pub(super) static SERVICE: Object = Object {
             "Which instances serve everybody whom no route sends elsewhere.",
             Shape::One(&SELECTOR),
         ),
+        optional(
+            "failover",
+            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector. Default: stable.",
+            Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR)),
+        ),
+        optional(
+            "blacklist",
+            "Instances of this service that get no new connections.",
+            Shape::One(&BLACKLIST),
+        ),
     ],
-    later: &["failover", "zone-affinity", "blacklist", "shadow", "on-agent-lost"],
+    later: &["zone-affinity", "shadow", "on-agent-lost"],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -221,18 +244,40 @@ pub(super) static INSTANCE: Object = Object {
     later: &["health", "drain"],
 };
 
+const ANY_DOC: &str = "A value as written, or a list of which it must be one.";
+const TEXTS: Shape =
+    Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 1, Some(limits::SELECTOR_VALUES)));
+const ADDRESS_DOC: &str = "The instance's address, its port, or both; `*` stands for any digits: `198.18.2.2:8080`, `198.18.*.2`, `8080`. One or a list.";
+const PATTERNS: Shape = Shape::Either(
+    &Shape::AddressPattern,
+    &Shape::List(&Shape::AddressPattern, 1, Some(limits::SELECTOR_VALUES)),
+);
+
 pub(super) static SELECTOR: Object = Object {
     name: "a selector",
-    doc: "Instances whose metadata equal every given pair. At least one pair.",
+    doc: "Instances that have, of every given key, the value or one of the values. At least one key.",
     keys: &[
-        optional("version", META_DOC, Shape::Text),
-        optional("region", META_DOC, Shape::Text),
-        optional("zone", META_DOC, Shape::Text),
-        optional("env", META_DOC, Shape::Text),
-        optional("group", META_DOC, Shape::Text),
-        optional("id", "The instance's id.", Shape::Text),
+        optional("version", ANY_DOC, TEXTS),
+        optional("region", ANY_DOC, TEXTS),
+        optional("zone", ANY_DOC, TEXTS),
+        optional("env", ANY_DOC, TEXTS),
+        optional("group", ANY_DOC, TEXTS),
+        optional("id", "The instance's id, or one of these.", TEXTS),
+        optional("address", ADDRESS_DOC, PATTERNS),
     ],
     later: META_LATER,
+};
+
+const ENTRIES: &str = "A list, or text with `;` between.";
+
+pub(super) static BLACKLIST: Object = Object {
+    name: "a blacklist",
+    doc: "Instances that get no new connections; open ones stay.",
+    keys: &[
+        optional("ids", ENTRIES, Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 0, None))),
+        optional("addresses", ENTRIES, Shape::Either(&Shape::Text, &Shape::List(&Shape::Text, 0, None))),
+    ],
+    later: &[],
 };
 
 /// A selector with a weight.
@@ -240,12 +285,13 @@ pub(super) static ARM: Object = Object {
     name: "a weighted subset",
     doc: "A selector and its share. At least one pair beside the weight.",
     keys: &[
-        optional("version", META_DOC, Shape::Text),
-        optional("region", META_DOC, Shape::Text),
-        optional("zone", META_DOC, Shape::Text),
-        optional("env", META_DOC, Shape::Text),
-        optional("group", META_DOC, Shape::Text),
-        optional("id", "The instance's id.", Shape::Text),
+        optional("version", ANY_DOC, TEXTS),
+        optional("region", ANY_DOC, TEXTS),
+        optional("zone", ANY_DOC, TEXTS),
+        optional("env", ANY_DOC, TEXTS),
+        optional("group", ANY_DOC, TEXTS),
+        optional("id", "The instance's id, or one of these.", TEXTS),
+        optional("address", ADDRESS_DOC, PATTERNS),
         optional(
             "weight",
             "Percent, at most two decimals; the weights of a route sum to 100. Only a single arm may omit it.",
@@ -358,9 +404,9 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 14] = [
-    &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM, &COHORT,
-    &TAIL, &ROUTE, &CONDITION,
+pub(super) static OBJECTS: [&Object; 15] = [
+    &BLACKLIST, &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM,
+    &COHORT, &TAIL, &ROUTE, &CONDITION,
 ];
 
 impl Object {

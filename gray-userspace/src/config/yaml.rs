@@ -1,11 +1,11 @@
 //! Policy -> its canonical document. Must write what `load` reads back as the same policy.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{limits, route::default_name, value::percent_text};
 use crate::model::{
-    Affinity, Alarm, Arm, Balance, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation, Health,
-    Instance, Lane, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
+    Affinity, Alarm, Arm, Balance, Blacklist, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation,
+    Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
 };
 
 /// Lists longer than this get one line per entry.
@@ -15,6 +15,9 @@ const INLINE: usize = 8;
 pub fn to_yaml(policy: &Policy) -> String {
     let mut out = String::new();
     section(&mut out, "services", &policy.services, service);
+    if !policy.blacklist.is_empty() {
+        let _ = writeln!(out, "blacklist: {{ {} }}", blacklist(&policy.blacklist));
+    }
     section(&mut out, "cohorts", &policy.cohorts, cohort);
     section(&mut out, "lanes", &policy.lanes, lane);
     section(&mut out, "routes", &policy.routes, route);
@@ -75,6 +78,14 @@ fn service(out: &mut String, s: &Service) {
         let _ = writeln!(out, "      - {{ {} }}", instance(i));
     }
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
+    match &s.failover {
+        Failover::Stable => {}
+        Failover::Any => out.push_str("    failover: any\n"),
+        Failover::To(subset) => drop(writeln!(out, "    failover: {{ {} }}", selector(subset))),
+    }
+    if !s.blacklist.is_empty() {
+        let _ = writeln!(out, "    blacklist: {{ {} }}", blacklist(&s.blacklist));
+    }
 }
 
 fn claim(s: &Service, kind: ClaimKind) -> Option<String> {
@@ -145,9 +156,24 @@ fn instance(i: &Instance) -> String {
     out
 }
 
+fn blacklist(b: &Blacklist) -> String {
+    let list = |(key, all): (&str, &BTreeSet<String>)| {
+        let all: Vec<_> = all.iter().map(|e| quote(e)).collect();
+        format!("{key}: [{}]", all.join(", "))
+    };
+    let parts = [("ids", &b.ids), ("addresses", &b.addresses)];
+    parts.into_iter().filter(|(_, all)| !all.is_empty()).map(list).collect::<Vec<_>>().join(", ")
+}
+
 fn selector(s: &Selector) -> String {
-    let pairs: Vec<_> = s.0.iter().map(|(k, v)| format!("{}: {}", k.name(), quote(v))).collect();
-    pairs.join(", ")
+    let pair = |(key, any): (&MetaKey, &BTreeSet<String>)| {
+        let values: Vec<_> = any.iter().map(|v| quote(v)).collect();
+        match values.as_slice() {
+            [one] => format!("{}: {one}", key.name()),
+            many => format!("{}: [{}]", key.name(), many.join(", ")),
+        }
+    };
+    s.0.iter().map(pair).collect::<Vec<_>>().join(", ")
 }
 
 fn cohort(out: &mut String, c: &Cohort) {

@@ -1,9 +1,12 @@
 //! The documents of a release: what of the traffic it takes, in the words of the policy, beside the user's own documents.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{Spec, Traffic};
-use crate::{config::percent_text, model::Selector};
+use crate::{
+    config::percent_text,
+    model::{MetaKey, Selector},
+};
 
 /// Documents that begin so are the engine's.
 pub const SOURCE: &str = "release/";
@@ -63,7 +66,14 @@ pub fn source(spec: &Spec, traffic: Traffic) -> Option<String> {
 }
 
 fn selector(s: &Selector) -> String {
-    let pairs: Vec<_> = s.0.iter().map(|(k, v)| format!("{}: {}", k.name(), text(v))).collect();
+    let pair = |(key, any): (&MetaKey, &BTreeSet<String>)| {
+        let values: Vec<_> = any.iter().map(|v| text(v)).collect();
+        match values.as_slice() {
+            [one] => format!("{}: {one}", key.name()),
+            many => format!("{}: [{}]", key.name(), many.join(", ")),
+        }
+    };
+    let pairs: Vec<_> = s.0.iter().map(pair).collect();
     format!("{{ {} }}", pairs.join(", "))
 }
 

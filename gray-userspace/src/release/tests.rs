@@ -9,7 +9,7 @@ fn hook(name: &str) -> Hook {
 }
 
 fn spec() -> Spec {
-    let gray = Selector([(MetaKey::Version, "2.0".into())].into());
+    let gray = Selector::one(MetaKey::Version, "2.0");
     let service = |name: &str| ServiceSpec { name: name.into(), gray: gray.clone() };
     let url = Webhook { host: "alerts".into(), port: 80, path: "/".into() };
     let told = Does::Webhook { url, secret: None };

@@ -12,4 +12,5 @@ pub mod netlink;
 pub mod netns;
 pub mod sockets;
 pub mod watch;
+pub mod watch_dir;
 pub mod workload;

@@ -23,6 +23,7 @@ pub struct State {
     pub history: Vec<HistoryEntry>,
     pub drained: BTreeSet<String>,
     pub key: String,
+    pub choice: Option<(Option<u64>, Choice)>,
 }
 
 pub struct Memory {
@@ -216,6 +217,32 @@ impl Control for Memory {
             unchanged,
             size,
             timings: None,
+        })
+    }
+
+    fn choose(&self, who: &Who, name: &str, choice: Choice) -> Reply<CohortEdited> {
+        let ids = choice.chosen.iter().map(|c| &c.id).collect();
+        let edit = CohortEdit { op: CohortOp::Replace, ids, message: choice.message.clone() };
+        let done = self.edit_cohort(who, name, edit)?;
+        self.state().choice = Some((done.revision, choice));
+        Ok(done)
+    }
+
+    fn choice(&self, name: &str) -> Reply<ChoiceShow> {
+        let s = self.state();
+        let (revision, choice) = s.choice.clone().ok_or_else(|| {
+            ApiError::not_found(format!("the list of cohort {name} was not made by a strategy"), "make one")
+        })?;
+        let chosen: BTreeSet<String> = choice.chosen.iter().map(|c| c.id.clone()).collect();
+        let listed = s.cohorts.get(name).cloned().unwrap_or_default();
+        Ok(ChoiceShow {
+            cohort: name.into(),
+            at: "2026-01-02T03:04:05Z".into(),
+            who: "uid:root".into(),
+            revision,
+            choice,
+            added: listed.difference(&chosen).cloned().collect(),
+            removed: chosen.difference(&listed).cloned().collect(),
         })
     }
 

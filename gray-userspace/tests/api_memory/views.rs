@@ -53,6 +53,7 @@ pub fn status(s: &State) -> Status {
             ..ServiceHealth::default()
         }],
         health_error: None,
+        policy_dir: None,
     }
 }
 

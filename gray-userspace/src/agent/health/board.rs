@@ -348,10 +348,11 @@ impl Plan {
             let Some(service) = policy.services.get(s.who.service).filter(|s| s.health.is_some()) else {
                 continue;
             };
-            for m in s.who.v4.members.iter().chain(&s.who.v6.members) {
-                if let Some(i) = service.instances.get(m.instance) {
-                    of.entry(id(&service.name, &i.id)).or_default().push(at);
-                }
+            let families = [&s.who.v4, &s.who.v6];
+            let whom: BTreeSet<usize> =
+                families.iter().flat_map(|f| f.members.iter().chain(&f.spare)).map(|m| m.instance).collect();
+            for i in whom.into_iter().filter_map(|m| service.instances.get(m)) {
+                of.entry(id(&service.name, &i.id)).or_default().push(at);
             }
         }
         Self {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use gray_common::wire::{ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6};
+use gray_common::wire::{ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6};
 
 use crate::{
     compile::{Family, Member, SubsetPlan, Who, placed::Content},
@@ -31,7 +31,13 @@ pub fn made<'a>(
         let serving: Vec<(&Member, u32)> =
             family.members.iter().filter(|m| !m.drained).map(|m| (m, of(m))).collect();
         let kept = keep && !serving.is_empty() && serving.iter().all(|(_, s)| *s == 0);
-        let whole = kept || serving.iter().all(|(_, s)| *s == 100);
+        let spare = !kept && family.is_away(of);
+        // The policy's own table is of the spare ones only where there was never anybody else.
+        let whole = match (kept, spare) {
+            (true, _) => true,
+            (_, true) => serving.is_empty() && family.spare.iter().all(|m| m.drained || of(m) == 100),
+            _ => serving.iter().all(|(_, s)| *s == 100) && (!serving.is_empty() || family.spare.is_empty()),
+        };
         let slots = match ready {
             Some(ready) if whole => Cow::Borrowed(ready),
             _ if whole => Cow::Owned(family.table(service, |_| 100)),
@@ -42,12 +48,15 @@ pub fn made<'a>(
             service.listen.iter().any(|l| Some(l.addr) == at)
         };
         let away = !kept && !slots.is_empty() && serving.iter().any(|(m, s)| *s == 0 && dialled(m));
-        (slots, kept, away && arm == ARM_STABLE)
+        (slots, kept, (away && arm == ARM_STABLE, spare))
     };
-    let (v4, kept4, away4) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
-    let (v6, kept6, away6) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
+    let (v4, kept4, (away4, spare4)) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
+    let (v6, kept6, (away6, spare6)) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
     let flag = |on, bit| if on { bit } else { 0 };
-    let flags = flag(away4, SUBSET_AWAY4) | flag(away6, SUBSET_AWAY6);
+    let flags = flag(away4, SUBSET_AWAY4)
+        | flag(away6, SUBSET_AWAY6)
+        | flag(spare4, SUBSET_SPARE4)
+        | flag(spare6, SUBSET_SPARE6);
     Made { content: Content { v4, v6, flags }, kept: kept4 || kept6 }
 }
 
@@ -106,6 +115,47 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
         assert_eq!(table(&far, stable, &["s1", "s2"]), (ids(&["s1", "s2"]), 0, true), "stable is kept");
         let keep = shop("198.18.1.100:80", "keep");
         assert_eq!(table(&keep, gray, &["g1", "g2"]), (ids(&["g1", "g2"]), 0, true));
+    }
+
+    /// `m1` is spare. Who is drained counts as who is down.
+    #[test]
+    fn c6_spare_instances_serve_while_the_own_are_down() {
+        let with = |failover: &str, more: &str| {
+            shop("198.18.1.100:80", "stable").replace(
+                "    stable:",
+                &format!("      - {{ address: '198.18.2.5:80', version: '1.5', id: m1 }}\n    failover: {failover}\n{more}    stable:"),
+            )
+        };
+        let gray = "shop: version=2";
+        let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let who = |text: &str, down: &[&str]| {
+            let (policy, compiled) = testing::compiled(text);
+            let plan = compiled.subsets.iter().find(|s| s.name == gray).unwrap();
+            let share = |i: &Instance| if down.contains(&i.id.as_str()) { 0 } else { 100 };
+            let m = made(&plan.who, plan.arm, &policy.services[0], share, Some(plan));
+            let again = made(&plan.who, plan.arm, &policy.services[0], share, None);
+            assert_eq!(m.content.v4, again.content.v4, "{down:?}");
+            let of = |n: &u32| {
+                let all = plan.who.v4.members.iter().chain(&plan.who.v4.spare);
+                let member = all.clone().find(|m| m.number == *n).unwrap();
+                policy.services[0].instances[member.instance].id.clone()
+            };
+            let found: std::collections::BTreeSet<String> = m.content.v4.iter().map(of).collect();
+            (found.into_iter().collect::<Vec<_>>(), m.content.flags)
+        };
+        let named = with("{ version: '1.5' }", "");
+        assert_eq!(who(&named, &[]), (ids(&["g1", "g2"]), 0));
+        assert_eq!(who(&named, &["g1"]), (ids(&["g2"]), 0));
+        assert_eq!(who(&named, &["g1", "g2"]), (ids(&["m1"]), SUBSET_SPARE4));
+        assert_eq!(who(&named, &["g1", "g2", "m1"]), (ids(&[]), 0), "then stable");
+        let any = with("any", "");
+        assert_eq!(who(&any, &["g1", "g2"]), (ids(&["m1", "s1", "s2"]), SUBSET_SPARE4));
+        assert_eq!(who(&any, &["g1", "g2", "s1"]), (ids(&["m1", "s2"]), SUBSET_SPARE4));
+        let out = with("{ version: '1.5' }", "    blacklist: { ids: [g1, g2] }\n");
+        assert_eq!(who(&out, &[]), (ids(&["m1"]), SUBSET_SPARE4));
+        assert_eq!(who(&out, &["m1"]), (ids(&[]), 0));
+        let both = with("{ version: '1.5' }", "    blacklist: { ids: [g1] }\n");
+        assert_eq!(who(&both, &["g2"]), (ids(&["m1"]), SUBSET_SPARE4));
     }
 
     #[test]

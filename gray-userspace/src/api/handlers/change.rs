@@ -62,6 +62,18 @@ pub async fn cohort_lines(
     .await
 }
 
+/// Makes tenants that a strategy chose the whole list of a cohort, and keeps what was chosen and why.
+#[utoipa::path(post, path = "/v1/cohorts/{name}/choose", params(("name" = String, Path)), request_body = Choice,
+    responses((status = 200, body = CohortEdited)))]
+pub async fn choose(
+    State(app): State<App>,
+    Caller(who): Caller,
+    Name(name): Name,
+    Raw(body): Raw,
+) -> Got<CohortEdited> {
+    app.call_with(body, move |c, body| c.choose(&who, &name, json(&body)?)).await
+}
+
 /// Gives a cgroup a workload's name.
 #[utoipa::path(post, path = "/v1/workloads", request_body = WorkloadSet, responses((status = 200, body = Workload)))]
 pub async fn set_workload(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<Workload> {

@@ -83,6 +83,12 @@ pub async fn cohort(State(app): State<App>, Name(name): Name, Args(page): Args<P
     app.call(move |c| c.cohort(&name, page)).await
 }
 
+/// The choice of tenants that a cohort's list was last loaded from.
+#[utoipa::path(get, path = "/v1/cohorts/{name}/choice", params(("name" = String, Path)), responses((status = 200, body = ChoiceShow)))]
+pub async fn choice(State(app): State<App>, Name(name): Name) -> Got<ChoiceShow> {
+    app.call(move |c| c.choice(&name)).await
+}
+
 /// Where a connection goes, and why.
 #[utoipa::path(post, path = "/v1/explain", request_body = ExplainRequest, responses((status = 200, body = ExplainReply)))]
 pub async fn explain(State(app): State<App>, Raw(body): Raw) -> Got<ExplainReply> {

@@ -75,6 +75,8 @@ fn wants(query: &EventsQuery, line: &EventLine) -> bool {
         (EventLine::Event(e), Some(service)) => e.service == *service,
         (EventLine::Health(e), Some(service)) => e.service == *service,
         (EventLine::Missing(e), Some(service)) => e.service == *service,
+        // It is about all services.
+        (EventLine::Policy(_), Some(_)) => true,
         (EventLine::Alarm(e), Some(service)) => e.service == *service,
         _ => true,
     }

@@ -1,5 +1,7 @@
 //! Decisions as they happen, as newline-delimited JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -72,6 +74,20 @@ pub struct AlarmEvent {
     pub missing: u64,
 }
 
+/// The files of the policy directory were applied, or could not be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyEvent {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// As `PolicyDirStatus::state`.
+    pub policy: String,
+    #[schema(value_type = String)]
+    pub dir: PathBuf,
+    pub revision: Option<u64>,
+    /// What is wrong, in one line.
+    pub text: String,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -80,6 +96,7 @@ pub enum EventLine {
     Health(HealthEvent),
     Missing(MissingEvent),
     Alarm(AlarmEvent),
+    Policy(PolicyEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {
         lost: u64,

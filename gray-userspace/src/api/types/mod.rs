@@ -1,6 +1,7 @@
 //! Every request and reply of the API. This is the stable JSON contract: fields are added, never renamed or removed.
 //! Requests refuse unknown fields; replies may gain fields, so clients must ignore what they do not know.
 
+mod choice;
 mod cohort;
 mod doctor;
 mod error;
@@ -15,6 +16,7 @@ mod status;
 mod view;
 mod workload;
 
+pub use choice::*;
 pub use cohort::*;
 pub use doctor::*;
 pub use error::*;

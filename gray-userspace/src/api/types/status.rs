@@ -33,6 +33,26 @@ pub struct Status {
     pub health: Vec<ServiceHealth>,
     /// Why the kernel's tables are not what health says; tried again and again.
     pub health_error: Option<String>,
+    /// None: the agent follows no directory.
+    #[serde(default)]
+    pub policy_dir: Option<PolicyDirStatus>,
+}
+
+/// The directory whose files are the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyDirStatus {
+    #[schema(value_type = String)]
+    pub dir: PathBuf,
+    /// `applied`, `refused` (the policy before stays in force), `empty` (so does it), `unreadable` (so does it).
+    pub state: String,
+    /// RFC 3339: since when it is in this state.
+    pub since: String,
+    /// Documents in it.
+    pub files: u64,
+    /// What these files were applied as; none: by an agent before this one, or not.
+    pub revision: Option<u64>,
+    /// What is wrong, a line each.
+    pub problems: Vec<String>,
 }
 
 /// An alarm that is up: too many requests name none of the claims of their service.
