@@ -325,6 +325,32 @@ fn f4_one_whose_check_fails_is_taken_back_by_itself() {
     shop.finish();
 }
 
+/// Nobody asks whether gray is well: what is counted of it says so.
+#[test]
+fn f9_one_that_refuses_its_clients_is_taken_back_by_itself() {
+    let shop = Shop::start(false);
+    let mut load = shop.load(0);
+    let _ = load.wait_requests(50, PATIENCE).unwrap();
+    let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\n\
+                    stages:\n  - { percent: 20, samples: 2000 }\n  - { percent: 100 }\n";
+    let _ = shop.begin(document);
+    shop.wait("shop-2.0", "abnormal", "retry, resume or close");
+    assert_eq!(shop.on_gray(0), BTreeSet::new(), "everybody is on stable");
+    let shown = shop.tell(&["status", "shop-2.0"]);
+    assert!(shown["reason"].as_str().unwrap().contains("shop: failures"), "{shown:#}");
+    let history = shop.tell(&["history", "shop-2.0"]);
+    let gone = |e: &&Value| e["what"] == "transition" && e["to"] == "abnormal";
+    let evidence = &history.as_array().unwrap().iter().find(gone).unwrap()["evidence"];
+    assert_eq!(evidence["judged"]["verdict"], "fail", "{history:#}");
+    let counts = &evidence["counts"][0];
+    let of = |arm: &str, what: &str| counts[arm][what].as_u64().unwrap();
+    assert!(of("gray", "refused") > 5 && of("stable", "refused") == 0, "{counts:#}");
+    // Long before the sample was whole.
+    assert!(of("gray", "flows") < 1000, "{counts:#}");
+    let _ = load.stop().unwrap();
+    shop.finish();
+}
+
 #[test]
 fn f7_f8_no_step_stands_in_the_way_of_a_recall_and_connections_come_back_too() {
     let shop = Shop::start(true);

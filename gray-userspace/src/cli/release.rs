@@ -307,13 +307,27 @@ fn screen(v: &ReleaseView, paint: Paint) -> String {
 }
 
 fn measured(v: &ReleaseView) -> Table {
-    let mut t = Table::new(&["SERVICE", "ARM", "CONNECTIONS", "PACKETS", "BYTES", "BACK", "BYTES BACK"]);
+    let mut t = Table::new(&[
+        "SERVICE",
+        "ARM",
+        "CONNECTIONS",
+        "REFUSED",
+        "RESET",
+        "UNANSWERED",
+        "PACKETS",
+        "BYTES",
+        "BACK",
+        "BYTES BACK",
+    ]);
     for c in &v.measured {
         for (arm, n) in [("gray", c.gray), ("stable", c.stable)] {
             t.row([
                 c.service.as_str().into(),
                 arm.into(),
                 n.connections.into(),
+                n.refused.into(),
+                n.resets.into(),
+                n.unanswered.into(),
                 n.packets.into(),
                 n.bytes.into(),
                 n.reply_packets.into(),

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::verdict::{self, Limits, Outcome, Sample};
+
 /// Counters of one arm of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArmCounts {
@@ -12,6 +14,18 @@ pub struct ArmCounts {
     pub bytes: u64,
     pub reply_packets: u64,
     pub reply_bytes: u64,
+    /// Of the connections those by packets, of which it is known how they fare: refused or reset by the instance, without an answer
+    /// within a second, reset by the client.
+    #[serde(default)]
+    pub flows: u64,
+    #[serde(default)]
+    pub refused: u64,
+    #[serde(default)]
+    pub resets: u64,
+    #[serde(default)]
+    pub unanswered: u64,
+    #[serde(default)]
+    pub client_resets: u64,
 }
 
 /// Of one service.
@@ -62,6 +76,27 @@ impl ArmCounts {
             bytes: less(self.bytes, base.bytes),
             reply_packets: less(self.reply_packets, base.reply_packets),
             reply_bytes: less(self.reply_bytes, base.reply_bytes),
+            flows: less(self.flows, base.flows),
+            refused: less(self.refused, base.refused),
+            resets: less(self.resets, base.resets),
+            unanswered: less(self.unanswered, base.unanswered),
+            client_resets: less(self.client_resets, base.client_resets),
+        }
+    }
+
+    /// Whether its replies pass here: not those of stable on its own address, nor with `dsr`.
+    fn is_heard(&self) -> bool {
+        self.reply_packets > 0 || self.packets == 0
+    }
+
+    /// `heard`: of both arms. What only replies tell is not compared where one arm's are not seen.
+    fn sample(&self, heard: bool) -> Sample {
+        let replies = [("refused", self.refused), ("reset", self.resets)].into_iter().filter(|_| heard);
+        let all = replies.chain([("unanswered", self.unanswered)]);
+        Sample {
+            attempts: self.flows,
+            failures: all.map(|(kind, n)| (kind.to_string(), n)).collect(),
+            ..Sample::default()
         }
     }
 }
@@ -81,10 +116,17 @@ pub fn since(now: &[Counts], base: &[Counts]) -> Vec<Counts> {
         .collect()
 }
 
-/// The one place where counters become a verdict. Today: enough connections of each arm, or `Inconclusive`; a comparison of the arms
-/// belongs here, and the machine knows already what to do with a `Fail`.
+/// The one place where counters become a verdict: enough connections of each arm, and gray's do not fail more than stable's
+/// ([`crate::verdict`]). So many connections that none failed of must be enough, so what `least` can rule out is what must be ruled out:
+/// no less than a point. With a `least` below 20 nothing need be ruled out, but a regression that is seen fails all the same.
 /// `whole`: everybody is on gray, and stable has nothing to show.
 pub fn judge(stage: &[Counts], least: u64, whole: bool) -> Verdict {
+    let found: Vec<_> = stage.iter().map(|s| (s, compared(s, least, stage.len()))).collect();
+    let first = |wanted| found.iter().find(|(_, v)| v.as_ref().is_some_and(|v| v.outcome == wanted));
+    // As soon as it is seen: the test may be looked at all the time.
+    if let Some((s, v)) = first(Outcome::Fail) {
+        return Verdict::Fail(told(s, v.as_ref()));
+    }
     for s in stage {
         for (arm, n) in [("gray", s.gray.connections), ("stable", s.stable.connections)] {
             if n < least && (arm == "gray" || !whole) {
@@ -93,5 +135,80 @@ pub fn judge(stage: &[Counts], least: u64, whole: bool) -> Verdict {
             }
         }
     }
-    Verdict::Pass
+    match first(Outcome::Inconclusive) {
+        Some((s, v)) if least >= FEW && !whole => Verdict::Inconclusive(told(s, v.as_ref())),
+        _ => Verdict::Pass,
+    }
+}
+
+fn told(s: &Counts, v: Option<&verdict::Verdict>) -> String {
+    format!("{}: {}", s.service, v.map(|v| v.why.as_str()).unwrap_or_default())
+}
+
+/// Fewer say nothing, and rule nothing out.
+const FEW: u64 = 20;
+/// Connections that did not fail, over this, and the regression that they rule out.
+const RULED_OUT: f64 = 10.0;
+/// The probability that a release whose versions are alike fails by what is counted.
+const LEVEL: f64 = 0.05;
+
+/// `None`: nothing is known of how connections of an arm fare; calls of local callers are counted, and not followed.
+fn compared(s: &Counts, least: u64, services: usize) -> Option<verdict::Verdict> {
+    if s.gray.flows == 0 || s.stable.flows == 0 {
+        return None;
+    }
+    let limits = Limits {
+        level: LEVEL / services.max(1) as f64,
+        least: FEW,
+        exclude_failures: (RULED_OUT / least.max(1) as f64).clamp(0.01, 1.0),
+        ..Limits::default()
+    };
+    let heard = s.gray.is_heard() && s.stable.is_heard();
+    Some(verdict::judge(&s.stable.sample(heard), &s.gray.sample(heard), &limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm(flows: u64, refused: u64) -> ArmCounts {
+        let (packets, reply_packets) = (flows * 8, flows * 8);
+        ArmCounts { connections: flows, flows, refused, packets, reply_packets, ..ArmCounts::default() }
+    }
+
+    fn of(gray: ArmCounts, stable: ArmCounts, least: u64) -> Verdict {
+        judge(&[Counts { service: "shop".into(), gray, stable }], least, false)
+    }
+
+    #[test]
+    fn f9_so_many_connections_that_none_failed_of_are_enough() {
+        for least in [1, 5, 10, 20, 30, 50, 100, 500, 1000, 5000] {
+            assert_eq!(of(arm(least, 0), arm(least, 0), least), Verdict::Pass, "{least}");
+            assert_eq!(of(arm(least, 0), arm(least * 99, 0), least), Verdict::Pass, "{least}");
+        }
+    }
+
+    #[test]
+    fn f9_a_gray_arm_that_refuses_fails() {
+        assert!(
+            matches!(of(arm(100, 30), arm(9900, 10), 100), Verdict::Fail(why) if why.starts_with("shop: failures"))
+        );
+        // Also where no sample is asked for.
+        assert!(matches!(of(arm(100, 30), arm(9900, 10), 0), Verdict::Fail(_)));
+        // Stable does the same: nobody is worse.
+        assert!(!matches!(of(arm(100, 30), arm(9900, 2970), 100), Verdict::Fail(_)));
+        // A few may be chance.
+        assert!(!matches!(of(arm(100, 1), arm(9900, 10), 100), Verdict::Fail(_)));
+    }
+
+    #[test]
+    fn f9_what_is_not_seen_of_one_arm_is_not_compared() {
+        let silent = ArmCounts { reply_packets: 0, ..arm(9900, 0) };
+        assert!(!matches!(of(arm(100, 30), silent, 100), Verdict::Fail(_)));
+        let unanswered = ArmCounts { unanswered: 30, ..arm(100, 0) };
+        assert!(matches!(of(unanswered, silent, 100), Verdict::Fail(_)));
+        // Callers of this node: counted, and not followed.
+        let calls = ArmCounts { connections: 100, ..ArmCounts::default() };
+        assert_eq!(of(calls, calls, 100), Verdict::Pass);
+    }
 }

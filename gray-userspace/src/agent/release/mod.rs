@@ -157,6 +157,11 @@ impl Inner {
                     bytes: n.bytes,
                     reply_packets: n.reply_packets,
                     reply_bytes: n.reply_bytes,
+                    flows: n.packet_flows,
+                    refused: n.refused,
+                    resets: n.resets,
+                    unanswered: n.unanswered,
+                    client_resets: n.client_resets,
                 })
             };
             out.push(Counts { service: s.name.clone(), gray: arm(ARM_GRAY)?, stable: arm(ARM_STABLE)? });
