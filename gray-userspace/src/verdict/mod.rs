@@ -24,6 +24,7 @@ mod props;
 mod simulated;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use sample::{Histogram, Sample};
 use tally::{Tally, evidence, excludes};
@@ -80,7 +81,7 @@ impl Limits {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// A regression of the excluded size is ruled out, in everything that was compared.
@@ -92,7 +93,7 @@ pub enum Outcome {
 }
 
 /// What came of one window, with all that it rests on. Every number is finite.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     pub outcome: Outcome,
     /// One line for people.
@@ -101,7 +102,7 @@ pub struct Verdict {
 }
 
 /// One comparison of the arms.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
     /// `failures`, `failures.reset`, `handshake.median`, `handshake.tail`.
     pub name: String,
@@ -113,9 +114,9 @@ pub struct Comparison {
     pub gray: Side,
     /// Gray's value less stable's, or over it; see `measure`.
     pub estimate: f64,
-    /// Where the true one lies, at all looks at once, with probability 1 - `interval_level`. None: no bound yet. Of failures it is made of each
+    /// Where the true one lies, at all looks at once, with probability 1 - `interval_level`. Of failures it is made of each
     /// arm's own bounds, and wider than what the tests know of both.
-    pub interval: (Option<f64>, Option<f64>),
+    pub interval: Interval,
     pub interval_level: f64,
     /// Always-valid p-value of "gray is no worse".
     pub p: f64,
@@ -123,7 +124,14 @@ pub struct Comparison {
     pub level: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// None: no bound yet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Interval {
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// Of shares of attempts.
@@ -132,7 +140,7 @@ pub enum Measure {
     Ratio,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Side {
     /// Attempts, or values of a metric.
     pub n: u64,
@@ -145,7 +153,8 @@ const QUANTILES: [(&str, f64); 2] = [("median", 0.5), ("tail", 0.9)];
 /// Intervals of ratios look no further than so many doublings.
 const FAR: i32 = 8;
 
-/// Compares the arms. Half of the level is for failures of all kinds together, the rest in equal parts for everything else.
+/// Compares the arms. A stage in which everybody is gray has no stable arm to compare with, and is always inconclusive: ask something else there.
+/// Half of the level is for failures of all kinds together, the rest in equal parts for everything else.
 pub fn judge(stable: &Sample, gray: &Sample, limits: &Limits) -> Verdict {
     let limits = limits.sane();
     let kinds = names(stable.failures.keys().chain(gray.failures.keys()));
@@ -208,7 +217,7 @@ fn failures(name: String, [stable, gray]: [Tally; 2], level: f64, limits: &Limit
         told: format!("{:+.2} points", estimate * 100.0),
         regression: format!("{:+.2} points", limits.exclude_failures * 100.0),
     };
-    let bounds = (Some(low), Some(high));
+    let bounds = Interval { low: Some(low), high: Some(high) };
     comparison(name, Measure::Difference, sides, estimate, bounds, strength, level, limits, &found)
 }
 
@@ -232,7 +241,8 @@ fn times(name: String, arms: &Times, q: f64, level: f64, limits: &Limits) -> Com
         told: format!("{estimate:.2} times"),
         regression: format!("{} times", f64::from(doublings).exp2()),
     };
-    let bounds = (low.map(|s| f64::from(s).exp2()), high.map(|s| f64::from(s).exp2()));
+    let [low, high] = [low, high].map(|s| s.map(|s| f64::from(s).exp2()));
+    let bounds = Interval { low, high };
     comparison(name, Measure::Ratio, sides, estimate, bounds, strength, level, limits, &found)
 }
 
@@ -250,7 +260,7 @@ fn comparison(
     measure: Measure,
     [stable, gray]: [Side; 2],
     estimate: f64,
-    interval: (Option<f64>, Option<f64>),
+    interval: Interval,
     strength: f64,
     level: f64,
     limits: &Limits,

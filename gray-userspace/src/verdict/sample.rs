@@ -26,12 +26,11 @@ pub struct Histogram(pub Vec<u64>);
 pub const BUCKETS: usize = 64;
 
 impl Sample {
-    /// What was counted since `earlier`. A counter that fell (a new agent, a new table) has counted nothing.
+    /// What was counted since `earlier`. Counters that are smaller began anew.
     pub fn since(&self, earlier: &Self) -> Self {
         let less = |now: &BTreeMap<String, u64>, then: &BTreeMap<String, u64>| {
-            let of = |(name, n): (&String, &u64)| {
-                (name.clone(), n.saturating_sub(then.get(name).copied().unwrap_or(0)))
-            };
+            let of =
+                |(name, n): (&String, &u64)| (name.clone(), grown(*n, then.get(name).copied().unwrap_or(0)));
             now.iter().map(of).collect()
         };
         let none = Histogram::default();
@@ -39,7 +38,7 @@ impl Sample {
             (name.clone(), now.since(earlier.histograms.get(name).unwrap_or(&none)))
         };
         Self {
-            attempts: self.attempts.saturating_sub(earlier.attempts),
+            attempts: grown(self.attempts, earlier.attempts),
             failures: less(&self.failures, &earlier.failures),
             histograms: self.histograms.iter().map(histogram).collect(),
         }
@@ -51,10 +50,14 @@ impl Sample {
     }
 }
 
+fn grown(now: u64, then: u64) -> u64 {
+    now.checked_sub(then).unwrap_or(now)
+}
+
 impl Histogram {
     fn since(&self, earlier: &Self) -> Self {
         let then = |i: usize| earlier.0.get(i).copied().unwrap_or(0);
-        Self(self.0.iter().enumerate().map(|(i, n)| n.saturating_sub(then(i))).collect())
+        Self(self.0.iter().enumerate().map(|(i, n)| grown(*n, then(i))).collect())
     }
 
     /// Exactly 64 buckets.

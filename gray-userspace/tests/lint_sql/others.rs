@@ -203,6 +203,7 @@ pub const TRAPS: &[Case] = &[
         "add-column+drop-column+add-column",
     ),
     (M, "INSERT DROP TABLE t", "insert+unknown"),
+    (M, "REPLACE DROP TABLE t", "insert-over+unknown"),
     (B, "CREATE VIEW v AS SELECT a AS drop FROM t", "create-view+unknown"),
 ];
 

@@ -97,6 +97,10 @@ impl Judge {
         let default = default.filter(|v| !is_null(v));
         let generated = has(&|o| matches!(o, ColumnOption::Generated { .. }));
 
+        let constrained = has(&|o| {
+            use ColumnOption as C;
+            matches!(o, C::PrimaryKey(_) | C::Unique(_) | C::ForeignKey(_) | C::Check(_))
+        }) || matches!(&column.data_type, DataType::Custom(name, _) if self.domains.contains(&self.key(name)));
         let rewrites = serial(&column.data_type)
             || has(&is_auto_increment)
             || has(&written)
@@ -104,13 +108,7 @@ impl Judge {
 
         if !options().all(known) {
             Rule::Unknown
-        } else if has(&|o| {
-            use ColumnOption as C;
-            matches!(o, C::PrimaryKey(_) | C::Unique(_) | C::ForeignKey(_) | C::Check(_))
-        }) {
-            Rule::AddColumnConstraint
-        } else if matches!(&column.data_type, DataType::Custom(name, _) if self.domains.contains(&self.key(name)))
-        {
+        } else if constrained {
             Rule::AddColumnConstraint
         } else if rewrites {
             Rule::AddColumnRewrite

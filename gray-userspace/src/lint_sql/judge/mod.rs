@@ -14,7 +14,7 @@ use sqlparser::{
 };
 
 use super::{
-    Dialect, Finding, Kind, Levels, Rule,
+    Dialect, Finding, Kind, Level, Levels, Rule,
     parse::{Parsed, has, word},
 };
 
@@ -52,7 +52,7 @@ pub struct Judge {
     locked: bool,
 }
 
-/// Words that no statement has in passing: where one stands and the tree shows nothing to refuse or warn of, the tree may not be all there is.
+/// Words that no statement has in passing: where one stands and no rule explains it, the tree may not be all there is.
 const GRAVE: &[&str] = &["alter", "drop", "exchange", "purge", "rename", "revoke"];
 /// The same of definitions only: statements about rows have functions and clauses of these names.
 const GRAVE_IN_DDL: &[&str] = &["delete", "disable", "truncate"];
@@ -65,11 +65,14 @@ impl Judge {
 
     pub fn statement(&mut self, parsed: &Parsed) -> (Kind, Vec<Found>) {
         let (kind, mut found) = self.tree(&parsed.statement, &parsed.tokens);
-        let plain = found.iter().all(|f| f.rule.level() == super::Level::Ok && f.rule != Rule::FreshTable);
+        let explained = found.iter().any(|f| {
+            let told = [Rule::FreshTable, Rule::AddEnumValue, Rule::DropNotNull].contains(&f.rule);
+            told || f.rule.level() == Level::Refuse
+        });
         let more = if kind == Kind::Ddl { GRAVE_IN_DDL } else { &[] };
         let grave =
             GRAVE.iter().chain(more).find(|w| has(&parsed.tokens, w) && !excused(&parsed.statement, w));
-        if let (true, Some(w)) = (plain, grave) {
+        if let (false, Some(w)) = (explained, grave) {
             found.push(self.found(Rule::Unknown, format!("the word {w} (quote it if it is a name)")));
         }
         (kind, found)
