@@ -33,7 +33,8 @@ fn c5_c6_a_blacklist_ends_no_connection_and_failover_is_as_configured() {
         report
     };
     let _ = scene.agent.apply(&policy("")).unwrap();
-    let mut open = LoadSpec::long_lived(vip(false, 9000), 40, 50).sources(all.clone()).start(&client).unwrap();
+    let mut open =
+        LoadSpec::long_lived(vip(false, 9000), 40, 50).sources(all.clone()).start(&client).unwrap();
     let _ = open.wait_requests(80, PATIENCE).unwrap();
     assert_eq!(fresh().of_version("2.0"), 40);
 
@@ -53,7 +54,8 @@ fn c5_c6_a_blacklist_ends_no_connection_and_failover_is_as_configured() {
 
     // Somebody else serves the subset: here the only one that is left.
     let before = counted(&scene, "failover");
-    let _ = scene.agent.apply(&format!("{}blacklist: {{ ids: [g4, g6] }}\n", policy("failover: any"))).unwrap();
+    let _ =
+        scene.agent.apply(&format!("{}blacklist: {{ ids: [g4, g6] }}\n", policy("failover: any"))).unwrap();
     assert_eq!(fresh().of_version("1.0"), 40);
     assert_eq!(counted(&scene, "failover") - before, 40);
 
