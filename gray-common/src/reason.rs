@@ -38,7 +38,7 @@ reasons! {
     Condition = 7, "condition", "A client that meets a condition (percentage, combination).";
     Weight = 8, "weight", "A weighted route's bucket.";
     Default = 9, "default", "No route applied: stable.";
-    Failover = 10, "failover", "The chosen subset has no instance: stable.";
+    Failover = 10, "failover", "The chosen subset has no instance: the service's failover, by default stable.";
     NoInstance = 11, "no_instance", "Stable has no instance either; left alone.";
     Rebuilt = 12, "rebuilt", "A packet in the middle of a TCP connection without a flow entry; decided again, which gives the same answer while the policy stands.";
     Adopted = 13, "adopted", "A TCP connection older than gray's attachment; recorded as stable and left alone.";

@@ -19,6 +19,7 @@ pub use crate::{
     lint_sql::fuzz::sql,
     store::fuzz::{audit, key},
     sys::fuzz::{host, netlink},
+    tenants::fuzz::tenants,
 };
 pub use compiled::assignments;
 pub(crate) use compiled::no_hole;
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     ("sql", sql),
     ("tag", tag),
     ("tcp_options", tcp_options),
+    ("tenants", tenants),
 ];
 
 /// Parsers of text get text: what is no UTF-8 is refused before them.

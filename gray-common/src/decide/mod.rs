@@ -24,7 +24,7 @@ use crate::{
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
         SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4,
-        SUBSET_AWAY6, Service, Subset, Table, Versioned, wire,
+        SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -191,6 +191,8 @@ fn arrive<T: Tables, C>(
         subset = stable;
         out.reason = Reason::Failover as u8;
     }
+    // No branch: the verifier would follow all that comes after once for each side.
+    out.reason ^= (out.reason ^ Reason::Failover as u8) & (arm.spare as u8).wrapping_neg();
     let table = arm.table;
     (out.arm, out.target) = (arm.which as u8, arm.target);
     if arm.which == ARM_STABLE && r.listener.is_self() && arm.away == 0 {
@@ -223,16 +225,20 @@ struct Arm {
     table: Table,
     /// Not 0: stable does not stay on the address that is dialled.
     away: u32,
+    /// 1: the table has others than the subset's own.
+    spare: u32,
 }
 
 #[inline(always)]
 fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
     let away = if is_v4 { SUBSET_AWAY4 } else { SUBSET_AWAY6 };
+    let spare = if is_v4 { SUBSET_SPARE4.trailing_zeros() } else { SUBSET_SPARE6.trailing_zeros() };
     let arm = |s: &Subset| Arm {
         which: s.arm,
         target: s.target,
         table: if is_v4 { s.v4 } else { s.v6 },
         away: s.flags & away,
+        spare: s.flags >> spare & 1,
     };
     t.subset(subset).map(arm)
 }

@@ -64,7 +64,7 @@ fn value(key: MetaKey, text: &str) -> Result<String, String> {
         return Err(format!("a wildcard in a {}: name the values", key.name()));
     }
     let bad = |c: char| c.is_whitespace() || c.is_control() || [',', '=', '|', '\u{feff}'].contains(&c);
-    if text.chars().count() > META_CHARS || text.contains(bad) {
+    if text.is_empty() || text.chars().count() > META_CHARS || text.contains(bad) {
         return Err(format!("`{}` cannot be a {} here", super::shown(text), key.name()));
     }
     Ok(text.to_owned())

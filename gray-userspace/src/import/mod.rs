@@ -62,6 +62,9 @@ const NODES: u32 = 1_000_000;
 /// The file is no rule at all. What it has that we have not is no error: it is in [`Imported::left`].
 pub fn discovery(name: &str, text: &str, wishes: &Wishes) -> Result<Imported, NoRule> {
     let text = text.trim_start_matches('\u{feff}');
+    if let Some(Err(what)) = wishes.consumer.as_deref().map(routes::caller) {
+        return Err(NoRule { place: name.to_owned(), what, help: "give --consumer the service's name" });
+    }
     let mut to = routes::Routes::new(wishes);
     match text.trim_start().chars().next() {
         Some('<') => one(name, text, 0, &mut to)?,

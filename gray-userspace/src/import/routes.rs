@@ -1,6 +1,6 @@
 //! The document in the making: routes in order, what shadows what, and what was left out. Must not know XML.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Imported, Left, Wishes, arms::Choice, shown};
 use crate::{
@@ -13,6 +13,7 @@ pub(super) struct Routes<'a> {
     routes: Vec<Route>,
     /// By service and condition: where the route stands that goes first.
     seen: HashMap<(Option<String>, String), String>,
+    names: HashSet<String>,
     claims: BTreeMap<ClaimKind, String>,
     left: Vec<Left>,
     pub(super) blacklist: Blacklist,
@@ -24,6 +25,7 @@ impl<'a> Routes<'a> {
             wishes,
             routes: Vec::new(),
             seen: HashMap::new(),
+            names: HashSet::new(),
             claims: BTreeMap::new(),
             left: Vec::new(),
             blacklist: Blacklist::default(),
@@ -72,7 +74,7 @@ impl<'a> Routes<'a> {
         arms: Vec<Arm>,
     ) {
         let Some(service) = self.named(place, what, service) else { return };
-        let own = self.wishes.consumer.as_deref().map(caller);
+        let own = self.wishes.consumer.as_deref().and_then(|c| caller(c).ok());
         let when = match (own, when) {
             (Some(own), Some(when)) => Some(Condition::All(vec![own, when])),
             (own, when) => own.or(when),
@@ -90,9 +92,10 @@ impl<'a> Routes<'a> {
         let _ = self.seen.insert(key, place.to_owned());
         let to = Target::Arms(arms);
         let mut name = default_route_name(service.as_deref(), when.as_ref(), &to);
-        if name.len() > limits::ROUTE_NAME_CHARS || self.routes.iter().any(|r| r.name == name) {
+        if name.len() > limits::ROUTE_NAME_CHARS || self.names.contains(&name) {
             name = format!("imported-{}", self.routes.len() + 1);
         }
+        let _ = self.names.insert(name.clone());
         self.routes.push(Route { name, service, when, to });
     }
 
@@ -134,8 +137,12 @@ impl<'a> Routes<'a> {
 }
 
 /// The calls of a service: of the workload that has its name.
-pub(super) fn caller(name: &str) -> Condition {
-    Condition::Claim { of: ClaimKind::Workload, values: BTreeSet::from([name.to_lowercase()]) }
+pub(super) fn caller(name: &str) -> Result<Condition, String> {
+    let lower = name.to_lowercase();
+    if !is_name(&lower) {
+        return Err(format!("the caller `{}` is no name here: 1 to 63 of a-z 0-9 . _ -", shown(name)));
+    }
+    Ok(Condition::Claim { of: ClaimKind::Workload, values: BTreeSet::from([lower]) })
 }
 
 /// `X-User-Id`, `userId`, `user` -> user.

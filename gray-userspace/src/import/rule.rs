@@ -344,7 +344,13 @@ fn called(file: &File<'_>, part: Node<'_, '_>, key: MetaKey, to: &mut Routes<'_>
                         continue;
                     }
                 };
-                let when = attribute(rule, "consumer-service-name").map(caller);
+                let when = match attribute(rule, "consumer-service-name").map(caller).transpose() {
+                    Ok(when) => when,
+                    Err(why) => {
+                        to.leave(place, what, why);
+                        continue;
+                    }
+                };
                 let choices = BTreeMap::from([(Some(provider.to_owned()), choice)]);
                 to.choices(&place, &what, when.as_ref(), choices);
                 continue;
@@ -387,7 +393,13 @@ fn weight(file: &File<'_>, part: Node<'_, '_>, to: &mut Routes<'_>) {
                     continue;
                 }
             };
-            let when = attribute(rule, "consumer-service-name").map(caller);
+            let when = match attribute(rule, "consumer-service-name").map(caller).transpose() {
+                Ok(when) => when,
+                Err(why) => {
+                    to.leave(place, what, why);
+                    continue;
+                }
+            };
             to.choices(&place, &what, when.as_ref(), BTreeMap::from([(provider, choice)]));
         }
         for_all = elements(part).find(|n| tag(*n) == key.name()).map(|n| file.place(n)).or(for_all);

@@ -186,6 +186,11 @@ fn d3_what_has_no_counterpart_is_told() {
             "both a version",
         ),
         ("<strategy-failover><version-failover>1</version-failover></strategy-failover>", "at each service"),
+        ("<strategy><version-weight>=1;2=1</version-weight></strategy>", "cannot be a version here"),
+        (
+            "<discovery><weight><service consumer-service-name=\"a b\" provider-service-name=\"a\" provider-weight-value=\"1=1;2=1\"/></weight></discovery>",
+            "the caller `a b` is no name here",
+        ),
         ("<nonsense/>", "not known"),
     ] {
         let found = rule(inside);
@@ -218,6 +223,37 @@ fn d3_what_has_no_counterpart_is_told() {
     }
     let two = condition("#H['user'] == '1' and #H['X-User-Id'] == '2'", "version-id=\"r\"");
     assert!(two.left[0].why.contains("the claim user is `user` already"), "{:?}", two.left);
+}
+
+/// Pieces of the samples lost, doubled or exchanged: a document or a sentence, never a panic.
+#[test]
+fn d3_damaged_samples_are_taken_well() {
+    let mut seed = 7_u64;
+    let mut random = |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % n
+    };
+    for name in ["strategy.xml", "release.xml", "weights.xml", "nacos.properties"] {
+        let whole = std::fs::read(format!("{}/tests/import/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for _ in 0..400 {
+            let mut text = whole.clone();
+            for _ in 0..=random(3) {
+                let (at, len) = (random(text.len()), random(12));
+                let end = (at + len).min(text.len());
+                let piece: Vec<u8> = text[at..end].to_vec();
+                match random(4) {
+                    0 => drop(text.drain(at..end)),
+                    1 => drop(text.splice(at..at, piece)),
+                    2 => text[at] = b"<>\"'&;=#[]{}(),*\0 \n1\xff"[random(21)],
+                    _ => {
+                        let to = random(text.len());
+                        drop(text.splice(to..to, piece));
+                    }
+                }
+            }
+            super::fuzz::rule(&text);
+        }
+    }
 }
 
 #[test]

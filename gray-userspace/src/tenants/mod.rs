@@ -1,5 +1,7 @@
 //! Tenants of a table, chosen by a strategy. Pure: no files, no clock.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod layer;
 mod table;
 #[cfg(test)]
