@@ -13,13 +13,13 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// at most 128.
 #[inline(always)]
 pub(super) fn small(w: u64, least: u64) -> u64 {
-    (w.wrapping_sub(ONES * least) & !w | marks(w, 0x7f)) & HIGH
+    ((w.wrapping_sub(ONES * least) & !w) | marks(w, 0x7f)) & HIGH
 }
 
 /// The same of bytes that are `c`.
 #[inline(always)]
 pub(super) fn marks(w: u64, c: u8) -> u64 {
-    let x = w ^ ONES * c as u64;
+    let x = w ^ (ONES * c as u64);
     x.wrapping_sub(ONES) & !x & HIGH
 }
 

@@ -150,7 +150,9 @@ pub fn release(name: &str) -> ReleaseView {
         packets: connections * 10,
         bytes: connections * 1000,
         reply_packets: connections * 8,
+        flows: connections,
         reply_bytes: connections * 9000,
+        ..ArmCounts::default()
     };
     let of = |service: &str, gray, stable| Counts {
         service: service.into(),
