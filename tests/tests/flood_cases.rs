@@ -1,7 +1,10 @@
 //! A flood of connections, packet by packet: what opens is kept apart, goes where it belongs all the same, and joins the flow table
 //! when both ends have spoken. H1, H2.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use gray_common::Reason;
+use gray_tests::bench::core;
 use gray_tests::packets::{
     case::{NEXT, REDIRECT},
     frame::{ACK, Packet, RST, SYN, TCP},
@@ -13,18 +16,26 @@ use gray_userspace::kernel::Direction;
 /// So small that the flood of [`flooded`] is one on any number of CPUs.
 const SMALL: Spec<'static> = Spec { routes: Routes::Neighbours, flows: 1024, hosts: &[] };
 
-/// A bench in a flood.
+/// A bench in a flood. It is one of a CPU and of a second: this thread stays on its CPU, and [`pour`]s more before each
+/// connection that is to be one of it.
 fn flooded(f: impl FnOnce(&mut Rig) + Send) {
     with_spec(&SMALL, |rig| {
+        let _ = core::pin().unwrap();
         rig.apply_land(true);
-        let l = LANDS[0];
-        for port in 0..1024 {
-            let _ = rig.run(Direction::Ingress, &l.open(l.plain(30_000 + port), l.vip(SHOP)).frame());
-        }
+        pour(rig);
         let counted = rig.counters().get(&Reason::Flood).copied().unwrap_or(0);
         assert!(counted > 512, "{counted} of 1024 are a flood");
         f(rig);
     });
+}
+
+/// 1024 connections that nobody has opened yet.
+fn pour(rig: &mut Rig) {
+    static POURED: AtomicU16 = AtomicU16::new(0);
+    let (l, from) = (LANDS[0], POURED.fetch_add(1, Ordering::Relaxed) % 48 * 1024);
+    for port in 0..1024 {
+        let _ = rig.run(Direction::Ingress, &l.open(l.plain(10_000 + from + port), l.vip(SHOP)).frame());
+    }
 }
 
 #[track_caller]
@@ -51,6 +62,7 @@ fn answered(l: Land, p: &Packet, flags: u8) -> [Packet; 2] {
 fn h1_h2_a_connection_that_opens_in_a_flood_joins_the_others_when_both_ends_have_spoken() {
     flooded(|rig| {
         for l in LANDS {
+            pour(rig);
             let [p, to] = opening(l, 2000);
             let [answer, back] = answered(l, &p, SYN | ACK);
             // As often as they like.
@@ -78,17 +90,20 @@ fn h1_h2_a_connection_that_opens_in_a_flood_joins_the_others_when_both_ends_have
 fn h1_who_never_gets_an_answer_or_does_not_want_it_stays_apart() {
     flooded(|rig| {
         for l in LANDS.into_iter().filter(|l| l.proto == TCP) {
+            pour(rig);
             let [p, to] = opening(l, 2100);
             for flags in [SYN, ACK, ACK] {
                 goes(rig, &p.clone().flags(flags), &to.clone().flags(flags));
             }
             assert_eq!(rig.flow(&p), None, "{}: no answer", l.name());
+            pour(rig);
             let [p, to] = opening(l, 2101);
             let [answer, back] = answered(l, &p, SYN | ACK);
             goes(rig, &p, &to);
             goes(rig, &answer, &back);
             goes(rig, &p.clone().flags(RST), &to.clone().flags(RST));
             assert_eq!(rig.flow(&p), None, "{}: reset", l.name());
+            pour(rig);
             let [p, to] = opening(l, 2102);
             let [answer, back] = answered(l, &p, RST | ACK);
             goes(rig, &p, &to);
@@ -107,6 +122,7 @@ fn h1_what_stays_and_what_goes_in_other_packets_joins_with_the_second_packet() {
             let own = l.open(l.plain(2200), l.stable(OWN));
             let direct = l.open(l.early(2200), l.vip(DIRECT));
             for (p, verdict) in [(own, NEXT), (direct, REDIRECT)] {
+                pour(rig);
                 assert_eq!(rig.run(Direction::Ingress, &p.frame()).0, verdict, "{}", l.name());
                 assert_eq!(rig.flow(&p), None, "{}", l.name());
                 let next = p.clone().flags(ACK);
@@ -122,6 +138,7 @@ fn h1_what_stays_and_what_goes_in_other_packets_joins_with_the_second_packet() {
 fn h1_a_later_connection_from_the_same_port_is_decided_anew() {
     flooded(|rig| {
         for l in LANDS.into_iter().filter(|l| l.proto == TCP) {
+            pour(rig);
             let [p, to] = opening(l, 2300);
             let [answer, back] = answered(l, &p, SYN | ACK);
             goes(rig, &p, &to);
