@@ -87,8 +87,8 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
 /// Whether a SYN so long after the last one is the second: after a second (RFC 6298), then two, then four.
 #[inline(always)]
 fn is_second(idle: i32, hz: u32) -> bool {
-    let (idle, hz) = (idle.max(0) as u32, hz);
-    idle.wrapping_mul(2) > hz && idle.wrapping_mul(2) < hz.wrapping_mul(3)
+    let twice = (idle.max(0) as u32).wrapping_mul(2);
+    twice > hz && twice < hz.wrapping_mul(3)
 }
 
 /// Counts what befell a connection to its arm.

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
-    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
+    wire::{Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
 };
 
 use super::{
@@ -104,7 +104,13 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         let f = unsafe { &mut *f };
         if f.state.flags & FLOW_SPLICE != 0 && !(LATE && maps::translated()) {
             let found = spliced4(key, f);
-            if LATE || side == Side::Egress || request::steady(raw, 1, found, f.state.mtu.into()) == 0 {
+            // What is closing may be over: its packet must not be changed before that is known.
+            let closing = f.state.flags & FLOW_CLOSING != 0;
+            if LATE
+                || closing
+                || side == Side::Egress
+                || request::steady(raw, 1, found, f.state.mtu.into()) == 0
+            {
                 cold_path();
                 return found;
             }

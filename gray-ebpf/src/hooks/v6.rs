@@ -9,7 +9,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
-    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
+    wire::{FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
 };
 
 pub use headers::is_passed_over;
@@ -205,8 +205,11 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
         let f = unsafe { &mut *f };
         if f.state.flags & FLOW_SPLICE != 0 && !(LATE && maps::translated()) {
             let found = spliced6(key, f);
+            // As in `v4`.
+            let closing = f.state.flags & FLOW_CLOSING != 0;
             if !PLAIN_HEADERS
                 || LATE
+                || closing
                 || side == Side::Egress
                 || request::steady(raw, 0, found, f.state.mtu.into()) == 0
             {

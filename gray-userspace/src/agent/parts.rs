@@ -4,7 +4,11 @@
 use gray_common::wire::{SERVICE_DENY, SERVICE_REQUEST};
 
 use super::core::{AttachState, Inner};
-use crate::{api::ApiError, compile::Compiled, kernel::KernelError};
+use crate::{
+    api::ApiError,
+    compile::Compiled,
+    kernel::{Hook, KernelError},
+};
 
 /// Whether requests are read, or who names nobody is refused.
 fn reads(compiled: &Compiled) -> bool {
@@ -17,16 +21,22 @@ impl Inner {
         Ok(reads(compiled) && self.live.read_requests()?)
     }
 
-    /// The same, and attaches them, before anything of the policy is written.
+    /// The same, and attaches them, before anything of the policy is written. An earlier change may have been refused because they
+    /// could not be attached everywhere: that is tried again, and refused again.
     pub(super) fn need_parts(&mut self, compiled: &Compiled) -> Result<(), ApiError> {
-        if !self.load_parts(compiled).map_err(|e| ApiError::internal(&e))? {
+        let internal = |e: KernelError| ApiError::internal(&e);
+        if !reads(compiled) {
+            return Ok(());
+        }
+        let fresh = self.load_parts(compiled).map_err(internal)?;
+        // Of filters nobody tells whose program they are.
+        let before = if self.live.hook() == Hook::Clsact { Vec::new() } else { self.failed() };
+        if !fresh && self.failed() == before && self.live.strangers().map_err(internal)?.is_empty() {
             return Ok(());
         }
         self.relink();
-        let mut places = self.live.strangers().map_err(|e| ApiError::internal(&e))?;
-        places.extend(
-            self.attachments.iter().filter(|a| a.state == AttachState::Failed).map(|a| a.iface.clone()),
-        );
+        let mut places = self.live.strangers().map_err(internal)?;
+        places.extend(self.failed().into_iter().filter(|f| !before.contains(f)));
         if places.is_empty() {
             tracing::info!("the packet programs read requests now");
             return Ok(());
@@ -35,5 +45,11 @@ impl Inner {
             format!("programs that read requests cannot be attached: {}", places.join(", ")),
             "nothing was changed; see `gray status`, mend or detach these interfaces, and apply again",
         ))
+    }
+
+    /// Interfaces that could not be attached.
+    fn failed(&self) -> Vec<String> {
+        let failed = self.attachments.iter().filter(|a| a.state == AttachState::Failed);
+        failed.map(|a| a.iface.clone()).collect()
     }
 }

@@ -12,6 +12,7 @@ use gray_tests::{
     bpf,
     command::run,
     lab::Lab,
+    policy::PolicyText,
     residue,
     scene::Scene,
     skip,
@@ -179,6 +180,9 @@ fn h2_a_foreign_link_in_our_place_keeps_its_program() {
     let mut new = new_connections(&scene.world.clients[0].place(), &all);
     some_more(&mut new, 20);
     new.stop().unwrap().assert_all_ok();
+    // Nothing of ours is there: programs with the request path come to all the other places.
+    scene.apply(&PolicyText::own(&scene.world).claims("app: { header: X-App-Id }").identify("app, source"));
+    assert!(program(&scene).starts_with(&before), "it got another program");
     fs::remove_file(links.join("tc-ingress-c0")).unwrap();
     scene.finish();
 }
