@@ -24,10 +24,11 @@ const CPUS: &str = "1";
 /// than SSE: with `max` a test takes half as long again. Of Intel's, Linux thinks that they copy by `rep movsq`, which the
 /// emulator runs a word at a time; of AMD's family 6, it does not.
 const CPU: &str = "Nehalem,vendor=AuthenticAMD";
-/// A panic ends the guest at once; `nokaslr` keeps addresses in logs comparable. The rest is what costs time and defends
-/// nothing here. A second CPU that never comes: what is for each CPU is there twice.
-const KERNEL: &str = "possible_cpus=2 console=ttyS0 panic=-1 nokaslr mitigations=off init_on_alloc=0 apparmor=0 \
-                      audit=0 rcupdate.rcu_expedited=1";
+/// A panic ends the guest at once; `nokaslr` keeps addresses in logs comparable. `norandmaps`: the emulator knows what it has
+/// translated by its virtual address, too, and would translate a program anew each time that it starts. The rest is what costs
+/// time and defends nothing here. A second CPU that never comes: what is for each CPU is there twice.
+const KERNEL: &str = "possible_cpus=2 console=ttyS0 panic=-1 nokaslr norandmaps mitigations=off init_on_alloc=0 \
+                      apparmor=0 audit=0 rcupdate.rcu_expedited=1";
 
 /// Boots; hands each line of the guest's second serial port to `line` until it powers off. `job` is what the guest sees as
 /// `/vm`; kernel messages go to `console`. A guest that ends before it has said anything is booted once more: emulated
