@@ -81,7 +81,9 @@ pub const UDP_IDLE_S: u32 = 60;
 pub const TCP_OPENING_S: u32 = 2;
 /// A TCP flow whose end was seen is forgotten after this, seconds (two maximum segment life times).
 pub const TCP_CLOSING_S: u32 = 60;
-/// The next hop of a flow is looked up again after this, seconds.
+/// A TCP flow that was silent for longer in both directions has no ends any more, seconds (RFC 5382: two hours and four minutes).
+pub const TCP_IDLE_S: u32 = 7440;
+/// The next hop of a flow is looked up again after this, seconds; and whether its neighbour is still there.
 pub const NEXT_HOP_S: u32 = 4;
 /// Places for interfaces that XDP may send to; a power of two.
 pub const XDP_OUT_SLOTS: u32 = 256;

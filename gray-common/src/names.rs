@@ -94,6 +94,7 @@ pub const TC_INGRESS_READS: &str = "gray_tc_ingress_reads";
 pub const TC_EGRESS_READS: &str = "gray_tc_egress_reads";
 pub const XDP: &str = "gray_xdp";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
+pub const PROBE_PROGRAM: &str = "gray_probe";
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.
 pub const CONNECT_PROGRAMS: &[&str] = &[

@@ -51,6 +51,12 @@ pub fn gray_clock(_ctx: TcContext) -> i32 {
     hooks::clock::note()
 }
 
+/// Run by the agent only (BPF_PROG_TEST_RUN): sends the frame that it is given.
+#[classifier]
+pub fn gray_probe(ctx: TcContext) -> i32 {
+    hooks::probe::send(&ctx)
+}
+
 macro_rules! sock_addr {
     ($($name:ident = $point:ident, $hook:path;)+) => {
         $(

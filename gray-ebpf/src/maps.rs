@@ -20,7 +20,7 @@ use gray_common::{
     },
 };
 
-pub use flows::{FLOWS4, FLOWS6, fetch, flood, flooded, forget, moving, settle};
+pub use flows::{FLOWS4, FLOWS6, answers, fetch, flood, flooded, forget, moving, settle};
 
 use crate::hooks::{
     admit::Arrival,
@@ -121,6 +121,11 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Parameters of route lookups, for the same reason.
 #[map]
 pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
+
+/// When this CPU last let a packet go by its neighbour's own entry, in `life::hop_clock`, by next hop; 0: never. Not shared, not pinned.
+#[map]
+pub static ASKED: PerCpuArray<u16> = PerCpuArray::with_max_entries(ASKED_PLACES, 0);
+pub const ASKED_PLACES: u32 = 256;
 
 /// Turns of round robin, by `decide::turn_of`. Not shared, not pinned.
 #[map]

@@ -194,7 +194,9 @@ fn arrive<T: Tables, C>(
     // No branch: the verifier would follow all that comes after once for each side.
     out.reason ^= (out.reason ^ Reason::Failover as u8) & (arm.spare as u8).wrapping_neg();
     let table = arm.table;
-    (out.arm, out.target) = (arm.which as u8, arm.target);
+    // Spare instances are none of the gray version: what befalls them says nothing of it.
+    let counted = arm.which & (arm.spare ^ 1);
+    (out.arm, out.target) = (counted as u8, arm.target);
     if arm.which == ARM_STABLE && r.listener.is_self() && arm.away == 0 {
         return Verdict::Stay(out);
     }

@@ -115,6 +115,8 @@ pub const FLOW_GUE: u16 = 1 << 6;
 
 /// TCP whose numbers are translated: see [`Bound`](super::Bound).
 pub const FLOW_SPLICE: u16 = 1 << 7;
+/// Its SYN came again, and was counted as unanswered.
+pub const FLOW_UNANSWERED: u16 = 1 << 8;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;

@@ -61,6 +61,8 @@ pub const CONTROL_WORKLOADS: u32 = 1;
 /// Since the tables were made some policy read requests: connections may live by what was read. Programs are loaded with that
 /// part.
 pub const CONTROL_READS: u32 = 2;
+/// Next hops are kept true: now and then a packet goes by the kernel's own entry of its neighbour.
+pub const CONTROL_ASKS: u32 = 4;
 
 /// A value of a hash table that turns from `old` to `new` when the epoch reaches `since`. 0 means absent.
 #[repr(C)]

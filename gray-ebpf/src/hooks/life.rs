@@ -5,7 +5,10 @@ use core::hint::cold_path;
 use gray_common::{
     limits,
     packet::{TCP, TCP_FIN, TCP_RST, UDP, opens},
-    wire::{ArmCount, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNRESOLVED, FlowState},
+    wire::{
+        ArmCount, CONTROL_ASKS, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNANSWERED,
+        FLOW_UNRESOLVED, FlowState,
+    },
 };
 
 use crate::{
@@ -41,11 +44,18 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
     // Signed: another CPU may have stamped the entry since `now` was read.
     let idle = now.wrapping_sub(f.seen) as i32;
     if proto == UDP {
-        if f.flags & FLOW_FORWARD != 0 && idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) as i32 {
+        // A stamp of the future is one of long ago: the clock has come round.
+        let future = idle < (k.control.hz as i32).wrapping_neg();
+        if f.flags & FLOW_FORWARD != 0
+            && (future || idle > limits::UDP_IDLE_S.wrapping_mul(k.control.hz) as i32)
+        {
             return Known::Over;
         }
     } else if proto == TCP {
-        if f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) as i32 {
+        // An instance that has closed its end resets what a client says to it much later: that the client must hear.
+        let reset = f.flags & FLOW_FORWARD == 0 && tcp_flags & TCP_RST != 0;
+        let closed = f.flags & FLOW_CLOSING != 0 && !reset;
+        if closed && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) as i32 {
             return Known::Over;
         }
         if f.flags & FLOW_FORWARD != 0 && opens(tcp_flags) {
@@ -58,7 +68,10 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
                 f.flags &= !FLOW_CLOSING;
             } else if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
-            } else if is_second(idle, k.control.hz) {
+            } else if f.flags & FLOW_UNANSWERED == 0 && idle.wrapping_mul(2) > k.control.hz as i32 {
+                // Once, however often its SYN comes again: after a second (RFC 6298), then two, then four, or each second
+                // (Linux 6.5).
+                f.flags |= FLOW_UNANSWERED;
                 fault(f, |a| a.unanswered += 1);
             }
         }
@@ -82,13 +95,6 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
         f.seen = now;
     }
     Known::Same
-}
-
-/// Whether a SYN so long after the last one is the second: after a second (RFC 6298), then two, then four.
-#[inline(always)]
-fn is_second(idle: i32, hz: u32) -> bool {
-    let twice = (idle.max(0) as u32).wrapping_mul(2);
-    twice > hz && twice < hz.wrapping_mul(3)
 }
 
 /// Counts what befell a connection to its arm.
@@ -115,6 +121,24 @@ pub fn is_over(k: &Kernel, f: &FlowState, proto: u8) -> bool {
     }
 }
 
+/// Whether an entry has been silent for as long as a connection may be (RFC 5382, 5): its ends are gone, and nobody said so.
+#[inline(always)]
+fn is_silent(k: &Kernel, f: &FlowState) -> bool {
+    let idle = (jiffies() as u32).wrapping_sub(f.seen) as i32;
+    i64::from(idle) > i64::from(limits::TCP_IDLE_S) * i64::from(k.control.hz)
+}
+
+/// Whether the connection of an answers' entry lives, which has not seen its own end. `forward`: its client's entry, if there is one.
+#[inline(always)]
+pub fn lives(k: &Kernel, reply: &FlowState, forward: Option<&FlowState>, proto: u8) -> bool {
+    let alive = |f: &FlowState| !is_over(k, f, proto) && !is_silent(k, f);
+    let Some(f) = forward else { return alive(reply) };
+    // A client that resets, or an instance that says nothing any more: its answers' entry never hears of the end.
+    let idle = (jiffies() as u32).wrapping_sub(f.seen) as i32;
+    let ended = f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) as i32;
+    !ended && (alive(reply) || alive(f))
+}
+
 /// Whether the next hop must be looked up (again).
 #[inline(always)]
 pub fn hop_is_old(k: &Kernel, f: &FlowState) -> bool {
@@ -127,9 +151,41 @@ pub fn hop_clock() -> u16 {
     (jiffies() >> 8) as u16
 }
 
-/// Writes a looked-up next hop into the flow.
+/// Writes a looked-up next hop into the flow. One whose neighbour was not asked for long is left unresolved, so that this one
+/// packet goes by the neighbour's own entry: the kernel answers lookups from an entry that it has not verified for hours (STALE), and only
+/// what goes by it makes it ask whether the address is still there (RFC 4861, 7.3.3; the same for ARP).
 #[inline(always)]
-pub fn set_hop(f: &mut FlowState, hop: Hop) {
+pub fn set_hop(k: &Kernel, f: &mut FlowState, hop: Hop) {
+    let ask = k.control.flags & CONTROL_ASKS != 0 && is_due(k, &hop, true);
+    set_hop_of(f, hop, ask);
+}
+
+/// The same in XDP, which leaves such a packet to tc.
+#[inline(always)]
+pub fn set_hop_quietly(k: &Kernel, f: &mut FlowState, hop: Hop) {
+    let ask = k.control.flags & CONTROL_ASKS != 0 && is_due(k, &hop, false);
+    set_hop_of(f, hop, ask);
+}
+
+/// Whether this CPU has not used the neighbour's own entry for long; `now`: it does. Addresses share places.
+#[inline(always)]
+fn is_due(k: &Kernel, hop: &Hop, now: bool) -> bool {
+    let Hop::Direct { ifindex, dmac, .. } = hop else { return false };
+    let place = (*ifindex ^ u32::from(dmac[5]) ^ u32::from(dmac[4]) << 3) & (maps::ASKED_PLACES - 1);
+    let Some(last) = maps::ASKED.get_ptr_mut(place) else { return false };
+    let clock = hop_clock() | 1;
+    // SAFETY: this CPU's own slot.
+    let last = unsafe { &mut *last };
+    let first = *last == 0;
+    let due = !first && u32::from(clock.wrapping_sub(*last)) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8;
+    if first || due && now {
+        *last = clock;
+    }
+    due
+}
+
+#[inline(always)]
+fn set_hop_of(f: &mut FlowState, hop: Hop, ask: bool) {
     f.hop_at = hop_clock();
     match hop {
         Hop::Direct { ifindex, mtu, dmac, smac } => {
@@ -138,9 +194,15 @@ pub fn set_hop(f: &mut FlowState, hop: Hop) {
             f.dmac = dmac;
             f.smac = smac;
             f.flags &= !FLOW_UNRESOLVED;
+            if ask {
+                cold_path();
+                f.flags |= FLOW_UNRESOLVED;
+            }
         }
         Hop::Resolve { ifindex } => {
             f.ifindex = ifindex;
+            f.mtu = 0;
+            f.dmac = [0; 6];
             f.flags |= FLOW_UNRESOLVED;
         }
         Hop::Stack => {

@@ -3,11 +3,13 @@
 pub mod admit;
 pub mod clock;
 pub mod connect;
+mod direct;
 pub mod dsr;
 pub mod fragment;
 pub mod icmp;
 pub mod life;
 pub mod packet;
+pub mod probe;
 pub mod request;
 pub mod udp;
 mod v4;

@@ -12,7 +12,7 @@ use gray_common::{
 
 use super::{
     admit::{ASKED, Admit, OLD, READ, admit, admit_at, report},
-    dsr,
+    direct, dsr,
     icmp::{self, too_big},
     request, v4, v6, vlan,
 };
@@ -184,6 +184,7 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
         return SPLICED_NEW;
     }
     if admitted == Admit::Leave {
+        let _ = direct::dialled(u32::from(v4));
         // The filter in front knows addresses by a hash: what is not ours may have come here.
         return opened(raw, v4);
     }
@@ -258,9 +259,12 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             next = request::ACT;
         }
     }
-    if next == request::FOREIGN && admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
-        let _ = record(v4, 1);
-        return NEXT;
+    if next == request::FOREIGN {
+        if admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
+            let _ = record(v4, 1);
+            return NEXT;
+        }
+        next = request::stranger();
     }
     if next == request::LEFT && found == SPLICED_NEW || next == request::GONE {
         return NEXT;
@@ -350,11 +354,6 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         emit::count(Reason::NoRoute);
         return stack;
     }
-    if f.flags & FLOW_UNRESOLVED != 0 {
-        cold_path();
-        emit::count(Reason::NoNeighbour);
-        return Exit { way: Way::Resolve, to: f.ifindex };
-    }
     if !fits(skb, f.mtu.into(), headers) {
         cold_path();
         if whole {
@@ -363,7 +362,20 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         emit::count(Reason::Oversize);
         return stack;
     }
+    if f.flags & FLOW_UNRESOLVED != 0 {
+        cold_path();
+        if !is_known(f) {
+            emit::count(Reason::NoNeighbour);
+        }
+        return Exit { way: Way::Resolve, to: f.ifindex };
+    }
     Exit { way: Way::Redirect, to: f.ifindex }
+}
+
+/// Whether the next hop's address is there, though the packet goes by the neighbour's entry: see `life::set_hop`.
+#[inline(always)]
+pub fn is_known(f: &FlowState) -> bool {
+    f.dmac != [0; 6]
 }
 
 /// Whether the packet, or each of its segments, is within the next hop's MTU.

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
-    wire::{FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
+    wire::{FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6},
 };
 
 pub use headers::is_passed_over;
@@ -218,7 +218,10 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
             }
         }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            return forward(k, skb, f, &seen, side);
+            let verdict = forward(k, skb, f, &seen, side);
+            if verdict != NEW {
+                return verdict;
+            }
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
@@ -300,9 +303,38 @@ fn transport(skb: &mut Skb, seen: &mut Seen, total: u32) -> bool {
     doff >= 20 && (total == 0 || total >= before + doff && total + PLAIN <= len)
 }
 
-/// Rewrites a packet of a known flow and sends it on.
+/// Whether the answers of a client's flow have no entry any more, which pressure on the table may take alone: they would reach the
+/// client as a stranger's for as long as it speaks. Asked as often as the next hop is looked up.
+#[inline(always)]
+fn is_half(f: &Flow6, seen: &Seen) -> bool {
+    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_SPLICE | FLOW_UNRESOLVED;
+    if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
+        return false;
+    }
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    unsafe {
+        (*scratch).back6 = FlowKey6 {
+            saddr: f.daddr,
+            daddr: f.saddr,
+            sport: f.dport,
+            dport: f.sport,
+            proto: u32::from(seen.key.proto as u8),
+        };
+    }
+    maps::answers(0) == 0
+}
+
+/// Rewrites a packet of a known flow and sends it on. [`NEW`]: of one that is to be decided anew.
 #[inline(always)]
 fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
+    let old = side == Side::Ingress && hop_is_old(k, &f.state);
+    if old {
+        cold_path();
+        if is_half(f, seen) {
+            return NEW;
+        }
+    }
     account(&f.state, skb.len());
     if f.state.flags & (FLOW_PASS | FLOW_DSR) != 0 {
         if f.state.flags & FLOW_PASS != 0 || side == Side::Egress {
@@ -323,10 +355,10 @@ fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) ->
             emit::count(Reason::TtlExpired);
             return NEXT;
         }
-        if hop_is_old(k, &f.state) {
+        if old {
             cold_path();
             let hop = skb.next_hop6(&f.saddr, &f.daddr);
-            set_hop(&mut f.state, hop);
+            set_hop(k, &mut f.state, hop);
         }
     }
     // What has extension headers is quoted by the stack.

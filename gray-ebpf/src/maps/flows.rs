@@ -345,3 +345,20 @@ pub extern "C" fn forget(v4: u32) -> u32 {
     }
     1
 }
+
+/// Whether there is an entry of `SCRATCH.back4`, or `.back6`. 0: no.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_answers")]
+#[inline(never)]
+pub extern "C" fn answers(v4: u32) -> u32 {
+    let Some(scratch) = super::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `fetch`.
+    let scratch = unsafe { &mut *scratch };
+    let late = flooded();
+    u32::from(if v4 != 0 {
+        FLOWS4.find(&scratch.back4, late).is_some()
+    } else {
+        FLOWS6.find(&scratch.back6, late).is_some()
+    })
+}

@@ -36,6 +36,9 @@ pub static WAITING: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limi
 pub static REQUESTS: PerCpuArray<RequestCount> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 #[map]
 pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
+/// Connections that are not known, and when they spoke first, in ms. Not shared, not pinned.
+#[map]
+pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(4096, 0);
 /// What a new element is made of. Not shared, not pinned.
 #[map]
 pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);

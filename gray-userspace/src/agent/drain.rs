@@ -3,8 +3,9 @@
 //!
 //! Packet path: both entries of a TCP flow are forgotten. The client's next segment is decided anew, goes to another
 //! instance, which knows nothing of it and resets it; the old instance's next segment reaches the client as a stranger's,
-//! and is reset. Of a translated connection its numbers are forgotten, and the programs tell whoever speaks next. A connection
-//! on which nobody speaks lives until somebody does. UDP is left as it is.
+//! and is reset. Of a translated connection its numbers are forgotten, and the programs tell whoever speaks next. Nobody may be about
+//! to speak: both ends get a segment that no connection of theirs expects, and acknowledge what they do (RFC 9293, 3.10.7.4). UDP is
+//! left as it is.
 //!
 //! Connect path: the kernel destroys the sockets of this network namespace whose record says that they were sent there. One
 //! that dialled the instance itself has no record, and stays.
@@ -31,6 +32,7 @@ use super::{
     flows::{Row, row4, row6},
     names::canonical,
     policy::names_instance,
+    segment::{Ack, frame},
     time,
 };
 use crate::{
@@ -216,7 +218,7 @@ impl Inner {
     }
 
     /// Closes the TCP connections of an instance; how many.
-    pub(super) fn close(&self, id: &str) -> Result<usize, KernelError> {
+    pub(super) fn close(&mut self, id: &str) -> Result<usize, KernelError> {
         let Some((service, name)) = id.split_once('/') else { return Ok(0) };
         let known = self.policy.service(service);
         let instance = known.and_then(|s| s.instances.iter().find(|i| i.id == name));
@@ -224,11 +226,12 @@ impl Inner {
             return Ok(0);
         };
         let at = canonical(i.address);
-        let (mut v4, mut v6, mut translated, mut n) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut v4, mut v6, mut translated) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ends = Vec::new();
         let ours = |r: &Row| r.proto == TCP && r.service_number() == number && served_by(r) == at;
         self.live.flows4(|k, f| {
             if let Some(r) = row4(&k, &f).filter(ours) {
-                n += 1;
+                ends.push(ends_of(&r));
                 if let Some(t) = translation(&r) {
                     return translated.push(t);
                 }
@@ -238,7 +241,7 @@ impl Inner {
         })?;
         self.live.flows6(|k, f| {
             if let Some(r) = row6(&k, &f).filter(ours) {
-                n += 1;
+                ends.push(ends_of(&r));
                 if let Some(t) = translation(&r) {
                     return translated.push(t);
                 }
@@ -249,7 +252,19 @@ impl Inner {
         self.live.forget_flows(&v4, &v6)?;
         self.live.forget_splices(&translated)?;
         let dialled = known.map(|s| s.listen.iter().map(|l| canonical(l.addr)).collect()).unwrap_or_default();
-        Ok(n + self.close_local(&dialled, at)?)
+        self.stir(&ends)?;
+        Ok(ends.len() + self.close_local(&dialled, at)?)
+    }
+
+    /// Makes both ends of connections speak.
+    fn stir(&mut self, ends: &[Ends]) -> Result<(), KernelError> {
+        for (client, instance) in ends {
+            for (from, to) in core::iter::once(client).chain(instance) {
+                // Where its next hop is not known, or it is this node, its connection ends when it speaks.
+                let _ = self.live.send(&frame(*from, *to, Ack { window: 1, ..Ack::default() }), 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sockets of this node that were sent to an instance when they dialled one of these addresses.
@@ -273,6 +288,13 @@ impl Inner {
         }
         Ok(n)
     }
+}
+
+/// Who each end hears from, and where it is: the client, and the instance if this node stands between it and the client.
+type Ends = ((SocketAddr, SocketAddr), Option<(SocketAddr, SocketAddr)>);
+
+fn ends_of(r: &Row) -> Ends {
+    ((r.service, r.client), has_reply(r).then(|| (r.seen_as, served_by(r))))
 }
 
 /// Service address and instance of a socket's record; `None`: it was not steered.

@@ -28,7 +28,9 @@ mod policy;
 mod rehearse;
 pub mod release;
 mod resize;
+mod segment;
 mod service;
+mod silent;
 mod start;
 mod status;
 #[cfg(any(test, feature = "fuzz"))]
@@ -78,6 +80,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
         tokio::spawn(events::pump(core.clone())),
         tokio::spawn(keep_house(core.clone())),
         tokio::spawn(drain::watch(core.clone())),
+        tokio::spawn(silent::watch(core.clone())),
         tokio::spawn(alarm::watch(core.clone())),
         tokio::spawn(release::run(core.clone())),
     ];

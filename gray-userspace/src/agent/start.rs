@@ -9,7 +9,7 @@ use std::{
 
 use gray_common::{
     limits,
-    wire::{Addr, Trusted},
+    wire::{Addr, CONTROL_ASKS, Trusted},
 };
 use tokio::sync::broadcast;
 
@@ -83,6 +83,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         if (c.wall_ms.wrapping_sub(wall_ms) as i64).unsigned_abs() > CLOCKS_APART_MS {
             c.wall_ms = wall_ms;
         }
+        c.flags |= CONTROL_ASKS;
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;

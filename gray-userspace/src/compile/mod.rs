@@ -258,15 +258,18 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
     Ok(out)
 }
 
+/// What holds for the connections of every service whose requests are read.
+pub const TERMS: Terms = Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags: ALONE };
+
 /// What is read of a service's requests.
 pub fn reading(service: &model::Service) -> Reading {
-    let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
+    let flags = TERMS.flags | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
     let mut out = Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
         beginning_of: [0; limits::BEGINNINGS],
         beginning_len: [0; limits::BEGINNINGS],
-        terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags },
+        terms: Terms { flags, ..TERMS },
         sni: 0,
         alpn: 0,
         _pad: 0,

@@ -51,6 +51,7 @@ struct Maps {
     services: Map<u32, Service>,
     readings: Map<u32, Reading>,
     splices: Map<Tuple, Bound>,
+    waiting: Map<Tuple, Bound>,
     frames: Map<Tuple, Frames>,
     facts: Map<u32, Fact>,
     rules: Map<u32, Rule>,
@@ -121,6 +122,7 @@ impl Live {
             services: open(&pins, names::SERVICES)?,
             readings: open(&pins, names::READINGS)?,
             splices: open(&pins, names::SPLICES)?,
+            waiting: open(&pins, names::WAITING)?,
             frames: open(&pins, names::FRAMES)?,
             facts: open(&pins, names::FACTS)?,
             rules: open(&pins, names::RULES)?,
@@ -192,6 +194,18 @@ impl Live {
     pub fn clock(&mut self) -> Result<Clock, KernelError> {
         self.loaded.note_clock()?;
         Ok(self.maps.clock.lookup(&0).map_err(failed("the clock"))?.unwrap_or_default())
+    }
+
+    /// The request path's clock, milliseconds: `Splice::since` is by it.
+    pub fn request_ms(&mut self) -> Result<u64, KernelError> {
+        let ticks = self.clock()?.jiffies;
+        let c = self.control.read();
+        Ok((ticks.wrapping_mul(1000) / u64::from(c.hz.max(1))).wrapping_add(c.wall_ms))
+    }
+
+    /// Sends a frame of this node's own making: see `Loaded::send`.
+    pub fn send(&mut self, frame: &[u8], ifindex: u32) -> Result<bool, KernelError> {
+        self.loaded.send(frame, ifindex)
     }
 
     /// True: newly attached; false: an existing attachment was brought to our program.

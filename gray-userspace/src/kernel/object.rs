@@ -187,6 +187,16 @@ impl Loaded {
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
     }
 
+    /// Sends a frame to the next hop of its destination, as if it had come in by this interface. False: there is none whose
+    /// address is known.
+    pub fn send(&mut self, frame: &[u8], ifindex: u32) -> Result<bool, KernelError> {
+        // The start of `struct __sk_buff`, to `ifindex`; all else must be 0.
+        let mut context = [0u8; 44];
+        context[40..].copy_from_slice(&ifindex.to_ne_bytes());
+        let (sent, _) = run_once(self.classifier(names::PROBE_PROGRAM)?, names::PROBE_PROGRAM, frame, &context)?;
+        Ok(sent == 1)
+    }
+
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
         verify(&mut self.ebpf, &[names::XDP])?;
         let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {

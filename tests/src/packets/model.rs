@@ -127,7 +127,10 @@ impl Model {
             return unchanged;
         }
         let recorded = match self.admit(&segment, mark) {
-            Admit::Leave => false,
+            Admit::Leave => {
+                self.flows.dialled(&segment, self.aged);
+                false
+            }
             Admit::Stay(decision) => self.flows.stay(segment.tuple, &decision),
             Admit::Steer(decision) => {
                 let around = (self.own(segment.tuple), self.aged, KEY.k0);

@@ -86,7 +86,8 @@ fn opening<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Te
     }
 }
 
-/// Nothing new; true: that is all.
+/// Nothing new; true: that is all. A bare acknowledgement of a client that has said nothing for long, and was asked ([`probe`]):
+/// it waits for the server, which speaks first.
 #[inline(always)]
 fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Terms, out: &mut Outs) -> bool {
     let probe = before(g.seq, s.first) && s.held == 0;
@@ -94,15 +95,18 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
         say(s, TCP_ACK, s.first, out);
         return true;
     }
-    if g.len == 0 {
+    let bare = g.len == 0;
+    if bare && (g.flags & TCP_FIN != 0 || s.held != 0 || s.ends != 0) {
         return g.flags & TCP_FIN == 0;
     }
     if s.state == IDLE {
-        // A client that waits for an acknowledgement before it goes on.
-        if s.held != 0 && s.has(ALONE) {
-            // It may be on its way: a tail loss probe comes after two round trips.
-            if now.wrapping_sub(s.since) >= WHOLE_MS {
+        // A client that waits for an acknowledgement before it goes on; it may be on its way: a tail loss probe comes after two
+        // round trips.
+        let due = if bare { terms.first_byte_ms } else { WHOLE_MS };
+        if bare || s.held != 0 && s.has(ALONE) {
+            if now.wrapping_sub(s.since) >= due {
                 settle(s, h, (true, now), None, out);
+                out.note = if bare { NOTE_SILENT } else { out.note };
             }
         } else if s.held != 0 {
             s.state = USER;
@@ -123,10 +127,15 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
 /// A segment of ours to a client that has no instance.
 #[inline(always)]
 fn say(s: &Splice, flags: u8, ack: u32, out: &mut Outs) {
-    out.push(Out {
+    out.push(said(s, (s.answered, ack), flags));
+}
+
+#[inline(always)]
+fn said(s: &Splice, (seq, ack): (u32, u32), flags: u8) -> Out {
+    Out {
         kind: SEND,
         to: CLIENT,
-        seq: s.answered,
+        seq,
         ack,
         flags,
         window: ((HOLD_SEGMENTS * s.payload()).min(HOLD) >> s.told.min(14)).max(1) as u16,
@@ -134,7 +143,32 @@ fn say(s: &Splice, flags: u8, ack: u32, out: &mut Outs) {
         time_value: s.time_base,
         time_echo: s.time_value,
         ..Out::default()
-    });
+    }
+}
+
+/// What a client is asked that has said nothing: its answer, a bare acknowledgement, takes its connection on ([`client`]). It is
+/// a keep-alive probe (RFC 9293, 3.8.4). `None`: it is not due. `last`: when this was asked before. It is due when the client has
+/// been silent for as long as it may be, for twice as long, for four times as long, and so on for ten minutes.
+#[cfg(any(test, feature = "user"))]
+pub fn probe(s: &Splice, now: u32, last: u32, terms: &Terms) -> Option<Out> {
+    const FOR_MS: u32 = 600_000;
+    let due = match s.state {
+        IDLE => terms.first_byte_ms,
+        SYN_SENT => terms.silent_ms,
+        _ => return None,
+    };
+    if s.held != 0 || s.ends != 0 {
+        return None;
+    }
+    let (age, before) = (now.wrapping_sub(s.since), last.wrapping_sub(s.since) as i32);
+    let mut at = due.max(1);
+    while at <= age.min(FOR_MS) {
+        if at as i32 > before {
+            return Some(said(s, (s.answered.wrapping_sub(1), s.first), TCP_ACK));
+        }
+        at *= 2;
+    }
+    None
 }
 
 /// The client is gone.

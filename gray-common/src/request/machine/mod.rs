@@ -20,9 +20,11 @@ mod open;
 mod out;
 mod requests;
 
+#[cfg(any(test, feature = "user"))]
+pub use client::probe;
 pub use client::{client, follows, goes_on};
 pub use instance::instance;
-pub use open::{SYN_OPTIONS, answer_syn, give_up, open, refuse, tick};
+pub use open::{SYN_OPTIONS, answer_syn, give_up, open, refuse};
 pub use out::{CLIENT, FORWARD, HAND_UP, INSTANCE, OUTS, Out, Outs, PART, SEND};
 pub use requests::{TURNS, unheld};
 
@@ -41,7 +43,7 @@ pub const HOLD_SEGMENTS: u32 = 3;
 pub const ATTEMPTS: u32 = 3;
 /// SYNs again because of a challenge, per attempt.
 const CHALLENGES: u8 = 3;
-/// A head that is not whole after this goes to the listener.
+/// A head that is not whole after this, and whose client sends again, goes to the listener.
 const WHOLE_MS: u32 = 200;
 /// A SYN with an older number is a late one of a connection whose two ends are over, for so long; and of one that has only one
 /// end left, for so long (two maximum segment life times). Numbers of clients grow with a clock that comes round in minutes, and
@@ -102,6 +104,8 @@ pub const NOTE_NO_INSTANCE: u32 = 10;
 pub const NOTE_CHALLENGE: u32 = 11;
 /// The entry is over and the segment a SYN of a new connection.
 pub const NOTE_RESTART: u32 = 12;
+/// A client that said nothing: it waits for the server.
+pub const NOTE_SILENT: u32 = 13;
 
 /// One TCP segment; numbers in host order.
 #[repr(C)]
@@ -127,7 +131,7 @@ pub struct Segment {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// A client that is silent for longer waits for the server: stable.
+    /// A client that is silent for longer waits for the server: where clients go of whom nothing is known.
     pub first_byte_ms: u32,
     /// An instance that is silent for longer is given up.
     pub silent_ms: u32,

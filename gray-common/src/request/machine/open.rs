@@ -79,23 +79,6 @@ pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
     }
 }
 
-/// Nothing came for a while. Into an empty `out`.
-#[inline(always)]
-pub fn tick<H: Host>(s: &mut Splice, h: &mut H, now: u32, terms: &Terms, out: &mut Outs) {
-    let age = now.wrapping_sub(s.since);
-    if s.state == IDLE && s.held == 0 && s.ends == 0 && age >= terms.first_byte_ms {
-        // The server speaks first.
-        settle(s, h, (true, now), None, out);
-    } else if s.state == IDLE && s.held != 0 && age >= WHOLE_MS {
-        // The client sends what is held again, and that goes to the listener.
-        s.state = USER;
-        out.note = NOTE_USER;
-    } else if s.state == SYN_SENT && age >= terms.silent_ms {
-        out.reset_instance(s.instance, s.first);
-        another(s, h, now, out);
-    }
-}
-
 /// Looks at what is held, and goes where it says. `g`: the segment that came last, for the listener.
 #[inline(always)]
 pub(super) fn settle<H: Host>(

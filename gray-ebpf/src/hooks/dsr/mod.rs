@@ -18,7 +18,7 @@ use gray_common::{
     },
 };
 
-use super::packet::{DROP, Exit, NEXT, TOO_BIG, WRAP, Way};
+use super::packet::{DROP, Exit, NEXT, TOO_BIG, WRAP, Way, is_known};
 use crate::{
     ctx::skb::{Head, Skb},
     emit, maps,
@@ -122,7 +122,9 @@ fn way(f: &FlowState) -> Exit {
     if f.flags & FLOW_UNRESOLVED == 0 {
         return Exit { way: Way::Redirect, to: f.ifindex };
     }
-    emit::count(Reason::NoNeighbour);
+    if !is_known(f) {
+        emit::count(Reason::NoNeighbour);
+    }
     Exit { way: Way::Resolve, to: f.ifindex }
 }
 
@@ -137,7 +139,7 @@ fn sum3(w: [u32; 3]) -> u16 {
 /// that can be quoted.
 #[inline(always)]
 fn room_for(skb: &Skb, f: &FlowState, inner: &Inner, room: u32, plain: (u32, u32)) -> i32 {
-    if f.flags & FLOW_UNRESOLVED != 0 || f.mtu == 0 {
+    if f.mtu == 0 {
         return 0;
     }
     let gso = skb.gso_size();

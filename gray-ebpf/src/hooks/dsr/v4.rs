@@ -58,7 +58,7 @@ pub extern "C" fn send(raw: *mut __sk_buff) -> i32 {
     let sent = was_sent(&f.state);
     if hop_is_old(&k, &f.state) {
         let hop = skb.next_hop4(f.saddr, f.daddr, inner.tos as u8);
-        set_hop(&mut f.state, hop);
+        set_hop(&k, &mut f.state, hop);
     }
     if f.state.ifindex == 0 {
         let to = ListenerKey { addr: Addr::v4(key.daddr), port: key.dport, proto: key.proto as u8, _pad: 0 };

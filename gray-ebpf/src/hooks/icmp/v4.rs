@@ -106,7 +106,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         }
         if hop_is_old(&k, &f.state) {
             let hop = skb.next_hop4(f.saddr, f.daddr, tos);
-            set_hop(&mut f.state, hop);
+            set_hop(&k, &mut f.state, hop);
         }
     }
     let out = exit(skb, &f.state, side, 0, false);

@@ -96,7 +96,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         }
         if hop_is_old(&k, &f.state) {
             let hop = skb.next_hop6(&f.saddr, &f.daddr);
-            set_hop(&mut f.state, hop);
+            set_hop(&k, &mut f.state, hop);
         }
     }
     let out = exit(skb, &f.state, side, 0, false);

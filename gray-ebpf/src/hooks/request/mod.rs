@@ -24,7 +24,7 @@ use gray_common::{
     packet::{TCP, TCP_ACK, TCP_RST},
     request::machine::{
         self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
-        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, PER_REQUEST,
+        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, PER_REQUEST,
         SYN_SENT, Terms,
     },
     wire::{Addr, ListenerKey, Reading},
@@ -34,6 +34,7 @@ use self::{
     desk::Desk,
     unknown::{answer, unknown},
 };
+pub use unknown::stranger;
 use crate::{
     ctx::jiffies,
     emit,
@@ -193,6 +194,7 @@ fn note(note: u32) {
         NOTE_CHALLENGE => Reason::RequestChallenge,
         NOTE_SWITCHED => Reason::RequestSwitched,
         NOTE_WAITS => Reason::RequestWaits,
+        NOTE_SILENT => Reason::RequestSilent,
         NOTE_STAYED => Reason::RequestStayed,
         NOTE_NOT_FOLLOWED => Reason::RequestNotFollowed,
         _ => return,

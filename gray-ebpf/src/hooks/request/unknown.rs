@@ -3,7 +3,7 @@
 use gray_common::{
     Reason,
     decide::Decision,
-    packet::{TCP_ACK, TCP_RST, TCP_SYN},
+    packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     request::{
         cookie::{self, Tuple},
         machine::{self, SYN_OPTIONS},
@@ -14,9 +14,12 @@ use gray_common::{
 use super::{ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, WAITS, lock, reading};
 use crate::{
     emit,
-    maps::request::{Call, call},
+    maps::request::{Call, STRANGERS, call},
     tables::Kernel,
 };
+
+/// A segment of a stranger that comes again after this is no early one.
+const STRANGE_MS: u32 = 3000;
 
 /// A packet of no connection that is known: a SYN is answered, a good cookie begins one.
 ///
@@ -61,6 +64,39 @@ fn lost(c: &mut Call) -> u32 {
     let flags = c.seg.flags;
     if c.whose == NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
         return FOREIGN;
+    }
+    emit::count(Reason::RequestLost);
+    c.outs.reset_client(c.seg.ack, c.seg.seq.wrapping_add(c.seg.len));
+    ACT
+}
+
+/// What [`FOREIGN`] is when it is not older than gray: of a connection that was lost, on this node or on another one. Its client is
+/// told. At once, when it says nothing new: all that a new connection says so has a good cookie. Of anything else, a segment that came
+/// before its connection's first, say, only when it comes again after seconds: by then the first one has come, too.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_stranger")]
+#[inline(never)]
+pub extern "C" fn stranger() -> u32 {
+    let Some(c) = call() else { return DROPPED };
+    let flags = c.seg.flags;
+    if c.whose != NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
+        return DROPPED;
+    }
+    if c.seg.len != 0 || flags & (TCP_SYN | TCP_FIN) != 0 {
+        let now = c.now_ms as u32;
+        let since = STRANGERS.get_ptr(&c.key).map_or(now, |at| {
+            // SAFETY: an aligned word that stays readable for the run.
+            unsafe { *at }
+        });
+        let age = now.wrapping_sub(since);
+        if !(STRANGE_MS..STRANGE_MS * 20).contains(&age) {
+            if age == 0 || age >= STRANGE_MS * 20 {
+                let _ = STRANGERS.insert(&c.key, &now, 0);
+            }
+            return DROPPED;
+        }
+        let _ = STRANGERS.remove(&c.key);
     }
     emit::count(Reason::RequestLost);
     c.outs.reset_client(c.seg.ack, c.seg.seq.wrapping_add(c.seg.len));

@@ -18,7 +18,7 @@ use crate::{
     emit,
     hooks::{
         admit::Arrival,
-        life::{How, is_over},
+        life::{How, lives},
     },
     maps::{self, Scratch},
     tables::Kernel,
@@ -163,13 +163,12 @@ fn taken(
     if is_of(reply, key) {
         return false;
     }
-    if a.proto == TCP && !opens(a.tcp_flags) || !is_over(k, &reply.state, a.proto) {
+    if a.proto == TCP && !opens(a.tcp_flags) {
         return true;
     }
     if reply.state.flags & FLOW_CLOSING != 0 {
         return false;
     }
-    // The instance may be one that never answers.
     *of = FlowKey4 {
         saddr: reply.daddr,
         daddr: reply.saddr,
@@ -178,7 +177,8 @@ fn taken(
         proto: key.proto,
     };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
-    maps::FLOWS4.find(&*of, late).is_some_and(|f| !is_over(k, unsafe { &(*f).state }, a.proto))
+    let forward = maps::FLOWS4.find(&*of, late).map(|f| unsafe { &(*f).state });
+    lives(k, &reply.state, forward, a.proto)
 }
 
 /// Whether a reply entry leads back to this client and service.

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 };
 use gray_common::{
     Reason,
-    wire::{FLOW_GUE, FlowState},
+    wire::{FLOW_GUE, FLOW_UNRESOLVED, FlowState},
 };
 
 use super::exit;
@@ -16,7 +16,7 @@ use crate::{
     emit,
     hooks::{
         dsr::{self, Inner},
-        life::{Known, account, follow, hop_is_old, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop_quietly},
     },
     maps,
     tables::Kernel,
@@ -38,8 +38,11 @@ pub extern "C" fn v4(raw: *mut xdp_md) -> u32 {
     let f = unsafe { &mut *f };
     let mut frame = Frame::from_raw(raw);
     if hop_is_old(&k, &f.state) {
+        if f.state.flags & FLOW_UNRESOLVED == 0 {
+            return XDP_PASS;
+        }
         let hop = frame.next_hop4(f.saddr, f.daddr, inner.tos as u8);
-        set_hop(&mut f.state, hop);
+        set_hop_quietly(&k, &mut f.state, hop);
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;
@@ -74,8 +77,11 @@ pub extern "C" fn v6(raw: *mut xdp_md) -> u32 {
     let f = unsafe { &mut *f };
     let mut frame = Frame::from_raw(raw);
     if hop_is_old(&k, &f.state) {
+        if f.state.flags & FLOW_UNRESOLVED == 0 {
+            return XDP_PASS;
+        }
         let hop = frame.next_hop6(&f.saddr, &f.daddr);
-        set_hop(&mut f.state, hop);
+        set_hop_quietly(&k, &mut f.state, hop);
     }
     let gue = f.state.flags & FLOW_GUE != 0;
     let room = (if gue { GUE_AT } else { IPIP_AT } - 14) as u32;

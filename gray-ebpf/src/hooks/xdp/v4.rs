@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
     packet::{TCP, UDP, V4_FRAGMENT},
-    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4},
 };
 
 use super::{NEW, dsr, exit};
@@ -18,7 +18,7 @@ use crate::{
     hooks::{
         admit::Arrival,
         dsr::{Inner, later4},
-        life::{Known, account, follow, hop_is_old, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::{WRAP, knows4},
         v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
     },
@@ -140,8 +140,12 @@ fn way(k: &Kernel, frame: &Frame, f: &mut Flow4, seen: &Seen) -> u32 {
     }
     if hop_is_old(k, &f.state) {
         cold_path();
+        // Whether neighbour and answers are still there, tc looks.
+        if f.state.flags & FLOW_UNRESOLVED == 0 {
+            return 0;
+        }
         let hop = frame.next_hop4(f.saddr, f.daddr, seen.tos);
-        set_hop(&mut f.state, hop);
+        set_hop_quietly(k, &mut f.state, hop);
     }
     exit(&f.state, seen.len)
 }

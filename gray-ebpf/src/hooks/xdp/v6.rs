@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
     packet::{TCP, UDP},
-    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
+    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6},
 };
 
 use super::{NEW, dsr, exit};
@@ -18,7 +18,7 @@ use crate::{
     hooks::{
         admit::Arrival,
         dsr::{Inner, later6},
-        life::{Known, account, follow, hop_is_old, set_hop},
+        life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::WRAP,
         v6::{ADDRS, DADDR, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
     },
@@ -152,8 +152,12 @@ fn way(k: &Kernel, frame: &Frame, f: &mut Flow6, seen: &Seen) -> u32 {
     }
     if hop_is_old(k, &f.state) {
         cold_path();
+        // Whether neighbour and answers are still there, tc looks.
+        if f.state.flags & FLOW_UNRESOLVED == 0 {
+            return 0;
+        }
         let hop = frame.next_hop6(&f.saddr, &f.daddr);
-        set_hop(&mut f.state, hop);
+        set_hop_quietly(k, &mut f.state, hop);
     }
     exit(&f.state, seen.len)
 }

@@ -69,10 +69,11 @@ impl Inner {
     }
 
     /// Established TCP connections of gray instances, not of those that are stable's, too.
-    fn close_gray(&self, spec: &Spec) -> Result<String, ApiError> {
+    fn close_gray(&mut self, spec: &Spec) -> Result<String, ApiError> {
+        let policy = self.policy.clone();
         let mut n = 0;
         for s in &spec.services {
-            let Some(service) = self.policy.service(&s.name) else { continue };
+            let Some(service) = policy.service(&s.name) else { continue };
             for i in service.instances.iter().filter(|i| s.gray.matches(i) && !service.stable.matches(i)) {
                 let id = format!("{}/{}", s.name, i.id);
                 n += self.close(&id).map_err(|e| ApiError::internal(&e))?;

@@ -2,7 +2,7 @@
 
 use gray_common::{
     request::cookie::Tuple,
-    wire::{Flow4, Flow6, FlowKey4, FlowKey6},
+    wire::{Bound, Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
 use super::{KernelError, Live, failed};
@@ -48,6 +48,16 @@ impl Live {
         let m = &self.maps;
         let all = m.splices.delete_all(splices).and_then(|()| m.frames.delete_all(splices));
         all.map_err(failed("the translated connections"))
+    }
+
+    /// Connections whose client has said nothing, or not enough.
+    pub fn waiting(&self, visit: impl FnMut(Tuple, Bound)) -> Result<(), KernelError> {
+        self.maps.waiting.for_each(visit).map_err(failed("the connections that wait"))
+    }
+
+    /// Connections that have, or had, an instance chosen by what their client said.
+    pub fn spliced(&self, visit: impl FnMut(Tuple, Bound)) -> Result<(), KernelError> {
+        self.maps.splices.for_each(visit).map_err(failed("the translated connections"))
     }
 
     /// Where the programs would find it: also apart.

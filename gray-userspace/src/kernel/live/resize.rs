@@ -60,6 +60,11 @@ impl Live {
         Ok(true)
     }
 
+    /// Whether the packet programs read requests.
+    pub fn reads(&self) -> bool {
+        self.loaded.reads()
+    }
+
     /// Whether the programs are over two tables.
     pub fn moves(&self) -> bool {
         self.tables.iter().any(|t| t.before.is_some())

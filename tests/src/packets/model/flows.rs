@@ -83,7 +83,7 @@ impl Flows {
     pub fn follow(&mut self, s: &Segment, aged: bool) -> Option<Entry> {
         self.last_was_reply = false;
         let mut e = *self.table.get(&s.tuple)?;
-        if over(&e, s, aged) {
+        if over(&e, s, aged) || aged && self.is_half(&e, s.tuple.proto) {
             let _ = self.table.remove(&s.tuple);
             self.last_was_reply = !e.forward;
             return None;
@@ -94,6 +94,12 @@ impl Flows {
             e.closing |= s.ends;
         }
         Some(e)
+    }
+
+    /// Whether a flow's answers have no entry any more, which is asked when the next hop is looked up anew.
+    fn is_half(&self, e: &Entry, proto: u8) -> bool {
+        let back = Tuple { src: e.dst, dst: e.src, proto };
+        e.forward && !e.pass && e.outer.is_none() && !e.unresolved && !self.table.contains_key(&back)
     }
 
     /// Stable on its own address. Always done.
@@ -166,12 +172,28 @@ impl Flows {
         let other = |e: &&Entry| (e.src, e.dst) != (s.tuple.dst, s.tuple.src);
         let Some(reply) = self.table.get(back).filter(other) else { return false };
         let tcp = s.tuple.proto == TCP;
-        let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
-        if tcp && !s.opens() || !is_over(reply) {
+        if tcp && !s.opens() {
             return true;
         }
+        let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: s.tuple.proto };
-        !reply.closing && self.table.get(&forward).is_some_and(|e| !is_over(e))
+        match self.table.get(&forward) {
+            _ if reply.closing => false,
+            Some(f) => !(f.closing && aged) && (!is_over(reply) || !is_over(f)),
+            None => !is_over(reply),
+        }
+    }
+
+    /// An earlier connection of a tuple that is for no service, seen from the instance: its answers' entry goes when it is over.
+    pub fn dialled(&mut self, s: &Segment, aged: bool) {
+        let (t, tcp) = (s.tuple, s.tuple.proto == TCP);
+        let back = Tuple { src: t.dst, dst: t.src, proto: t.proto };
+        let Some(reply) = self.table.get(&back).filter(|e| !e.forward && (!tcp || s.opens())) else { return };
+        let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
+        let forward = Tuple { src: reply.dst, dst: reply.src, proto: t.proto };
+        if reply.closing || !self.table.get(&forward).is_some_and(|e| !is_over(e)) {
+            let _ = self.table.remove(&back);
+        }
     }
 }
 

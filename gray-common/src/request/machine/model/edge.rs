@@ -124,6 +124,8 @@ pub struct Edge {
     pub terms: Terms,
     /// Notes, in order.
     pub notes: Vec<u32>,
+    /// When a silent client was last asked.
+    asked: u64,
     /// In so many percent of segments what is held is lost before, as a full table loses it.
     pub forgets: u64,
     dice: Dice,
@@ -136,6 +138,7 @@ impl Edge {
             desk: Desk::new(),
             terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: 1460, scale: 7, flags },
             notes: Vec::new(),
+            asked: 0,
             forgets: 0,
             dice: Dice::new(1),
         }
@@ -191,11 +194,11 @@ impl Edge {
         self.done(outs, p)
     }
 
+    /// What the agent does: asks a client that says nothing.
     pub fn tick(&mut self, now: u64) -> Vec<(To, Pkt)> {
-        let Some(s) = &mut self.splice else { return Vec::new() };
-        let mut outs = Outs::default();
-        tick(s, &mut self.desk, now as u32, &self.terms, &mut outs);
-        self.done(outs, &Pkt::default())
+        let last = core::mem::replace(&mut self.asked, now);
+        let probe = self.splice.as_ref().and_then(|s| probe(s, now as u32, last as u32, &self.terms));
+        probe.map(|out| (0, Pkt { head: made(&out), data: Vec::new() })).into_iter().collect()
     }
 
     fn answer(&self, p: &Pkt, now: u64) -> (To, Pkt) {
