@@ -104,7 +104,10 @@ mod tests {
                 pseudo.extend(tcp);
                 assert_eq!(sum(&pseudo), 0xffff);
                 if ip == 34 {
-                    assert_eq!((sum(&f[14..34]), f[16..18].to_vec()), (0xffff, vec![0, (f.len() - 14) as u8]));
+                    assert_eq!(
+                        (sum(&f[14..34]), f[16..18].to_vec()),
+                        (0xffff, vec![0, (f.len() - 14) as u8])
+                    );
                 } else {
                     assert_eq!(f[18..20], [0, (f.len() - 54) as u8]);
                 }

@@ -193,7 +193,8 @@ impl Loaded {
         // The start of `struct __sk_buff`, to `ifindex`; all else must be 0.
         let mut context = [0u8; 44];
         context[40..].copy_from_slice(&ifindex.to_ne_bytes());
-        let (sent, _) = run_once(self.classifier(names::PROBE_PROGRAM)?, names::PROBE_PROGRAM, frame, &context)?;
+        let (sent, _) =
+            run_once(self.classifier(names::PROBE_PROGRAM)?, names::PROBE_PROGRAM, frame, &context)?;
         Ok(sent == 1)
     }
 

@@ -179,7 +179,8 @@ fn a1_a_server_that_speaks_first_and_whose_syn_is_lost() {
 fn a1_a_silent_client_is_asked_ever_more_rarely() {
     let mut lab = Lab::new(0);
     assert!(lab.client(ACK, FIRST, b"").is_empty());
-    let asked: Vec<u64> = (0..8000).map(|i| 1000 + i * 100).filter(|now| !lab.edge.tick(*now).is_empty()).collect();
+    let asked: Vec<u64> =
+        (0..8000).map(|i| 1000 + i * 100).filter(|now| !lab.edge.tick(*now).is_empty()).collect();
     assert_eq!(asked, [4000, 7000, 13_000, 25_000, 49_000, 97_000, 193_000, 385_000]);
     // Of one that has begun to speak, or has ended, nothing is asked.
     let mut lab = Lab::new(ALONE);
