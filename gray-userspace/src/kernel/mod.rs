@@ -4,6 +4,7 @@
 mod attach;
 mod bpf;
 mod control;
+mod link_name;
 mod live;
 mod migrate;
 mod moving;
