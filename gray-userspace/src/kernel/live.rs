@@ -33,6 +33,7 @@ use super::{
     moving::{self, FlowTable},
     object::{self, Loaded},
     pins::Pins,
+    ticks,
 };
 
 /// The loaded and pinned data path.
@@ -180,12 +181,9 @@ impl Live {
         self.hook
     }
 
-    /// CONFIG_HZ, measured over a few milliseconds.
+    /// CONFIG_HZ, measured.
     pub fn measure_ticks(&mut self) -> Result<u32, KernelError> {
-        let a = self.clock()?;
-        std::thread::sleep(std::time::Duration::from_millis(24));
-        let b = self.clock()?;
-        Ok(object::ticks_per_second(a, b))
+        ticks::measure(|| self.clock())
     }
 
     /// Ticks and nanoseconds now.

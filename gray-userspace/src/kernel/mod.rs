@@ -11,6 +11,7 @@ mod moving;
 mod object;
 mod pins;
 mod stop;
+mod ticks;
 mod xdp;
 
 use std::{
