@@ -142,7 +142,7 @@ impl Inner {
     pub fn know(&mut self) -> Result<(), KernelError> {
         if self.unread {
             self.have = self.live.read()?;
-            self.unread = false;
+            (self.unread, self.suspect) = (false, true);
         }
         Ok(())
     }

@@ -55,8 +55,8 @@ pub async fn follow(core: Arc<Core>, dir: PathBuf) {
         let (all, at, known) = (core.clone(), dir.clone(), last.take());
         match tokio::task::spawn_blocking(move || look(&all, &at, known)).await {
             Ok(seen) => last = seen,
-            // The agent ends.
-            Err(_) => return,
+            // The next look does it again.
+            Err(e) => tracing::error!(error = %e, "the policy directory"),
         }
         let noticed = match &mut events {
             Some(watched) => tokio::select! {
