@@ -12,7 +12,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{alarm, drain::Deadlines, front::Front, health, release::Releases};
+use super::{alarm, connect::Connect, drain::Deadlines, front::Front, health, release::Releases};
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -112,16 +112,9 @@ pub struct Attachment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachState {
     Attached,
-    /// There is no such interface.
+    /// There is no such interface, or cgroup.
     Waiting,
     Failed,
-}
-
-/// The connect path's attachment.
-#[derive(Clone, Debug)]
-pub struct Connect {
-    pub cgroup: PathBuf,
-    pub error: Option<String>,
 }
 
 impl Core {

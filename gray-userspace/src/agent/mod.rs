@@ -4,6 +4,7 @@ mod alarm;
 pub mod attach;
 pub mod change;
 mod choices;
+mod connect;
 pub mod core;
 mod doctor;
 mod drain;
@@ -53,7 +54,7 @@ use crate::{
 pub use migrate::migrate;
 pub use uninstall::uninstall;
 
-/// What is left over of a flip is removed, and labels are looked at again, this often.
+/// What is left over of a flip is removed, and cgroups are looked at again, this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop. Nothing is detached then.
@@ -129,6 +130,7 @@ async fn keep_house(core: Arc<Core>) {
         let core = core.clone();
         done("housekeeping", move || {
             let mut inner = core.lock();
+            inner.follow_connect();
             inner.tidy().and_then(|()| inner.refresh_workloads())
         })
         .await;

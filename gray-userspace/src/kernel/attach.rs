@@ -196,6 +196,14 @@ pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kerne
     Ok(())
 }
 
+/// Whether all links of the connect path hang on the cgroup with this id. Those of one that was removed hang on none.
+pub fn is_cgroup_attached(pins: &Pins, id: u64) -> bool {
+    names::CONNECT_PROGRAMS.iter().zip(point::CONNECT).all(|(name, attach_type)| {
+        let link = pins.open(&pins.link(&format!("cgroup-{name}"))).ok().flatten();
+        link.is_some_and(|l| bpf::link_cgroup(l.as_fd()).is_ok_and(|at| at == (id, attach_type)))
+    })
+}
+
 /// Removes links that no wanted attachment explains. `wanted`: interfaces with their directions.
 pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
     // XDP is taken off by itself (`agent::front`), when nothing sends there any more.

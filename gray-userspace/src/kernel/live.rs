@@ -212,6 +212,10 @@ impl Live {
         attach::cgroup(&self.pins, &mut self.loaded, path)
     }
 
+    pub fn is_cgroup_attached(&self, id: u64) -> bool {
+        attach::is_cgroup_attached(&self.pins, id)
+    }
+
     pub fn prune_links(
         &self,
         wanted: &[(String, Direction)],
