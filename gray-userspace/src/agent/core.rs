@@ -20,7 +20,7 @@ use crate::{
     kernel::{KernelError, Live},
     model::Policy,
     store::{Sqlite, key::HashKey as StoredKey},
-    sys::workload::CgroupMount,
+    sys::workload::{Cgroup, CgroupMount},
 };
 
 /// What the whole agent shares.
@@ -90,7 +90,7 @@ pub struct Inner {
 /// A labelled cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    pub cgroup: u64,
+    pub cgroup: Cgroup,
     pub lane: Option<String>,
     /// The lane's number as the kernel has it; 0: none.
     pub number: u32,

@@ -79,6 +79,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("interfaces", attach::follow(core.clone(), links));
     tasks.spawn("events", events::pump(core.clone()));
     tasks.spawn("housekeeping", keep_house(core.clone()));
+    tasks.spawn("workloads", follow_workloads(core.clone()));
     tasks.spawn("drains", drain::watch(core.clone()));
     tasks.spawn("alarms", alarm::watch(core.clone()));
     tasks.spawn("releases", release::run(core.clone()));
@@ -131,7 +132,23 @@ async fn keep_house(core: Arc<Core>) {
         done("housekeeping", move || {
             let mut inner = core.lock();
             inner.follow_connect();
-            inner.tidy().and_then(|()| inner.refresh_workloads())
+            inner.tidy()
+        })
+        .await;
+    }
+}
+
+/// Apart from the rest: systemd may take its time to say where a unit is.
+async fn follow_workloads(core: Arc<Core>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let _ = tick.tick().await;
+        let core = core.clone();
+        done("workloads", move || {
+            let targets = core.lock().targets()?;
+            let found = targets.find();
+            core.lock().follow_workloads(found)
         })
         .await;
     }

@@ -169,9 +169,9 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
 
 /// Labels in the kernel that the store does not know go; the others come.
 fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
-    inner.refresh_workloads().map_err(plain)?;
+    inner.targets().and_then(|t| inner.follow_workloads(t.find())).map_err(plain)?;
     for (id, _) in inner.live.workloads()? {
-        if !inner.labels.values().any(|l| l.cgroup == id) {
+        if !inner.labels.values().any(|l| l.cgroup.id == id) {
             inner.live.remove_workload(id)?;
         }
     }
