@@ -244,6 +244,11 @@ impl Agent {
         self.spec.args = args.iter().map(|a| (*a).to_owned()).collect();
     }
 
+    /// What the next `restart` attaches to.
+    pub fn use_attach(&mut self, attach: &[String]) {
+        self.spec.attach = attach.to_vec();
+    }
+
     /// `gray uninstall` with this agent's directories, and the agent is gone when this returns.
     pub fn uninstall(mut self) -> Result<()> {
         self.remove()

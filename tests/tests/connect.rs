@@ -1,14 +1,26 @@
 //! The connect path with a real agent: callers on the edge host, decided before a packet exists.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use gray_tests::{
     Place, WorldSpec,
+    agent::{Agent, AgentSpec},
+    bpf,
     client::{LoadSpec, Mode, Report},
+    command::wait_for,
     link,
     policy::PolicyText,
-    scene::{MODES, Scene, expect_split, vip},
+    scene::{MODES, Scene, expect_split, servers, vip},
+    world::World,
 };
+
+/// `BPF_CGROUP_INET4_CONNECT`.
+const CONNECT4: u32 = 10;
 
 const ONE: Mode = Mode::Http { per_connection: 1 };
 
@@ -138,5 +150,47 @@ fn a13_a_bound_caller_is_who_the_packet_path_says_it_is() {
     let half = check(own().cohort("half", "percent: 50").gray_when("half")).len();
     // 40 draws of 0.5: 20, deviation 3.2.
     assert!((4..=36).contains(&half), "{half}");
+    scene.finish();
+}
+
+/// The cgroup comes after the agent, goes, and is made again under its name: whoever calls from there is steered.
+#[test]
+fn h2_the_connect_path_follows_its_cgroup() {
+    let world = World::build(WorldSpec { vips: vec![None], ..WorldSpec::default() }).unwrap();
+    let path = world.callers.path().join("app");
+    let (stable, gray) = servers(&world);
+    let spec = AgentSpec { cgroup: Some(path.clone()), ..AgentSpec::of(&world) };
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let mut scene = Scene { agent, stable, gray, world };
+    // Reachable from nowhere but by the connect path.
+    scene.apply(&PolicyText::moved(&scene.world).weights(0));
+    let wait = |scene: &Scene, state: &str| {
+        let what = format!("the connect path to be {state}");
+        wait_for(&what, Duration::from_secs(6), || {
+            let status = scene.agent.gray_json(&["status"])?;
+            Ok(status["connect"]["state"] == state)
+        })
+        .unwrap();
+    };
+    let attached = |path: &Path| bpf::on_cgroup(path, CONNECT4).is_ok_and(|ids| !ids.is_empty());
+    wait(&scene, "waiting");
+    let status = scene.agent.gray_json(&["status"]).unwrap();
+    let error = status["connect"]["error"].as_str().unwrap();
+    assert!(error.contains("app does not exist"), "{error}");
+    for round in 0..3 {
+        let app = Arc::new(scene.world.callers.child("app").unwrap());
+        wait_for("the programs", Duration::from_secs(6), || Ok(attached(&path))).unwrap();
+        wait(&scene, "attached");
+        every_protocol(&scene.world.edge_place().in_cgroup(&app), "1.0");
+        if round == 1 {
+            // The next one finds the links of a cgroup that is no more.
+            scene.agent.kill9().unwrap();
+            drop(app);
+            scene.agent.restart().unwrap();
+        } else {
+            drop(app);
+        }
+        wait(&scene, "waiting");
+    }
     scene.finish();
 }

@@ -5,12 +5,16 @@ use std::time::Duration;
 use gray_tests::{
     WorldSpec,
     agent::{Agent, AgentSpec},
+    bpf,
     client::{LoadSpec, Mode},
     command::{run, wait_for},
+    link::{EndSpec, ip_batch},
     policy::PolicyText,
     scene::{Scene, servers, vip},
+    skip,
     world::World,
 };
+use gray_userspace::sys::kernel::KernelVersion;
 
 const ONE: Mode = Mode::Http { per_connection: 1 };
 
@@ -91,4 +95,83 @@ fn h1_h2_clsact_carries_the_packet_path_where_tcx_is_missing() {
     .unwrap();
     scene.expect_gray(false, &early);
     scene.finish();
+}
+
+/// Interfaces of VLANs have a dot in their names, which names of pins may not have. The next agent finds the links again, and takes
+/// off what it is not asked for.
+#[test]
+fn h1_h2_interfaces_with_a_dot_in_their_names_are_attached() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    dotted(&world);
+    let (stable, gray) = servers(&world);
+    let mut spec = AgentSpec::packets(&world);
+    spec.attach[0] = "c0.100=edge".into();
+    spec.attach.push("v.1=backend:xdp".into());
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let mut scene = Scene { agent, stable, gray, world };
+    let status = scene.agent.gray_json(&["status"]).unwrap();
+    let all = status["attachments"].as_array().unwrap();
+    assert!(all.iter().all(|a| a["state"] == "attached"), "{status}");
+    // Where the kernel tells what takes frames, the pair has XDP: another pin with a dot.
+    if KernelVersion::running().unwrap() >= KernelVersion::new(6, 3, 0) {
+        assert!(all.iter().any(|a| a["iface"] == "v.1" && a["xdp"] == "native"), "{status}");
+    }
+    let source = [TAGGED.parse().unwrap()];
+    scene.apply(&PolicyText::moved(&scene.world).sources("tagged", source).gray_when("tagged"));
+    let steered = |scene: &Scene| {
+        let spec = LoadSpec::new(vip(false, 8080), ONE).count(8).sources(source.to_vec());
+        let report = spec.run(&scene.world.clients[0].place()).unwrap();
+        assert_eq!((report.failed(), report.of_version("2.0")), (0, report.ok), "{report:?}");
+    };
+    steered(&scene);
+    let programs =
+        |scene: &Scene, iface| bpf::on_interface(&scene.world.edge, iface, bpf::TCX_INGRESS).unwrap();
+    let before = programs(&scene, "c0.100");
+    scene.agent.kill9().unwrap();
+    steered(&scene);
+    let mut spec = AgentSpec::packets(&scene.world);
+    spec.attach[0] = "c0.100=edge".into();
+    scene.agent.use_attach(&spec.attach);
+    scene.agent.restart().unwrap();
+    steered(&scene);
+    if skip::tcx() {
+        let after = programs(&scene, "c0.100");
+        assert_eq!((before.len(), after.len()), (1, 1), "one link, with the new agent's program");
+        assert_ne!(before, after);
+        assert_eq!(programs(&scene, "v.1"), [0; 0], "nobody asked for it again");
+    }
+    let links = run(scene.world.edge.command("ip").args(["-d", "link", "show", "dev", "v.1"])).unwrap();
+    assert!(!links.contains("xdp"), "{links}");
+    scene.finish();
+}
+
+const TAGGED: &str = "198.18.10.77";
+
+/// A VLAN between client 0 and the edge, by which it reaches the service (a pair of that name where the kernel has no VLANs), and a
+/// pair on the edge.
+fn dotted(w: &World) {
+    let (near, far) = (&w.clients[0].link.near, &w.clients[0].link.far);
+    let vlan = |end: &EndSpec| {
+        let name = &end.ifname;
+        ip_batch(&end.ns, &format!("link add link {name} name {name}.100 type vlan id 100\n"))
+    };
+    match vlan(near) {
+        Err(e) if format!("{e:#}").contains("Unknown device type") => {
+            let (a, b, ns) = (&near.ifname, &far.ifname, far.ns.name());
+            let script = format!("link add {a}.100 type veth peer name {b}.100 netns {ns}\n");
+            ip_batch(&near.ns, &script).unwrap();
+        }
+        made => {
+            made.unwrap();
+            vlan(far).unwrap();
+        }
+    }
+    for (end, address) in [(near, "198.18.10.76/31"), (far, "198.18.10.77/31")] {
+        let name = &end.ifname;
+        let script = format!("link set {name}.100 up\naddr add {address} dev {name}.100\n");
+        ip_batch(&end.ns, &script).unwrap();
+    }
+    let route = format!("route replace {}/32 via 198.18.10.76 src {TAGGED}\n", vip(false, 0).ip());
+    ip_batch(&far.ns, &route).unwrap();
+    ip_batch(&w.edge, "link add v.1 type veth peer name v.2\nlink set v.1 up\nlink set v.2 up\n").unwrap();
 }

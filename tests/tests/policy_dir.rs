@@ -94,3 +94,27 @@ fn d2_d3_files_are_followed_and_bad_ones_change_nothing() {
     scene.expect_gray(false, &[]);
     scene.finish();
 }
+
+/// The first change fails as it would on a full disk: the files are the same, and are tried again.
+#[test]
+fn d2_a_failure_that_passes_is_tried_again() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let dir = world.temp().join("policy");
+    fs::create_dir(&dir).unwrap();
+    let early = world.clients[0].sources(false)[..3].to_vec();
+    put(&dir, "all.yaml", &PolicyText::own(&world).sources("early", &early).gray_when("early").to_string());
+    let spec = AgentSpec {
+        args: vec!["--policy-dir".into(), dir.to_string_lossy().into_owned()],
+        env: vec![("GRAY_FAIL".into(), "change.begun=error".into())],
+        ..AgentSpec::packets(&world)
+    };
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let scene = Scene { agent, stable, gray, world };
+    let _ = comes_to(&scene, "applied");
+    let events = scene.agent.gray_ok(&["events", "-o", "json"]).unwrap();
+    let said = events.lines().any(|l| l.contains("\"policy\":\"refused\"") && l.contains("change.begun"));
+    assert!(said, "{events}");
+    scene.expect_gray(false, &early);
+    scene.finish();
+}

@@ -150,7 +150,8 @@ impl Inner {
 
     /// The change failed before the flip: its record says so, and what the tables hold is read again.
     fn give_up(&mut self, revision: u64, change: &Change, e: &ApiError) {
-        self.suspect = true;
+        // First: whatever else fails here, `have` is not taken for what is there.
+        (self.suspect, self.unread) = (true, true);
         health::lock(&self.board).abandon();
         tracing::error!(revision, error = %e.error, "the change failed; the policy before it stays in force");
         // Before the record is settled: a pending revision tells the next agent what a staged key is.
@@ -163,7 +164,6 @@ impl Inner {
         if let Err(e) = recorded {
             tracing::error!(revision, error = %e, "cannot record the failure");
         }
-        self.unread = true;
         if let Err(e) = self.know() {
             tracing::error!(error = %e, "cannot read the kernel's tables; the next change tries again");
         }
@@ -206,8 +206,11 @@ impl Inner {
         let want = Want { revision, key, compiled, identities, prefixes: all };
         let placed =
             health::lock(&self.board).place(&change.policy, compiled, health::now()).map_err(too_large)?;
+        // Until all is done, `have` says what is planned: also to who comes after a panic.
+        self.unread = true;
         let steps = plan::plan_placed(&mut self.have, &want, placed).map_err(too_large)?;
         let done = self.write(key, (change, compiled), &steps, timings)?;
+        self.unread = false;
         if let Some(fresh) = lists.map(|l| l.prefixes).or(prefixes) {
             self.prefixes = fresh;
         }

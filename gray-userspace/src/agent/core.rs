@@ -12,7 +12,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{alarm, drain::Deadlines, front::Front, health, release::Releases};
+use super::{alarm, connect::Connect, drain::Deadlines, front::Front, health, release::Releases};
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -20,7 +20,7 @@ use crate::{
     kernel::{KernelError, Live},
     model::Policy,
     store::{Sqlite, key::HashKey as StoredKey},
-    sys::workload::CgroupMount,
+    sys::workload::{Cgroup, CgroupMount},
 };
 
 /// What the whole agent shares.
@@ -90,7 +90,7 @@ pub struct Inner {
 /// A labelled cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    pub cgroup: u64,
+    pub cgroup: Cgroup,
     pub lane: Option<String>,
     /// The lane's number as the kernel has it; 0: none.
     pub number: u32,
@@ -112,16 +112,9 @@ pub struct Attachment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachState {
     Attached,
-    /// There is no such interface.
+    /// There is no such interface, or cgroup.
     Waiting,
     Failed,
-}
-
-/// The connect path's attachment.
-#[derive(Clone, Debug)]
-pub struct Connect {
-    pub cgroup: PathBuf,
-    pub error: Option<String>,
 }
 
 impl Core {
@@ -142,7 +135,7 @@ impl Inner {
     pub fn know(&mut self) -> Result<(), KernelError> {
         if self.unread {
             self.have = self.live.read()?;
-            self.unread = false;
+            (self.unread, self.suspect) = (false, true);
         }
         Ok(())
     }

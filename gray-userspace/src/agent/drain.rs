@@ -120,8 +120,13 @@ pub async fn watch(core: Arc<Core>) {
     loop {
         let due = core.clone();
         let met = tokio::task::spawn_blocking(move || due.lock().meet_deadlines()).await;
-        if let Ok(Err(error)) = met {
-            tracing::error!(%error, "a drained instance's connections cannot be closed; trying again");
+        let failed = match met {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            tracing::error!(error, "a drained instance's connections cannot be closed; trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let next = core.lock().deadlines.next();

@@ -1,6 +1,6 @@
 //! From the kernel's event ring to the agent's subscribers. Drops what cannot be read; holds nothing up.
 
-use std::{mem::offset_of, sync::Arc};
+use std::{mem::offset_of, sync::Arc, time::Duration};
 
 use gray_common::{
     Reason,
@@ -10,7 +10,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     core::Core,
-    missing::{self, Said},
+    missing::{self, Quota, Said},
     names::{Names, arm_name, proto_name, socket_addr},
     time,
 };
@@ -18,6 +18,7 @@ use crate::api::types::{DecisionPath, Event, EventLine};
 
 /// Events taken from the ring before others get a turn.
 const BATCH: usize = 256;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs until the ring cannot be read any more, which does not happen while the agent lives. Needs a runtime.
 pub async fn pump(core: Arc<Core>) {
@@ -26,9 +27,16 @@ pub async fn pump(core: Arc<Core>) {
         Ok(ring) => ring,
         Err(error) => return tracing::error!(error, "no decision events: the ring cannot be read"),
     };
-    let mut names = None;
+    let (mut names, mut quota) = (None, Quota::default());
     loop {
-        let mut guard = match ring.readable_mut().await {
+        let ready = tokio::select! {
+            ready = ring.readable_mut() => ready,
+            () = tokio::time::sleep(SECOND), if quota.holds() => {
+                quota.settle();
+                continue;
+            }
+        };
+        let mut guard = match ready {
             Ok(guard) => guard,
             Err(error) => return tracing::error!(%error, "decision events end: the ring cannot be read"),
         };
@@ -45,7 +53,7 @@ pub async fn pump(core: Arc<Core>) {
         if empty {
             guard.clear_ready();
         }
-        publish(&core, &batch, &mut names);
+        publish(&core, &batch, &mut names, &mut quota);
         if !empty {
             tokio::task::yield_now().await;
         }
@@ -78,7 +86,7 @@ fn read(record: &[u8]) -> Option<Record> {
 }
 
 /// `names`: those of the epoch that they were made for.
-fn publish(core: &Core, batch: &[Record], names: &mut Option<(u64, Names)>) {
+fn publish(core: &Core, batch: &[Record], names: &mut Option<(u64, Names)>, quota: &mut Quota) {
     let to_unix = time::monotonic_to_unix_ns();
     let followed = core.events.receiver_count() > 0;
     for record in batch {
@@ -96,7 +104,7 @@ fn publish(core: &Core, batch: &[Record], names: &mut Option<(u64, Names)>) {
             Record::Decision(e) => EventLine::Event(event(e, names, to_unix)),
             Record::Missing(said) => {
                 let e = missing::event(said, names, to_unix);
-                missing::log(&e);
+                missing::log(&e, quota);
                 EventLine::Missing(e)
             }
         };

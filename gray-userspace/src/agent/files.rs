@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        Who,
+        ErrorKind, Who,
         types::{ApplyRequest, EventLine, PolicyDirStatus, PolicyEvent},
     },
     sys::watch_dir::DirEvents,
@@ -55,8 +55,8 @@ pub async fn follow(core: Arc<Core>, dir: PathBuf) {
         let (all, at, known) = (core.clone(), dir.clone(), last.take());
         match tokio::task::spawn_blocking(move || look(&all, &at, known)).await {
             Ok(seen) => last = seen,
-            // The agent ends.
-            Err(_) => return,
+            // The next look does it again.
+            Err(e) => tracing::error!(error = %e, "the policy directory"),
         }
         let noticed = match &mut events {
             Some(watched) => tokio::select! {
@@ -96,16 +96,16 @@ fn look(core: &Core, dir: &Path, last: Option<Seen>) -> Option<Seen> {
                 return last;
             }
             let kept = kept(&path).filter(|k| k.digest == found.digest && k.applied);
-            let fresh = match kept {
-                Some(kept) => kept,
+            let (fresh, lasts) = match kept {
+                Some(kept) => (kept, true),
                 None => apply(&mut inner, found, &mut now.problems),
             };
             now.state = if fresh.applied { "applied" } else { "refused" }.into();
             now.revision = fresh.revision;
-            if let Err(e) = keep(&path, &fresh) {
+            if lasts && let Err(e) = keep(&path, &fresh) {
                 tracing::warn!(error = %e, "the policy directory: what was read cannot be remembered");
             }
-            seen = Some(fresh);
+            seen = Some(fresh).filter(|_| lasts);
         }
     }
     let told = |b: &PolicyDirStatus| {
@@ -123,22 +123,32 @@ fn done(status: &PolicyDirStatus) -> bool {
     ["applied", "refused"].contains(&status.state.as_str())
 }
 
-fn apply(inner: &mut Inner, found: Found, problems: &mut Vec<String>) -> Seen {
+/// Whether files that were refused so stay refused as long as they are the same. Else the next look tries again: a full disk has
+/// room again, and what a running release adds to the policy goes with it.
+fn lasts(kind: ErrorKind, releases: bool) -> bool {
+    matches!(kind, ErrorKind::Invalid | ErrorKind::BadRequest | ErrorKind::TooLarge) && !releases
+}
+
+/// What became of it, and whether that lasts.
+fn apply(inner: &mut Inner, found: Found, problems: &mut Vec<String>) -> (Seen, bool) {
     let message = Some("the files of the policy directory".to_owned());
     let request = ApplyRequest { sources: found.sources, dry_run: false, message };
-    let (applied, revision) = match inner.apply(&Who::agent(), request) {
-        Ok(reply) => (true, reply.revision.or((inner.revision != 0).then_some(inner.revision))),
+    // What cannot be read may be one.
+    let releases = inner.release_sources().map_or(true, |s| !s.is_empty());
+    let (applied, revision, lasts) = match inner.apply(&Who::agent(), request) {
+        Ok(reply) => (true, reply.revision.or((inner.revision != 0).then_some(inner.revision)), true),
         Err(e) => {
+            let lasts = lasts(e.kind, releases);
             problems.extend(e.problems.iter().take(SHOWN).map(one_line));
             if problems.is_empty() {
                 problems.push(e.error);
             } else if e.problems.len() > SHOWN {
                 problems.push(format!("{} more", e.problems.len() - SHOWN));
             }
-            (false, None)
+            (false, None, lasts)
         }
     };
-    Seen { digest: found.digest, applied, revision }
+    (Seen { digest: found.digest, applied, revision }, lasts)
 }
 
 /// `shop.yaml:3:5: unknown key`.
@@ -184,4 +194,25 @@ fn keep(path: &Path, seen: &Seen) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(seen)?)?;
     file.sync_all()?;
     std::fs::rename(&next, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d2_only_what_is_wrong_with_the_files_themselves_lasts() {
+        for (kind, want) in [
+            (ErrorKind::Invalid, true),
+            (ErrorKind::BadRequest, true),
+            (ErrorKind::TooLarge, true),
+            (ErrorKind::Internal, false),
+            (ErrorKind::Conflict, false),
+            (ErrorKind::Refused, false),
+            (ErrorKind::Timeout, false),
+        ] {
+            assert_eq!(lasts(kind, false), want, "{kind:?}");
+            assert!(!lasts(kind, true), "{kind:?}: with another document beside them they may be right");
+        }
+    }
 }

@@ -4,12 +4,21 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::kernel::LogLines;
 
-/// Reads lines for ever. `None`: the object logs nothing.
+/// Reads lines for ever; ends when the ring cannot be read. `None`: the object logs nothing.
 pub async fn pump(lines: Option<LogLines>) {
-    let Some(Ok(mut ring)) = lines.map(watched) else { return };
-    while let Ok(mut ready) = ring.readable_mut().await {
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
+    let mut ring = match lines.map(watched) {
+        None => return std::future::pending().await,
+        Some(Ok(ring)) => ring,
+        Some(Err(error)) => return tracing::error!(%error, "the data path's log cannot be read"),
+    };
+    loop {
+        match ring.readable_mut().await {
+            Ok(mut ready) => {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+            Err(error) => return tracing::error!(%error, "the data path's log cannot be read"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod alarm;
 pub mod attach;
 pub mod change;
 mod choices;
+mod connect;
 pub mod core;
 mod doctor;
 mod drain;
@@ -33,6 +34,7 @@ mod service;
 mod silent;
 mod start;
 mod status;
+mod tasks;
 #[cfg(any(test, feature = "fuzz"))]
 mod testing;
 mod time;
@@ -44,9 +46,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::core::Core;
+use self::{core::Core, tasks::Tasks};
 use crate::{
-    api::{Server, ServerOptions},
+    api::{ApiError, Server, ServerOptions},
     cli::AgentOptions,
     sys::watch::LinkEvents,
 };
@@ -54,7 +56,7 @@ use crate::{
 pub use migrate::migrate;
 pub use uninstall::uninstall;
 
-/// What is left over of a flip is removed, and labels are looked at again, this often.
+/// What is left over of a flip is removed, and cgroups are looked at again, this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop. Nothing is detached then.
@@ -74,32 +76,38 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     let (inner, _lock) = start::start(&o)?;
     let core = Arc::new(Core::new(inner));
     let lines = core.lock().live.log_lines();
-    let tasks = [
-        tokio::spawn(kernel_log::pump(lines)),
-        tokio::spawn(attach::follow(core.clone(), links)),
-        tokio::spawn(events::pump(core.clone())),
-        tokio::spawn(keep_house(core.clone())),
-        tokio::spawn(drain::watch(core.clone())),
-        tokio::spawn(silent::watch(core.clone())),
-        tokio::spawn(alarm::watch(core.clone())),
-        tokio::spawn(release::run(core.clone())),
-    ];
-    let files = o.policy_dir.clone().map(|dir| tokio::spawn(files::follow(core.clone(), dir)));
-    let probes = probes(&core, &o)?;
+    let mut tasks = Tasks::default();
+    tasks.spawn("the data path's log", kernel_log::pump(lines));
+    tasks.spawn("interfaces", attach::follow(core.clone(), links));
+    tasks.spawn("events", events::pump(core.clone()));
+    tasks.spawn("housekeeping", keep_house(core.clone()));
+    tasks.spawn("workloads", follow_workloads(core.clone()));
+    tasks.spawn("drains", drain::watch(core.clone()));
+    tasks.spawn("silent clients", silent::watch(core.clone()));
+    tasks.spawn("alarms", alarm::watch(core.clone()));
+    tasks.spawn("releases", release::run(core.clone()));
+    if let Some(dir) = o.policy_dir.clone() {
+        tasks.spawn("the policy directory", files::follow(core.clone(), dir));
+    }
+    let mut probes = probes(&core, &o)?;
+    tasks.spawn("health checks", probes.ended());
     let options = ServerOptions { socket: o.socket.clone(), metrics: o.metrics, ..ServerOptions::default() };
     let server = Server::start(core, options).await?;
     crate::fail::point(crate::fail::Point::StartReady)?;
     tracing::info!(socket = %o.socket.display(), pid = std::process::id(), "ready");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let _ = tokio::select! {
-        s = term.recv() => s,
-        s = int.recv() => s,
+    let ended = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        which = tasks.ended() => Some(which),
     };
-    tracing::info!("stopping; steering goes on without us");
+    match &ended {
+        None => tracing::info!("stopping; steering goes on without us"),
+        Some(which) => tracing::error!(task = which, "a part of the agent ended; stopping, to be started again"),
+    }
     server.stop().await;
-    tasks.iter().chain(&files).for_each(tokio::task::JoinHandle::abort);
-    drop(probes);
-    Ok(())
+    drop((tasks, probes));
+    ended.map_or(Ok(()), |which| anyhow::bail!("a part of the agent ended: {which}"))
 }
 
 fn probes(core: &Core, o: &AgentOptions) -> anyhow::Result<health::Driver> {
@@ -124,12 +132,37 @@ async fn keep_house(core: Arc<Core>) {
             () = leftovers.notified() => {}
         }
         let core = core.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        done("housekeeping", move || {
             let mut inner = core.lock();
-            inner.tidy().and_then(|()| inner.refresh_workloads())
-        });
-        if let Ok(Err(e)) = done.await {
-            tracing::warn!(error = e.error, "housekeeping");
-        }
+            inner.follow_connect();
+            inner.tidy()
+        })
+        .await;
+    }
+}
+
+/// Apart from the rest: systemd may take its time to say where a unit is.
+async fn follow_workloads(core: Arc<Core>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let _ = tick.tick().await;
+        let core = core.clone();
+        done("workloads", move || {
+            let targets = core.lock().targets()?;
+            let found = targets.find();
+            core.lock().follow_workloads(found)
+        })
+        .await;
+    }
+}
+
+/// One round of a loop; the next does what this one did not.
+async fn done(what: &str, round: impl FnOnce() -> Result<(), ApiError> + Send + 'static) {
+    match tokio::task::spawn_blocking(round).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::warn!(error = e.error, "{what}"),
+        // The state is valid between operations.
+        Err(e) => tracing::error!(error = %e, "{what}"),
     }
 }

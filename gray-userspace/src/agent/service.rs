@@ -1,8 +1,8 @@
-//! The API's operations: each takes the lock once and hands over.
+//! The API's operations: each takes the lock and hands over.
 
 use tokio::sync::broadcast;
 
-use super::{core::Core, explain, flows, metrics, status};
+use super::{core::Core, explain, flows, metrics, status, workloads};
 use crate::{
     api::{ApiError, Control, Who, control::Reply, types::*},
     store::{Note, Store as _},
@@ -70,11 +70,11 @@ impl Control for Core {
     }
 
     fn workloads(&self) -> Reply<Vec<Workload>> {
-        self.lock().workloads()
+        workloads::list(self)
     }
 
     fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload> {
-        self.lock().set_workload(who, set)
+        workloads::set(self, who, set)
     }
 
     fn remove_workload(&self, who: &Who, name: &str) -> Reply<Done> {

@@ -16,7 +16,8 @@ use tokio::sync::broadcast;
 use super::{
     attach::directions,
     change::build_lists,
-    core::{AttachState, Attachment, Connect, Inner, wire_key},
+    connect::Connect,
+    core::{AttachState, Attachment, Inner, wire_key},
     drain::Deadlines,
     front::Front,
     health::{self, Board},
@@ -169,9 +170,9 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
 
 /// Labels in the kernel that the store does not know go; the others come.
 fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
-    inner.refresh_workloads().map_err(plain)?;
+    inner.targets().and_then(|t| inner.follow_workloads(t.find())).map_err(plain)?;
     for (id, _) in inner.live.workloads()? {
-        if !inner.labels.values().any(|l| l.cgroup == id) {
+        if !inner.labels.values().any(|l| l.cgroup.id == id) {
             inner.live.remove_workload(id)?;
         }
     }
@@ -282,7 +283,8 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
         .iter()
         .flat_map(|a| directions(a.role).iter().map(|d| (a.iface.clone(), *d)))
         .collect();
-    for gone in inner.live.prune_links(&wanted, !o.no_connect)? {
+    inner.connect = connect(inner, o)?;
+    for gone in inner.live.prune_links(&wanted, inner.connect_can())? {
         tracing::info!(link = gone, "detached: no longer wanted");
     }
     inner.retire_fronts()?;
@@ -292,19 +294,19 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     for a in inner.attachments.iter().filter(|a| a.state == AttachState::Waiting) {
         tracing::warn!(iface = a.iface, role = a.role.name(), "no such interface; waiting for it");
     }
-    if o.no_connect {
-        return Ok(());
-    }
-    let cgroup = match (&o.cgroup, &inner.mount) {
-        (Some(path), Some(m)) => m.cgroup(&path.display().to_string())?.dir,
-        (None, Some(m)) => m.root()?.dir,
-        (_, None) => anyhow::bail!("no cgroup2 file system is mounted; mount one or give --no-connect"),
-    };
-    inner.live.attach_cgroup(&cgroup)?;
-    tracing::info!(cgroup = %cgroup.display(), "connect path attached");
-    inner.connect = Some(Connect { cgroup, error: None });
+    inner.follow_connect();
     Ok(())
 }
+
+/// A cgroup that is not there yet is waited for.
+fn connect(inner: &Inner, o: &AgentOptions) -> anyhow::Result<Option<Connect>> {
+    let Some(mount) = inner.mount.as_ref().filter(|_| !o.no_connect) else {
+        anyhow::ensure!(o.no_connect, "no cgroup2 file system is mounted; mount one or give --no-connect");
+        return Ok(None);
+    };
+    Ok(Some(Connect::to(o.cgroup.as_ref(), mount)?))
+}
+
 /// By family, as the data path has them.
 fn by_family(given: &[IpAddr]) -> [Addr; 2] {
     let of = |v4: bool| given.iter().find(|a| a.is_ipv4() == v4).map_or(Addr::default(), |a| Addr::from(*a));

@@ -8,7 +8,8 @@ use gray_common::{
 
 use super::{
     alarm,
-    core::{AttachState, Attachment, Connect, Core, Inner},
+    connect::Connect,
+    core::{AttachState, Attachment, Core, Inner},
     health, time,
 };
 use crate::{
@@ -110,23 +111,27 @@ fn attachment(a: &Attachment, hook: Hook) -> AttachmentStatus {
         hook: (a.state == AttachState::Attached).then(|| hook.into()),
         xdp: a.front.on.then(|| "native".into()),
         xdp_note: (!a.front.why.is_empty()).then(|| a.front.why.clone()),
-        state: match a.state {
-            AttachState::Attached => "attached",
-            AttachState::Waiting => "waiting",
-            AttachState::Failed => "failed",
-        }
-        .into(),
+        state: state(a.state).into(),
         since: time::rfc3339_of(a.since),
         error: a.error.clone(),
     }
 }
 
+fn state(state: AttachState) -> &'static str {
+    match state {
+        AttachState::Attached => "attached",
+        AttachState::Waiting => "waiting",
+        AttachState::Failed => "failed",
+    }
+}
+
 fn connect(c: &Connect) -> ConnectStatus {
+    let attached = c.state == AttachState::Attached;
     let programs = CONNECT_PROGRAMS.iter().map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
     ConnectStatus {
         cgroup: c.cgroup.clone(),
-        state: if c.error.is_none() { "attached" } else { "failed" }.into(),
-        programs: if c.error.is_none() { programs.collect() } else { Vec::new() },
+        state: state(c.state).into(),
+        programs: if attached { programs.collect() } else { Vec::new() },
         error: c.error.clone(),
     }
 }

@@ -3,7 +3,7 @@
 use gray_common::{decide::claims::WORKLOAD, hash::HashKey, wire};
 
 use super::{
-    core::{Inner, Label},
+    core::{Core, Inner, Label},
     time,
 };
 use crate::{
@@ -13,51 +13,92 @@ use crate::{
     fail::{self, Point},
     model::{ClaimKind, canonical_member},
     store::{Workload as Kept, WorkloadKind},
+    sys::workload::{Cgroup, CgroupMount},
 };
 
-impl Inner {
-    pub fn set_workload(&mut self, who: &Who, set: WorkloadSet) -> Result<Workload, ApiError> {
-        let name = canonical_member(ClaimKind::Workload, &set.name)
-            .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?
-            .into_owned();
-        let (kind, target) = match (set.cgroup, set.unit, set.pid) {
-            (Some(c), None, None) => (WorkloadKind::Cgroup, c.display().to_string()),
-            (None, Some(u), None) => (WorkloadKind::Unit, u),
-            (None, None, Some(p)) => (WorkloadKind::Pid, p.to_string()),
-            _ => {
-                return Err(ApiError::unusable(
-                    "exactly one of cgroup, unit and pid says which",
-                    "give one of them",
-                ));
-            }
-        };
-        if let Some(lane) = set.lane.as_ref().filter(|l| !is_name(l)) {
+/// Sets a label. Nobody waits for systemd but who asked.
+pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiError> {
+    let name = canonical_member(ClaimKind::Workload, &set.name)
+        .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?
+        .into_owned();
+    let (kind, target) = match (set.cgroup, set.unit, set.pid) {
+        (Some(c), None, None) => (WorkloadKind::Cgroup, c.display().to_string()),
+        (None, Some(u), None) => (WorkloadKind::Unit, u),
+        (None, None, Some(p)) => (WorkloadKind::Pid, p.to_string()),
+        _ => {
             return Err(ApiError::unusable(
-                format!("`{}` is no lane's name", lane.chars().take(64).collect::<String>()),
-                "give a name of the policy's `lanes`: 1 to 63 of a-z 0-9 . _ -",
+                "exactly one of cgroup, unit and pid says which",
+                "give one of them",
             ));
         }
-        let cgroup = self
-            .mount()?
-            .resolve(kind, &target)
-            .map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit or pid"))?;
-        // A process' cgroup is looked up once: what is kept is the cgroup, not the process.
-        let (kind, target) = match kind {
-            WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),
-            _ => (kind, target),
-        };
+    };
+    if let Some(lane) = set.lane.as_ref().filter(|l| !is_name(l)) {
+        return Err(ApiError::unusable(
+            format!("`{}` is no lane's name", lane.chars().take(64).collect::<String>()),
+            "give a name of the policy's `lanes`: 1 to 63 of a-z 0-9 . _ -",
+        ));
+    }
+    let mount = core.lock().mount()?.clone();
+    let cgroup = mount
+        .resolve(kind, &target)
+        .map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit or pid"))?;
+    // A process' cgroup is looked up once: what is kept is the cgroup, not the process.
+    let (kind, target) = match kind {
+        WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),
+        _ => (kind, target),
+    };
+    core.lock().keep_workload(who, Kept { name, kind, target, lane: set.lane }, cgroup)
+}
+
+pub fn list(core: &Core) -> Result<Vec<Workload>, ApiError> {
+    let found = core.lock().targets()?.find();
+    let inner = core.lock();
+    let view = |(w, found): (Kept, Option<Cgroup>)| Workload {
+        state: if found.is_some() { "active" } else { "gone" }.into(),
+        cgroup_id: found.as_ref().map_or(0, |c| c.id),
+        cgroup: found.map_or_else(|| w.target.clone().into(), |c| c.dir),
+        lane_known: w.lane.as_ref().map(|l| inner.knows(l)),
+        lane: w.lane,
+        name: w.name,
+    };
+    Ok(found.into_iter().map(view).collect())
+}
+
+/// What is labelled, and where it was found before: enough to look for it without the agent's lock.
+pub struct Targets {
+    mount: Option<CgroupMount>,
+    kept: Vec<(Kept, Option<Cgroup>)>,
+}
+
+impl Targets {
+    /// The cgroup of each; none: it is not there. May take seconds: systemd is asked for units that have begun or ended.
+    pub fn find(self) -> Vec<(Kept, Option<Cgroup>)> {
+        let Self { mount, kept } = self;
+        let find =
+            |w: &Kept, known: Option<Cgroup>| mount.as_ref()?.follow(known.as_ref(), w.kind, &w.target).ok();
+        kept.into_iter()
+            .map(|(w, known)| {
+                let now = find(&w, known);
+                (w, now)
+            })
+            .collect()
+    }
+}
+
+impl Inner {
+    fn keep_workload(&mut self, who: &Who, kept: Kept, cgroup: Cgroup) -> Result<Workload, ApiError> {
         let at = time::now_ms();
-        let kept = Kept { name: name.clone(), kind, target, lane: set.lane.clone() };
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
         fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
-        self.label(&name, Some(cgroup.id), set.lane.clone())?;
-        let lane_known = set.lane.as_ref().map(|l| self.knows(l));
+        let Kept { name, lane, .. } = kept;
+        self.label(&name, Some(cgroup.clone()), lane.clone())?;
+        let lane_known = lane.as_ref().map(|l| self.knows(l));
         Ok(Workload {
             name,
             cgroup: cgroup.dir,
             cgroup_id: cgroup.id,
             state: "active".into(),
-            lane: set.lane,
+            lane,
             lane_known,
         })
     }
@@ -78,25 +119,7 @@ impl Inner {
         Ok(Done { revision: None, epoch: None, text: format!("{name} is no workload any more") })
     }
 
-    pub fn workloads(&self) -> Result<Vec<Workload>, ApiError> {
-        let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
-        Ok(kept
-            .into_iter()
-            .map(|w| {
-                let found = self.mount.as_ref().and_then(|m| m.resolve(w.kind, &w.target).ok());
-                Workload {
-                    cgroup: found.as_ref().map_or_else(|| w.target.clone().into(), |c| c.dir.clone()),
-                    cgroup_id: found.as_ref().map_or(0, |c| c.id),
-                    state: if found.is_some() { "active" } else { "gone" }.into(),
-                    lane_known: w.lane.as_ref().map(|l| self.knows(l)),
-                    lane: w.lane,
-                    name: w.name,
-                }
-            })
-            .collect())
-    }
-
-    fn mount(&self) -> Result<&crate::sys::workload::CgroupMount, ApiError> {
+    fn mount(&self) -> Result<&CgroupMount, ApiError> {
         self.mount.as_ref().ok_or_else(|| {
             ApiError::conflict(
                 "no cgroup2 file system is mounted",
@@ -105,30 +128,40 @@ impl Inner {
         })
     }
 
-    /// Puts every kept label into the kernel; cgroups that were deleted and made again get theirs anew.
-    pub fn refresh_workloads(&mut self) -> Result<(), ApiError> {
+    /// For [`Targets::find`].
+    pub fn targets(&self) -> Result<Targets, ApiError> {
         let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
-        for w in kept {
-            let id = self.mount.as_ref().and_then(|m| m.resolve(w.kind, &w.target).ok()).map(|c| c.id);
-            if self.labels.get(&w.name).map(|l| l.cgroup) != id {
-                self.label(&w.name, id, w.lane)?;
+        let known = |w: Kept| {
+            let known = self.labels.get(&w.name).map(|l| l.cgroup.clone());
+            (w, known)
+        };
+        Ok(Targets { mount: self.mount.clone(), kept: kept.into_iter().map(known).collect() })
+    }
+
+    /// Puts every kept label into the kernel, at the cgroups that were found; those that were deleted and made again get theirs
+    /// anew. What was set or removed since is left as it is.
+    pub fn follow_workloads(&mut self, found: Vec<(Kept, Option<Cgroup>)>) -> Result<(), ApiError> {
+        let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
+        for (w, cgroup) in found.into_iter().filter(|(w, _)| kept.contains(w)) {
+            if self.labels.get(&w.name).map(|l| l.cgroup.id) != cgroup.as_ref().map(|c| c.id) {
+                self.label(&w.name, cgroup, w.lane)?;
             }
         }
         Ok(())
     }
 
-    fn label(&mut self, name: &str, id: Option<u64>, lane: Option<String>) -> Result<(), ApiError> {
+    fn label(&mut self, name: &str, to: Option<Cgroup>, lane: Option<String>) -> Result<(), ApiError> {
         let internal = |e: crate::kernel::KernelError| ApiError::internal(&e);
-        if let Some(old) = self.labels.remove(name).map(|l| l.cgroup)
-            && Some(old) != id
-            && !self.labels.values().any(|l| l.cgroup == old)
+        if let Some(old) = self.labels.remove(name).map(|l| l.cgroup.id)
+            && Some(old) != to.as_ref().map(|c| c.id)
+            && !self.labels.values().any(|l| l.cgroup.id == old)
         {
             self.live.remove_workload(old).map_err(internal)?;
         }
-        if let Some(cgroup) = id {
+        if let Some(cgroup) = to {
             let key = self.hash_key();
             let label = Label { cgroup, number: number(&self.compiled, lane.as_deref()), lane };
-            self.live.set_workload(cgroup, &claim(name, [key, key], &label)).map_err(internal)?;
+            self.live.set_workload(label.cgroup.id, &claim(name, [key, key], &label)).map_err(internal)?;
             let _ = self.labels.insert(name.to_string(), label);
         }
         let any = !self.labels.is_empty();
@@ -146,7 +179,7 @@ impl Inner {
         for (name, label) in &mut self.labels {
             label.number = number(&self.compiled, label.lane.as_deref());
             self.live
-                .set_workload(label.cgroup, &claim(name, [key, key], label))
+                .set_workload(label.cgroup.id, &claim(name, [key, key], label))
                 .map_err(|e| ApiError::internal(&e))?;
         }
         Ok(())
@@ -157,7 +190,7 @@ impl Inner {
         let keys = self.both_keys(next);
         for (name, label) in &self.labels {
             self.live
-                .set_workload(label.cgroup, &claim(name, keys, label))
+                .set_workload(label.cgroup.id, &claim(name, keys, label))
                 .map_err(|e| ApiError::internal(&e))?;
         }
         Ok(())
@@ -172,7 +205,7 @@ impl Inner {
             if label.number != now {
                 label.number = now;
                 self.live
-                    .set_workload(label.cgroup, &claim(name, keys, label))
+                    .set_workload(label.cgroup.id, &claim(name, keys, label))
                     .map_err(|e| ApiError::internal(&e))?;
             }
         }

@@ -48,7 +48,11 @@ fn head(s: &Status) -> [(&'static str, String); 5] {
         None => "off".into(),
         Some(c) => {
             let error = c.error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
-            format!("{} at {} ({}){error}", c.state, c.cgroup.display(), c.programs.join(" "))
+            let programs = match &c.programs[..] {
+                [] => String::new(),
+                all => format!(" ({})", all.join(" ")),
+            };
+            format!("{} at {}{programs}{error}", c.state, c.cgroup.display())
         }
     };
     [

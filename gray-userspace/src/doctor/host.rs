@@ -26,6 +26,9 @@ pub(super) struct Host {
     pub nft: io::Result<String>,
     /// `iptables-save` and `ip6tables-save`, one after the other.
     pub iptables: io::Result<String>,
+    /// How many rules route by a mark.
+    pub marked_rules: io::Result<usize>,
+    pub ipsec_policies: io::Result<usize>,
     /// Who has the lock of the bpffs directory.
     pub bpffs_owner: Option<u32>,
 }
@@ -42,6 +45,8 @@ impl Host {
             links: netlink::links(),
             nft: command::output("nft", &["list", "ruleset"], TOOL_LIMIT),
             iptables,
+            marked_rules: netlink::marked_rules(),
+            ipsec_policies: netlink::ipsec_policies(),
             bpffs_owner: lock::holder(&input.bpffs),
         }
     }

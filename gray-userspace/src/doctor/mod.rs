@@ -10,6 +10,7 @@ mod memory;
 mod mounts;
 mod neighbours;
 pub mod rights;
+mod routing;
 
 use std::{fmt, path::PathBuf};
 
@@ -125,6 +126,8 @@ const CHECKS: &[(&str, Run)] = &[
     ("mtu", interfaces::mtu),
     ("xdp-on-veth", interfaces::xdp_on_veth),
     ("firewall", firewall::bypassed),
+    ("routing-marks", routing::marks),
+    ("ipsec", routing::ipsec),
     ("conntrack", neighbours::conntrack),
     ("kube-proxy", neighbours::kube_proxy),
     ("cilium", neighbours::cilium),

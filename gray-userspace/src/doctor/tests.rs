@@ -57,6 +57,8 @@ fn world() -> World {
         links: Ok(vec![link("e0"), link("b0")]),
         nft: Ok(String::new()),
         iptables: Err(io::ErrorKind::NotFound.into()),
+        marked_rules: Ok(0),
+        ipsec_policies: Ok(0),
         bpffs_owner: None,
     };
     let attached = |name: &str, role| Interface { name: name.into(), role };
@@ -150,6 +152,10 @@ const BROKEN: &[(&str, Status, &str, Break)] = &[
         w.host.iptables = Ok("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n".into());
     }),
     ("firewall", Status::Warn, "cannot list", |w| w.host.nft = Err(io::Error::other("nft: not permitted"))),
+    ("routing-marks", Status::Warn, "2 rules route", |w| w.host.marked_rules = Ok(2)),
+    ("routing-marks", Status::Warn, "cannot list", |w| w.host.marked_rules = Err(io::Error::other("no"))),
+    ("ipsec", Status::Warn, "leave unencrypted", |w| w.host.ipsec_policies = Ok(1)),
+    ("ipsec", Status::Warn, "cannot list", |w| w.host.ipsec_policies = Err(io::Error::other("no"))),
     ("conntrack", Status::Warn, "tracks 5", |w| w.put("proc/sys/net/netfilter/nf_conntrack_count", "5\n")),
     ("conntrack", Status::Warn, "nearly full", |w| {
         w.put("proc/sys/net/netfilter/nf_conntrack_count", "90\n")

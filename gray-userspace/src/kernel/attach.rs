@@ -13,7 +13,7 @@ use aya::programs::tc::{
 };
 use gray_common::names;
 
-use super::{KernelError, bpf, object::Loaded, pins::Pins};
+use super::{KernelError, bpf, link_name, object::Loaded, pins::Pins};
 use crate::fail::{self, Point};
 
 /// `enum bpf_attach_type`.
@@ -90,8 +90,8 @@ impl Direction {
 const PRIORITY: u16 = 40_000;
 const HANDLE: u32 = 0x67;
 
-fn link_name(iface: &str, d: Direction) -> String {
-    format!("tc-{}-{iface}", d.name())
+fn pin_name(iface: &str, d: Direction) -> String {
+    link_name::of(&format!("tc-{}-", d.name()), iface)
 }
 
 /// Attaches to an interface (true), or brings an existing attachment to our program (false).
@@ -108,7 +108,7 @@ pub fn interface(
         return clsact(loaded, iface, d);
     }
     let program = loaded.program(d.program())?;
-    let path = pins.link(&link_name(iface, d));
+    let path = pins.link(&pin_name(iface, d));
     if let Some(link) = pins.open(&path)? {
         if bpf::link_tcx(link.as_fd()).map_err(failed)? == (ifindex, d.tcx()) {
             return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed).map(|()| false);
@@ -124,7 +124,7 @@ pub fn interface(
 
 /// Whether the pinned link still hangs on this interface.
 pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32, d: Direction) -> bool {
-    pins.open(&pins.link(&link_name(iface, d)))
+    pins.open(&pins.link(&pin_name(iface, d)))
         .ok()
         .flatten()
         .is_some_and(|l| bpf::link_tcx(l.as_fd()).is_ok_and(|at| at == (ifindex, d.tcx())))
@@ -196,10 +196,18 @@ pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kerne
     Ok(())
 }
 
+/// Whether all links of the connect path hang on the cgroup with this id. Those of one that was removed hang on none.
+pub fn is_cgroup_attached(pins: &Pins, id: u64) -> bool {
+    names::CONNECT_PROGRAMS.iter().zip(point::CONNECT).all(|(name, attach_type)| {
+        let link = pins.open(&pins.link(&format!("cgroup-{name}"))).ok().flatten();
+        link.is_some_and(|l| bpf::link_cgroup(l.as_fd()).is_ok_and(|at| at == (id, attach_type)))
+    })
+}
+
 /// Removes links that no wanted attachment explains. `wanted`: interfaces with their directions.
 pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Result<Vec<String>, KernelError> {
     // XDP is taken off by itself (`agent::front`), when nothing sends there any more.
-    let keep: Vec<String> = wanted.iter().map(|(i, d)| link_name(i, *d)).collect();
+    let keep: Vec<String> = wanted.iter().map(|(i, d)| pin_name(i, *d)).collect();
     let mut gone = Vec::new();
     for name in pins.links() {
         let stays = match name.split('-').next() {

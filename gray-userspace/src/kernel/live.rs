@@ -33,6 +33,7 @@ use super::{
     moving::{self, FlowTable},
     object::{self, Loaded},
     pins::Pins,
+    ticks,
 };
 
 /// The loaded and pinned data path.
@@ -182,12 +183,9 @@ impl Live {
         self.hook
     }
 
-    /// CONFIG_HZ, measured over a few milliseconds.
+    /// CONFIG_HZ, measured.
     pub fn measure_ticks(&mut self) -> Result<u32, KernelError> {
-        let a = self.clock()?;
-        std::thread::sleep(std::time::Duration::from_millis(24));
-        let b = self.clock()?;
-        Ok(object::ticks_per_second(a, b))
+        ticks::measure(|| self.clock())
     }
 
     /// Ticks and nanoseconds now.
@@ -226,6 +224,10 @@ impl Live {
 
     pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), KernelError> {
         attach::cgroup(&self.pins, &mut self.loaded, path)
+    }
+
+    pub fn is_cgroup_attached(&self, id: u64) -> bool {
+        attach::is_cgroup_attached(&self.pins, id)
     }
 
     pub fn prune_links(

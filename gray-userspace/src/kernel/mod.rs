@@ -4,12 +4,14 @@
 mod attach;
 mod bpf;
 mod control;
+mod link_name;
 mod live;
 mod migrate;
 mod moving;
 mod object;
 mod pins;
 mod stop;
+mod ticks;
 mod xdp;
 
 use std::{

@@ -9,7 +9,6 @@ use aya::{
 use gray_common::{
     limits,
     names::{self, MAPS},
-    wire::Clock,
 };
 
 use super::{
@@ -238,15 +237,4 @@ fn run_once(
     let (verdict, len) = (done.return_value as i32, done.data_size_out as usize);
     out.truncate(len);
     Ok((verdict, out))
-}
-
-/// CONFIG_HZ from two readings of the clock program: the candidate nearest to what was measured.
-pub fn ticks_per_second(a: Clock, b: Clock) -> u32 {
-    let ticks = b.jiffies.saturating_sub(a.jiffies) as f64;
-    let seconds = b.ktime_ns.saturating_sub(a.ktime_ns) as f64 / 1e9;
-    let hz = if seconds > 0.0 { ticks / seconds } else { 250.0 };
-    [100u32, 250, 300, 1000]
-        .into_iter()
-        .min_by_key(|c| (hz.ln() - f64::from(*c).ln()).abs().to_bits())
-        .unwrap_or(250)
 }

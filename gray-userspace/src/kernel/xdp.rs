@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use gray_common::names;
 
-use super::{KernelError, bpf, object::Loaded, pins::Pins};
+use super::{KernelError, bpf, link_name, object::Loaded, pins::Pins};
 use crate::fail::{self, Point};
 
 /// `enum bpf_attach_type`.
@@ -13,15 +13,15 @@ const BPF_XDP: u32 = 37;
 const DRIVER: u32 = 1 << 2;
 const PREFIX: &str = "xdp-";
 
-pub fn link_name(iface: &str) -> String {
-    format!("{PREFIX}{iface}")
+fn pin_name(iface: &str) -> String {
+    link_name::of(PREFIX, iface)
 }
 
 /// Attaches to an interface (true), or brings an existing link to our program (false).
 pub fn attach(pins: &Pins, loaded: &mut Loaded, iface: &str, ifindex: u32) -> Result<bool, KernelError> {
     let failed = |e: std::io::Error| KernelError::Attach { what: format!("{iface} xdp"), source: e };
     let program = loaded.program(names::XDP)?;
-    let path = pins.link(&link_name(iface));
+    let path = pins.link(&pin_name(iface));
     if let Some(link) = pins.open(&path)? {
         if bpf::link_xdp(link.as_fd()).map_err(failed)? == ifindex {
             return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed).map(|()| false);
@@ -37,16 +37,16 @@ pub fn attach(pins: &Pins, loaded: &mut Loaded, iface: &str, ifindex: u32) -> Re
 
 /// Whether the pinned link still hangs on this interface.
 pub fn is_attached(pins: &Pins, iface: &str, ifindex: u32) -> bool {
-    let link = pins.open(&pins.link(&link_name(iface))).ok().flatten();
+    let link = pins.open(&pins.link(&pin_name(iface))).ok().flatten();
     link.is_some_and(|l| bpf::link_xdp(l.as_fd()).is_ok_and(|at| at == ifindex))
 }
 
 /// Names of the interfaces with a pinned link, whether it still hangs on them or not.
 pub fn pinned(pins: &Pins) -> Vec<String> {
-    pins.links().iter().filter_map(|n| n.strip_prefix(PREFIX).map(str::to_owned)).collect()
+    pins.links().iter().filter_map(|n| link_name::iface(PREFIX, n)).collect()
 }
 
 /// Takes the program off. The caller has made sure that none sends there any more.
 pub fn detach(pins: &Pins, iface: &str) -> Result<(), KernelError> {
-    pins.remove(&pins.link(&link_name(iface)))
+    pins.remove(&pins.link(&pin_name(iface)))
 }

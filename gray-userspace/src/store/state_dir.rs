@@ -54,10 +54,18 @@ fn lock(dir: &Path) -> io::Result<Option<File>> {
         Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
         Err(std::fs::TryLockError::Error(e)) => return Err(e),
     }
+    if let Err(error) = sign(&mut file) {
+        // The lock is what counts. A disk that is full keeps nobody from starting.
+        tracing::warn!(dir = %dir.display(), %error, "cannot note who has the state directory");
+    }
+    Ok(Some(file))
+}
+
+/// Who holds it, for who comes second.
+fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(Some(file))
+    writeln!(file, "{}", std::process::id())
 }
 
 fn holder(dir: &Path) -> String {
@@ -85,6 +93,30 @@ mod tests {
         drop(first);
         let _again = StateDir::open(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    const CHILD: &str = "GRAY_TEST_STATE_DIR_ON_A_FULL_DISK";
+
+    /// In a process that may not write to any file, which fails as a full disk does.
+    #[test]
+    fn h2_a_full_disk_keeps_nobody_from_the_lock() {
+        if let Some(path) = std::env::var_os(CHILD) {
+            let dir = StateDir::open(Path::new(&path)).unwrap();
+            assert!(std::fs::write(dir.path().join("any"), "text").is_err(), "the disk is not full");
+            let Err(Error::Locked { holder, .. }) = StateDir::open(dir.path()) else { panic!("two holders") };
+            assert_eq!(holder, "another process");
+            return;
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        let name = "store::state_dir::tests::h2_a_full_disk_keeps_nobody_from_the_lock";
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(CHILD, tmp.path())
+            .output()
+            .unwrap();
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
     }
 
     #[test]

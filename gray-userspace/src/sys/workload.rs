@@ -139,6 +139,24 @@ impl CgroupMount {
         Ok(found)
     }
 
+    /// As [`CgroupMount::resolve`], of a target that led to `known` before: while that is there, a unit is taken to be in it, and
+    /// neither systemd is asked nor the tree searched.
+    pub fn follow(
+        &self,
+        known: Option<&Cgroup>,
+        kind: WorkloadKind,
+        target: &str,
+    ) -> Result<Cgroup, WorkloadError> {
+        let there = |c: &&Cgroup| {
+            let inside = c.dir.strip_prefix(&self.0).unwrap_or(&c.dir);
+            self.open(inside).is_ok_and(|now| now == **c)
+        };
+        match known.filter(|_| kind == WorkloadKind::Unit).filter(there) {
+            Some(known) => Ok(known.clone()),
+            None => self.resolve(kind, target),
+        }
+    }
+
     fn pid(&self, pid: u32) -> Result<Cgroup, WorkloadError> {
         let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
         let text = fs::read_to_string(&path).map_err(|source| match source.raw_os_error() {

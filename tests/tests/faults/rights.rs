@@ -136,6 +136,10 @@ fn h2_the_unit_file_grants_what_is_enough() {
     let granted: Vec<&str> = value("CapabilityBoundingSet=").split_whitespace().collect();
     assert_eq!(granted, names);
     assert_eq!(value("NoNewPrivileges="), "yes");
+    // systemd gives up after five quick failures, if it is not told not to.
+    let (head, _) = unit.split_once("[Service]").unwrap();
+    assert!(head.lines().any(|l| l == "StartLimitIntervalSec=0"), "{head}");
+    assert_eq!(value("Restart="), "always");
 }
 
 #[test]

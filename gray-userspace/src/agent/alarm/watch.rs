@@ -34,8 +34,8 @@ pub async fn watch(core: Arc<Core>) {
         match tokio::task::spawn_blocking(move || step(&all)).await {
             Ok(Ok(notices)) => notices.into_iter().for_each(|n| tell(&core, n, &room)),
             Ok(Err(error)) => tracing::warn!(%error, "alarms: the kernel's counters cannot be read"),
-            // The agent ends.
-            Err(_) => return,
+            // The next step looks at the same counters.
+            Err(error) => tracing::error!(%error, "alarms"),
         }
     }
 }

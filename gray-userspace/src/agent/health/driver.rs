@@ -45,6 +45,7 @@ pub fn now() -> u64 {
 /// The running probes. A drop ends them.
 pub struct Driver {
     stop: Option<oneshot::Sender<()>>,
+    ended: Option<oneshot::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,8 +54,11 @@ impl Driver {
     pub fn start(board: Shared, means: Means, node: &str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
         let node = salt(node);
         let thread = std::thread::Builder::new().name("gray-health".into()).spawn(move || {
+            // Dropped by a panic, too.
+            let _end = end;
             runtime.block_on(async {
                 tokio::select! {
                     () = run(board, Arc::new(means), node) => {}
@@ -64,7 +68,19 @@ impl Driver {
             });
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), ended: Some(ended), thread: Some(thread) })
+    }
+
+    /// Waits for the end of the probes, which is a panic as long as this was not dropped. Once.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let ended = self.ended.take();
+        async move {
+            match ended {
+                // The sender says nothing and is dropped.
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 

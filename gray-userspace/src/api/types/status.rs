@@ -115,7 +115,7 @@ pub struct AttachmentStatus {
 pub struct ConnectStatus {
     #[schema(value_type = String)]
     pub cgroup: PathBuf,
-    /// `attached`, `failed`.
+    /// `attached`, `waiting` (there is no such cgroup yet, or not any more), `failed`.
     pub state: String,
     /// `connect4`, `sendmsg6`, ...
     pub programs: Vec<String>,

@@ -3,6 +3,7 @@
 mod features;
 mod link;
 mod message;
+mod policy;
 
 use std::{
     io,
@@ -21,6 +22,7 @@ use rustix::{
 
 pub use features::{XdpFeatures, xdp_features};
 pub use link::{Link, Xdp};
+pub use policy::{ipsec_policies, marked_rules};
 pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
 
 /// The kernel sends at most 32 KiB per datagram.

@@ -58,6 +58,28 @@ fn units_are_searched_where_systemd_is_not() {
     assert!(matches!(mount.resolve(WorkloadKind::Unit, "redis"), Err(WorkloadError::UnitMissing(_))));
 }
 
+/// Asked anew it would be found twice, or by nobody: while its cgroup is there, nobody is asked.
+#[test]
+fn a_unit_is_not_looked_for_while_its_cgroup_is_there() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mount = CgroupMount(tmp.path().to_owned());
+    let dirs = ["a.slice/gray-no-such.service", "b.slice/gray-no-such.service"].map(|d| tmp.path().join(d));
+    dirs.iter().for_each(|d| fs::create_dir_all(d).unwrap());
+    let known = mount.cgroup("a.slice/gray-no-such.service").unwrap();
+    let follow = |known| mount.follow(known, WorkloadKind::Unit, "gray-no-such");
+    assert_eq!(follow(Some(&known)).unwrap(), known);
+    assert!(follow(None).is_err());
+    // Another one under the same path.
+    let other = Cgroup { id: known.id + 1, ..known.clone() };
+    assert!(follow(Some(&other)).is_err());
+    fs::remove_dir(&dirs[0]).unwrap();
+    let moved = follow(Some(&known));
+    match Path::new("/run/systemd/system").is_dir() {
+        true => assert!(matches!(moved, Err(WorkloadError::UnitMissing(_)))),
+        false => assert_eq!(moved.unwrap().dir, dirs[1]),
+    }
+}
+
 #[test]
 fn unit_names_cannot_be_options_or_paths() {
     assert_eq!(unit_name("nginx").unwrap(), "nginx.service");
