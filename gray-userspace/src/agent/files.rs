@@ -7,6 +7,7 @@
 mod read;
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,6 +45,21 @@ struct Seen {
     digest: String,
     applied: bool,
     revision: Option<u64>,
+    /// Refused: the releases that were open then, one of which may have been in the way, and the documents that were in force.
+    #[serde(default)]
+    releases: BTreeSet<String>,
+    #[serde(default)]
+    before: String,
+}
+
+impl Seen {
+    /// What was in the way may be gone, and nobody has applied anything since.
+    fn is_worth_another_try(&self, inner: &Inner) -> bool {
+        let open = inner.open_releases();
+        !self.applied
+            && self.releases.iter().any(|r| !open.contains(r))
+            && self.before == inner.applied_digest()
+    }
 }
 
 /// Runs as long as the agent.
@@ -90,7 +106,7 @@ fn look(core: &Core, dir: &Path, last: Option<Seen>) -> Option<Seen> {
         Ok(found) if found.sources.is_empty() => now.state = "empty".into(),
         Ok(found) => {
             now.files = found.sources.len() as u64;
-            if last.as_ref().is_some_and(|l| l.digest == found.digest)
+            if last.as_ref().is_some_and(|l| l.digest == found.digest && !l.is_worth_another_try(&inner))
                 && inner.policy_dir.as_ref().is_some_and(done)
             {
                 return last;
@@ -126,6 +142,7 @@ fn done(status: &PolicyDirStatus) -> bool {
 fn apply(inner: &mut Inner, found: Found, problems: &mut Vec<String>) -> Seen {
     let message = Some("the files of the policy directory".to_owned());
     let request = ApplyRequest { sources: found.sources, dry_run: false, message };
+    let (releases, before) = (inner.open_releases(), inner.applied_digest());
     let (applied, revision) = match inner.apply(&Who::agent(), request) {
         Ok(reply) => (true, reply.revision.or((inner.revision != 0).then_some(inner.revision))),
         Err(e) => {
@@ -138,7 +155,7 @@ fn apply(inner: &mut Inner, found: Found, problems: &mut Vec<String>) -> Seen {
             (false, None)
         }
     };
-    Seen { digest: found.digest, applied, revision }
+    Seen { digest: found.digest, applied, revision, releases, before }
 }
 
 /// `shop.yaml:3:5: unknown key`.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::internal;
 use crate::{
     agent::{
         change::{ListsChange, same_lists},
         core::Inner,
-        time,
     },
     api::{ApiError, Who},
     config,
@@ -23,10 +24,18 @@ impl Inner {
         loop {
             let Some(r) = self.releases.all.get(name) else { return Ok(()) };
             let wanted = |e: &&Effect| matches!(e.what, What::Traffic(_) | What::Close);
-            let Some(e) = r.state.ready(time::now_ms()).find(wanted).cloned() else { return Ok(()) };
+            let Some(e) = r.state.ready(self.releases.clock.now()).find(wanted).cloned() else {
+                return Ok(());
+            };
             let spec = r.spec.clone();
             let done = match e.what {
-                What::Traffic(t) => self.shift(&spec, t),
+                What::Traffic(t) => {
+                    let _ = self.store.made_room();
+                    match self.shift(&spec, t) {
+                        Err(_) if self.store.made_room() => self.shift(&spec, t),
+                        done => done,
+                    }
+                }
                 _ => self.close_gray(&spec),
             };
             fail::point(Point::ReleaseShifted).map_err(|e| ApiError::internal(&e))?;
@@ -55,7 +64,10 @@ impl Inner {
             return Ok(format!("in force already, epoch {}", self.have.epoch));
         }
         let loaded = config::load(&documents(&sources)).map_err(|p| plain(&ApiError::from(&p)))?;
-        self.may_stand_in(&loaded.policy)?;
+        // Without routes for gray it is the policy as people applied it: no way back is refused.
+        if traffic != Traffic::None {
+            self.may_stand_in(&loaded.policy)?;
+        }
         let summary = format!("release {}: {}", spec.name, release::share(spec, traffic));
         let mut draft = self.draft(Kind::Release, &Who::agent(), None, summary);
         draft.sources = Some(sources);
@@ -70,15 +82,22 @@ impl Inner {
 
     /// Established TCP connections of gray instances, not of those that are stable's, too.
     fn close_gray(&self, spec: &Spec) -> Result<String, ApiError> {
-        let mut n = 0;
+        let (mut n, mut failed) = (0, Vec::new());
         for s in &spec.services {
             let Some(service) = self.policy.service(&s.name) else { continue };
             for i in service.instances.iter().filter(|i| s.gray.matches(i) && !service.stable.matches(i)) {
                 let id = format!("{}/{}", s.name, i.id);
-                n += self.close(&id).map_err(|e| ApiError::internal(&e))?;
+                // One that cannot be closed leaves none of the others open.
+                match self.close(&id) {
+                    Ok(closed) => n += closed,
+                    Err(e) => failed.push(format!("{id}: {}", ApiError::internal(&e).error)),
+                }
             }
         }
-        Ok(format!("{n} closed"))
+        match failed.is_empty() {
+            true => Ok(format!("{n} closed")),
+            false => Err(ApiError::conflict(format!("{n} closed; {}", failed.join("; ")), "")),
+        }
     }
 
     /// The documents of releases in the policy in force: they stay when the user's are replaced.
@@ -92,12 +111,27 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Of the documents that people applied; empty when there are none, or when they cannot be read.
+    pub(in crate::agent) fn applied_digest(&self) -> String {
+        let Ok(sources) = self.store.sources(self.revision) else { return String::new() };
+        let mut all = Sha256::new();
+        for s in sources.iter().filter(|s| !s.name.starts_with(SOURCE)) {
+            for part in [&s.name, &s.text] {
+                all.update(part.len().to_le_bytes());
+                all.update(part);
+            }
+        }
+        all.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
 pub(super) fn documents(sources: &[Source]) -> Vec<config::Source> {
     sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect()
 }
 
 /// The problems in one line: a history has no pictures.
-fn plain(e: &ApiError) -> ApiError {
+pub(super) fn plain(e: &ApiError) -> ApiError {
     let all: Vec<&str> = e.problems.iter().take(3).map(|p| p.message.as_str()).collect();
     ApiError::conflict(format!("{}: {}", e.error, all.join("; ")), e.help.clone())
 }
