@@ -726,3 +726,35 @@ fn f1_a_release_that_another_gray_has_made_takes_an_abort() {
     let _ = shop.tell(&["close", "shop-2.0"]);
     shop.finish();
 }
+
+#[test]
+fn d2_files_that_a_release_was_in_the_way_of_are_applied_when_it_is_over() {
+    let mut shop = Shop::start(true);
+    let dir = shop.world.temp().join("policy.d");
+    std::fs::create_dir(&dir).unwrap();
+    let put = |text: &str| {
+        // At once: half a document would be another one.
+        std::fs::write(dir.join("next"), text).unwrap();
+        std::fs::rename(dir.join("next"), dir.join("policy.yaml")).unwrap();
+    };
+    let policy = shop.policy("1.0");
+    put(&policy);
+    let hooks = shop.hooks.display().to_string();
+    let at = dir.display().to_string();
+    shop.agent.use_args(&["--release-hooks", &hooks, "--policy-dir", &at]);
+    shop.agent.restart().unwrap();
+    let wait = |shop: &Shop, state: &str| {
+        let shown = || Ok(shop.agent.gray_json(&["status"])?["policy_dir"]["state"] == *state);
+        wait_for(state, PATIENCE, shown).unwrap();
+    };
+    wait(&shop, "applied");
+    let _ = shop.begin(HELD);
+    shop.wait("shop-2.0", "ramp 1", "approve");
+    put(policy.split("cohorts:").next().unwrap());
+    wait(&shop, "refused");
+    let _ = shop.tell(&["abort", "shop-2.0"]);
+    assert_eq!(shop.agent.gray_json(&["status"]).unwrap()["policy_dir"]["state"], "refused", "it is open");
+    let _ = shop.tell(&["close", "shop-2.0"]);
+    wait(&shop, "applied");
+    shop.finish();
+}
