@@ -1,4 +1,4 @@
-//! Named fail points: where a test lets gray die, fail or wait. `GRAY_FAIL=NAME[:NTH][=kill|error|sleep:MS]` arms one
+//! Named fail points: where a test lets gray die, fail or wait. `GRAY_FAIL=NAME[:NTH][=kill|error|panic|sleep:MS]` arms one
 //! (the first hit and `kill` when not said), `GRAY_FAIL=trace` names every hit on stderr. Only in builds with debug
 //! assertions: elsewhere a point is nothing at all.
 
@@ -107,6 +107,8 @@ points! {
     ReleaseSaved = "release.saved";
     /// An attempt of a step is recorded as begun, and has not.
     ReleaseBegun = "release.begun";
+    /// The task of an attempt has begun.
+    ReleaseAttempt = "release.attempt";
     /// A step has ended, which is not recorded.
     ReleaseEnded = "release.ended";
     /// The routes of a release are in force, which it does not know.
@@ -169,6 +171,8 @@ mod armed {
     pub enum Action {
         Kill,
         Error,
+        /// A fault of ours.
+        Panic,
         Sleep(Duration),
     }
 
@@ -183,7 +187,7 @@ mod armed {
         let order = match std::env::var("GRAY_FAIL") {
             Ok(text) if !text.is_empty() => Some(Order::read(&text).ok_or_else(|| {
                 io::Error::other(format!(
-                    "GRAY_FAIL={text}: not NAME[:NTH][=kill|error|sleep:MS] with a name of fail.rs"
+                    "GRAY_FAIL={text}: not NAME[:NTH][=kill|error|panic|sleep:MS] with a name of fail.rs"
                 ))
             })?),
             _ => None,
@@ -226,6 +230,7 @@ mod armed {
             let action = match action.split_once(':').unwrap_or((action, "")) {
                 ("kill", "") => Action::Kill,
                 ("error", "") => Action::Error,
+                ("panic", "") => Action::Panic,
                 ("sleep", ms) => Action::Sleep(Duration::from_millis(ms.parse().ok()?)),
                 _ => return None,
             };
@@ -250,6 +255,7 @@ mod armed {
                     }
                 }
                 Self::Error => Err(io::Error::other(format!("fail point {}:{hit}", at.name()))),
+                Self::Panic => std::panic::panic_any(format!("fail point {}:{hit}", at.name())),
                 Self::Sleep(d) => {
                     std::thread::sleep(*d);
                     Ok(())
@@ -275,6 +281,7 @@ mod armed {
                 ("change.flip", at(1, Action::Kill)),
                 ("change.flip:3", at(3, Action::Kill)),
                 ("change.flip=error", at(1, Action::Error)),
+                ("change.flip=panic", at(1, Action::Panic)),
                 ("change.flip:2=sleep:15", at(2, Action::Sleep(Duration::from_millis(15)))),
                 ("change.flop", None),
                 ("change.flip:0", None),

@@ -43,6 +43,7 @@ impl Inner {
         sources.extend(ours.into_iter().map(|s| config::Source::new(s.name, s.text)));
         let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
+        self.releases_go_on(&sources)?;
         self.replace(who, loaded.policy, &sources, r.message, r.dry_run, warnings)
     }
 
@@ -89,6 +90,15 @@ impl Inner {
             writes: done.writes,
             timings: Some(done.timings),
             ..reply
+        })
+    }
+
+    /// What a release asks for in a later stage is as much a part of the policy as what it has now.
+    fn releases_go_on(&self, sources: &[config::Source]) -> Result<(), ApiError> {
+        self.may_go_on(sources.to_vec(), None).map_err(|e| ApiError {
+            error: format!("a release that is open could not go on: {}", e.error),
+            help: "nothing was changed; keep what it needs, or end it first: gray release abort, gray release close".into(),
+            ..e
         })
     }
 
@@ -153,6 +163,7 @@ impl Inner {
         let documents: Vec<_> =
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
+        self.releases_go_on(&documents)?;
         self.may_run(&loaded.policy)?;
         self.may_stand_in(&loaded.policy)?;
         let changes = config::diff(&self.policy, &loaded.policy);

@@ -10,6 +10,7 @@ use crate::{
     cli::UninstallOptions,
     fail::{self, Point},
     kernel::{self, Hook, Pins},
+    store::BALLAST,
     sys::{command, kernel::KernelVersion, lock, netlink},
 };
 
@@ -55,7 +56,7 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
         }
     }
     fail::point(Point::UninstallUnpinned)?;
-    let store = ["gray.db", "gray.db-wal", "gray.db-shm", "hash.key", ".hash.key.new", "lock"];
+    let store = ["gray.db", "gray.db-wal", "gray.db-shm", BALLAST, "hash.key", ".hash.key.new", "lock"];
     for name in store.iter().chain(&drain::FILES).chain(&files::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
     }

@@ -188,14 +188,20 @@ impl AgentArgs {
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
             no_connect,
             policy_dir: self.policy_dir.or(file.policy_dir),
-            health_commands: self.health_commands.or(file.health_commands),
-            release_hooks: self.release_hooks.or(file.release_hooks),
+            health_commands: absolute(self.health_commands.or(file.health_commands))?,
+            release_hooks: absolute(self.release_hooks.or(file.release_hooks))?,
             snat: if self.snat.is_empty() { file.snat } else { self.snat },
             dsr_source: if self.dsr_source.is_empty() { file.dsr_source } else { self.dsr_source },
             dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },
         };
         options.check()
     }
+}
+
+/// Programs run in directories of their own: theirs is the same from everywhere.
+fn absolute(dir: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+    let made = dir.as_deref().map(std::path::absolute).transpose();
+    made.map_err(|e| Failure::usage(format!("a directory of programs: {e}"), "give its whole path"))
 }
 
 impl AgentOptions {
@@ -328,5 +334,26 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     match addr.ip().to_canonical().is_loopback() {
         true => Ok(addr),
         false => Err("not a loopback address; this port has no authentication".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        agent: AgentArgs,
+    }
+
+    #[test]
+    fn f2_directories_of_programs_are_the_same_from_everywhere() {
+        let words = ["gray", "--attach=eth0=edge", "--release-hooks=hooks", "--health-commands=/etc/checks"];
+        let o = Only::parse_from(words).agent.options(None).unwrap();
+        assert_eq!(o.release_hooks, Some(std::env::current_dir().unwrap().join("hooks")));
+        assert_eq!(o.health_commands, Some("/etc/checks".into()));
     }
 }

@@ -210,6 +210,21 @@ fn stages(node: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> 
         let before = out.last().map_or(0, |s| s.basis_points);
         out.extend(stage(item, before, policy, report));
     }
+    // Everybody comes to gray by a stage that is measured, and not by the alignment behind it.
+    if let (Some(node), Some(last)) = (items.last(), out.last())
+        && out.len() == items.len()
+        && u32::from(last.basis_points) < limits::FULL
+    {
+        let percent = percent_text(u32::from(last.basis_points));
+        report.error(
+            Draft::new(
+                node.span,
+                format!("the last stage has {percent} percent, and after it comes everybody"),
+            )
+            .expected("a last stage with `percent: 100`")
+            .help("add one behind it, with time, samples and checks as the others"),
+        );
+    }
     out
 }
 

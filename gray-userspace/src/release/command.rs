@@ -99,7 +99,7 @@ fn takes(spec: &Spec, s: &State, verb: Verb) -> bool {
     match verb {
         Verb::Pause => p.moves() && s.hold == Hold::None,
         Verb::Resume => s.hold != Hold::None || p == Abnormal,
-        Verb::Approve => p == Ramp && awaits(spec, s),
+        Verb::Approve => p == Ramp && awaits(spec, s).is_some(),
         Verb::Jump | Verb::Promote => matches!(p, GrayPeriod | Ramp) && s.hold != Hold::Frozen,
         Verb::Abort => p.moves() || p == Done,
         // In `stopped` no traffic has moved.
@@ -109,9 +109,20 @@ fn takes(spec: &Spec, s: &State, verb: Verb) -> bool {
     }
 }
 
-/// A person's word is asked for and not given.
-pub(super) fn awaits(spec: &Spec, s: &State) -> bool {
+/// What a person's word is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Stage,
+    Alignment,
+}
+
+/// A person's word is asked for and not given; one word for each.
+pub(super) fn awaits(spec: &Spec, s: &State) -> Option<Asked> {
     let last = s.stage + 1 == spec.stages.len();
-    let asked = spec.stages.get(s.stage).is_some_and(|g| g.approval) || last && spec.align_approval;
-    asked && !s.approved
+    let stage = spec.stages.get(s.stage).is_some_and(|g| g.approval);
+    match () {
+        () if stage && !s.approved => Some(Asked::Stage),
+        () if last && spec.align_approval && !s.align_approved => Some(Asked::Alignment),
+        () => None,
+    }
 }

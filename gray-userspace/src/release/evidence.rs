@@ -67,21 +67,35 @@ impl From<&Verdict> for Judged {
 }
 
 impl ArmCounts {
-    /// What came after `base`. Counters that are smaller began anew: the machine was started again.
+    /// What came after `base`, of which nothing is larger.
     fn since(self, base: Self) -> Self {
-        let less = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
         Self {
-            connections: less(self.connections, base.connections),
-            packets: less(self.packets, base.packets),
-            bytes: less(self.bytes, base.bytes),
-            reply_packets: less(self.reply_packets, base.reply_packets),
-            reply_bytes: less(self.reply_bytes, base.reply_bytes),
-            flows: less(self.flows, base.flows),
-            refused: less(self.refused, base.refused),
-            resets: less(self.resets, base.resets),
-            unanswered: less(self.unanswered, base.unanswered),
-            client_resets: less(self.client_resets, base.client_resets),
+            connections: self.connections - base.connections,
+            packets: self.packets - base.packets,
+            bytes: self.bytes - base.bytes,
+            reply_packets: self.reply_packets - base.reply_packets,
+            reply_bytes: self.reply_bytes - base.reply_bytes,
+            flows: self.flows - base.flows,
+            refused: self.refused - base.refused,
+            resets: self.resets - base.resets,
+            unanswered: self.unanswered - base.unanswered,
+            client_resets: self.client_resets - base.client_resets,
         }
+    }
+
+    fn all(&self) -> [u64; 10] {
+        [
+            self.connections,
+            self.packets,
+            self.bytes,
+            self.reply_packets,
+            self.reply_bytes,
+            self.flows,
+            self.refused,
+            self.resets,
+            self.unanswered,
+            self.client_resets,
+        ]
     }
 
     /// Whether its replies pass here: not those of stable on its own address, nor with `dsr`.
@@ -101,12 +115,20 @@ impl ArmCounts {
     }
 }
 
-/// What each service has counted since `base`.
+impl Counts {
+    /// Any counter is smaller than it was: all of them began anew (a reboot, maps of another layout), those of both arms together.
+    pub(super) fn began_anew(&self, base: &Self) -> bool {
+        let less = |now: &ArmCounts, then: &ArmCounts| now.all().iter().zip(then.all()).any(|(n, t)| *n < t);
+        less(&self.gray, &base.gray) || less(&self.stable, &base.stable)
+    }
+}
+
+/// What each service has counted since `base`; since they began anew, where they did.
 pub fn since(now: &[Counts], base: &[Counts]) -> Vec<Counts> {
-    let of = |name: &str| base.iter().find(|b| b.service == name).cloned().unwrap_or_default();
+    let of = |n: &Counts| base.iter().find(|b| b.service == n.service && !n.began_anew(b)).cloned();
     now.iter()
         .map(|n| {
-            let base = of(&n.service);
+            let base = of(n).unwrap_or_default();
             Counts {
                 service: n.service.clone(),
                 gray: n.gray.since(base.gray),

@@ -1,15 +1,16 @@
 //! The machine: an event, and what it leads to. What is to be done stands in [`State::due`] until its end comes back as an event, so
 //! that a driver which writes the state down before it acts can die anywhere.
 
+mod told;
+mod turned;
+mod world;
+
 use super::{
-    Closing, Command, Counts, Effect, Ended, Entry, Event, Evidence, Judged, List, Outcome, Phase, Refused,
-    Spec, State, Traffic, Verb, Verdict, What, command, evidence, stage,
+    Closing, Counts, Effect, Ended, Entry, Event, Evidence, Judged, List, Outcome, Phase, Refused, Spec,
+    State, Traffic, Verdict, What, command, evidence, stage,
     state::Hold,
     steps::{describe, hooks},
 };
-
-/// Routes that could not be changed are tried again so often.
-const TRAFFIC_PAUSE_MS: u64 = 1000;
 
 /// One event. `counts` are the kernel's, never reset. The entries are the history that it makes; on `Err` nothing has changed.
 pub fn on(
@@ -21,17 +22,19 @@ pub fn on(
 ) -> Result<Vec<Entry>, Refused> {
     let mut m = Machine { spec, s, now, counts, entries: Vec::new() };
     match event {
-        Event::Tick => {}
         Event::Begun(seq) => {
             m.change(*seq, |e| e.begun = true);
             return Ok(m.entries);
         }
+        Event::Command(c) => command::fits(spec, m.s, c)?,
+        _ => {}
+    }
+    m.look();
+    match event {
+        Event::Tick | Event::Begun(_) => {}
         Event::Lost(seq) => m.lost(*seq),
         Event::Ended(ended) => m.ended(ended),
-        Event::Command(c) => {
-            command::fits(spec, m.s, c)?;
-            m.command(c);
-        }
+        Event::Command(c) => m.command(c),
     }
     m.go();
     Ok(m.entries)
@@ -54,15 +57,20 @@ impl Machine<'_> {
 
     /// One turn; false: there is nothing to do but wait.
     fn turn(&mut self) -> bool {
-        if self.s.hold != Hold::None {
+        if self.s.hold == Hold::Frozen {
             return false;
         }
+        // Routes that cannot be turned leave a share of gray in force, and it is judged.
+        let turns = |e: &Effect| matches!(e.what, What::Traffic(_)) && e.attempt == 0;
         if self.s.phase == Phase::Ramp
-            && !self.s.due.iter().any(|e| matches!(e.what, What::Traffic(_)))
+            && !self.s.due.iter().any(turns)
             && let Verdict::Fail(why) = self.verdict()
         {
             self.bad(&why);
             return true;
+        }
+        if self.s.hold != Hold::None {
+            return false;
         }
         if self.s.is_busy() {
             return false;
@@ -146,6 +154,8 @@ impl Machine<'_> {
         let from = self.s.name();
         let evidence = self.evidence();
         self.drop_steps();
+        // What could not be turned until now is not turned behind a person's back.
+        self.s.due.retain(|e| !matches!(e.what, What::Traffic(_)));
         (self.s.hold, self.s.held_at) = (Hold::Frozen, self.now);
         self.s.reason = why.into();
         self.told(from, why, evidence);
@@ -167,20 +177,27 @@ impl Machine<'_> {
         self.drop_steps();
         let s = &mut *self.s;
         (s.phase, s.stage, s.hold, s.since) = (phase, stage, Hold::None, self.now);
-        (s.at, s.rounds, s.checked, s.approved, s.next_round) = (0, 0, false, false, self.now);
+        (s.at, s.rounds, s.checked, s.next_round) = (0, 0, false, self.now);
+        (s.approved, s.align_approved) = (false, false);
+        s.answers.clear();
         s.base = self.counts.to_vec();
         s.reason = why.into();
         if phase != Phase::Recalling {
             s.closing = None;
         }
-        match phase {
+        self.share();
+        self.told(from, why, evidence);
+    }
+
+    /// Asks for the share of this phase.
+    fn share(&mut self) {
+        match self.s.phase {
             Phase::GrayVerify => self.shift(Traffic::Testers),
             Phase::Ramp => self.shift(Traffic::Stage(self.s.stage)),
             Phase::Aligning => self.shift(Traffic::All),
             Phase::Abnormal | Phase::Recalling | Phase::Failed | Phase::Closed => self.shift(Traffic::None),
             _ => {}
         }
-        self.told(from, why, evidence);
     }
 
     /// Of a stage that is being left.
@@ -195,10 +212,11 @@ impl Machine<'_> {
     fn shift(&mut self, to: Traffic) {
         let waits = self.s.due.iter().any(|e| e.what == What::Traffic(to));
         let other = self.s.due.iter().any(|e| matches!(e.what, What::Traffic(t) if t != to));
-        if waits || (self.s.traffic == to && !other) {
+        if waits || (self.s.traffic == to && self.s.in_force() == to && !other) {
             return;
         }
         self.s.due.retain(|e| !matches!(e.what, What::Traffic(_)));
+        self.s.turned = Some(self.s.in_force());
         self.s.traffic = to;
         self.push(What::Traffic(to), self.now);
     }
@@ -218,7 +236,16 @@ impl Machine<'_> {
     fn push(&mut self, what: What, not_before: u64) {
         self.s.seq += 1;
         let seq = self.s.seq;
-        self.s.due.push(Effect { seq, what, attempt: 0, not_before, begun: false });
+        let pause = not_before.saturating_sub(self.now);
+        self.s.due.push(Effect {
+            seq,
+            what,
+            attempt: 0,
+            not_before,
+            pause,
+            begun: false,
+            why: String::new(),
+        });
     }
 
     fn change(&mut self, seq: u64, f: impl FnOnce(&mut Effect)) {
@@ -231,10 +258,14 @@ impl Machine<'_> {
     fn told(&mut self, from: String, why: &str, evidence: Option<Evidence>) {
         let to = self.s.name();
         let text = if why.is_empty() { format!("{from} -> {to}") } else { format!("{from} -> {to}: {why}") };
-        for i in 0..self.spec.notify.len() {
-            self.push(What::Notify(i, text.clone()), self.now);
-        }
+        self.notice(&text);
         self.entries.push(Entry { what: "transition".into(), from, to, text: why.into(), evidence });
+    }
+
+    fn notice(&mut self, text: &str) {
+        for i in 0..self.spec.notify.len() {
+            self.push(What::Notify(i, text.to_owned()), self.now);
+        }
     }
 
     fn say(&mut self, what: &str, text: String) {
@@ -246,7 +277,7 @@ impl Machine<'_> {
         let Some(e) = self.s.effect(seq).filter(|e| e.begun).cloned() else { return };
         self.change(seq, |e| e.begun = false);
         let what = describe(self.spec, &e.what);
-        self.say("unknown", format!("{what}: the agent died, its outcome is unknown; asked again"));
+        self.say("unknown", format!("{what}: nobody knows what came of it; asked again"));
     }
 
     fn ended(&mut self, ended: &Ended) {
@@ -255,19 +286,7 @@ impl Machine<'_> {
         let passed = ended.outcome == Outcome::Pass;
         let text = format!("{}: {}", describe(self.spec, &e.what), ended.text);
         match &e.what {
-            What::Traffic(_) if passed => {
-                self.say("traffic", text);
-                self.s.since = self.now;
-                self.s.base = self.counts.to_vec();
-                self.s.next_round = self.now;
-            }
-            What::Close if passed => self.say("step", text),
-            What::Traffic(_) | What::Close => {
-                if e.attempt == 0 {
-                    self.say("error", text);
-                }
-                self.again(e, TRAFFIC_PAUSE_MS);
-            }
+            What::Traffic(_) | What::Close => self.turned(e, ended, text),
             What::Notify(n, _) => match self.spec.notify.get(*n) {
                 Some(h) if !passed && e.attempt < h.retries => {
                     let pause = h.pause_ms(e.attempt + 1);
@@ -284,16 +303,16 @@ impl Machine<'_> {
     }
 
     fn hook_ended(&mut self, e: Effect, (list, n): (List, usize), outcome: &Outcome, text: String) {
+        // Round after round of them: the history has what changed.
         let check = matches!(list, List::Checks(_));
+        let same = check && self.s.answers.insert(n, outcome.clone()).as_ref() == Some(outcome);
+        if !same || *outcome == Outcome::Fail {
+            self.say("step", text.clone());
+        }
         if *outcome == Outcome::Pass {
             self.s.at = n + 1;
-            // Round after round of them: the first is enough for the history.
-            if !check || self.s.rounds == 0 {
-                self.say("step", text);
-            }
             return;
         }
-        self.say("step", text.clone());
         if let Some(h) = hooks(self.spec, list).get(n).filter(|h| e.attempt < h.retries) {
             let pause = h.pause_ms(e.attempt + 1);
             return self.again(e, pause);
@@ -313,62 +332,8 @@ impl Machine<'_> {
 
     fn again(&mut self, mut e: Effect, pause: u64) {
         e.attempt += 1;
-        (e.begun, e.not_before) = (false, self.now + pause);
+        (e.begun, e.not_before, e.pause) = (false, self.now + pause, pause);
         self.s.due.push(e);
-    }
-
-    fn command(&mut self, c: &Command) {
-        let why = if c.why.is_empty() { String::new() } else { format!(": {}", c.why) };
-        let said = format!("{} by {}{why}", c.verb.name(), c.who);
-        let from = self.s.name();
-        match c.verb {
-            Verb::Pause => {
-                (self.s.hold, self.s.held_at) = (Hold::Paused, self.now);
-                self.told(from, &said, None);
-            }
-            Verb::Resume if self.s.hold == Hold::None => {
-                self.climb(0, &said);
-            }
-            Verb::Resume => self.resume(from, &said),
-            Verb::Approve => {
-                self.s.approved = true;
-                self.say("command", said);
-            }
-            Verb::Jump => {
-                let hold = self.s.hold;
-                self.climb(c.stage, &said);
-                if hold == Hold::Paused {
-                    (self.s.hold, self.s.held_at) = (hold, self.now);
-                }
-            }
-            Verb::Promote => self.enter(Phase::Aligning, &said),
-            Verb::Abort | Verb::Recall if self.s.phase <= Phase::DeployVerify => {
-                self.enter(Phase::Stopped, &said);
-            }
-            Verb::Abort => self.enter(Phase::Abnormal, &said),
-            Verb::Recall => {
-                self.s.closing = Some(c.closing);
-                self.enter(Phase::Recalling, &said);
-            }
-            Verb::Retry => self.enter(Phase::Deploying, &said),
-            Verb::Close if self.s.phase == Phase::Done => self.enter(Phase::Closed, &said),
-            Verb::Close => self.enter(Phase::Failed, &said),
-        }
-    }
-
-    fn resume(&mut self, from: String, said: &str) {
-        if self.s.hold == Hold::Paused {
-            // The pause is no time of the stage.
-            self.s.since += self.now.saturating_sub(self.s.held_at);
-        } else if self.s.phase == Phase::Ramp {
-            // What was bad is judged no more.
-            self.s.since = self.now;
-            self.s.base = self.counts.to_vec();
-            (self.s.at, self.s.checked, self.s.next_round) = (0, false, self.now);
-        }
-        self.s.hold = Hold::None;
-        self.s.reason = said.into();
-        self.told(from, said, None);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::{Selector, Webhook};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spec {
     pub name: String,
     /// The gray version number: `2.0.0-gray.3`.

@@ -1,6 +1,9 @@
 //! What a stage asks for, what it still waits for, and both in words.
 
-use super::{Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, evidence, steps::describe};
+use super::{
+    Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, command::Asked, evidence,
+    steps::describe,
+};
 use crate::{config::percent_text, model::Millis};
 
 const FULL: u16 = 10_000;
@@ -40,8 +43,12 @@ pub(super) fn open(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<S
     if !g.checks.is_empty() && !s.checked {
         out.push("checks: a round that passes".into());
     }
-    if command::awaits(spec, s) {
-        out.push(format!("a person: gray release approve {}", spec.name));
+    match command::awaits(spec, s) {
+        Some(Asked::Stage) => out.push(format!("a person: gray release approve {}", spec.name)),
+        Some(Asked::Alignment) => {
+            out.push(format!("a person, for the alignment: gray release approve {}", spec.name));
+        }
+        None => {}
     }
     out
 }
@@ -73,6 +80,9 @@ fn due(spec: &Spec, e: &Effect, now: u64) -> String {
     if pause > 0 {
         let pause = u32::try_from(pause.div_ceil(1000) * 1000).unwrap_or(u32::MAX);
         text += &format!(", in {}", Millis(pause));
+    }
+    if !e.why.is_empty() {
+        text += &format!(": {}", e.why);
     }
     text
 }

@@ -1,6 +1,8 @@
 //! What is kept of a running release, and the words of its machine. All of it is stored as JSON: fields are added,
 //! never renamed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Command, Counts, Judged};
@@ -144,8 +146,18 @@ pub struct Effect {
     pub attempt: u32,
     /// Unix milliseconds.
     pub not_before: u64,
+    /// So far ahead that was when it was set, milliseconds.
+    #[serde(default = "longest")]
+    pub pause: u64,
     /// An attempt has begun, and its end is not known yet.
     pub begun: bool,
+    /// Of routes and connections: what the last attempt failed by.
+    #[serde(default)]
+    pub why: String,
+}
+
+fn longest() -> u64 {
+    7 * 24 * 3_600_000
 }
 
 impl Effect {
@@ -176,10 +188,19 @@ pub struct State {
     pub checked: bool,
     pub next_round: u64,
     pub approved: bool,
+    /// The alignment is; the stage has an approval of its own.
+    #[serde(default)]
+    pub align_approved: bool,
+    /// What the checks of this stage last said.
+    #[serde(default)]
+    pub answers: BTreeMap<usize, Outcome>,
     /// The counters when the stage began.
     pub base: Vec<Counts>,
     /// What was last asked for.
     pub traffic: Traffic,
+    /// What was last in force, as far as is known; none: what was asked for.
+    #[serde(default)]
+    pub turned: Option<Traffic>,
     pub closing: Option<Closing>,
     pub seq: u64,
     pub due: Vec<Effect>,
@@ -199,12 +220,22 @@ impl State {
             checked: false,
             next_round: 0,
             approved: false,
+            align_approved: false,
+            answers: BTreeMap::new(),
             base: Vec::new(),
             traffic: Traffic::None,
+            turned: None,
             closing: None,
             seq: 0,
             due: Vec::new(),
         }
+    }
+
+    /// Of one that cannot be read: nothing of it moves, and its routes, whatever they are, can be taken away.
+    pub fn unread(now: u64, why: &str) -> Self {
+        let (phase, hold) = (Phase::Abnormal, Hold::Frozen);
+        let reason = format!("it cannot be read by this agent: {why}");
+        Self { phase, hold, reason, traffic: Traffic::All, ..Self::new(now) }
     }
 
     /// As people are told: `ramp 2`, `paused (ramp 2)`.
@@ -223,6 +254,16 @@ impl State {
     /// A step is due: nothing else begins.
     pub fn is_busy(&self) -> bool {
         self.due.iter().any(Effect::is_step)
+    }
+
+    /// The share that is in force, which may be another than the one that is asked for.
+    pub fn in_force(&self) -> Traffic {
+        self.turned.unwrap_or(self.traffic)
+    }
+
+    /// What the engine itself could not do yet, and why.
+    pub fn stuck(&self) -> Option<&Effect> {
+        self.due.iter().find(|e| e.attempt > 0 && matches!(e.what, What::Traffic(_) | What::Close))
     }
 
     pub fn effect(&self, seq: u64) -> Option<&Effect> {

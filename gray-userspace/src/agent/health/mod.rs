@@ -16,5 +16,5 @@ mod view;
 pub use board::Board;
 pub use driver::{Driver, Shared, lock, now};
 pub use probe::Means;
-pub(in crate::agent) use probe::{plain, program};
+pub(in crate::agent) use probe::{plain, program, unchanged};
 pub use targets::{Probed, Target};

@@ -144,16 +144,40 @@ pub(super) fn short(text: &str) -> String {
 
 /// A program of the directory, which only its owner may change: a policy names it, the machine's administrator put it there.
 pub(in crate::agent) fn program(dir: &Path, name: &str) -> Result<PathBuf, String> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::fs::PermissionsExt as _;
     let path = dir.join(name);
-    let meta = std::fs::metadata(&path).map_err(|e| format!("{}: {}", path.display(), plain(&e)))?;
-    let mode = meta.permissions().mode();
-    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
-    match () {
-        () if !meta.is_file() || mode & 0o111 == 0 => Err(format!("{} is no program", path.display())),
-        () if mode & 0o022 != 0 || !ours => Err(format!("{} may be changed by others", path.display())),
-        () => Ok(path),
+    let meta = unchanged(dir, &path)?;
+    match meta.is_file() && meta.permissions().mode() & 0o111 != 0 {
+        true => Ok(path),
+        false => Err(format!("{} is no program", path.display())),
     }
+}
+
+/// What this file of the directory is, if nobody but root and the agent's user can change or replace it: the directory, the name in it,
+/// and where that is a link, what it leads to.
+pub(in crate::agent) fn unchanged(dir: &Path, path: &Path) -> Result<std::fs::Metadata, String> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let told = |path: &Path, e: &std::io::Error| format!("{}: {}", path.display(), plain(e));
+    let user = rustix::process::geteuid().as_raw();
+    let ours = |meta: &std::fs::Metadata| meta.uid() == 0 || meta.uid() == user;
+    let held = |path: &Path| {
+        let meta = std::fs::metadata(path).map_err(|e| told(path, &e))?;
+        match meta.permissions().mode() & 0o022 != 0 || !ours(&meta) {
+            true => Err(format!("{} may be changed by others", path.display())),
+            false => Ok(meta),
+        }
+    };
+    let _ = held(dir)?;
+    let link = std::fs::symlink_metadata(path).map_err(|e| told(path, &e))?;
+    if !link.is_symlink() {
+        return held(path);
+    }
+    if !ours(&link) {
+        return Err(format!("{} may be changed by others", path.display()));
+    }
+    let real = path.canonicalize().map_err(|e| told(path, &e))?;
+    let _ = real.parent().map(held).transpose()?;
+    held(&real)
 }
 
 #[cfg(test)]
@@ -197,5 +221,30 @@ mod tests {
             }
         }
         assert!(program(dir.path(), "none").unwrap_err().contains("no such file"));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_change_has_no_programs() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, real) = (dir.path().join("check"), other.path().join("real"));
+        for path in [&path, &real] {
+            fs::write(path, "#!/bin/sh\n").unwrap();
+            mode(path, 0o755);
+        }
+        assert!(program(dir.path(), "check").is_ok());
+        // Whoever may write to the directory may put another file there.
+        mode(dir.path(), 0o777);
+        assert!(program(dir.path(), "check").unwrap_err().ends_with("may be changed by others"));
+        mode(dir.path(), 0o755);
+        // A link: what it leads to, and where that is.
+        std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
+        assert_eq!(program(dir.path(), "link"), Ok(dir.path().join("link")));
+        mode(other.path(), 0o777);
+        assert!(program(dir.path(), "link").unwrap_err().contains("may be changed by others"));
+        mode(other.path(), 0o755);
+        mode(&real, 0o775);
+        assert!(program(dir.path(), "link").unwrap_err().contains("may be changed by others"));
     }
 }

@@ -11,13 +11,10 @@ use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use super::{hooks, hooks::Job, process, start::services};
 use crate::{
-    agent::{
-        core::{Core, Inner},
-        time,
-    },
+    agent::core::{Core, Inner},
     api::ApiError,
     fail::{self, Point},
-    release::{self, Effect, Ended, Event, What},
+    release::{self, Effect, Ended, Event, Outcome, What},
 };
 
 const EVERY: Duration = Duration::from_millis(250);
@@ -58,10 +55,20 @@ pub async fn run(core: Arc<Core>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let (all, brought) = (core.clone(), std::mem::take(&mut ends));
+        let running: HashSet<Id> = jobs.0.keys().cloned().collect();
         // The state may be locked for seconds by a large change.
-        let Ok(round) = tokio::task::spawn_blocking(move || all.lock().release_round(brought)).await else {
-            return;
-        };
+        let round =
+            match tokio::task::spawn_blocking(move || all.lock().release_round(brought, &running)).await {
+                Ok(round) => round,
+                // The agent ends.
+                Err(e) if e.is_cancelled() => return,
+                // What it had begun or was told is found lost the next time round.
+                Err(e) => {
+                    tracing::error!(error = %e, "the release engine failed; it goes on");
+                    let _ = tick.tick().await;
+                    continue;
+                }
+            };
         ends = round.again;
         jobs.0.retain(|id, job| {
             let wanted = round.wanted.contains(id);
@@ -74,7 +81,10 @@ pub async fn run(core: Arc<Core>) {
             let id: Id = (job.release.clone(), job.run, job.seq);
             let (tell, of) = (tell.clone(), id.clone());
             let task = tokio::spawn(async move {
-                let (outcome, text) = hooks::attempt(&job).await;
+                let (outcome, text) = match fail::point(Point::ReleaseAttempt) {
+                    Ok(()) => hooks::attempt(&job).await,
+                    Err(e) => (Outcome::Fail, e.to_string()),
+                };
                 // The loop ends with the agent alone.
                 let _ = tell.send((of.clone(), Ended { seq: of.2, outcome, text }));
             });
@@ -85,8 +95,16 @@ pub async fn run(core: Arc<Core>) {
             () = wake.notified() => {}
             Some(end) = told.recv() => ends.push(end),
         }
+        // Before what they said is read: a task that has ended and is not among them never said it.
+        let over: Vec<Id> =
+            jobs.0.iter().filter(|(_, j)| j.is_finished()).map(|(id, _)| id.clone()).collect();
         while let Ok(end) = told.try_recv() {
             ends.push(end);
+        }
+        for id in over.into_iter().filter(|id| !ends.iter().any(|(told, _)| told == id)).collect::<Vec<_>>() {
+            let text = "the engine failed at it; see the agent's log".into();
+            let seq = id.2;
+            ends.push((id, Ended { seq, outcome: Outcome::Fail, text }));
         }
         for (id, _) in &ends {
             let _ = jobs.0.remove(id);
@@ -105,7 +123,8 @@ impl Drop for Jobs {
 }
 
 impl Inner {
-    fn release_round(&mut self, ends: Vec<(Id, Ended)>) -> Round {
+    /// `running`: steps whose tasks have not ended.
+    fn release_round(&mut self, ends: Vec<(Id, Ended)>, running: &HashSet<Id>) -> Round {
         let mut round = Round::default();
         for (id, ended) in ends {
             let known = self.releases.all.get(&id.0).is_some_and(|r| r.run == id.1);
@@ -115,22 +134,45 @@ impl Inner {
             let told = fail::point(Point::ReleaseEnded)
                 .map_err(|e| ApiError::internal(&e))
                 .and_then(|()| self.record_event(&id.0, &Event::Ended(ended.clone()), None));
-            if let Err(e) = told {
-                tracing::error!(
-                    release = id.0,
-                    error = e.error,
-                    "what came of a step cannot be recorded; trying again"
-                );
+            let failed = told.is_err();
+            self.say_once(&id.0, "what came of a step cannot be recorded; trying again", told);
+            if failed {
                 round.again.push((id, ended));
             }
         }
         let names: Vec<String> = self.releases.all.keys().cloned().collect();
         for name in names {
-            if let Err(e) = self.look_at(&name, &mut round) {
-                tracing::error!(release = name, error = e.error, "a release cannot go on; trying again");
-            }
+            let lost = self.find_lost(&name, running, &round);
+            let looked = self.look_at(&name, &mut round);
+            self.say_once(&name, "a release cannot go on; trying again", lost.and(looked));
         }
         round
+    }
+
+    /// Each reason once: it is tried again four times a second.
+    fn say_once(&mut self, name: &str, what: &'static str, done: Result<(), ApiError>) {
+        let key = (name.to_owned(), what);
+        let known = self.releases.failing.get(&key);
+        match done {
+            Ok(()) => drop(self.releases.failing.remove(&key)),
+            Err(e) if known == Some(&e.error) => {}
+            Err(e) => {
+                tracing::error!(release = name, error = e.error, "{what}");
+                let _ = self.releases.failing.insert(key, e.error);
+            }
+        }
+    }
+
+    /// Steps that have begun and that nothing runs for: of the last agent, whose loss could not be recorded then, or of a round that
+    /// failed.
+    fn find_lost(&mut self, name: &str, running: &HashSet<Id>, round: &Round) -> Result<(), ApiError> {
+        let run = self.releases.all.get(name).map_or(0, |r| r.run);
+        let lost = |seq: &u64| {
+            let id = (name.to_owned(), run, *seq);
+            !running.contains(&id) && !round.again.iter().any(|(told, _)| *told == id)
+        };
+        let lost: Vec<u64> = self.begun(name).filter(lost).collect();
+        lost.into_iter().try_for_each(|seq| self.record_event(name, &Event::Lost(seq), None))
     }
 
     fn look_at(&mut self, name: &str, round: &mut Round) -> Result<(), ApiError> {
@@ -142,7 +184,7 @@ impl Inner {
         self.release_event(name, &Event::Tick, None)?;
         let Some(r) = self.releases.all.get(name) else { return Ok(()) };
         let hook = |e: &&Effect| matches!(e.what, What::Hook(..) | What::Notify(..));
-        let ready: Vec<Effect> = r.state.ready(time::now_ms()).filter(hook).cloned().collect();
+        let ready: Vec<Effect> = r.state.ready(self.releases.clock.now()).filter(hook).cloned().collect();
         for e in ready {
             self.record_event(name, &Event::Begun(e.seq), None)?;
             fail::point(Point::ReleaseBegun).map_err(|e| ApiError::internal(&e))?;

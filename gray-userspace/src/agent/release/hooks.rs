@@ -112,15 +112,10 @@ async fn program(
 
 /// Only what the administrator lists.
 pub fn unit_allowed(dir: &Path, unit: &str) -> Result<(), String> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let path = dir.join(UNITS);
-    let told = |e: &std::io::Error| format!("{}: {}", path.display(), health::plain(e));
-    let meta = std::fs::metadata(&path).map_err(|e| told(&e))?;
-    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
-    if meta.permissions().mode() & 0o022 != 0 || !ours {
-        return Err(format!("{} may be changed by others", path.display()));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| told(&e))?;
+    let _ = health::unchanged(dir, &path)?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|e| format!("{}: {}", path.display(), health::plain(&e)))?;
     match text.lines().map(str::trim).any(|l| l == unit) {
         true => Ok(()),
         false => Err(format!("{unit} is not listed in {}", path.display())),
@@ -176,11 +171,13 @@ async fn query_number(url: &Webhook, query: &str, limit: Limit) -> (Outcome, Str
         Ok((200, body)) => match numbers(&body) {
             Ok(all) if all.is_empty() => (Outcome::Inconclusive, "the query has no result".into()),
             Ok(all) => {
-                let bad = all.iter().find(|n| !limit.holds(**n));
-                match bad {
-                    None => (Outcome::Pass, format!("{} is {limit}", shown(&all))),
-                    Some(n) if n.is_nan() => (Outcome::Inconclusive, "the result is no number".into()),
+                // One series that has no number hides none that is bad.
+                match all.iter().find(|n| !n.is_nan() && !limit.holds(**n)) {
                     Some(n) => (Outcome::Fail, format!("{n} is not {limit}")),
+                    None if all.iter().any(|n| n.is_nan()) => {
+                        (Outcome::Inconclusive, "the result is no number".into())
+                    }
+                    None => (Outcome::Pass, format!("{} is {limit}", shown(&all))),
                 }
             }
             Err(e) => (Outcome::Inconclusive, e),
@@ -290,6 +287,8 @@ mod tests {
             (vector("0.01"), Limit::Below(0.01), Outcome::Fail),
             (vector("0.02"), Limit::Above(0.01), Outcome::Pass),
             (vector("NaN"), Limit::Above(0.01), Outcome::Inconclusive),
+            (vector("NaN\"]},{\"value\":[1,\"0.9"), Limit::Below(0.01), Outcome::Fail),
+            (vector("0.001\"]},{\"value\":[1,\"NaN"), Limit::Below(0.01), Outcome::Inconclusive),
             (empty, Limit::Below(1.0), Outcome::Inconclusive),
             (scalar, Limit::Below(1.0), Outcome::Pass),
             ("<html>".into(), Limit::Below(1.0), Outcome::Inconclusive),

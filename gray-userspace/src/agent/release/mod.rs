@@ -9,12 +9,17 @@ mod start;
 mod traffic;
 mod view;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+};
 
 use gray_common::wire::{ARM_GRAY, ARM_STABLE};
 use tokio::sync::Notify;
 
 pub use driver::run;
+
+use traffic::plain;
 
 use super::{core::Inner, time};
 use crate::{
@@ -26,12 +31,43 @@ use crate::{
     store::{LogEntry, Note, Release},
 };
 
+/// Releases that are over, and runs of one: so many are remembered.
+const KEPT: usize = 50;
+
+/// Unix milliseconds that go on evenly for as long as the agent lives, whatever the machine's clock is set to.
+#[derive(Debug)]
+struct Clock {
+    began_ms: u64,
+    began_ns: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { began_ms: time::now_ms(), began_ns: time::monotonic_ns() }
+    }
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.began_ms + time::monotonic_ns().saturating_sub(self.began_ns) / 1_000_000
+    }
+
+    /// A time of it as the machine's clock has it now.
+    fn shown(&self, at: u64) -> u64 {
+        let ahead = time::now_ms().wrapping_sub(self.now()).cast_signed();
+        at.saturating_add_signed(ahead)
+    }
+}
+
 /// Every release that is known, by name.
 #[derive(Debug, Default)]
 pub struct Releases {
     all: BTreeMap<String, Running>,
     /// Steps that had begun when the last agent died: what is left of them is ended first.
     lost: Vec<String>,
+    /// By release and what it cannot do: why not, as it was last said.
+    failing: BTreeMap<(String, &'static str), String>,
+    clock: Clock,
     /// Rung when something may be due.
     pub wake: Arc<Notify>,
 }
@@ -45,9 +81,16 @@ pub struct Running {
     run: u64,
     who: String,
     document: String,
+    /// Why this agent cannot read it: what was kept of it is of another gray.
+    unread: Option<String>,
 }
 
 impl Running {
+    /// Something may still happen to it; also where its routes are still to be taken away.
+    fn is_open(&self) -> bool {
+        !self.state.phase.is_over() || self.state.is_busy()
+    }
+
     /// The idempotency key of a step: the same for all its attempts, and of no other step ever.
     fn key(&self, seq: u64) -> String {
         format!("{}.{}.{seq}", self.spec.name, self.run)
@@ -70,40 +113,57 @@ fn internal(e: crate::store::Error) -> ApiError {
 }
 
 impl Inner {
-    /// Those of the last agent. One that cannot be read stays as it is, and is said.
+    /// Those of the last agent. One that cannot be read stays as it is, and takes an `abort`.
     pub fn load_releases(&mut self) -> anyhow::Result<()> {
         for r in self.store.releases()? {
             let source = config::Source::new(r.name.clone(), r.document.clone());
             let spec = config::load_release(&source, None).map_err(|p| ApiError::from(&p));
             let state = serde_json::from_str::<State>(&r.state);
-            let (spec, state) = match (spec, state) {
-                (Ok(spec), Ok(state)) => (spec, state),
+            let (spec, state, unread) = match (spec, state) {
+                (Ok(spec), Ok(state)) => (spec, state, None),
+                // Nothing will happen to it any more.
+                (Err(_), Ok(state)) if state.phase.is_over() && !state.is_busy() => continue,
                 (spec, state) => {
-                    let error = spec.err().map_or_else(|| format!("{:?}", state.err()), |e| e.error);
+                    let (spec, known) = (spec.map_err(|e| plain(&e).error), state.map_err(|e| e.to_string()));
+                    let over = known.as_ref().ok().filter(|s| s.phase.is_over()).cloned();
+                    let why = spec.err().or(known.err()).unwrap_or_default();
                     tracing::error!(
                         release = r.name,
-                        error,
-                        "a release cannot be read; it stays where it is"
+                        error = why,
+                        "a release cannot be read; it stays where it is, and takes an abort"
                     );
-                    continue;
+                    let spec = Spec { name: r.name.clone(), ..Spec::default() };
+                    (spec, over.unwrap_or_else(|| State::unread(self.releases.clock.now(), &why)), Some(why))
                 }
             };
             let begun: Vec<u64> = state.due.iter().filter(|e| e.begun).map(|e| e.seq).collect();
-            let running = Running { spec, state, run: r.run, who: r.who, document: r.document };
+            let running = Running { spec, state, run: r.run, who: r.who, document: r.document, unread };
             self.releases.lost.extend(begun.iter().map(|seq| running.key(*seq)));
             let _ = self.releases.all.insert(r.name.clone(), running);
             for seq in begun {
                 if let Err(e) = self.record_event(&r.name, &Event::Lost(seq), None) {
-                    // The agent is needed all the same.
+                    // The agent is needed all the same; the driver finds it.
                     tracing::error!(
                         release = r.name,
                         error = e.error,
-                        "a step that had begun stays as it is"
+                        "a step that had begun is lost, which cannot be recorded yet"
                     );
                 }
             }
         }
         Ok(())
+    }
+
+    /// Of releases that are over the newest are kept, and of this one the histories of its newest runs.
+    fn forget_old(&mut self, name: &str) {
+        let over = self.releases.all.values().filter(|r| !r.is_open());
+        let mut over: Vec<(u64, String)> = over.map(|r| (r.run, r.spec.name.clone())).collect();
+        over.sort_unstable_by(|a, b| b.cmp(a));
+        let gone: Vec<String> = over.into_iter().skip(KEPT).map(|(_, name)| name).collect();
+        match self.store.forget_releases(&gone, (name, KEPT)) {
+            Ok(()) => self.releases.all.retain(|name, _| !gone.contains(name)),
+            Err(e) => tracing::warn!(error = %e, "old releases stay; the next start tries again"),
+        }
     }
 
     /// One event, written down; the routes that it asks for are turned before this returns.
@@ -117,7 +177,7 @@ impl Inner {
         let Some(r) = self.releases.all.get(name) else { return Err(self.no_release(name)) };
         let counts = self.release_counts(&r.spec).map_err(|e| ApiError::internal(&e))?;
         let (now, mut state) = (time::now_ms(), r.state.clone());
-        let entries = on(&r.spec, &mut state, event, now, &counts)
+        let entries = on(&r.spec, &mut state, event, self.releases.clock.now(), &counts)
             .map_err(|refused| ApiError::conflict(refused.what, refused.help))?;
         if state == r.state && entries.is_empty() {
             return Ok(());

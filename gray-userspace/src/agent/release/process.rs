@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
-    time::timeout,
+    sync::oneshot,
+    time::{Instant, timeout},
 };
 
 use crate::agent::health::plain;
@@ -22,6 +23,8 @@ use crate::agent::health::plain;
 const KEPT: usize = 2048;
 /// What it wrote is waited for after its end for so long.
 const LEFT: Duration = Duration::from_millis(50);
+/// What was killed is waited for so long.
+const KILLED: Duration = Duration::from_secs(5);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub struct Program<'a> {
@@ -46,14 +49,18 @@ pub enum End {
 
 /// How it ended and what it said.
 pub async fn run(p: Program<'_>) -> (End, String) {
-    let mut child = match spawn(&p) {
-        Ok(child) => child,
-        Err(e) => return (End::NotRun(format!("{}: {}", p.path.display(), plain(&e))), String::new()),
+    let began = Instant::now();
+    let mut child = match timeout(p.within, started(command(&p))).await {
+        Ok(Ok(child)) => child,
+        Ok(Err(e)) => return (End::NotRun(format!("{}: {}", p.path.display(), plain(&e))), String::new()),
+        // It is ended as soon as it begins.
+        Err(_) => return (End::Late, "it had not begun: its directory or its file does not answer".into()),
     };
     // Dropped with this future, too: whoever stops waiting ends it.
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let said = Mutex::new(Said::default());
-    let ended = timeout(p.within, finish(&mut child, p.input, &said)).await;
+    let left = p.within.saturating_sub(began.elapsed());
+    let ended = timeout(left, finish(&mut child, p.input, &said)).await;
     let end = match ended {
         Ok(Ok(status)) => {
             // What it started on purpose lives on.
@@ -67,15 +74,17 @@ pub async fn run(p: Program<'_>) -> (End, String) {
         Ok(Err(e)) => End::NotRun(plain(&e)),
         Err(_) => {
             group.end();
-            let _ = child.wait().await;
+            // One that hangs in the kernel ends when it can; nobody waits for it.
+            let _ = timeout(KILLED, child.wait()).await;
             End::Late
         }
     };
     (end, said.into_inner().unwrap_or_else(PoisonError::into_inner).text())
 }
 
-fn spawn(p: &Program<'_>) -> std::io::Result<Child> {
-    Command::new(p.path)
+fn command(p: &Program<'_>) -> Command {
+    let mut command = Command::new(p.path);
+    let _ = command
         .args(p.arguments)
         .current_dir(p.dir)
         .env_clear()
@@ -85,8 +94,21 @@ fn spawn(p: &Program<'_>) -> std::io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    command
+}
+
+/// Begins it where it may block: the standard library waits until the child is in its directory and runs its program, and a file
+/// system that does not answer holds both up.
+async fn started(mut command: Command) -> std::io::Result<Child> {
+    let (tell, told) = oneshot::channel();
+    drop(tokio::task::spawn_blocking(move || {
+        // Whoever waited is gone: it and its group end.
+        if let Err(Ok(child)) = tell.send(command.spawn()) {
+            Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed()))).end();
+        }
+    }));
+    told.await.unwrap_or_else(|_| Err(std::io::Error::other("the agent ends")))
 }
 
 /// A process group that ends with this.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::agent::health::plain;
+use crate::agent::health::{plain, unchanged};
 
 const BLOCK: usize = 64;
 
@@ -13,7 +13,7 @@ pub fn secret(dir: &Path, name: &str) -> Result<Vec<u8>, String> {
     use std::os::unix::fs::PermissionsExt as _;
     let path = dir.join(name);
     let told = |e: &std::io::Error| format!("{}: {}", path.display(), plain(e));
-    let meta = std::fs::metadata(&path).map_err(|e| told(&e))?;
+    let meta = unchanged(dir, &path)?;
     if meta.permissions().mode() & 0o077 != 0 {
         return Err(format!("{} may be read by others: chmod 600 it", path.display()));
     }

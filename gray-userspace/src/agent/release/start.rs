@@ -8,8 +8,10 @@ use crate::{
         types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseStart, ReleaseView},
     },
     config,
-    release::{self, Closing, Command, Does, Entry, Event, Hook, Phase, Spec, State, Traffic, Verb},
-    store::{Note, Source, Store as _},
+    release::{
+        self, Closing, Command, Does, Entry, Event, Hold, Hook, Phase, Spec, State, Traffic, Verb, What,
+    },
+    store::{Note, Store as _},
 };
 
 /// Of `recall --mode drain`.
@@ -27,8 +29,8 @@ impl Inner {
         self.is_free(&spec)?;
         self.would_fit(&spec)?;
         let now = time::now_ms();
-        let state = State::new(now);
-        let running = Running { spec, state, run: now, who: who.to_string(), document };
+        let state = State::new(self.releases.clock.now());
+        let running = Running { spec, state, run: now, who: who.to_string(), document, unread: None };
         if start.dry_run {
             return self.view_of(&running);
         }
@@ -51,6 +53,7 @@ impl Inner {
         self.store.save_release(&kept, &log(&[entry], now, now)?, Some(&note)).map_err(internal)?;
         let _ = self.releases.all.insert(name.clone(), running);
         self.releases.wake.notify_one();
+        self.forget_old(&name);
         self.release_view(&name)
     }
 
@@ -63,6 +66,9 @@ impl Inner {
         if !self.releases.all.contains_key(name) {
             return Err(self.no_release(name));
         }
+        if self.releases.all.get(name).is_some_and(|r| r.unread.is_some() && !r.state.phase.is_over()) {
+            return self.end_unread(who, name, c);
+        }
         let stage = match (c.verb, c.stage) {
             (Verb::Jump, None | Some(0)) => {
                 return Err(ApiError::unusable("a jump needs a stage", "name one, from 1 on"));
@@ -73,8 +79,10 @@ impl Inner {
         if grace > LONGEST_DRAIN_MS {
             return Err(ApiError::unusable("a grace of more than a week", "give a shorter one"));
         }
-        if c.verb == Verb::Close {
-            self.nobody_goes_back(name)?;
+        match c.verb {
+            Verb::Close => self.nobody_goes_back(name)?,
+            Verb::Abort | Verb::Recall => self.somebody_goes_back(name)?,
+            _ => {}
         }
         let closing = match c.mode {
             RecallMode::Drain => Closing::Drain(grace),
@@ -83,7 +91,65 @@ impl Inner {
         let why = c.message.clone().unwrap_or_default();
         let command = Command { verb: c.verb, stage, closing, who: who.to_string(), why };
         self.release_event(name, &Event::Command(command), Some(who))?;
+        if !matches!(c.verb, Verb::Pause | Verb::Approve) {
+            self.is_carried_out(name)?;
+        }
         self.release_view(name)
+    }
+
+    /// One that cannot be read: its routes go, and it is over.
+    fn end_unread(&mut self, who: &Who, name: &str, c: &ReleaseCommand) -> Result<ReleaseView, ApiError> {
+        let Some(r) = self.releases.all.get_mut(name) else { return Err(self.no_release(name)) };
+        if c.verb != Verb::Abort {
+            return Err(ApiError::conflict(
+                format!("{name} cannot {}: {}", c.verb.name(), r.state.reason),
+                "it takes: abort, which takes its routes away and ends it",
+            ));
+        }
+        r.state.hold = Hold::None;
+        let why = c.message.clone().unwrap_or_else(|| r.state.reason.clone());
+        let (verb, closing) = (Verb::Close, Closing::Reset);
+        let command = Command { verb, stage: 0, closing, who: who.to_string(), why };
+        let done = self.release_event(name, &Event::Command(command), Some(who));
+        if let Some(r) = self.releases.all.get_mut(name).filter(|r| !r.state.phase.is_over()) {
+            r.state.hold = Hold::Frozen;
+        }
+        done?;
+        self.is_carried_out(name)?;
+        self.release_view(name)
+    }
+
+    /// A command that was taken is not carried out before its routes are turned.
+    fn is_carried_out(&self, name: &str) -> Result<(), ApiError> {
+        let Some(r) = self.releases.all.get(name) else { return Ok(()) };
+        let Some(e) = r.state.stuck() else { return Ok(()) };
+        let left = match e.what {
+            What::Close => "not all connections of gray are closed".to_owned(),
+            _ => format!("{} is still in force", release::share(&r.spec, r.state.in_force())),
+        };
+        Err(ApiError::new(
+            ErrorKind::Internal,
+            format!("{name} is {}, but {left}: {}", r.state.name(), e.why),
+            format!("it is tried again, at least each minute: gray release status {name}"),
+        ))
+    }
+
+    /// Where the new version is stable already, no route of a release keeps anybody there.
+    fn somebody_goes_back(&self, name: &str) -> Result<(), ApiError> {
+        let Some(r) = self.releases.all.get(name).filter(|r| r.state.phase == Phase::Done) else {
+            return Ok(());
+        };
+        for s in &r.spec.services {
+            let Some(p) = self.policy.service(&s.name) else { continue };
+            let mut gray = p.instances.iter().filter(|i| s.gray.matches(i)).peekable();
+            if gray.peek().is_some() && gray.all(|i| p.stable.matches(i)) {
+                return Err(ApiError::conflict(
+                    format!("stable of {} is {}, what was released: nobody would go back", s.name, p.stable),
+                    "roll the policy back first: gray rollback REVISION, of those that `gray history` shows",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Without the routes of a finished release its clients go where the policy sends them.
@@ -142,12 +208,17 @@ impl Inner {
     fn is_free(&self, spec: &Spec) -> Result<(), ApiError> {
         for (name, r) in &self.releases.all {
             let shared = r.spec.services.iter().find(|s| spec.services.iter().any(|o| o.name == s.name));
-            if !r.state.phase.is_over() && (*name == spec.name || shared.is_some()) {
+            if r.is_open() && (*name == spec.name || shared.is_some()) {
                 let what = match shared {
                     Some(s) => format!("{} is being released by {name}, which is {}", s.name, r.state.name()),
                     None => format!("{name} is {}", r.state.name()),
                 };
-                return Err(ApiError::conflict(what, format!("end it first: gray release close {name}")));
+                let help = if r.state.phase.is_over() {
+                    format!("its routes cannot be taken away yet: gray release status {name}")
+                } else {
+                    format!("end it first: gray release close {name}")
+                };
+                return Err(ApiError::conflict(what, help));
             }
             if shared.is_some() && *name != spec.name && r.spec.version == spec.version {
                 let what = format!("{} was the number of {name}", spec.version);
@@ -165,17 +236,32 @@ impl Inner {
                 "apply one that has the release's services",
             ));
         }
-        let mut sources = self.store.sources(self.revision).map_err(internal)?;
-        let name = release::source_name(&spec.name);
-        sources.retain(|s| s.name != name);
-        for t in [Traffic::Stage(spec.stages.len() - 1), Traffic::All] {
-            let Some(text) = release::source(spec, t) else { continue };
-            let mut all = sources.clone();
-            all.push(Source { name: name.clone(), text });
-            let loaded = config::load(&documents(&all)).map_err(|p| ApiError::from(&p))?;
-            let _ = self.compile(&loaded.policy, &self.drained)?;
+        let sources = self.store.sources(self.revision).map_err(internal)?;
+        self.may_go_on(documents(&sources), Some(spec))
+    }
+
+    /// With these documents every open release, and this one, can have the most that it will ever ask for, all of them at once:
+    /// no later stage finds that the policy has lost what it needs.
+    pub(in crate::agent) fn may_go_on(
+        &self,
+        mut documents: Vec<config::Source>,
+        also: Option<&Spec>,
+    ) -> Result<(), ApiError> {
+        // What another gray has made stays as it is.
+        let open = self.releases.all.values().filter(|r| !r.state.phase.is_over() && r.unread.is_none());
+        let open = open.map(|r| &r.spec);
+        let most = |spec: &Spec| {
+            let text = release::source(spec, Traffic::All)?;
+            Some(config::Source::new(release::source_name(&spec.name), text))
+        };
+        let most: Vec<_> = open.chain(also).filter_map(most).collect();
+        if most.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        documents.retain(|d| !most.iter().any(|m| m.name == d.name));
+        documents.extend(most);
+        let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
+        self.compile(&loaded.policy, &self.drained).map(drop)
     }
 
     pub(super) fn no_release(&self, name: &str) -> ApiError {

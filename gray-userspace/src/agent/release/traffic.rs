@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+
 use super::internal;
 use crate::{
     agent::{
         change::{ListsChange, same_lists},
         core::Inner,
-        time,
     },
     api::{ApiError, Who},
     config,
@@ -23,10 +23,18 @@ impl Inner {
         loop {
             let Some(r) = self.releases.all.get(name) else { return Ok(()) };
             let wanted = |e: &&Effect| matches!(e.what, What::Traffic(_) | What::Close);
-            let Some(e) = r.state.ready(time::now_ms()).find(wanted).cloned() else { return Ok(()) };
+            let Some(e) = r.state.ready(self.releases.clock.now()).find(wanted).cloned() else {
+                return Ok(());
+            };
             let spec = r.spec.clone();
             let done = match e.what {
-                What::Traffic(t) => self.shift(&spec, t),
+                What::Traffic(t) => {
+                    let _ = self.store.made_room();
+                    match self.shift(&spec, t) {
+                        Err(_) if self.store.made_room() => self.shift(&spec, t),
+                        done => done,
+                    }
+                }
                 _ => self.close_gray(&spec),
             };
             fail::point(Point::ReleaseShifted).map_err(|e| ApiError::internal(&e))?;
@@ -55,7 +63,10 @@ impl Inner {
             return Ok(format!("in force already, epoch {}", self.have.epoch));
         }
         let loaded = config::load(&documents(&sources)).map_err(|p| plain(&ApiError::from(&p)))?;
-        self.may_stand_in(&loaded.policy)?;
+        // Without routes for gray it is the policy as people applied it: no way back is refused.
+        if traffic != Traffic::None {
+            self.may_stand_in(&loaded.policy)?;
+        }
         let summary = format!("release {}: {}", spec.name, release::share(spec, traffic));
         let mut draft = self.draft(Kind::Release, &Who::agent(), None, summary);
         draft.sources = Some(sources);
@@ -71,15 +82,22 @@ impl Inner {
     /// Established TCP connections of gray instances, not of those that are stable's, too.
     fn close_gray(&mut self, spec: &Spec) -> Result<String, ApiError> {
         let policy = self.policy.clone();
-        let mut n = 0;
+        let (mut n, mut failed) = (0, Vec::new());
         for s in &spec.services {
             let Some(service) = policy.service(&s.name) else { continue };
             for i in service.instances.iter().filter(|i| s.gray.matches(i) && !service.stable.matches(i)) {
                 let id = format!("{}/{}", s.name, i.id);
-                n += self.close(&id).map_err(|e| ApiError::internal(&e))?;
+                // One that cannot be closed leaves none of the others open.
+                match self.close(&id) {
+                    Ok(closed) => n += closed,
+                    Err(e) => failed.push(format!("{id}: {}", ApiError::internal(&e).error)),
+                }
             }
         }
-        Ok(format!("{n} closed"))
+        match failed.is_empty() {
+            true => Ok(format!("{n} closed")),
+            false => Err(ApiError::conflict(format!("{n} closed; {}", failed.join("; ")), "")),
+        }
     }
 
     /// The documents of releases in the policy in force: they stay when the user's are replaced.
@@ -98,7 +116,7 @@ pub(super) fn documents(sources: &[Source]) -> Vec<config::Source> {
 }
 
 /// The problems in one line: a history has no pictures.
-fn plain(e: &ApiError) -> ApiError {
+pub(super) fn plain(e: &ApiError) -> ApiError {
     let all: Vec<&str> = e.problems.iter().take(3).map(|p| p.message.as_str()).collect();
     ApiError::conflict(format!("{}: {}", e.error, all.join("; ")), e.help.clone())
 }

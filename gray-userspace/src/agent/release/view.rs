@@ -33,7 +33,7 @@ impl Inner {
             let labels = [
                 ("release", r.spec.name.clone()),
                 ("version", r.spec.version.clone()),
-                ("phase", r.state.phase.name().to_owned()),
+                ("phase", shown_phase(r).to_owned()),
                 ("held", held.to_owned()),
             ];
             (labels.to_vec(), 1)
@@ -42,10 +42,11 @@ impl Inner {
     }
 
     pub(super) fn view_of(&self, r: &Running) -> Result<ReleaseView, ApiError> {
-        let (spec, s, now) = (&r.spec, &r.state, time::now_ms());
+        let (spec, s, clock) = (&r.spec, &r.state, &self.releases.clock);
+        let unread = r.unread.as_ref().filter(|_| !s.phase.is_over());
         let counts = self.release_counts(spec).map_err(|e| ApiError::internal(&e))?;
         let ramp = s.phase == Phase::Ramp;
-        let measured = if s.traffic == Traffic::None && !s.phase.moves() {
+        let measured = if s.in_force() == Traffic::None && !s.phase.moves() {
             Vec::new()
         } else {
             release::since(&counts, &s.base)
@@ -55,8 +56,8 @@ impl Inner {
             name: spec.name.clone(),
             version: spec.version.clone(),
             formal: spec.formal.clone(),
-            state: s.name(),
-            phase: s.phase.name().into(),
+            state: unread.map_or_else(|| s.name(), |_| "unreadable".into()),
+            phase: shown_phase(r).into(),
             held: match s.hold {
                 Hold::None => None,
                 Hold::Paused => Some("paused".into()),
@@ -65,8 +66,8 @@ impl Inner {
             stage: ramp.then(|| number(s.stage + 1)),
             stages: number(spec.stages.len()),
             reason: s.reason.clone(),
-            since: time::rfc3339(s.since),
-            traffic: release::share(spec, s.traffic),
+            since: time::rfc3339(clock.shown(s.since)),
+            traffic: unread.map_or_else(|| release::share(spec, s.in_force()), |_| "not known".into()),
             services: spec
                 .services
                 .iter()
@@ -74,7 +75,10 @@ impl Inner {
                 .collect(),
             judged: ramp.then(|| Judged::from(&release::verdict(spec, s, &counts))),
             measured,
-            waits_for: release::waits(spec, s, now, &counts),
+            waits_for: match unread {
+                Some(_) => vec![format!("a person: gray release abort {}", spec.name)],
+                None => release::waits(spec, s, clock.now(), &counts),
+            },
             started: time::rfc3339(r.run),
             who: r.who.clone(),
             over: s.phase.is_over() && s.due.is_empty(),
@@ -108,5 +112,12 @@ impl Inner {
             })
         };
         kept.into_iter().map(one).collect()
+    }
+}
+
+fn shown_phase(r: &Running) -> &'static str {
+    match &r.unread {
+        Some(_) if !r.state.phase.is_over() => "unreadable",
+        _ => r.state.phase.name(),
     }
 }

@@ -59,7 +59,7 @@ pub struct ReleaseView {
     /// As people are told: `ramp 2`, `paused (ramp 2)`.
     pub state: String,
     /// `requested`, `deploying`, `deploy-verify`, `gray-verify`, `gray-period`, `ramp`, `aligning`, `done`, `stopped`, `abnormal`,
-    /// `recalling`, `failed`, `closed`.
+    /// `recalling`, `failed`, `closed`; `unreadable`: another gray has made it.
     pub phase: String,
     /// `paused`, `frozen`, or none.
     pub held: Option<String>,
@@ -70,7 +70,7 @@ pub struct ReleaseView {
     pub reason: String,
     /// RFC 3339: when this phase or stage began.
     pub since: String,
-    /// What of the traffic is asked for: `25 % and beta to gray`.
+    /// What of the traffic is in force: `25 % and beta to gray`. `waits_for` says when another share is asked for.
     pub traffic: String,
     pub services: Vec<ReleasedView>,
     /// Of both arms since the stage began; since the phase began outside of the ramp.
@@ -100,7 +100,7 @@ pub struct ReleaseEvent {
     pub at: String,
     /// RFC 3339: when the run of the release was started that it belongs to.
     pub run: String,
-    /// `start`, `transition`, `command`, `step`, `traffic`, `unknown`, `error`.
+    /// `start`, `transition`, `command`, `step`, `traffic`, `counters`, `unknown`, `error`.
     pub what: String,
     pub from: String,
     pub to: String,

@@ -75,6 +75,7 @@ fn d4_what_is_wrong_is_said_with_its_place() {
         ("gray-period", "grey-period", (13, 1), "did you mean `gray-period`"),
         ("gray-period: 10m", "gray-period: 10", (13, 14), "with its unit"),
         ("{ percent: 100, ", "{ percent: 0.5, ", (17, 16), "a ramp moves nobody out"),
+        ("{ percent: 100, approval", "{ percent: 99, approval", (17, 5), "after it comes everybody"),
         ("{ cohort: office }", "{ time: 1s }", (16, 5), "a stage without clients"),
         ("{ cohort: office }", "{ cohort: nobody }", (16, 15), "unknown cohort"),
         ("{ cohort: office }", "{ cohort: office, every: 5s }", (16, 23), "`every` without `checks`"),

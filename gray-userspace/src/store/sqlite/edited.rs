@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, types::Value};
 
-use super::{Inner, Result, Sqlite, locate, schema};
+use super::{Ballast, Inner, Result, Sqlite, locate, schema};
 
 impl Sqlite {
     pub(in crate::store) fn in_memory() -> Result<Self> {
@@ -13,7 +13,8 @@ impl Sqlite {
             Ok(db)
         };
         let db = open().map_err(|f| locate(&path, f))?;
-        Ok(Self { db, path, many: false, logged: 0 })
+        let ballast = Ballast::default();
+        Ok(Self { db, path, many: false, logged: 0, ballast, made_room: false })
     }
 
     /// Who edits the file is not held by triggers and references.

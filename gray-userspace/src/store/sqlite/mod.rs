@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, WAL, a revision is on disk when `begin` returns. Only this folder speaks SQL.
 
 mod audit;
+mod ballast;
 #[cfg(any(test, feature = "fuzz"))]
 mod edited;
 mod lists;
@@ -23,6 +24,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::fail::{self, Point};
+pub use ballast::FILE as BALLAST;
+use ballast::{Ballast, is_full};
 
 use super::{
     AuditRecord, Draft, Error, LogEntry, Mark, Note, OverlayInfo, Release, Result, Revision, Source, State,
@@ -48,6 +51,9 @@ pub struct Sqlite {
     many: bool,
     /// Commits since the log was last moved to the file.
     logged: u32,
+    ballast: Ballast,
+    /// Room was made since somebody last asked.
+    made_room: bool,
 }
 
 /// An error of this folder before it knows the file's path.
@@ -84,7 +90,9 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
-        let mut store = Self { db: opened.map_err(|f| locate(&path, f))?, path, many: false, logged: 0 };
+        let db = opened.map_err(|f| locate(&path, f))?;
+        let ballast = Ballast::of(&path);
+        let mut store = Self { db, path, many: false, logged: 0, ballast, made_room: false };
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
@@ -136,6 +144,11 @@ impl Sqlite {
         self.located(releases::all(&self.db))
     }
 
+    /// These are known no more, with their histories; of `name` the histories of this many runs are kept, the newest.
+    pub fn forget_releases(&mut self, gone: &[String], (name, runs): (&str, usize)) -> Result<()> {
+        self.write(|tx| releases::forget(tx, gone, (name, runs)))
+    }
+
     /// Newest first, of all runs of this name.
     pub fn release_log(&self, name: &str, limit: usize) -> Result<Vec<LogEntry>> {
         self.located(releases::log(&self.db, name, limit))
@@ -146,17 +159,24 @@ impl Sqlite {
         if self.db.is_autocommit() { Ok(()) } else { Ok(self.db.execute_batch("ROLLBACK")?) }
     }
 
-    /// One durable transaction: all of `f` or nothing.
-    fn write<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Inner<T>) -> Result<T> {
-        let done = (|| {
-            self.take_back()?;
-            let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = f(&tx)?;
-            fail_at(Point::StoreCommit)?;
-            tx.commit()?;
-            fail_at(Point::StoreCommitted)?;
-            Ok(value)
-        })();
+    /// Whether the disk was full since the last call, and there is room now: what failed by it may be tried again at once.
+    pub fn made_room(&mut self) -> bool {
+        std::mem::take(&mut self.made_room)
+    }
+
+    /// Gives up what is held back when this failed for want of room.
+    fn make_room<T>(&mut self, done: &Inner<T>) -> bool {
+        let made = done.as_ref().is_err_and(is_full) && self.ballast.give();
+        self.made_room |= made;
+        made
+    }
+
+    /// One durable transaction: all of `f` or nothing. On a full disk `f` is asked for twice.
+    fn write<T>(&mut self, f: impl Fn(&Transaction<'_>) -> Inner<T>) -> Result<T> {
+        let mut done = self.try_write(&f);
+        if self.make_room(&done) {
+            done = self.try_write(&f);
+        }
         self.logged += 1;
         if self.logged > LOGGED {
             self.logged = 0;
@@ -164,8 +184,19 @@ impl Sqlite {
             if let Err(e) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 tracing::warn!(error = %e, "the write-ahead log stays as it is");
             }
+            self.ballast.fill();
         }
         self.located(done)
+    }
+
+    fn try_write<T>(&mut self, f: &impl Fn(&Transaction<'_>) -> Inner<T>) -> Inner<T> {
+        self.take_back()?;
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = f(&tx)?;
+        fail_at(Point::StoreCommit)?;
+        tx.commit()?;
+        fail_at(Point::StoreCommitted)?;
+        Ok(value)
     }
 
     fn located<T>(&self, done: Inner<T>) -> Result<T> {
@@ -216,6 +247,7 @@ impl Store for Sqlite {
         });
         self.many = draft.lists.iter().map(|e| e.ids.len()).sum::<usize>() > MANY_IDS;
         if done.is_err() {
+            let _ = self.make_room(&done);
             let taken_back = self.take_back();
             self.located(taken_back)?;
         }
@@ -229,6 +261,7 @@ impl Store for Sqlite {
         let done =
             fail_at(Point::StoreCommit).and_then(|()| self.db.execute_batch("COMMIT").map_err(Fail::from));
         if done.is_err() {
+            let _ = self.make_room(&done);
             let taken_back = self.take_back();
             self.located(taken_back)?;
         }

@@ -51,6 +51,21 @@ pub(super) fn log(db: &Connection, name: &str, limit: usize) -> Inner<Vec<LogEnt
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// These are known no more, and of another one the newest runs are.
+pub(super) fn forget(db: &Connection, gone: &[String], (name, runs): (&str, usize)) -> Inner<()> {
+    for gone in gone {
+        let _ = db.execute("DELETE FROM release WHERE name = ?1", [gone])?;
+        let _ = db.execute("DELETE FROM release_log WHERE name = ?1", [gone])?;
+    }
+    let runs = i64::try_from(runs).unwrap_or(i64::MAX);
+    let _ = db.execute(
+        "DELETE FROM release_log WHERE name = ?1 AND run NOT IN
+         (SELECT DISTINCT run FROM release_log WHERE name = ?1 ORDER BY run DESC LIMIT ?2)",
+        (name, runs),
+    )?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::*;
@@ -80,5 +95,30 @@ mod tests {
         assert_eq!(s.release_log("cart", 9).unwrap(), []);
         assert_eq!(s.audit(1, None).unwrap()[0].action, "release start");
         let _ = s.verify().unwrap();
+    }
+
+    #[test]
+    fn f1_old_releases_and_old_runs_are_forgotten() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut s = Sqlite::open(&StateDir::open(tmp.path()).unwrap()).unwrap();
+        let (document, state) = (String::new(), "{}".to_owned());
+        let mut save = |name: &str, run: u64| {
+            let (document, state) = (document.clone(), state.clone());
+            let r = Release { name: name.into(), run, who: "ann".into(), document, state, at: run };
+            let entry = |n: u64| LogEntry { run, at: n, entry: format!("{n}") };
+            s.save_release(&r, &[entry(1), entry(2)], None).unwrap();
+        };
+        save("old", 1);
+        save("kept", 2);
+        for run in 3..8 {
+            save("again", run);
+        }
+        s.forget_releases(&["old".into()], ("again", 3)).unwrap();
+        let names: Vec<_> = s.releases().unwrap().into_iter().map(|r| r.name).collect();
+        assert_eq!(names, ["again", "kept"]);
+        assert_eq!(s.release_log("old", 9).unwrap(), []);
+        assert_eq!(s.release_log("kept", 9).unwrap().len(), 2);
+        let runs: Vec<_> = s.release_log("again", 99).unwrap().iter().map(|e| e.run).collect();
+        assert_eq!(runs, [7, 7, 6, 6, 5, 5]);
     }
 }
