@@ -10,7 +10,7 @@ use hyper::Method;
 use tokio::time::timeout;
 
 use super::{
-    process::{self, End, Program},
+    process::{self, End},
     sign,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     api::client,
     model::{Millis, Webhook},
     release::{Does, Hook, Limit, Outcome},
+    sys::program::Program,
 };
 
 /// A program that ends so says that it cannot tell (sysexits.h).
@@ -92,7 +93,7 @@ async fn program(
         arguments,
         dir: Path::new(dir.unwrap_or("/")),
         environment: &job.environment,
-        input: job.input.clone(),
+        input: Some(job.input.clone()),
         within,
     })
     .await;
