@@ -4,6 +4,7 @@
 mod driver;
 mod hooks;
 mod process;
+mod scripts;
 mod sign;
 mod start;
 mod traffic;
