@@ -31,6 +31,7 @@ mod resize;
 mod service;
 mod start;
 mod status;
+mod tag;
 #[cfg(any(test, feature = "fuzz"))]
 mod testing;
 mod time;

@@ -73,6 +73,10 @@ impl Control for Core {
         self.lock().workloads()
     }
 
+    fn tag(&self, who: &Who, query: TagQuery) -> Reply<Tag> {
+        self.lock().tag(who, query)
+    }
+
     fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload> {
         self.lock().set_workload(who, set)
     }
