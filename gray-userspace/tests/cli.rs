@@ -5,7 +5,10 @@ mod cli_run;
 
 use api_memory::{event, serve, serve_with};
 use cli_run::{Done, at, local, run, run_io};
-use gray_userspace::api::{Role, types::Status};
+use gray_userspace::api::{
+    Role,
+    types::{Status, Tag},
+};
 use insta::assert_snapshot;
 
 /// Runs a command line against the served core, off the runtime.
@@ -209,6 +212,17 @@ async fn workloads_instances_and_the_key() {
         assert_eq!(set.out, format!("workload cart-2 is /system.slice/cart.service, in lane {said}\n"));
         assert!(on(&s.socket, "workload list").await.out.contains(said));
     }
+    assert_eq!(on(&s.socket, "tag --workload cart-2").await.out, "blue\n");
+    assert_eq!(
+        on(&s.socket, "tag --workload cart-2 --env").await.out,
+        "GRAY_TAG=blue\nGRAY_WORKLOAD=cart-2\nGRAY_LANE=blue\n"
+    );
+    let tag: Tag = serde_json::from_str(&on(&s.socket, "tag -o json").await.out).unwrap();
+    assert_eq!((tag.tag.as_str(), tag.workload.as_deref()), ("stable", Some("own")), "of whoever calls");
+    assert_eq!(on(&s.socket, "tag --workload a --pid 1").await.code, 2);
+    assert_eq!(on(&s.socket, "tag -- /no/such/program").await.code, 1);
+    assert_eq!(on("/no/such/socket".as_ref(), "tag").await.code, 4);
+    assert_eq!(on("/no/such/socket".as_ref(), "tag --or formal").await.out, "formal\n");
     assert_eq!(on(&s.socket, "workload remove cart-2").await.code, 0);
     assert_eq!(on(&s.socket, "workload remove cart").await.out, "workload cart removed\n");
     assert_eq!(on(&s.socket, "workload remove cart").await.code, 1);

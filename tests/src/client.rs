@@ -7,6 +7,7 @@ mod exchange;
 pub mod fetch;
 mod histogram;
 pub mod iperf;
+pub mod messages;
 pub mod process;
 mod report;
 pub mod slow;

@@ -1,6 +1,7 @@
-//! The demo: a gray release from nothing to 100 % and back, told as steps. Each step sends real HTTP over both
-//! paths and both families and is judged against what `gray explain` says of every client.
+//! The demo: a gray release from nothing to 100 % and back by hand, told as steps. Each step sends real HTTP over both
+//! paths and both families and is judged against what `gray explain` says of every client. Then two releases by the engine.
 
+mod engine;
 mod expect;
 mod keep;
 mod load;

@@ -1,4 +1,4 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, iperf3, and proxies. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, iperf3, and proxies. No client code.
 
 pub mod choice;
 mod echo;
@@ -7,8 +7,10 @@ mod http;
 pub mod iperf;
 pub mod lua;
 pub mod nginx;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 pub mod stream;
 
 use std::net::IpAddr;
@@ -26,7 +28,9 @@ pub use haproxy::Haproxy;
 pub use iperf::IperfServer;
 pub use lua::NginxLua;
 pub use nginx::{Nginx, Site};
+pub use postgres::Postgres;
 pub use proxy::Route;
+pub use redis::Redis;
 pub use stream::NginxStream;
 
 /// What a server is and where it listens. UDP answers come from the address that was asked, so each address

@@ -1,4 +1,4 @@
-//! `gray-demo` itself: a whole release comes out right, and a wrong one is noticed. A5, A7, B1, B2, C15, D1, H1, H2.
+//! `gray-demo` itself: a whole release comes out right, and a wrong one is noticed. A5, A7, B1, B2, C15, D1, E5, F1 to F6, F9, F12, H1, H2.
 
 use std::process::{Command, Output};
 
@@ -17,7 +17,7 @@ fn json(out: &Output) -> Value {
 }
 
 #[test]
-fn h1_h2_a5_a7_b1_b2_the_demo_is_right_at_every_step() {
+fn h1_h2_a5_a7_b1_b2_f1_f9_the_demo_is_right_at_every_step() {
     let out = demo(&[]);
     let report = json(&out);
     assert!(out.status.success(), "{}", report["verdict"]);
@@ -34,6 +34,36 @@ fn h1_h2_a5_a7_b1_b2_the_demo_is_right_at_every_step() {
     };
     assert_eq!((reached("gray is not here", "reached_2"), reached("100 %", "reached_1")), (0, 0));
     assert_eq!(reached("gray is gone", "reached_2"), 0);
+    releases(&report["releases"]);
+}
+
+/// One comes to its end, stage by stage; one is taken back by what was measured of it.
+fn releases(all: &Value) {
+    let [good, bad] = all.as_array().unwrap().as_slice() else { panic!("two releases: {all:#}") };
+    assert_eq!((&good["ended"], &good["failures"]), (&"closed".into(), &0.into()), "{good:#}");
+    let shares = |r: &Value| -> Vec<String> {
+        r["stages"].as_array().unwrap().iter().map(|s| s["share"].as_str().unwrap().to_owned()).collect()
+    };
+    for (share, percent) in shares(good).iter().zip(["1 %", "5 %", "25 %", "100 %"]) {
+        assert!(share.starts_with(percent), "{share}: {good:#}");
+    }
+    let step = |r: &Value, what: &str| {
+        r["steps"].as_array().unwrap().iter().any(|s| s.as_str().is_some_and(|s| s.starts_with(what)))
+    };
+    for what in ["deploy 2 of 2", "verify 2 of 2", "gray-verify 2 of 2", "align 2 of 2"] {
+        assert!(step(good, what), "{what}: {good:#}");
+    }
+    for stage in good["stages"].as_array().unwrap() {
+        for s in stage["services"].as_array().unwrap() {
+            assert!(s["gray_connections"].as_u64().unwrap() >= 50, "{stage:#}");
+        }
+    }
+    assert_eq!((&bad["ended"], shares(bad).len()), (&"failed".into(), 1), "{bad:#}");
+    let stage = &bad["stages"][0];
+    assert_eq!(stage["verdict"], "fail", "{bad:#}");
+    assert!(stage["services"][1]["gray_failures"].as_u64().unwrap() > 0, "{bad:#}");
+    assert!(bad["taken_back_ms"].as_u64().unwrap() > 0 && bad["failures"].as_u64().unwrap() > 0, "{bad:#}");
+    assert!(!step(bad, "align"), "{bad:#}");
 }
 
 #[test]

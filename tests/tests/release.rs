@@ -424,6 +424,33 @@ fn f1_d4_what_cannot_be_released_is_refused_with_every_reason() {
     shop.finish();
 }
 
+/// A script that takes something away, let pass by rules of one's own: bad evidence freezes, and a person decides.
+#[test]
+fn g2_a_script_that_cannot_be_undone_freezes_the_release() {
+    let shop = Shop::start(true);
+    shop.program("run-sql", &format!("cat > {}/ran", shop.hooks.display()));
+    let write = |name: &str, text: &str| std::fs::write(shop.hooks.join(name), text).unwrap();
+    write("contract.sql", "alter table carts drop column colour;\n");
+    write("rules.yaml", "rules:\n  drop-column: warn\n");
+    write("bad", "");
+    let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\n\
+                    data: { script: [{ script: contract.sql, dialect: mysql, rules: rules.yaml, run: [run-sql] }] }\n\
+                    stages: [{ percent: 10, checks: [{ command: [check] }], every: 1s }]\n";
+    let _ = shop.begin(document);
+    shop.wait("shop-2.0", "frozen (ramp 1)", "resume, abort or recall");
+    let ran = std::fs::read_to_string(shop.hooks.join("ran")).unwrap();
+    assert_eq!(ran, "alter table carts drop column colour;\n", "as it was judged");
+    let history = shop.tell(&["history", "shop-2.0"]);
+    let judged =
+        |e: &&Value| e["what"] == "script" && e["text"].as_str().unwrap().contains("cannot be undone");
+    assert!(history.as_array().unwrap().iter().any(|e| judged(&e)), "{history:#}");
+    assert!(!shop.on_gray(0).is_empty(), "the share stays");
+    let _ = shop.tell(&["recall", "shop-2.0", "--mode", "reset"]);
+    shop.wait("shop-2.0", "abnormal", "retry, resume or close");
+    let _ = shop.tell(&["close", "shop-2.0"]);
+    shop.finish();
+}
+
 /// A short release that goes to its end by itself.
 fn short(name: &str, n: usize) -> String {
     format!(

@@ -34,6 +34,7 @@ mod service;
 mod silent;
 mod start;
 mod status;
+mod tag;
 mod tasks;
 #[cfg(any(test, feature = "fuzz"))]
 mod testing;
@@ -103,7 +104,9 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     };
     match &ended {
         None => tracing::info!("stopping; steering goes on without us"),
-        Some(which) => tracing::error!(task = which, "a part of the agent ended; stopping, to be started again"),
+        Some(which) => {
+            tracing::error!(task = which, "a part of the agent ended; stopping, to be started again")
+        }
     }
     server.stop().await;
     drop((tasks, probes));

@@ -73,6 +73,10 @@ impl Control for Core {
         workloads::list(self)
     }
 
+    fn tag(&self, who: &Who, query: TagQuery) -> Reply<Tag> {
+        self.lock().tag(who, query)
+    }
+
     fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload> {
         workloads::set(self, who, set)
     }

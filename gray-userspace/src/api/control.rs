@@ -37,6 +37,8 @@ pub trait Control: Send + Sync + 'static {
     fn flows(&self, query: FlowQuery) -> Reply<Flows>;
 
     fn workloads(&self) -> Reply<Vec<Workload>>;
+    /// The caller's own, when the query names nobody.
+    fn tag(&self, who: &Who, query: TagQuery) -> Reply<Tag>;
     fn set_workload(&self, who: &Who, set: WorkloadSet) -> Reply<Workload>;
     fn remove_workload(&self, who: &Who, name: &str) -> Reply<Done>;
 

@@ -26,6 +26,7 @@ use super::{handlers::*, routes, types::*};
         read::explain,
         read::flows,
         read::workloads,
+        read::tag,
         read::releases,
         read::release,
         read::release_history,

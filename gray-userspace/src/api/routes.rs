@@ -110,6 +110,7 @@ pub fn verbs() -> Vec<Verb> {
         verb("POST", "/v1/explain", Viewer, read::explain),
         verb("GET", "/v1/flows", Viewer, read::flows),
         verb("GET", "/v1/workloads", Viewer, read::workloads),
+        verb("GET", "/v1/tag", Viewer, read::tag),
         verb("POST", "/v1/workloads", Operator, change::set_workload),
         verb("DELETE", "/v1/workloads/{name}", Operator, change::remove_workload),
         verb("GET", "/v1/releases", Viewer, read::releases),

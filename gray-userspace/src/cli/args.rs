@@ -70,6 +70,8 @@ pub enum Verb {
     Rollback(apply::RollbackArgs),
     /// Name the callers of this node
     Workload(workload::WorkloadArgs),
+    /// Say what a process marks its messages with, or start one with it
+    Tag(tag::TagArgs),
     /// Show steered connections
     Flows(flows::FlowsArgs),
     /// Bring a new version from its deployment to everybody, and back

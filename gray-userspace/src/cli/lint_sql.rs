@@ -13,8 +13,8 @@ use super::{
     text::count,
 };
 use crate::{
-    api::types::Problem,
-    lint_sql::{Dialect, Finding, Judged, Kind, Level, Levels, Report, lint},
+    api::types::{Problem, script_problems},
+    lint_sql::{Dialect, Kind, Level, Levels, Report, lint},
 };
 
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub fn run(args: &LintSqlArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     ctx.show(&report, table)?;
     let table = ctx.format == Format::Table;
     if table {
-        for p in problems(&report, &file, Level::Warn) {
+        for p in script_problems(&report, &file, Level::Warn) {
             write!(ctx.io.err, "{}", p.render("warning"))?;
         }
     }
@@ -62,7 +62,7 @@ pub fn run(args: &LintSqlArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let failure =
         Failure::new(REFUSED, what, "change them as told, or set rules that do not matter here by --rules");
     Err(Failure {
-        problems: if table { problems(&report, &file, Level::Refuse) } else { Vec::new() },
+        problems: if table { script_problems(&report, &file, Level::Refuse) } else { Vec::new() },
         ..failure
     })
 }
@@ -81,23 +81,6 @@ fn levels(path: &PathBuf) -> Result<Levels, Failure> {
         let failure = Failure::usage(what, "docs/lint-sql.md lists the rules and their levels");
         Failure { problems: wrong.iter().map(problem).collect(), ..failure }
     })
-}
-
-fn problems(report: &Report, file: &str, level: Level) -> Vec<Problem> {
-    let one = |s: &Judged, f: &Finding| {
-        let about = if f.subject.is_empty() { String::new() } else { format!("{}: ", f.subject) };
-        Problem {
-            file: Some(file.into()),
-            line: Some(s.line),
-            help: Some(f.instead.clone()).filter(|h| !h.is_empty()),
-            snippet: Some(s.statement.clone()),
-            ..Problem::note(format!("{about}{} [{}]", f.reason, f.rule))
-        }
-    };
-    let of = |s: &Judged| -> Vec<Problem> {
-        s.findings.iter().filter(|f| f.level == level).map(|f| one(s, f)).collect()
-    };
-    report.statements.iter().flat_map(of).collect()
 }
 
 fn table(report: &Report, paint: Paint) -> String {

@@ -29,6 +29,7 @@ mod prefix;
 mod release;
 mod status;
 mod table;
+mod tag;
 mod text;
 mod uninstall;
 mod validate;
@@ -111,6 +112,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Events(a) => events::run(&a, &mut ctx),
         Verb::Flows(a) => flows::run(&a, &mut ctx),
         Verb::Workload(a) => workload::run(a, &mut ctx),
+        Verb::Tag(a) => tag::run(&a, &mut ctx),
         Verb::Release(a) => release::run(a, &mut ctx),
         Verb::Instance(a) => instance::run(a, &mut ctx),
         Verb::Doctor => doctor::run(&mut ctx),

@@ -159,24 +159,29 @@ pub(super) fn statuses(node: &Node<'_>, report: &mut Report<'_>) -> Option<(u16,
 }
 
 pub(super) fn command(node: &Node<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
-    let items = walk::list(node, "`command`", "words", report)?;
+    words(node, "command", report)
+}
+
+/// A program and its arguments.
+pub(super) fn words(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let items = walk::list(node, &format!("`{key}`"), "words", report)?;
     if items.is_empty() || items.len() > limits::COMMAND_WORDS {
-        let text = format!("`command` has {} words", items.len());
+        let text = format!("`{key}` has {} words", items.len());
         report.error(Draft::new(node.span, text).expected(format!("1 to {}", limits::COMMAND_WORDS)));
         return None;
     }
     let mut words = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
         words.push(match i {
-            0 => program(item, report),
-            _ => line(item, "command", "a word of at most 1024 characters", report, |_| true),
+            0 => program(item, key, report),
+            _ => line(item, key, "a word of at most 1024 characters", report, |_| true),
         });
     }
     words.into_iter().collect()
 }
 
 /// A name, no path: which programs may run is the agent's matter, not the document's.
-fn program(node: &Node<'_>, report: &mut Report<'_>) -> Option<String> {
+fn program(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Option<String> {
     let expected = "the name of a program in the agent's --health-commands directory";
-    line(node, "command", expected, report, |t| !t.contains('/') && !t.starts_with('.'))
+    line(node, key, expected, report, |t| !t.contains('/') && !t.starts_with('.'))
 }

@@ -4,14 +4,15 @@ use super::{
     Source, alarm, health, limits,
     report::{At, Draft, Report, Span, did_you_mean, quoted},
     selector,
-    shape::{ALIGN, HOOK, RELEASE, RELEASED, SELECTOR, STAGE},
+    shape::{ALIGN, DATA, DIALECTS, HOOK, RELEASE, RELEASED, SELECTOR, STAGE},
     tree::{self, Kind, Node},
     value::{self, percent_text},
     walk::{self, Fields},
 };
 use crate::{
+    lint_sql::Dialect,
     model::{Policy, Webhook},
-    release::{Does, Hook, Kind as HookKind, Limit, ServiceSpec, Spec, Stage},
+    release::{DataStep, Does, Hook, Kind as HookKind, Layer, Limit, Script, ServiceSpec, Spec, Stage},
 };
 
 #[cfg(any(test, feature = "fuzz"))]
@@ -69,6 +70,7 @@ fn read(root: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Op
     let mut list = |key: &str| fields.get(key).map(|n| hook::list(n, key, report)).unwrap_or_default();
     let (deploy, verify) = (list("deploy"), list("verify"));
     let (gray_verify, notify) = (list("gray-verify"), list("notify"));
+    let data = fields.get("data").map(|n| data(n, report)).unwrap_or_default();
     let gray_period_ms = time(&fields, "gray-period", 0..=WEEK, 0, report);
     let stages = fields.get("stages").map(|n| stages(n, policy, report)).unwrap_or_default();
     let (align_approval, align) = fields.get("align").map(|n| align(n, report)).unwrap_or_default();
@@ -85,6 +87,7 @@ fn read(root: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Op
         testers,
         irreversible,
         deploy,
+        data,
         verify,
         gray_verify,
         gray_period_ms: gray_period_ms?,
@@ -267,6 +270,17 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
         every_ms: every?,
         approval,
     })
+}
+
+/// However it is written, the order is that of the layers.
+fn data(node: &Node<'_>, report: &mut Report<'_>) -> Vec<DataStep> {
+    let Some(fields) = Fields::open(node, &DATA, node.span, report) else { return Vec::new() };
+    let mut out = Vec::new();
+    for layer in Layer::ALL {
+        let steps = fields.get(layer.name()).map(|n| hook::list(n, layer.name(), report));
+        out.extend(steps.into_iter().flatten().map(|hook| DataStep { layer, hook }));
+    }
+    out
 }
 
 fn align(node: &Node<'_>, report: &mut Report<'_>) -> (bool, Vec<Hook>) {

@@ -75,7 +75,7 @@ mod strategy;
 pub(super) use alarm::ALARM;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use health::{DAMPING, HEALTH};
-pub(super) use release::{ALIGN, HOOK, RELEASE, RELEASED, STAGE};
+pub(super) use release::{ALIGN, DATA, DIALECTS, HOOK, RELEASE, RELEASED, STAGE};
 pub(super) use strategy::{ACTIVE, CHOOSE, LAYER, STRATEGY};
 
 use super::limits;

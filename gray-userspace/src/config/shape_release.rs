@@ -2,6 +2,7 @@
 
 use super::{Object, SELECTOR, Shape, limits, optional, required};
 
+pub(in super::super) const DIALECTS: &[&str] = &["mysql", "postgres"];
 const HOOKS: Shape = Shape::List(&Shape::One(&HOOK), 0, Some(limits::HOOKS));
 
 pub(in super::super) static RELEASE: Object = Object {
@@ -28,6 +29,11 @@ pub(in super::super) static RELEASE: Object = Object {
             Shape::True,
         ),
         optional("deploy", "Brings the new version to the gray servers.", HOOKS),
+        optional(
+            "data",
+            "What is done of the data layers, between `deploy` and `verify`.",
+            Shape::One(&DATA),
+        ),
         optional("verify", "Whether it was deployed well. If not, the release stops.", HOOKS),
         optional(
             "gray-verify",
@@ -48,6 +54,19 @@ pub(in super::super) static RELEASE: Object = Object {
         optional("notify", "Told of every transition: webhooks and commands.", HOOKS),
     ],
     later: &["instances", "lane", "script", "tenants"],
+};
+
+pub(in super::super) static DATA: Object = Object {
+    name: "a data plan",
+    doc: "Steps that are done in this order, however they are written: script, clear, parameters, restart, load.",
+    keys: &[
+        optional("script", "Runs scripts of the database: steps with `script`, `dialect` and `run`.", HOOKS),
+        optional("clear", "Empties the gray layer.", HOOKS),
+        optional("parameters", "Sets what gray runs with.", HOOKS),
+        optional("restart", "Starts gray again.", HOOKS),
+        optional("load", "Fills the gray layer.", HOOKS),
+    ],
+    later: &[],
 };
 
 pub(in super::super) static RELEASED: Object = Object {
@@ -92,7 +111,7 @@ pub(in super::super) static ALIGN: Object = Object {
 
 pub(in super::super) static HOOK: Object = Object {
     name: "a step",
-    doc: "Something that is done or asked: exactly one of `command`, `webhook`, `unit`, `http`, `prometheus`.",
+    doc: "Something that is done or asked: exactly one of `command`, `webhook`, `unit`, `http`, `prometheus`, or, under `data: script`, `script`.",
     keys: &[
         optional(
             "command",
@@ -111,6 +130,18 @@ pub(in super::super) static HOOK: Object = Object {
         optional("status", "Of `http`: what it answers. Default: 200-399.", Shape::Statuses),
         optional("prometheus", "The URL of a Prometheus server.", Shape::Words),
         optional("query", "Of `prometheus`: a query of one number.", Shape::Words),
+        optional(
+            "script",
+            "Under `data: script`: a file of the agent's --release-hooks directory; `gray lint-sql` must let it pass.",
+            Shape::Name,
+        ),
+        optional("dialect", "Of `script`: mysql or postgres.", Shape::Word(DIALECTS)),
+        optional("rules", "Of `script`: a file of the directory with levels of rules.", Shape::Name),
+        optional(
+            "run",
+            "Of `script`: a program of the directory, and its arguments. The script is its standard input.",
+            Shape::List(&Shape::Words, 1, Some(limits::COMMAND_WORDS)),
+        ),
         optional("below", "Of `prometheus`: the number must be smaller.", Shape::Words),
         optional("above", "Of `prometheus`: the number must be larger.", Shape::Words),
         optional("timeout", "An attempt has so long. Default: 1m.", Shape::Duration),
@@ -121,5 +152,5 @@ pub(in super::super) static HOOK: Object = Object {
             Shape::Duration,
         ),
     ],
-    later: &["script", "grpc"],
+    later: &["grpc"],
 };

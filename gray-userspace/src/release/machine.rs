@@ -9,7 +9,7 @@ use super::{
     Closing, Counts, Effect, Ended, Entry, Event, Evidence, Judged, List, Outcome, Phase, Refused, Spec,
     State, Traffic, Verdict, What, command, evidence, stage,
     state::Hold,
-    steps::{describe, hooks},
+    steps::{count, describe, hook},
 };
 
 /// One event. `counts` are the kernel's, never reset. The entries are the history that it makes; on `Err` nothing has changed.
@@ -77,7 +77,9 @@ impl Machine<'_> {
         }
         match self.s.phase {
             Phase::Requested => self.enter(Phase::Deploying, ""),
-            Phase::Deploying => self.next(List::Deploy, Phase::DeployVerify),
+            Phase::Deploying if self.spec.data.is_empty() => self.next(List::Deploy, Phase::DeployVerify),
+            Phase::Deploying => self.next(List::Deploy, Phase::Data),
+            Phase::Data => self.next(List::Data, Phase::DeployVerify),
             Phase::DeployVerify => self.next(List::Verify, Phase::GrayVerify),
             Phase::GrayVerify => self.next(List::GrayVerify, Phase::GrayPeriod),
             Phase::GrayPeriod => {
@@ -102,7 +104,7 @@ impl Machine<'_> {
 
     /// The next hook of a phase's list, or the phase behind it.
     fn next(&mut self, list: List, then: Phase) {
-        if self.s.at < hooks(self.spec, list).len() {
+        if self.s.at < count(self.spec, list) {
             self.push(What::Hook(list, self.s.at), self.now);
         } else {
             self.enter(then, "");
@@ -143,7 +145,7 @@ impl Machine<'_> {
 
     /// Evidence against gray.
     fn bad(&mut self, why: &str) {
-        if self.spec.irreversible {
+        if self.spec.irreversible || self.s.irreversible {
             self.freeze(&format!("{why}; what was released cannot be undone: decide"));
         } else {
             self.enter(Phase::Abnormal, why);
@@ -313,7 +315,7 @@ impl Machine<'_> {
             self.s.at = n + 1;
             return;
         }
-        if let Some(h) = hooks(self.spec, list).get(n).filter(|h| e.attempt < h.retries) {
+        if let Some(h) = hook(self.spec, list, n).filter(|h| e.attempt < h.retries) {
             let pause = h.pause_ms(e.attempt + 1);
             return self.again(e, pause);
         }
@@ -323,7 +325,7 @@ impl Machine<'_> {
                 (self.s.at, self.s.rounds, self.s.checked) = (0, 0, false);
                 self.s.next_round = self.now + every;
             }
-            List::Deploy | List::Verify => self.enter(Phase::Stopped, &text),
+            List::Deploy | List::Data | List::Verify => self.enter(Phase::Stopped, &text),
             // Everybody is on gray and the rest is half deployed: both ways are a person's to choose.
             List::Align => self.freeze(&text),
             List::Checks(_) | List::GrayVerify | List::Notify => self.bad(&text),

@@ -17,7 +17,7 @@ pub use command::{Command, Refused, Verb};
 pub use evidence::{ArmCounts, Counts, Judged, Verdict, judge, since};
 pub use machine::on;
 pub use routes::{SOURCE, source, source_name};
-pub use spec::{Does, Hook, Kind, Limit, ServiceSpec, Spec, Stage};
+pub use spec::{DataStep, Does, Hook, Kind, Layer, Limit, Script, ServiceSpec, Spec, Stage};
 pub use stage::{share, verdict, waits};
 pub use state::{
     Closing, Effect, Ended, Entry, Event, Evidence, Hold, List, Outcome, Phase, State, Traffic, What,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::model::{Selector, Webhook};
+use crate::{
+    lint_sql::Dialect,
+    model::{Selector, Webhook},
+};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spec {
@@ -20,6 +23,8 @@ pub struct Spec {
     /// What was done cannot be undone: bad evidence freezes, and a person decides.
     pub irreversible: bool,
     pub deploy: Vec<Hook>,
+    /// In the order of [`Layer`].
+    pub data: Vec<DataStep>,
     pub verify: Vec<Hook>,
     pub gray_verify: Vec<Hook>,
     pub gray_period_ms: u32,
@@ -30,6 +35,43 @@ pub struct Spec {
     pub align: Vec<Hook>,
     /// Told of every transition: webhooks and commands.
     pub notify: Vec<Hook>,
+}
+
+/// One step of the data plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataStep {
+    pub layer: Layer,
+    pub hook: Hook,
+}
+
+/// What is done of the data layers, in this order (G5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The database's script, once it was judged.
+    Script,
+    /// The gray layer is emptied.
+    Clear,
+    /// What gray runs with.
+    Parameters,
+    /// Gray starts again, with them.
+    Restart,
+    /// The gray layer is filled.
+    Load,
+}
+
+impl Layer {
+    pub const ALL: [Self; 5] = [Self::Script, Self::Clear, Self::Parameters, Self::Restart, Self::Load];
+
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Clear => "clear",
+            Self::Parameters => "parameters",
+            Self::Restart => "restart",
+            Self::Load => "load",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +119,21 @@ pub enum Does {
     Unit(String),
     /// A GET.
     Http { url: Webhook, status: (u16, u16) },
+    /// A file of the directory, given to a program there once `lint-sql` has let it pass.
+    Script(Script),
     /// A query of one number.
     Prometheus { url: Webhook, query: String, limit: Limit },
+}
+
+/// A script of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    pub file: String,
+    pub dialect: Dialect,
+    /// A file of levels.
+    pub rules: Option<String>,
+    /// The program and its arguments; the script is its standard input.
+    pub run: Vec<String>,
 }
 
 /// What a number must be.
@@ -96,10 +151,12 @@ pub enum Kind {
     Unit,
     Http,
     Prometheus,
+    Script,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Command, Self::Webhook, Self::Unit, Self::Http, Self::Prometheus];
+    pub const ALL: [Self; 6] =
+        [Self::Command, Self::Webhook, Self::Unit, Self::Http, Self::Prometheus, Self::Script];
 
     /// As documents write it.
     pub fn name(self) -> &'static str {
@@ -109,6 +166,7 @@ impl Kind {
             Self::Unit => "unit",
             Self::Http => "http",
             Self::Prometheus => "prometheus",
+            Self::Script => "script",
         }
     }
 }
@@ -121,6 +179,7 @@ impl Hook {
             Does::Unit(_) => Kind::Unit,
             Does::Http { .. } => Kind::Http,
             Does::Prometheus { .. } => Kind::Prometheus,
+            Does::Script(_) => Kind::Script,
         }
     }
 
@@ -139,6 +198,7 @@ impl fmt::Display for Hook {
             Does::Unit(unit) => write!(f, "unit {unit}"),
             Does::Http { url, .. } => write!(f, "http {url}"),
             Does::Prometheus { query, limit, .. } => write!(f, "prometheus {query} {limit}"),
+            Does::Script(s) => write!(f, "script {} by {}", s.file, s.run.join(" ")),
         }
     }
 }
@@ -162,6 +222,18 @@ impl fmt::Display for Limit {
 }
 
 impl Spec {
+    /// Every step, notices and checks too.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        let checks = self.stages.iter().flat_map(|s| &s.checks);
+        let data = self.data.iter().map(|d| &d.hook);
+        let lists = [&self.deploy, &self.verify, &self.gray_verify, &self.align, &self.notify];
+        lists.into_iter().flatten().chain(data).chain(checks)
+    }
+
+    pub fn scripts(&self) -> impl Iterator<Item = &Script> {
+        self.data.iter().filter_map(|d| if let Does::Script(s) = &d.hook.does { Some(s) } else { None })
+    }
+
     /// Cohorts that are gray in a stage: the testers, its own, and those of the stages before.
     pub fn cohorts(&self, stage: usize) -> Vec<&str> {
         let mut out: Vec<&str> = Vec::new();

@@ -13,6 +13,8 @@ use super::{Command, Counts, Judged};
 pub enum Phase {
     Requested,
     Deploying,
+    /// The data plan, where there is one.
+    Data,
     DeployVerify,
     GrayVerify,
     GrayPeriod,
@@ -33,9 +35,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Requested,
         Self::Deploying,
+        Self::Data,
         Self::DeployVerify,
         Self::GrayVerify,
         Self::GrayPeriod,
@@ -53,6 +56,7 @@ impl Phase {
         match self {
             Self::Requested => "requested",
             Self::Deploying => "deploying",
+            Self::Data => "data",
             Self::DeployVerify => "deploy-verify",
             Self::GrayVerify => "gray-verify",
             Self::GrayPeriod => "gray-period",
@@ -106,6 +110,7 @@ pub enum Traffic {
 #[serde(rename_all = "kebab-case")]
 pub enum List {
     Deploy,
+    Data,
     Verify,
     GrayVerify,
     /// Checks of the stage with this number, from 0.
@@ -204,6 +209,12 @@ pub struct State {
     pub closing: Option<Closing>,
     pub seq: u64,
     pub due: Vec<Effect>,
+    /// A script of its data plan cannot be undone.
+    #[serde(default)]
+    pub irreversible: bool,
+    /// The scripts that were judged: file, and SHA-256 of what was judged.
+    #[serde(default)]
+    pub scripts: BTreeMap<String, String>,
 }
 
 impl State {
@@ -228,6 +239,8 @@ impl State {
             closing: None,
             seq: 0,
             due: Vec::new(),
+            irreversible: false,
+            scripts: BTreeMap::new(),
         }
     }
 
@@ -315,7 +328,7 @@ pub struct Evidence {
 /// One line of a release's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// `transition`, `step`, `command` ..
+    /// `transition`, `step`, `command`, `script` ..
     pub what: String,
     /// States; the same where nothing turned.
     pub from: String,

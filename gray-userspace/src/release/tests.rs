@@ -24,6 +24,10 @@ fn spec() -> Spec {
         testers: Some("office".into()),
         irreversible: false,
         deploy: vec![hook("deploy-one"), hook("deploy-two")],
+        data: vec![
+            DataStep { layer: Layer::Clear, hook: hook("clear") },
+            DataStep { layer: Layer::Load, hook: hook("load") },
+        ],
         verify: vec![hook("verify")],
         gray_verify: vec![hook("gray-verify")],
         gray_period_ms: 10_000,
@@ -158,12 +162,13 @@ impl Run {
 }
 
 /// What each command leads to in each phase; `-`: refused, and nothing changes.
-const COMMANDS: [(Phase, [&str; 9]); 13] = {
+const COMMANDS: [(Phase, [&str; 9]); 14] = {
     use Phase::*;
     // pause, resume, approve, jump 2, promote, abort, recall, retry, close
     [
         (Requested, ["paused (requested)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
         (Deploying, ["paused (deploying)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
+        (Data, ["paused (data)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
         (DeployVerify, ["paused (deploy-verify)", "-", "-", "-", "-", "stopped", "stopped", "-", "-"]),
         (GrayVerify, ["paused (gray-verify)", "-", "-", "-", "-", "abnormal", "recalling", "-", "-"]),
         (
@@ -258,12 +263,13 @@ fn f7_every_command_while_it_is_held() {
 }
 
 /// What the end of the step that is due leads to; `-`: none is due.
-const ENDS: [(Phase, [&str; 3]); 13] = {
+const ENDS: [(Phase, [&str; 3]); 14] = {
     use Phase::*;
     // pass, fail, inconclusive
     [
         (Requested, ["-", "-", "-"]),
         (Deploying, ["deploying", "stopped", "stopped"]),
+        (Data, ["data", "stopped", "stopped"]),
         (DeployVerify, ["gray-verify", "stopped", "stopped"]),
         (GrayVerify, ["gray-period", "abnormal", "abnormal"]),
         (GrayPeriod, ["-", "-", "-"]),
@@ -330,6 +336,7 @@ fn f1_the_way_of_a_whole_release() {
         run.entries.iter().filter(|e| e.what == "transition").map(|e| e.to.as_str()).collect();
     let way = [
         "deploying",
+        "data",
         "deploy-verify",
         "gray-verify",
         "gray-period",
@@ -415,6 +422,34 @@ fn f10_a_failed_check_takes_it_back_and_an_inconclusive_one_holds() {
     assert_eq!(run.step().map(|e| e.what), Some(What::Traffic(Traffic::None)));
     let last = run.entries.iter().rfind(|e| e.what == "transition").unwrap();
     assert!(last.evidence.is_some() && last.text.contains("check 1 of 1"), "{last:?}");
+}
+
+#[test]
+fn g5_the_data_plan_comes_after_the_deployment_and_only_where_there_is_one() {
+    let mut run = Run::new(spec());
+    run.until("deploy-verify");
+    let names: Vec<String> = run.done.iter().map(|w| step_name(&run.spec, w)).collect();
+    assert_eq!(names, ["deploy 1 of 2", "deploy 2 of 2", "data 1 of 2, clear", "data 2 of 2, load"]);
+    let mut run = Run::new(Spec { data: Vec::new(), ..spec() });
+    run.until("deploy-verify");
+    assert!(run.entries.iter().all(|e| e.to != "data"), "{:?}", run.entries);
+}
+
+#[test]
+fn g2_a_script_that_cannot_be_undone_freezes_what_is_bad() {
+    let mut run = Run::new(spec());
+    run.s.irreversible = true;
+    run.until("ramp 1");
+    run.now += 1000;
+    run.on(&Event::Tick).unwrap();
+    run.end(Outcome::Fail);
+    assert_eq!(run.s.name(), "frozen (ramp 1)");
+    // One that was kept by an older agent says nothing of it.
+    let mut kept = serde_json::to_value(&run.s).unwrap();
+    let _ = kept.as_object_mut().unwrap().remove("irreversible");
+    let _ = kept.as_object_mut().unwrap().remove("scripts");
+    let read: State = serde_json::from_value(kept).unwrap();
+    assert!(!read.irreversible && read.scripts.is_empty());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What gray asks of the operating system besides bpf(2): kernel version, mounts, cgroups, links, locks, priorities.
-//! Reads only, except the locks, the priority of own threads and the end of drained sockets. No policy.
+//! Reads only, except the locks, the priority of own threads, the end of drained sockets and programs that are run. No policy.
 
 pub mod background;
 pub mod command;
@@ -10,6 +10,7 @@ pub mod lock;
 pub mod mounts;
 pub mod netlink;
 pub mod netns;
+pub mod program;
 pub mod sockets;
 pub mod watch;
 pub mod watch_dir;

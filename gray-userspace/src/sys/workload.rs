@@ -97,6 +97,14 @@ impl CgroupMount {
         self.open(inside.strip_prefix("/").unwrap_or(inside))
     }
 
+    /// The ids of a process's cgroup and of all above it, nearest first, without the root.
+    pub fn above(&self, pid: u32) -> Result<Vec<u64>, WorkloadError> {
+        let own = self.pid(pid)?.dir;
+        let inside = own.strip_prefix(&self.0).unwrap_or(&own);
+        let dirs = inside.ancestors().filter(|d| !d.as_os_str().is_empty());
+        dirs.map(|dir| Ok(self.open(dir)?.id)).collect()
+    }
+
     /// `inside` is relative to the mount.
     fn open(&self, inside: &Path) -> Result<Cgroup, WorkloadError> {
         let dir: PathBuf = self.0.join(inside).components().collect();

@@ -299,6 +299,15 @@ impl Control for Memory {
         Ok(Flows { flows: vec![flow], matched: 5 })
     }
 
+    fn tag(&self, who: &Who, query: TagQuery) -> Reply<Tag> {
+        let state = self.state();
+        let workload =
+            query.workload.or_else(|| (query.pid.is_none() && who.pid.is_some()).then(|| "own".into()));
+        let lane = workload.as_ref().and_then(|w| state.workloads.get(w)?.lane.clone());
+        let tag = lane.clone().unwrap_or_else(|| "stable".into());
+        Ok(Tag { tag, workload, lane_known: lane.as_ref().map(|_| true), lane })
+    }
+
     fn workloads(&self) -> Reply<Vec<Workload>> {
         Ok(self.state().workloads.values().cloned().collect())
     }

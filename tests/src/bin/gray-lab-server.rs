@@ -1,4 +1,5 @@
-//! The lab's child processes: `serve` (servers), `load` and `crowd` (load generators), `fetch` (one large download), `dial` (times `connect`), `redial`
+//! The lab's child processes: `serve` (servers), `load` and `crowd` (load generators), `fetch` (one large download), `messages` (a worker
+//! at a queue), `dial` (times `connect`), `redial`
 //! (does nothing else), `hold` (a lab that waits to be killed). Started by guards of gray-tests only; speaks JSON lines on stdin and stdout.
 
 use std::path::Path;
@@ -11,11 +12,12 @@ fn main() -> Result<()> {
         Some("load") => gray_tests::client::process::main(),
         Some("crowd") => gray_tests::client::crowd::process::main(),
         Some("fetch") => gray_tests::client::fetch::main(),
+        Some("messages") => gray_tests::client::messages::main(),
         Some("dial") => gray_tests::bench::dial::main(),
         Some("redial") => gray_tests::bench::flip::redial::main(),
         Some("hold") => hold(),
         _ => bail!(
-            "this program belongs to the lab of gray-tests: serve | load | crowd | fetch | dial | redial | hold"
+            "this program belongs to the lab of gray-tests: serve | load | crowd | fetch | messages | dial | redial | hold"
         ),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::engine::Release;
 use crate::client;
 
 #[derive(Debug, Serialize)]
@@ -14,6 +15,8 @@ pub(super) struct Report {
     pub failures: u64,
     pub elapsed_ms: u64,
     pub steps: Vec<Step>,
+    /// By the engine: one that comes to its end, one that is taken back.
+    pub releases: Vec<Release>,
     pub curl: Option<Curl>,
     /// What `gray uninstall` left; one line each.
     pub left_behind: Vec<String>,
@@ -133,23 +136,35 @@ impl Row {
 }
 
 impl Report {
-    pub fn new(steps: Vec<Step>, curl: Option<Curl>, left_behind: Vec<String>, elapsed_ms: u64) -> Self {
+    pub fn new(
+        steps: Vec<Step>,
+        releases: Vec<Release>,
+        curl: Option<Curl>,
+        left_behind: Vec<String>,
+        elapsed_ms: u64,
+    ) -> Self {
         let rows = || steps.iter().flat_map(|s| &s.rows);
         let (requests, failures) = (rows().map(|r| r.requests).sum(), rows().map(|r| r.failures).sum());
         let wrong = steps.iter().filter(|s| !s.right).count();
-        let right = wrong == 0 && curl.as_ref().is_some_and(|c| c.right) && left_behind.is_empty();
+        let ended = releases.iter().filter(|r| r.right).count();
+        let right = wrong == 0
+            && ended == releases.len()
+            && !releases.is_empty()
+            && curl.as_ref().is_some_and(|c| c.right)
+            && left_behind.is_empty();
         let verdict = format!(
-            "{}: {} of {} steps as expected, {requests} requests, {failures} failed, {}; {:.1} s",
+            "{}: {} of {} steps as expected, {requests} requests, {failures} failed; {ended} of {} releases ended as they should; {}; {:.1} s",
             if right { "RIGHT" } else { "WRONG" },
             steps.len() - wrong,
             steps.len(),
+            releases.len(),
             match left_behind.len() {
                 0 => "nothing left behind".into(),
                 n => format!("{n} things left behind"),
             },
             elapsed_ms as f64 / 1000.0,
         );
-        Self { right, verdict, requests, failures, elapsed_ms, steps, curl, left_behind }
+        Self { right, verdict, requests, failures, elapsed_ms, steps, releases, curl, left_behind }
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::policy::{self, CALLERS, PORT_GRAY, PORT_STABLE};
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentSpec};
 use crate::cgroup::Cgroup;
 use crate::place::Place;
 use crate::residue;
 use crate::server::Nginx;
 use crate::world::{World, WorldSpec, vip4, vip6};
+
+/// Of the first half.
+pub(super) const SERVERS: usize = 3;
 
 /// A program on the edge host.
 pub(super) struct Caller {
@@ -32,9 +35,11 @@ impl Stage {
     pub fn build() -> Result<Self> {
         let world = World::build(WorldSpec {
             clients: 2,
-            backends: 3,
+            // Three of the first half; two of the second, whose services' addresses nobody has.
+            backends: SERVERS + 2,
             sources4: 75,
             sources6: 25,
+            vips: vec![Some(0), None, None],
             ..WorldSpec::default()
         })?;
         let servers =
@@ -56,7 +61,10 @@ impl Stage {
     }
 
     pub fn start_agent(&mut self) -> Result<()> {
-        let agent = Agent::start(&self.world)?;
+        let mut spec = AgentSpec::of(&self.world);
+        spec.args = vec!["--release-hooks".into(), self.hooks().display().to_string()];
+        std::fs::create_dir_all(self.hooks())?;
+        let agent = Agent::start_with(&self.world, spec)?;
         for caller in &self.callers {
             let cgroup = caller.cgroup.path().to_string_lossy().into_owned();
             let _ = agent.gray_ok(&["workload", "set", caller.name, "--cgroup", &cgroup])?;
@@ -81,6 +89,11 @@ impl Stage {
         let args = ["apply", "-f", &file.to_string_lossy(), "--message", &message];
         let reply = self.agent()?.gray_json(&args)?;
         reply["revision"].as_u64().with_context(|| format!("apply made no revision: {reply}"))
+    }
+
+    /// Programs that releases may run.
+    pub fn hooks(&self) -> PathBuf {
+        self.world.temp().join("hooks")
     }
 
     pub fn policy_file(&self) -> PathBuf {

@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::engine::{self, Release};
 use super::expect::Expect;
 use super::load::Traffic;
 use super::policy::{self, ADDED};
 use super::report::{Curl, Report, Row, Step};
 use super::say::Say;
-use super::stage::{Stage, target};
+use super::stage::{SERVERS, Stage, target};
 use super::{Options, keep, signal};
 use crate::client::curl;
 
@@ -20,6 +21,7 @@ struct Story<'a> {
     stage: Stage,
     expect: Expect,
     steps: Vec<Step>,
+    releases: Vec<Release>,
     curl: Option<Curl>,
     say: &'a Say,
 }
@@ -38,14 +40,25 @@ pub(super) fn tell(options: &Options, say: &Say) -> Result<Report> {
         }
     }
     story.roll_back(first)?;
+    // What must come out wrong has done so above.
+    if !options.break_it {
+        story.releases = engine::releases(&story.stage, say, first)?;
+    }
     if options.keep { story.keep() } else { story.uninstall() }
 }
 
 impl<'a> Story<'a> {
     fn begin(say: &'a Say) -> Result<Self> {
         let stage = Stage::build()?;
-        ensure!(stage.servers() == stage.world.backends.len(), "one server each");
-        Ok(Self { stage, expect: Expect::default(), steps: Vec::new(), curl: None, say })
+        ensure!(stage.servers() == SERVERS, "one server each");
+        Ok(Self {
+            stage,
+            expect: Expect::default(),
+            steps: Vec::new(),
+            releases: Vec::new(),
+            curl: None,
+            say,
+        })
     }
 
     fn traffic(&mut self, name: &str, command: &str) -> Result<()> {
@@ -141,13 +154,14 @@ impl<'a> Story<'a> {
         let left = self.stage.uninstall()?;
         self.expect = Expect::default();
         self.traffic("gray is gone", "gray uninstall")?;
-        Ok(Report::new(self.steps, self.curl, left, self.say.elapsed_ms()))
+        Ok(Report::new(self.steps, self.releases, self.curl, left, self.say.elapsed_ms()))
     }
 
     /// The result first, then the world as it is until a signal comes.
     fn keep(mut self) -> Result<Report> {
         let steps = std::mem::take(&mut self.steps);
-        let mut report = Report::new(steps, self.curl.take(), Vec::new(), self.say.elapsed_ms());
+        let releases = std::mem::take(&mut self.releases);
+        let mut report = Report::new(steps, releases, self.curl.take(), Vec::new(), self.say.elapsed_ms());
         self.say.result(&report)?;
         // As rolled back: the person edits what is in force.
         std::fs::write(self.stage.policy_file(), policy::TEXT)?;

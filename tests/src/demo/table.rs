@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::engine::Release;
 use super::report::{Report, Row, Step};
 
 const GREEN: &str = "32";
@@ -43,6 +44,9 @@ pub(super) fn render(report: &Report, paint: Paint) -> String {
         let _ = write!(out, "\n$ {}\n{}\n", curl.command, paint.verdict(curl.right, &curl.answer));
         let _ = writeln!(out, "peer of its socket: {}, the service: the release is invisible", curl.peer);
     }
+    for release in &report.releases {
+        self::release(&mut out, release, paint);
+    }
     for left in &report.left_behind {
         let _ = writeln!(out, "{}", paint.verdict(false, &format!("left behind: {left}")));
     }
@@ -67,6 +71,53 @@ fn rows(out: &mut String, step: &Step, width: usize, paint: Paint) {
         for detail in row.details.iter().filter(|_| !row.right()) {
             let _ = writeln!(out, "{:width$}    {}", "", paint.verdict(false, detail));
         }
+    }
+}
+
+/// What the engine did, and what each stage was judged by.
+fn release(out: &mut String, release: &Release, paint: Paint) {
+    let _ = writeln!(out, "\n$ {}", release.command);
+    for step in &release.steps {
+        let _ = writeln!(out, "  {step}");
+    }
+    let head = format!(
+        "{:<8} {:<22} {:>7}  {:<8} {:>12} {:>7} {:>12} {:>7}  {}",
+        "STAGE", "TO GRAY", "FOR", "SERVICE", "GRAY CONNS", "FAILED", "STABLE CONNS", "FAILED", "VERDICT"
+    );
+    let _ = writeln!(out, "{}", paint.bold(&head));
+    for stage in &release.stages {
+        for (i, s) in stage.services.iter().enumerate() {
+            let (state, share, time, verdict) = match i {
+                0 => (
+                    stage.state.as_str(),
+                    stage.share.as_str(),
+                    format!("{:.1} s", stage.time_ms as f64 / 1000.0),
+                    paint.verdict(stage.verdict == "pass", &stage.verdict),
+                ),
+                _ => ("", "", String::new(), String::new()),
+            };
+            let _ = writeln!(
+                out,
+                "{state:<8} {share:<22} {time:>7}  {:<8} {:>12} {:>7} {:>12} {:>7}  {verdict}",
+                s.service, s.gray_connections, s.gray_failures, s.stable_connections, s.stable_failures
+            );
+        }
+        if !stage.why.is_empty() {
+            let _ = writeln!(out, "         {}", stage.why);
+        }
+    }
+    let mut end = format!("{}: {}", release.name, release.ended);
+    if let Some(ms) = release.taken_back_ms {
+        let _ = write!(
+            end,
+            ", taken back by itself {:.1} s after its first share of the ramp",
+            ms as f64 / 1000.0
+        );
+    }
+    let _ = write!(end, "; clients: {} requests, {} failed", release.requests, release.failures);
+    let _ = writeln!(out, "{}", paint.verdict(release.right, &end));
+    for detail in &release.details {
+        let _ = writeln!(out, "  {}", paint.verdict(false, detail));
     }
 }
 

@@ -23,11 +23,13 @@ pub struct Site<'a> {
     pub port: u16,
     /// With a certificate of its own that nobody knows.
     pub tls: bool,
+    /// Of so many in a hundred requests that carry a nonce, the connection is reset; others, such as a tester's, are answered.
+    pub resets: u8,
 }
 
 /// nginx on all addresses of its namespace.
 ///
-/// `GET /` answers the JSON of our own server (`name`, `version`, `nonce` from the query, `peer`,
+/// `GET /health` answers 200, `GET /` the JSON of our own server (`name`, `version`, `nonce` from the query, `peer`,
 /// `peer_port`, `server`), `GET /file` 10 MB of `pattern`, `GET /bulk` a file of the
 /// caller's (`offer`), `PUT /up/NAME` stores the body for `uploaded`.
 #[derive(Debug)]
@@ -41,26 +43,18 @@ pub struct Nginx {
 impl Nginx {
     /// `temp` is the lab's directory; `name` and `port` make the prefix unique inside it.
     pub fn start(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::serving(place, temp, &[Site { name, version, port, tls: false }])
+        Self::serving(place, temp, &[Site { name, version, port, tls: false, resets: 0 }])
     }
 
     /// The same over TLS, with a certificate of its own that nobody knows.
     pub fn start_tls(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::serving(place, temp, &[Site { name, version, port, tls: true }])
+        Self::serving(place, temp, &[Site { name, version, port, tls: true, resets: 0 }])
     }
 
     /// One process for all of these; `port` and `version` are the first one's.
     pub fn serving(place: &Place, temp: &Path, sites: &[Site<'_>]) -> Result<Self> {
-        let Site { name, version, port, .. } = *sites.first().context("nginx serves nothing")?;
-        let prefix = temp.join(format!("nginx-{name}-{}-{port}", place.ns.name()));
-        fs::create_dir_all(prefix.join("www/up")).context("make nginx's directories")?;
-        fs::create_dir_all(prefix.join("body")).context("make nginx's directories")?;
-        fs::write(prefix.join("www/file"), pattern::bytes(FILE_BYTES)).context("write nginx's file")?;
-        let conf = prefix.join("nginx.conf");
-        if sites.iter().any(|s| s.tls) {
-            certificate(&prefix)?;
-        }
-        fs::write(&conf, configuration(&prefix, sites)).context("write nginx.conf")?;
+        let Site { version, port, .. } = *sites.first().context("nginx serves nothing")?;
+        let (prefix, conf) = write(place, temp, sites)?;
         let mut command = place.command("nginx");
         let _ = command.arg("-p").arg(&prefix).arg("-c").arg(&conf).args(["-e", "stderr"]);
         let mut daemon = Daemon::spawn("nginx", &mut command, &prefix.join("log"))?;
@@ -94,6 +88,21 @@ impl Nginx {
     pub fn kill9(&mut self) -> Result<()> {
         self.daemon.kill9()
     }
+}
+
+/// The directory and the configuration of an nginx that somebody else starts: `nginx -p DIR -c FILE`. It writes its id to `DIR/pid`.
+pub fn write(place: &Place, temp: &Path, sites: &[Site<'_>]) -> Result<(PathBuf, PathBuf)> {
+    let Site { name, port, .. } = *sites.first().context("nginx serves nothing")?;
+    let prefix = temp.join(format!("nginx-{name}-{}-{port}", place.ns.name()));
+    fs::create_dir_all(prefix.join("www/up")).context("make nginx's directories")?;
+    fs::create_dir_all(prefix.join("body")).context("make nginx's directories")?;
+    fs::write(prefix.join("www/file"), pattern::bytes(FILE_BYTES)).context("write nginx's file")?;
+    let conf = prefix.join("nginx.conf");
+    if sites.iter().any(|s| s.tls) {
+        certificate(&prefix)?;
+    }
+    fs::write(&conf, configuration(&prefix, sites)).context("write nginx.conf")?;
+    Ok((prefix, conf))
 }
 
 /// Key and certificate, self-signed.
@@ -136,14 +145,25 @@ http {{
     )
 }
 
-fn server(prefix: &str, Site { name, version, port, tls }: &Site<'_>) -> String {
+fn server(prefix: &str, Site { name, version, port, tls, resets }: &Site<'_>) -> String {
     let ssl = if *tls { " ssl" } else { "" };
     let keys = match tls {
         true => format!("ssl_certificate {prefix}/cert;\n        ssl_certificate_key {prefix}/key;"),
         false => String::new(),
     };
+    // 444 closes without an answer; with this switch by a reset.
+    let (fate, breaks) = match resets {
+        0 => (String::new(), String::new()),
+        n => (
+            format!(
+                "    split_clients \"$remote_addr:$remote_port:$arg_nonce\" $fate{port} {{ {n}% bad; * good; }}\n    \
+                 map \"$fate{port}:$arg_nonce\" $broken{port} {{ \"~^bad:.\" 1; default 0; }}\n"
+            ),
+            format!("reset_timedout_connection on;\n            if ($broken{port}) {{ return 444; }}"),
+        ),
+    };
     format!(
-        r#"    server {{
+        r#"{fate}    server {{
         listen {port}{ssl} backlog=4096;
         listen [::]:{port}{ssl} ipv6only=on backlog=4096;
         {keys}
@@ -151,7 +171,9 @@ fn server(prefix: &str, Site { name, version, port, tls }: &Site<'_>) -> String 
         location = /file {{ }}
         location = /bulk {{ sendfile on; }}
         location /up/ {{ dav_methods PUT; }}
+        location = /health {{ return 200; }}
         location / {{
+            {breaks}
             default_type application/json;
             return 200 '{{"name":"{name}","version":"{version}","nonce":"$arg_nonce","peer":"$remote_addr","peer_port":$remote_port,"server":"$server_addr"}}\n';
         }}

@@ -10,7 +10,7 @@ use crate::{
     workspace::{Workspace, is_root},
 };
 
-/// Programs, or files by their path, and the packages that hold them.
+/// Programs, or files by their path with at most one `*` for a directory, and the packages that hold them.
 pub type Programs = &'static [(&'static str, &'static str)];
 
 pub const LAB: Programs = &[
@@ -34,6 +34,9 @@ pub const LAB: Programs = &[
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
+    ("/usr/lib/postgresql/*/bin/postgres", "postgresql"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
 ];
 
 /// What the benches compare with beside that.
@@ -52,10 +55,10 @@ pub const VM: Programs = &[
 ];
 
 /// Packages that bring a service of the same name.
-const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+const SERVICES: [&str; 4] = ["nginx", "haproxy", "postgresql", "redis-server"];
 
 pub fn check(programs: Programs) -> State {
-    let missing = missing(programs, |program| run::find(program).is_some());
+    let missing = missing(programs, have);
     if missing.is_empty() {
         let mut all: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
         all.dedup();
@@ -72,8 +75,15 @@ fn missing(programs: Programs, have: impl Fn(&str) -> bool) -> Vec<&'static str>
     out
 }
 
+/// A `*` is a directory of any name: Debian's PostgreSQL lies below its version.
+fn have(program: &str) -> bool {
+    let Some((before, after)) = program.split_once("*/") else { return run::find(program).is_some() };
+    let dirs = fs::read_dir(before).into_iter().flatten().flatten();
+    dirs.into_iter().any(|d| d.path().join(after).is_file())
+}
+
 pub fn make(ws: &Workspace, programs: Programs) -> Result<()> {
-    let packages = missing(programs, |program| run::find(program).is_some());
+    let packages = missing(programs, have);
     let by_hand = format!("as root: apt-get install {}", packages.join(" "));
     if run::find("apt-get").is_none() {
         bail!("this machine has no apt-get: install what holds {} by its own means", packages.join(", "));
@@ -93,7 +103,7 @@ pub fn make(ws: &Workspace, programs: Programs) -> Result<()> {
     });
     fs::remove_dir_all(&stubs)?;
     done.context(by_hand)?;
-    // Debian enables a service that it installs; nobody asked for a web server or a proxy at the next boot.
+    // Debian enables a service that it installs; nobody asked for a web server, a proxy or a database at the next boot.
     let services: Vec<&str> = SERVICES.into_iter().filter(|s| packages.contains(s)).collect();
     if !services.is_empty() && Path::new("/run/systemd/system").is_dir() {
         let what = format!("systemctl disable {}", services.join(" "));
@@ -116,11 +126,11 @@ fn install(packages: &[&str], stubs: &Path) -> Result<()> {
     )
 }
 
-/// Maintainer scripts start services by these two programs; for the time of one installation they find ours first,
-/// which do nothing. A policy-rc.d would be a file of the system's.
+/// Maintainer scripts start services by the first two programs, and make a database by the third; for the time of one installation
+/// they find ours first, which do nothing. A policy-rc.d would be a file of the system's.
 fn no_services(dir: &Path) -> Result<()> {
     fresh_dir(dir)?;
-    for name in ["invoke-rc.d", "deb-systemd-invoke"] {
+    for name in ["invoke-rc.d", "deb-systemd-invoke", "pg_createcluster"] {
         let file = dir.join(name);
         fs::write(&file, "#!/bin/sh\nexit 0\n")?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
@@ -142,6 +152,17 @@ mod tests {
     fn each_missing_package_is_named_once() {
         assert_eq!(missing(LAB, |_| true), Vec::<&str>::new());
         assert_eq!(missing(LAB, |p| p != "ip" && p != "ss" && p != "curl"), ["curl", "iproute2"]);
+    }
+
+    #[test]
+    fn a_star_is_one_directory() {
+        let dir = std::env::temp_dir().join(format!("gray-xtask-star-{}", std::process::id()));
+        fs::create_dir_all(dir.join("15/bin")).unwrap();
+        fs::write(dir.join("15/bin/postgres"), "").unwrap();
+        let found = |rest: &str| have(&format!("{}/{rest}", dir.display()));
+        assert!(found("*/bin/postgres") && !found("*/bin/mysqld") && !found("*/postgres"));
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(!found("*/bin/postgres"));
     }
 
     #[test]

@@ -1,21 +1,17 @@
 //! A check by a program of the machine's administrator. Its end is the answer, the first line of what it writes the
 //! words. It gets no more of the agent than the environment below, and is killed with its children when it is late.
 
-use std::{path::Path, process::Stdio, time::Duration};
-
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, Command},
-    time::timeout,
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use super::probe::{Fault, Spec, plain, program, short};
+use super::probe::{Fault, Spec, plain, program as find, short};
+use crate::sys::program::{self, End, Output, Program};
 
-/// Bytes that are kept of what a program writes.
+/// Bytes that are kept of what a program writes: the first ones.
 const KEPT: usize = 1024;
-/// What it wrote is waited for after its end for so long.
-const LEFT: Duration = Duration::from_millis(50);
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Passes when the program ends with 0 in time.
 pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) -> Result<String, Fault> {
@@ -32,38 +28,34 @@ pub async fn execute(
     let Some((name, arguments)) = words.split_first() else {
         return Err(Fault::Own("no program is named".into()));
     };
-    let path = program(dir, name).map_err(|e| Fault::Own(format!("not asked: {e}")))?;
-    let mut child = Command::new(&path)
-        .args(arguments)
-        .current_dir("/")
-        .env_clear()
-        .env("PATH", PATH)
-        .envs(environment.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| Fault::Own(format!("{name}: {}", plain(&e))))?;
-    match timeout(within, finish(&mut child)).await {
-        Ok(Ok((status, said))) if status.success() => {
-            Ok(if said.is_empty() { "ended with 0".into() } else { said })
-        }
-        Ok(Ok((status, said))) => {
-            let how = status.to_string().replace("exit status: ", "ended with ");
-            Err(Fault::Instance(match said.is_empty() {
-                true => format!("{name} {how}"),
-                false => format!("{said} ({name} {how})"),
-            }))
-        }
-        Ok(Err(e)) => Err(Fault::Own(format!("{name}: {}", plain(&e)))),
-        Err(_) => {
-            kill(&mut child).await;
-            let within = crate::model::Millis(u32::try_from(within.as_millis()).unwrap_or(u32::MAX));
-            Err(Fault::Instance(format!("{name} did not end within {within}")))
-        }
+    let path = find(dir, name).map_err(|e| Fault::Own(format!("not asked: {e}")))?;
+    let said = Mutex::new((Vec::new(), Vec::new()));
+    let heard = |from: Output, part: &[u8]| {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: &mut Vec<u8> = if from == Output::Out { &mut said.0 } else { &mut said.1 };
+        let room = KEPT.saturating_sub(kept.len()).min(part.len());
+        kept.extend_from_slice(&part[..room]);
+    };
+    let asked = Program { path: &path, arguments, dir: Path::new("/"), environment, input: None, within };
+    let end = program::run(asked, &heard).await.map_err(|e| Fault::Own(format!("{name}: {}", plain(&e))))?;
+    let End::Exit(status) = end else {
+        let within = crate::model::Millis(u32::try_from(within.as_millis()).unwrap_or(u32::MAX));
+        return Err(Fault::Instance(format!("{name} did not end within {within}")));
+    };
+    let said = told(said.into_inner().unwrap_or_else(PoisonError::into_inner));
+    if status.success() {
+        return Ok(if said.is_empty() { "ended with 0".into() } else { said });
     }
+    let how = status.to_string().replace("exit status: ", "ended with ");
+    Err(Fault::Instance(match said.is_empty() {
+        true => format!("{name} {how}"),
+        false => format!("{said} ({name} {how})"),
+    }))
+}
+
+/// The first line of what it wrote, of errors before all else.
+fn told((out, err): (Vec<u8>, Vec<u8>)) -> String {
+    short(&String::from_utf8_lossy(if err.is_empty() { &out } else { &err }))
 }
 
 /// What a check may know, documented in docs/policy.md.
@@ -75,50 +67,6 @@ fn environment(spec: &Spec) -> [(&'static str, String); 5] {
         ("GRAY_PORT", spec.address.port().to_string()),
         ("GRAY_TIMEOUT_MS", spec.check.timeout_ms.to_string()),
     ]
-}
-
-/// How it ended and the first line of what it wrote, of errors before all else. A child of it that holds the pipes open is not waited for.
-async fn finish(child: &mut Child) -> std::io::Result<(std::process::ExitStatus, String)> {
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (mut said, mut wrong) = (Vec::new(), Vec::new());
-    let status = {
-        let read = async {
-            let _ = tokio::join!(drain(out, &mut said), drain(err, &mut wrong));
-        };
-        tokio::pin!(read);
-        let mut open = true;
-        let status = loop {
-            tokio::select! {
-                () = &mut read, if open => open = false,
-                status = child.wait() => break status?,
-            }
-        };
-        if open {
-            let _ = timeout(LEFT, &mut read).await;
-        }
-        status
-    };
-    let words = if wrong.is_empty() { said } else { wrong };
-    Ok((status, short(&String::from_utf8_lossy(&words))))
-}
-
-/// Keeps the beginning; the rest is read, so that the program is not held up, and thrown away.
-async fn drain(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut from) = from else { return };
-    let mut part = [0; 512];
-    while let Ok(n @ 1..) = from.read(&mut part).await {
-        let room = KEPT.saturating_sub(kept.len()).min(n);
-        kept.extend_from_slice(&part[..room]);
-    }
-}
-
-async fn kill(child: &mut Child) {
-    // Its group: what it started, too.
-    let group = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-    if let Some(group) = group {
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-    let _ = child.kill().await;
 }
 
 #[cfg(test)]

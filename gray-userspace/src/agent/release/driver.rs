@@ -14,7 +14,7 @@ use crate::{
     agent::core::{Core, Inner},
     api::ApiError,
     fail::{self, Point},
-    release::{self, Effect, Ended, Event, Outcome, What},
+    release::{self, Does, Effect, Ended, Event, Outcome, What},
 };
 
 const EVERY: Duration = Duration::from_millis(250);
@@ -211,6 +211,8 @@ impl Inner {
     fn job(&self, name: &str, e: &Effect) -> Option<Job> {
         let r = self.releases.all.get(name)?;
         let hook = release::hook_of(&r.spec, &e.what)?.clone();
+        let script = if let Does::Script(s) = &hook.does { Some(&s.file) } else { None };
+        let judged = script.and_then(|file| r.state.scripts.get(file).cloned());
         let step = release::step_name(&r.spec, &e.what);
         let key = r.key(e.seq);
         let transition = if let What::Notify(_, text) = &e.what { Some(text.clone()) } else { None };
@@ -241,6 +243,7 @@ impl Inner {
             environment,
             input: input.to_string().into_bytes(),
             dir: self.release_hooks.clone(),
+            judged,
         })
     }
 }

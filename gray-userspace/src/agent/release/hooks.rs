@@ -10,8 +10,8 @@ use hyper::Method;
 use tokio::time::timeout;
 
 use super::{
-    process::{self, End, Program},
-    sign,
+    process::{self, End},
+    scripts, sign,
 };
 use crate::{
     agent::{
@@ -20,7 +20,8 @@ use crate::{
     },
     api::client,
     model::{Millis, Webhook},
-    release::{Does, Hook, Limit, Outcome},
+    release::{Does, Hook, Limit, Outcome, Script},
+    sys::program::Program,
 };
 
 /// A program that ends so says that it cannot tell (sysexits.h).
@@ -42,6 +43,8 @@ pub struct Job {
     /// JSON.
     pub input: Vec<u8>,
     pub dir: Option<PathBuf>,
+    /// Of a script: the digest of what was judged.
+    pub judged: Option<String>,
 }
 
 /// Ends after the step's time-out at the latest.
@@ -51,6 +54,7 @@ pub async fn attempt(job: &Job) -> (Outcome, String) {
         // They end their programs by themselves.
         Does::Command { words, dir } => command(job, words, dir.as_deref(), within).await,
         Does::Unit(unit) => start_unit(job, unit, within).await,
+        Does::Script(s) => script(job, s, within).await,
         does => match timeout(within, ask(job, does)).await {
             Ok(done) => done,
             Err(_) => (Outcome::Fail, format!("no answer within {}", Millis(job.hook.timeout_ms))),
@@ -65,7 +69,7 @@ async fn command(job: &Job, words: &[String], dir: Option<&str>, within: Duratio
     match job.dir.as_deref().map(|d| health::program(d, name)) {
         None => (Outcome::Fail, "this agent has no --release-hooks directory".into()),
         Some(Err(e)) => (Outcome::Fail, e),
-        Some(Ok(path)) => program(job, &path, arguments, dir, within).await,
+        Some(Ok(path)) => program(job, (&path, arguments), dir, job.input.clone(), within).await,
     }
 }
 
@@ -75,16 +79,35 @@ async fn start_unit(job: &Job, unit: &str, within: Duration) -> (Outcome, String
         Some(Err(e)) => (Outcome::Fail, e),
         Some(Ok(())) => {
             let arguments = ["start".to_owned(), "--".to_owned(), unit.to_owned()];
-            program(job, Path::new("systemctl"), &arguments, None, within).await
+            program(job, (Path::new("systemctl"), &arguments), None, job.input.clone(), within).await
         }
+    }
+}
+
+/// The program gets what was judged, and nothing else.
+async fn script(job: &Job, script: &Script, within: Duration) -> (Outcome, String) {
+    let Some((name, arguments)) = script.run.split_first() else {
+        return (Outcome::Fail, "no program is named".into());
+    };
+    let Some(dir) = job.dir.as_deref() else {
+        return (Outcome::Fail, "this agent has no --release-hooks directory".into());
+    };
+    let found = health::program(dir, name).and_then(|path| Ok((path, scripts::read(dir, &script.file)?)));
+    match found {
+        Err(e) => (Outcome::Fail, e),
+        Ok((_, text)) if job.judged.as_deref() != Some(scripts::digest(&text).as_str()) => {
+            let why = "is not what was judged when the release was started: close it, and start it again";
+            (Outcome::Fail, format!("{} {why}", script.file))
+        }
+        Ok((path, text)) => program(job, (&path, arguments), None, text.into_bytes(), within).await,
     }
 }
 
 async fn program(
     job: &Job,
-    path: &Path,
-    arguments: &[String],
+    (path, arguments): (&Path, &[String]),
     dir: Option<&str>,
+    input: Vec<u8>,
     within: Duration,
 ) -> (Outcome, String) {
     let (end, said) = process::run(Program {
@@ -92,7 +115,7 @@ async fn program(
         arguments,
         dir: Path::new(dir.unwrap_or("/")),
         environment: &job.environment,
-        input: job.input.clone(),
+        input: Some(input),
         within,
     })
     .await;
@@ -132,7 +155,7 @@ async fn ask(job: &Job, does: &Does) -> (Outcome, String) {
         },
         Does::Prometheus { url, query, limit } => query_number(url, query, *limit).await,
         // Asked above.
-        Does::Command { .. } | Does::Unit(_) => (Outcome::Fail, "no question".into()),
+        Does::Command { .. } | Does::Unit(_) | Does::Script(_) => (Outcome::Fail, "no question".into()),
     }
 }
 
@@ -217,6 +240,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::lint_sql::Dialect;
 
     fn job(does: Does, dir: Option<&Path>) -> Job {
         Job {
@@ -228,6 +252,7 @@ mod tests {
             environment: vec![("GRAY_KEY", "shop-2.0.7.1".into())],
             input: b"{}".to_vec(),
             dir: dir.map(Path::to_path_buf),
+            judged: Some(scripts::digest("select 1;\n")),
         }
     }
 
@@ -323,6 +348,25 @@ mod tests {
         }
         let does = Does::Command { words: vec!["check".into()], dir: None };
         assert_eq!(attempt(&job(does, None)).await.0, Outcome::Fail);
+    }
+
+    #[tokio::test]
+    async fn g1_a_script_is_run_as_it_was_judged_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str, mode| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("run-sql", "#!/bin/sh\ncat\n", 0o755);
+        write("a.sql", "select 1;\n", 0o644);
+        let run = vec!["run-sql".to_owned()];
+        let script = Script { file: "a.sql".into(), dialect: Dialect::Postgres, rules: None, run };
+        let job = job(Does::Script(script), Some(dir.path()));
+        assert_eq!(attempt(&job).await, (Outcome::Pass, "ended with 0: select 1;".into()));
+        write("a.sql", "select 2;\n", 0o644);
+        let (outcome, text) = attempt(&job).await;
+        assert!(outcome == Outcome::Fail && text.contains("not what was judged"), "{text}");
     }
 
     #[test]

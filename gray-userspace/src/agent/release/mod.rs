@@ -4,15 +4,13 @@
 mod driver;
 mod hooks;
 mod process;
+mod scripts;
 mod sign;
 mod start;
 mod traffic;
 mod view;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use gray_common::wire::{ARM_GRAY, ARM_STABLE};
 use tokio::sync::Notify;

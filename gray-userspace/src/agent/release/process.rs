@@ -1,40 +1,17 @@
-//! Runs a program of a step: its own process group, the release on its standard input, what it writes kept up to a limit. However
-//! it ends, or the wait for it, nothing of a group that was not done is left.
+//! A program of a step: the release on its standard input, what it writes kept up to a limit; and what is left of one whose agent died.
 
 use std::{
     collections::VecDeque,
-    path::Path,
-    process::Stdio,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, Command},
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::agent::health::plain;
+use crate::{agent::health::plain, sys::program};
 
 /// Bytes of what a program writes that are kept: the last ones.
 const KEPT: usize = 2048;
-/// What it wrote is waited for after its end for so long.
-const LEFT: Duration = Duration::from_millis(50);
-/// What was killed is waited for so long.
-const KILLED: Duration = Duration::from_secs(5);
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-pub struct Program<'a> {
-    pub path: &'a Path,
-    pub arguments: &'a [String],
-    pub dir: &'a Path,
-    pub environment: &'a [(&'static str, String)],
-    pub input: Vec<u8>,
-    pub within: Duration,
-}
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,84 +25,21 @@ pub enum End {
 }
 
 /// How it ended and what it said.
-pub async fn run(p: Program<'_>) -> (End, String) {
-    let began = Instant::now();
-    let mut child = match timeout(p.within, started(command(&p))).await {
-        Ok(Ok(child)) => child,
-        Ok(Err(e)) => return (End::NotRun(format!("{}: {}", p.path.display(), plain(&e))), String::new()),
-        // It is ended as soon as it begins.
-        Err(_) => return (End::Late, "it had not begun: its directory or its file does not answer".into()),
-    };
-    // Dropped with this future, too: whoever stops waiting ends it.
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+pub async fn run(p: program::Program<'_>) -> (End, String) {
+    use std::os::unix::process::ExitStatusExt as _;
     let said = Mutex::new(Said::default());
-    let left = p.within.saturating_sub(began.elapsed());
-    let ended = timeout(left, finish(&mut child, p.input, &said)).await;
-    let end = match ended {
-        Ok(Ok(status)) => {
-            // What it started on purpose lives on.
-            group.0 = None;
-            use std::os::unix::process::ExitStatusExt as _;
-            match (status.code(), status.signal()) {
-                (Some(code), _) => End::Code(code),
-                (None, signal) => End::Signal(signal.unwrap_or(0)),
-            }
-        }
-        Ok(Err(e)) => End::NotRun(plain(&e)),
-        Err(_) => {
-            group.end();
-            // One that hangs in the kernel ends when it can; nobody waits for it.
-            let _ = timeout(KILLED, child.wait()).await;
-            End::Late
-        }
+    let path = p.path.display().to_string();
+    let heard =
+        |_: program::Output, part: &[u8]| said.lock().unwrap_or_else(PoisonError::into_inner).add(part);
+    let end = match program::run(p, &heard).await {
+        Ok(program::End::Exit(status)) => match (status.code(), status.signal()) {
+            (Some(code), _) => End::Code(code),
+            (None, signal) => End::Signal(signal.unwrap_or(0)),
+        },
+        Ok(program::End::Late) => End::Late,
+        Err(e) => End::NotRun(format!("{path}: {}", plain(&e))),
     };
     (end, said.into_inner().unwrap_or_else(PoisonError::into_inner).text())
-}
-
-fn command(p: &Program<'_>) -> Command {
-    let mut command = Command::new(p.path);
-    let _ = command
-        .args(p.arguments)
-        .current_dir(p.dir)
-        .env_clear()
-        .env("PATH", PATH)
-        .envs(p.environment.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    command
-}
-
-/// Begins it where it may block: the standard library waits until the child is in its directory and runs its program, and a file
-/// system that does not answer holds both up.
-async fn started(mut command: Command) -> std::io::Result<Child> {
-    let (tell, told) = oneshot::channel();
-    drop(tokio::task::spawn_blocking(move || {
-        // Whoever waited is gone: it and its group end.
-        if let Err(Ok(child)) = tell.send(command.spawn()) {
-            Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed()))).end();
-        }
-    }));
-    told.await.unwrap_or_else(|_| Err(std::io::Error::other("the agent ends")))
-}
-
-/// A process group that ends with this.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn end(&mut self) {
-        if let Some(group) = self.0.take() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.end();
-    }
 }
 
 /// The last bytes of both its outputs, as they came.
@@ -150,43 +64,6 @@ impl Said {
         let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let clean = lines.join(" | ").replace(char::is_control, "?");
         if self.dropped > 0 { format!("({} bytes before) {clean}", self.dropped) } else { clean }
-    }
-}
-
-async fn finish(
-    child: &mut Child,
-    input: Vec<u8>,
-    said: &Mutex<Said>,
-) -> std::io::Result<std::process::ExitStatus> {
-    let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let write = async {
-        if let Some(mut stdin) = stdin {
-            // One that reads nothing is none the worse for it.
-            let _ = stdin.write_all(&input).await;
-        }
-    };
-    let read = async {
-        let _ = tokio::join!(write, drain(out, said), drain(err, said));
-    };
-    tokio::pin!(read);
-    let mut open = true;
-    let status = loop {
-        tokio::select! {
-            () = &mut read, if open => open = false,
-            status = child.wait() => break status?,
-        }
-    };
-    if open {
-        let _ = timeout(LEFT, &mut read).await;
-    }
-    Ok(status)
-}
-
-async fn drain(from: Option<impl AsyncRead + Unpin>, said: &Mutex<Said>) {
-    let Some(mut from) = from else { return };
-    let mut part = [0; 4096];
-    while let Ok(n @ 1..) = from.read(&mut part).await {
-        said.lock().unwrap_or_else(PoisonError::into_inner).add(&part[..n]);
     }
 }
 
@@ -227,16 +104,18 @@ fn with_environment(wanted: &str) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     async fn said(script: &str, within_ms: u64) -> (End, String) {
         let arguments = ["-c".to_owned(), script.to_owned()];
-        run(Program {
+        run(program::Program {
             path: Path::new("/bin/sh"),
             arguments: &arguments,
             dir: Path::new("/tmp"),
             environment: &[("GRAY_KEY", format!("test.{}", std::process::id()))],
-            input: b"{\"name\":\"shop\"}".to_vec(),
+            input: Some(b"{\"name\":\"shop\"}".to_vec()),
             within: Duration::from_millis(within_ms),
         })
         .await

@@ -1,6 +1,6 @@
 //! What people tell the engine: start one, and commands.
 
-use super::{Running, internal, log, traffic::documents};
+use super::{Running, internal, log, scripts, traffic::documents};
 use crate::{
     agent::{core::Inner, health, time},
     api::{
@@ -8,9 +8,7 @@ use crate::{
         types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseStart, ReleaseView},
     },
     config,
-    release::{
-        self, Closing, Command, Does, Entry, Event, Hold, Hook, Phase, Spec, State, Traffic, Verb, What,
-    },
+    release::{self, Closing, Command, Does, Entry, Event, Hold, Phase, Spec, State, Traffic, Verb, What},
     store::{Note, Store as _},
 };
 
@@ -29,7 +27,8 @@ impl Inner {
         self.is_free(&spec)?;
         self.would_fit(&spec)?;
         let now = time::now_ms();
-        let state = State::new(self.releases.clock.now());
+        let mut state = State::new(self.releases.clock.now());
+        let judged = scripts::judge(self.release_hooks.as_deref(), &spec, &mut state)?;
         let running = Running { spec, state, run: now, who: who.to_string(), document, unread: None };
         if start.dry_run {
             return self.view_of(&running);
@@ -48,9 +47,12 @@ impl Inner {
             },
             evidence: None,
         };
+        let script = |text| Entry { what: "script".into(), text, ..entry.clone() };
+        let mut entries: Vec<Entry> = judged.into_iter().map(script).collect();
+        entries.insert(0, entry);
         let note = Note { at: now, who: &who.to_string(), action: "release start", detail: &name };
         let kept = running.kept(&running.state, now)?;
-        self.store.save_release(&kept, &log(&[entry], now, now)?, Some(&note)).map_err(internal)?;
+        self.store.save_release(&kept, &log(&entries, now, now)?, Some(&note)).map_err(internal)?;
         let _ = self.releases.all.insert(name.clone(), running);
         self.releases.wake.notify_one();
         self.forget_old(&name);
@@ -170,11 +172,12 @@ impl Inner {
 
     /// Programs, units and secrets are for this machine's administrator to provide.
     fn can_run(&self, spec: &Spec) -> Result<(), ApiError> {
-        for h in hooks(spec) {
+        for h in spec.hooks() {
             let needs = match &h.does {
                 Does::Command { words, .. } => words.first().map(String::as_str),
                 Does::Webhook { secret, .. } => secret.as_deref(),
                 Does::Unit(unit) => Some(unit.as_str()),
+                Does::Script(script) => script.run.first().map(String::as_str),
                 _ => None,
             };
             let Some(what) = needs else { continue };
@@ -188,7 +191,7 @@ impl Inner {
                 ));
             };
             let found = match &h.does {
-                Does::Command { .. } => health::program(dir, what).map(drop),
+                Does::Command { .. } | Does::Script(_) => health::program(dir, what).map(drop),
                 Does::Webhook { .. } => super::sign::secret(dir, what).map(drop),
                 _ => super::hooks::unit_allowed(dir, what),
             };
@@ -277,10 +280,4 @@ impl Inner {
 
 pub(super) fn services(spec: &Spec) -> String {
     spec.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn hooks(spec: &Spec) -> impl Iterator<Item = &Hook> {
-    let checks = spec.stages.iter().flat_map(|s| &s.checks);
-    let lists = [&spec.deploy, &spec.verify, &spec.gray_verify, &spec.align, &spec.notify];
-    lists.into_iter().flatten().chain(checks)
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-
 use super::internal;
 use crate::{
     agent::{

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header::CONTENT_TYPE, response::IntoRespo
 
 use crate::api::{
     ApiError,
-    extract::{Args, Name, Raw, json},
+    extract::{Args, Caller, Name, Raw, json},
     openapi,
     routes::App,
     types::*,
@@ -99,6 +99,12 @@ pub async fn explain(State(app): State<App>, Raw(body): Raw) -> Got<ExplainReply
 #[utoipa::path(get, path = "/v1/flows", params(FlowQuery), responses((status = 200, body = Flows)))]
 pub async fn flows(State(app): State<App>, Args(query): Args<FlowQuery>) -> Got<Flows> {
     app.call(move |c| c.flows(query)).await
+}
+
+/// What a process marks its messages with: the lane that its calls are in, or `stable`.
+#[utoipa::path(get, path = "/v1/tag", params(TagQuery), responses((status = 200, body = Tag)))]
+pub async fn tag(State(app): State<App>, Caller(who): Caller, Args(query): Args<TagQuery>) -> Got<Tag> {
+    app.call(move |c| c.tag(&who, query)).await
 }
 
 /// Named workloads.

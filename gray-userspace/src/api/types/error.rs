@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::lint_sql::{Finding, Judged, Level, Report};
+
 /// One thing that is wrong in a policy document, or worth a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -20,6 +22,24 @@ pub struct Problem {
     pub snippet: Option<String>,
     /// All of it as a person reads it, several lines, without colour; none: made from the other fields.
     pub rendered: Option<String>,
+}
+
+/// What `lint-sql` has to say at this level, each at its line.
+pub fn script_problems(report: &Report, file: &str, level: Level) -> Vec<Problem> {
+    let one = |s: &Judged, f: &Finding| {
+        let about = if f.subject.is_empty() { String::new() } else { format!("{}: ", f.subject) };
+        Problem {
+            file: Some(file.into()),
+            line: Some(s.line),
+            help: Some(f.instead.clone()).filter(|h| !h.is_empty()),
+            snippet: Some(s.statement.clone()),
+            ..Problem::note(format!("{about}{} [{}]", f.reason, f.rule))
+        }
+    };
+    let of = |s: &Judged| -> Vec<Problem> {
+        s.findings.iter().filter(|f| f.level == level).map(|f| one(s, f)).collect()
+    };
+    report.statements.iter().flat_map(of).collect()
 }
 
 impl Problem {

@@ -58,7 +58,7 @@ pub struct ReleaseView {
     pub formal: String,
     /// As people are told: `ramp 2`, `paused (ramp 2)`.
     pub state: String,
-    /// `requested`, `deploying`, `deploy-verify`, `gray-verify`, `gray-period`, `ramp`, `aligning`, `done`, `stopped`, `abnormal`,
+    /// `requested`, `deploying`, `data`, `deploy-verify`, `gray-verify`, `gray-period`, `ramp`, `aligning`, `done`, `stopped`, `abnormal`,
     /// `recalling`, `failed`, `closed`; `unreadable`: another gray has made it.
     pub phase: String,
     /// `paused`, `frozen`, or none.
@@ -100,7 +100,7 @@ pub struct ReleaseEvent {
     pub at: String,
     /// RFC 3339: when the run of the release was started that it belongs to.
     pub run: String,
-    /// `start`, `transition`, `command`, `step`, `traffic`, `counters`, `unknown`, `error`.
+    /// `start`, `script`, `transition`, `command`, `step`, `traffic`, `counters`, `unknown`, `error`.
     pub what: String,
     pub from: String,
     pub to: String,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// Gives a cgroup the workload's name. Exactly one of `cgroup`, `unit`, `pid` says which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -38,5 +38,33 @@ pub struct Workload {
     pub lane: Option<String>,
     /// False: the policy in force has no such lane, and the label's is without effect. None: it has no lane.
     #[serde(default)]
+    pub lane_known: Option<bool>,
+}
+
+/// Whose tag is asked for: a workload's, a process's, or, with neither, the caller's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TagQuery {
+    /// By name.
+    #[serde(default)]
+    #[param(required = false)]
+    pub workload: Option<String>,
+    /// A process of this node.
+    #[serde(default)]
+    #[param(required = false)]
+    pub pid: Option<u32>,
+}
+
+/// What a process marks its messages with, and which messages are its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tag {
+    /// The lane that its calls are in, or `stable`.
+    pub tag: String,
+    /// The workload that it is of; none: of none.
+    pub workload: Option<String>,
+    /// The lane of the workload's label, whether the policy has it or not.
+    pub lane: Option<String>,
+    /// False: the policy in force has no such lane, and the tag is `stable`. None: it has no lane.
     pub lane_known: Option<bool>,
 }

@@ -8,14 +8,28 @@ const STATUS: (u16, u16) = (200, 399);
 const UNIT: &str = "a service such as shop-2.0.service";
 
 /// Keys that one kind of step has, and no other.
-const OF_KIND: [(&str, &str); 6] = [
+const OF_KIND: [(&str, &str); 9] = [
     ("dir", "command"),
     ("secret", "webhook"),
     ("status", "http"),
     ("query", "prometheus"),
     ("below", "prometheus"),
     ("above", "prometheus"),
+    ("dialect", "script"),
+    ("rules", "script"),
+    ("run", "script"),
 ];
+const FILE: &str = "the name of a file in the agent's --release-hooks directory";
+
+/// What a list of this key may hold.
+fn kinds(list: &str) -> &'static [HookKind] {
+    use HookKind::*;
+    match list {
+        "notify" => &[Command, Webhook],
+        "script" => &[Script],
+        _ => &[Command, Webhook, Unit, Http, Prometheus],
+    }
+}
 
 pub(super) fn list(node: &Node<'_>, key: &str, report: &mut Report<'_>) -> Vec<Hook> {
     let Some(items) = walk::list(node, &format!("`{key}`"), "steps", report) else { return Vec::new() };
@@ -30,12 +44,16 @@ fn read(node: &Node<'_>, list: &str, report: &mut Report<'_>) -> Option<Hook> {
     let before = report.errors();
     let fields = Fields::open(node, &HOOK, node.span, report)?;
     let given: Vec<_> = HookKind::ALL.into_iter().filter_map(|k| Some((k, fields.pair(k.name())?))).collect();
-    let kinds = HookKind::ALL.map(HookKind::name).join(", ");
+    let may = kinds(list);
+    let kinds = may.iter().map(|k| k.name()).collect::<Vec<_>>();
+    let kinds = if list == "notify" { kinds.join(" or ") } else { kinds.join(", ") };
     match given.as_slice() {
         [_] => {}
         [] if report.errors() > before => {}
-        [] => report
-            .error(Draft::new(node.span, "a step that does nothing").expected(format!("one of {kinds}"))),
+        [] => report.error(Draft::new(node.span, "a step that does nothing").expected(match may {
+            [one] => one.name().to_owned(),
+            _ => format!("one of {kinds}"),
+        })),
         [_, (_, (key, _)), ..] => {
             let text = format!("a step with {} of {kinds}", given.len());
             report.error(Draft::new(key.span, text).expected("exactly one").help("make two steps of it"));
@@ -50,11 +68,13 @@ fn read(node: &Node<'_>, list: &str, report: &mut Report<'_>) -> Option<Hook> {
             report.error(Draft::new(k.span, text).help(format!("remove it: it belongs to `{of}`")));
         }
     }
-    if let (Some((kind, (key, _))), "notify") = (given.first(), list)
-        && !matches!(kind, HookKind::Command | HookKind::Webhook)
+    if let Some((kind, (key, _))) = given.first()
+        && !may.contains(kind)
     {
-        let text = format!("{} as a notification", kind.name());
-        report.error(Draft::new(key.span, text).expected("command or webhook"));
+        let what = if list == "notify" { "as a notification".into() } else { format!("under `{list}`") };
+        let draft = Draft::new(key.span, format!("{} {what}", kind.name())).expected(kinds);
+        let scripts = "database scripts stand under `data: script`";
+        report.error(if *kind == HookKind::Script { draft.help(scripts) } else { draft });
     }
     let timeout = time(&fields, "timeout", 10..=WEEK, TIMEOUT, report);
     let backoff = time(&fields, "backoff", 100..=600_000, BACKOFF, report);
@@ -113,6 +133,29 @@ fn does(kind: HookKind, fields: &Fields<'_, '_>, at: Span, report: &mut Report<'
             let limit = limit(fields, at, report);
             Does::Prometheus { url: url?, query: query.flatten()?, limit: limit? }
         }
+        HookKind::Script => Does::Script(script(fields, at, report)?),
+    })
+}
+
+fn script(fields: &Fields<'_, '_>, at: Span, report: &mut Report<'_>) -> Option<Script> {
+    let mut file = |key: &str| {
+        let plain = |t: &str| !t.contains('/') && !t.starts_with('.');
+        fields.get(key).map(|n| health::line(n, key, FILE, report, plain))
+    };
+    let (name, rules) = (file("script").flatten(), file("rules"));
+    let dialect = fields.get("dialect").map(|n| walk::word(n, "dialect", (DIALECTS, &[]), report));
+    let run = fields.get("run").map(|n| health::words(n, "run", report));
+    for (key, missing) in [("dialect", dialect.is_none()), ("run", run.is_none())] {
+        if missing {
+            report.error(Draft::new(at, format!("a script needs `{key}`")));
+        }
+    }
+    let dialect = dialect.flatten().map(|n| if n == 0 { Dialect::Mysql } else { Dialect::Postgres });
+    Some(Script {
+        file: name?,
+        dialect: dialect?,
+        rules: rules.map_or(Some(None), |r| r.map(Some))?,
+        run: run.flatten()?,
     })
 }
 

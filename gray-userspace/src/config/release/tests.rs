@@ -102,6 +102,48 @@ fn d4_what_is_wrong_is_said_with_its_place() {
     assert!(elsewhere.is_empty(), "{}", elsewhere.join("\n"));
 }
 
+const DATA: &str = "data:
+  load: [{ command: [load] }]
+  restart: [{ unit: shop-2.0.service }]
+  parameters: [{ command: [parameters] }]
+  clear: [{ command: [clear, twice] }, { command: [clear] }]
+  script: [{ script: shop-2.0.sql, dialect: postgres, rules: rules.yaml, run: [run-sql, shop], timeout: 5m }]
+";
+
+fn with_data(data: &str) -> String {
+    GOOD.replace("verify: [{ http", &format!("{data}verify: [{{ http"))
+}
+
+#[test]
+fn g5_the_order_of_the_data_plan_is_its_own() {
+    let spec = load(&with_data(DATA)).unwrap();
+    let layers: Vec<_> = spec.data.iter().map(|d| d.layer.name()).collect();
+    assert_eq!(layers, ["script", "clear", "clear", "parameters", "restart", "load"]);
+    let Does::Script(script) = &spec.data[0].hook.does else { panic!("{:?}", spec.data[0]) };
+    assert_eq!((script.file.as_str(), script.dialect), ("shop-2.0.sql", Dialect::Postgres));
+    assert_eq!((script.rules.as_deref(), script.run.join(" ")), (Some("rules.yaml"), "run-sql shop".into()));
+    assert_eq!(spec.data[0].hook.timeout_ms, 300_000);
+    for (from, to, says) in [
+        ("dialect: postgres", "dialect: postgras", "did you mean `postgres`"),
+        ("dialect: postgres, ", "", "a script needs `dialect`"),
+        (", run: [run-sql, shop]", "", "a script needs `run`"),
+        ("script: shop-2.0.sql", "script: ../shop.sql", "the name of a file"),
+        ("command: [load]", "script: a.sql, dialect: mysql, run: [a]", "stand under `data: script`"),
+        (
+            "script: shop-2.0.sql, dialect: postgres, rules: rules.yaml, run: [run-sql, shop]",
+            "command: [sql]",
+            "command under `script`",
+        ),
+        ("command: [load]", "command: [load], dialect: mysql", "belongs to `script`"),
+        ("  restart:", "  restrat:", "did you mean `restart`"),
+    ] {
+        assert!(DATA.contains(from), "{from}");
+        let problems = load(&with_data(&DATA.replacen(from, to, 1))).expect_err(to);
+        let text = problems.errors.iter().map(|p| p.render(false)).collect::<String>();
+        assert!(text.contains(says), "{to}: {says}\n{text}");
+    }
+}
+
 #[test]
 fn the_example_is_a_release() {
     let text = include_str!("../../../../examples/releases/shop.yaml");

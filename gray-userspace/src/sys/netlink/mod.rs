@@ -22,8 +22,8 @@ use rustix::{
 
 pub use features::{XdpFeatures, xdp_features};
 pub use link::{Link, Xdp};
-pub use policy::{ipsec_policies, marked_rules};
 pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
+pub use policy::{ipsec_policies, marked_rules};
 
 /// The kernel sends at most 32 KiB per datagram.
 pub(super) const DATAGRAM: usize = 64 << 10;
