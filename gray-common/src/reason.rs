@@ -81,6 +81,7 @@ reasons! {
     Denied = 50, "denied", "Nothing that the service's identify asks for is known of a client, and its policy denies that (on-missing-identity): TCP is reset, a UDP packet dropped, a local caller's call refused.";
     Lane = 51, "lane", "A connection in a lane, or of a client whom a route sends into one, at a service that the lane names.";
     LaneUnknown = 52, "lane_unknown", "A call by a workload in a lane that the policy does not know; decided as if it were in none.";
+    Shadow = 53, "shadow", "A route would have sent it to gray, and its service is in shadow: it went to stable, as if there were no route.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -72,6 +72,7 @@ fn went(d: &Decision, path: u8) {
             } else {
                 (*a).connects += 1;
             }
+            (*a).shadowed += u64::from(d.reason == Reason::Shadow as u8);
         }
     }
 }

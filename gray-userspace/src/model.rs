@@ -160,6 +160,8 @@ pub struct Service {
     /// Of a subset that has nobody left.
     pub failover: Failover,
     pub blacklist: Blacklist,
+    /// What routes say is counted, and everybody goes to stable.
+    pub shadow: bool,
 }
 
 impl Service {

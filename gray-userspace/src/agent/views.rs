@@ -51,6 +51,7 @@ impl Inner {
             }
             .into(),
             health: s.health.as_ref().map(ToString::to_string),
+            shadow: s.shadow,
             stable: s.stable.to_string(),
             instances: s.instances.len() as u64,
             routes: routes

@@ -177,6 +177,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         detail.push(format!("failover {} -> {}", show(&a.failover), show(&b.failover)));
     }
     detail.extend(blacklist(&a.blacklist, &b.blacklist).map(|d| format!("blacklist {d}")));
+    if a.shadow != b.shadow {
+        detail.push(format!("shadow {} -> {}", a.shadow, b.shadow));
+    }
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
     }

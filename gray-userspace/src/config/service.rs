@@ -14,6 +14,7 @@ use super::{
     selector,
     shape::{
         self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER, SERVICE,
+        YES_NO,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -42,6 +43,7 @@ pub(super) struct ServiceDraft {
     pub stable: Option<At<Selector>>,
     pub failover: Option<At<Failover>>,
     pub blacklist: BlacklistDraft,
+    pub shadow: bool,
     /// Every part could be read: only then is "matches nothing" worth saying.
     pub whole: bool,
 }
@@ -66,6 +68,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         stable: None,
         failover: None,
         blacklist: BlacklistDraft::default(),
+        shadow: false,
         whole: false,
         name,
     };
@@ -143,6 +146,9 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("blacklist") {
         draft.blacklist = blacklist::read(node, report);
     }
+    if let Some(node) = fields.get("shadow") {
+        draft.shadow = walk::word(node, "shadow", (YES_NO, &[]), report) == Some(0);
+    }
     if let Some(node) = fields.get("identify") {
         let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
@@ -177,6 +183,7 @@ impl ServiceDraft {
             stable: self.stable?.value,
             failover: self.failover.map(|f| f.value).unwrap_or_default(),
             blacklist: self.blacklist.finish(),
+            shadow: self.shadow,
         })
     }
 }

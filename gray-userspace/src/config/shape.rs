@@ -42,6 +42,8 @@ pub(super) enum Shape {
     Statuses,
     /// `true`.
     True,
+    /// `true` or `false`.
+    YesNo,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list: shape, fewest and most entries.
@@ -100,6 +102,7 @@ pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const FAILOVER: &[&str] = &["stable", "any"];
 pub(super) const FAILOVER_LATER: &[&str] = &["deny"];
+pub(super) const YES_NO: &[&str] = &["true", "false"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
 pub(super) const EMPTY: &[&str] = &["stable", "keep"];
@@ -214,8 +217,13 @@ pub(super) static SERVICE: Object = Object {
             "Instances of this service that get no new connections.",
             Shape::One(&BLACKLIST),
         ),
+        optional(
+            "shadow",
+            "Routes decide and are counted, and everybody goes to stable. Default: false.",
+            Shape::YesNo,
+        ),
     ],
-    later: &["zone-affinity", "shadow", "on-agent-lost"],
+    later: &["zone-affinity", "on-agent-lost"],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";

@@ -86,6 +86,9 @@ fn service(out: &mut String, s: &Service) {
     if !s.blacklist.is_empty() {
         let _ = writeln!(out, "    blacklist: {{ {} }}", blacklist(&s.blacklist));
     }
+    if s.shadow {
+        out.push_str("    shadow: true\n");
+    }
 }
 
 fn claim(s: &Service, kind: ClaimKind) -> Option<String> {

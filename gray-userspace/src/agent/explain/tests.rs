@@ -337,7 +337,7 @@ fn c15_a_failover_says_so() {
     assert_eq!((r.arm, r.reason.as_str(), r.subset.as_str()), (ArmName::Stable, "failover", "version=1.0"));
     assert_eq!(
         r.text,
-        "stable: route listed wants a subset of which no instance serves, so it goes to one-v6 ([fd00:18::2]:8080)"
+        "stable: route listed wants version=2.0, of which no instance serves, so it goes to one-v6 ([fd00:18::2]:8080)"
     );
 }
 
