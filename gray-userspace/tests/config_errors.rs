@@ -198,7 +198,8 @@ fn d4_service() {
             ("stable_no_pattern", with(stable, "    stable: { address: [198.18.2, \"*\", shop] }")),
             ("stable_no_values", with(stable, "    stable: { version: [] }")),
             ("stable_address_nobody_has", with(stable, "    stable: { address: 198.18.9.* }")),
-            ("failover_deny", more("failover: deny")),
+            ("failover_denied", more("failover: denied")),
+            ("shadow_word", more("shadow: yes")),
             ("failover_word", more("failover: stabel")),
             ("failover_nobody", more("failover: { version: \"1.9\" }")),
             (

@@ -2,7 +2,7 @@
 
 use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
-    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto, Selector},
+    model::{ClaimKind, CohortBody, Condition, Encapsulation, Failover, MetaKey, Nat, OnMissing, Proto, Selector},
 };
 
 fn read(text: &str) -> Result<Loaded, Problems> {
@@ -58,6 +58,12 @@ fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
     let to = SHOP.replace("    stable:", "    failover: { version: [1.0, 2.10] }\n    stable:");
     let policy = ok(&to).policy;
     assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    for (line, denies, shadow) in [("failover: deny", true, false), ("shadow: true", false, true), ("shadow: false", false, false)] {
+        let policy = ok(&SHOP.replace("    stable:", &format!("    {line}\n    stable:"))).policy;
+        let shop = &policy.services[0];
+        assert_eq!((shop.failover == Failover::Deny, shop.shadow), (denies, shadow), "{line}");
+        assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    }
 }
 
 #[test]

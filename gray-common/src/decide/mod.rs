@@ -24,7 +24,7 @@ use crate::{
     hash::mix,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT,
         SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
     },
 };
@@ -98,7 +98,8 @@ pub struct Decision {
     pub tunnel: u8,
     /// Not 0: the connection's numbers are translated.
     pub splice: u8,
-    pub _pad: u8,
+    /// Not 0: refused, and of no arm.
+    pub refused: u8,
     /// `Subset::target` of the subset that serves.
     pub target: u32,
     pub _pad2: u32,
@@ -106,7 +107,7 @@ pub struct Decision {
 
 wire!(Decision, size 48, {
     identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
-    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, _pad @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
+    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, refused @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
 });
 
 /// Steer, stay on the address that was dialled (stable's own), refuse, or leave alone for a reason.
@@ -164,6 +165,7 @@ fn denied(service: &Service) -> Decision {
         bucket: NO_BUCKET,
         reason: Reason::Denied as u8,
         arm: ARM_STABLE as u8,
+        refused: 1,
         ..Decision::default()
     }
 }
@@ -189,6 +191,9 @@ fn arrive<T: Tables, C>(
     let empty = arm.table.len == 0;
     let shadow = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | shadow) && subset != stable {
+        if flags & SERVICE_NO_FAILOVER != 0 && !shadow {
+            return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
+        }
         let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
         subset = stable;

@@ -238,6 +238,28 @@ fn c14_in_shadow_everybody_goes_to_stable() {
     }
 }
 
+/// Counted for the rule, of no arm; a client of a subset that serves is not refused, and in shadow nobody is.
+#[test]
+fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
+    let mut t = world(&[to(EMPTY, 4, &[list(0)]), to(GRAY, 5, &[list(1)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    on_list(&mut t, source_hash(4), 2, 1);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_NO_FAILOVER;
+    for is_self in [false, true] {
+        match ask(&t, 3, is_self) {
+            Verdict::Deny(d) => {
+                assert_eq!((d.reason, d.rule, d.refused), (Reason::FailoverDenied as u8, 4, 1));
+                assert_eq!((d.instance, d.arm), (Instance::default(), 0));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(steered(ask(&t, 4, false)).arm, 1);
+    assert_eq!(steered(ask(&t, 5, false)).reason, Reason::Default as u8);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_SHADOW;
+    assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
+}
+
 #[test]
 fn with_no_stable_instance_either_the_traffic_is_left_alone() {
     let mut t = world(&[to(EMPTY, 4, &[])]);

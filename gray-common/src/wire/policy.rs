@@ -179,6 +179,8 @@ pub const SERVICE_REQUEST: u32 = 128;
 pub const SERVICE_DENY: u32 = 256;
 /// What the rules say is counted, and everybody goes to stable.
 pub const SERVICE_SHADOW: u32 = 512;
+/// Clients of a subset that has no instance are refused.
+pub const SERVICE_NO_FAILOVER: u32 = 1024;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

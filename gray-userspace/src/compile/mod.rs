@@ -32,7 +32,7 @@ use gray_common::{
     },
     wire::{
         Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
         SERVICE_SHADOW, SERVICE_SNAT, Service, Weighted,
     },
 };
@@ -212,6 +212,9 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         }
         if service.on_missing == model::OnMissing::Deny {
             flags |= SERVICE_DENY;
+        }
+        if service.failover == model::Failover::Deny {
+            flags |= SERVICE_NO_FAILOVER;
         }
         if service.shadow {
             flags |= SERVICE_SHADOW;

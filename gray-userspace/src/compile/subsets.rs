@@ -148,7 +148,7 @@ impl<'a> Subsets<'a> {
             members: self.members(|i| selector.matches(i), v4),
             spare: match &self.service.failover {
                 _ if stable => Vec::new(),
-                Failover::Stable => Vec::new(),
+                Failover::Stable | Failover::Deny => Vec::new(),
                 Failover::Any => self.members(|_| true, v4),
                 Failover::To(other) => self.members(|i| other.matches(i), v4),
             },

@@ -325,9 +325,18 @@ fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut
                     at,
                     format!("no instance of {whose} that matches `{subset}` has an {} address", family(v6)),
                 )
-                .help(format!("clients that dial {} go to stable", family(v6))),
+                .help(format!("clients that dial {} {}", family(v6), go(service))),
             );
         }
+    }
+}
+
+/// What becomes of the clients of a subset without instances.
+fn go(service: &ServiceDraft) -> String {
+    match service.failover.as_ref().map(|f| &f.value) {
+        None | Some(Failover::Stable) => "go to stable".to_owned(),
+        Some(Failover::Deny) => "are refused, as `failover` says".to_owned(),
+        Some(other) => format!("go where `failover` says: {other}"),
     }
 }
 
@@ -344,7 +353,7 @@ fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report:
         }
         report.warning(
             Draft::new(at, format!("no instance matches `{subset}` in {}", names.join(", ")))
-                .help("there its clients go to stable"),
+                .help(format!("there its clients {}", without.iter().map(|s| go(s)).reduce(|a, b| if a == b { a } else { "go where each one's `failover` says".to_owned() }).unwrap_or_default())),
         );
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
 use crate::model::{
-    Blacklist, ClaimKind, Cohort, CohortBody, Failover, Instance, Lane, Place, Policy, Route, Selector,
+    Blacklist, ClaimKind, Cohort, CohortBody, Instance, Lane, Place, Policy, Route, Selector,
     Service,
 };
 
@@ -169,12 +169,7 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         detail.push(format!("stable {} -> {}", a.stable, b.stable));
     }
     if a.failover != b.failover {
-        let show = |f: &Failover| match f {
-            Failover::Stable => "stable".to_owned(),
-            Failover::Any => "any".to_owned(),
-            Failover::To(subset) => subset.to_string(),
-        };
-        detail.push(format!("failover {} -> {}", show(&a.failover), show(&b.failover)));
+        detail.push(format!("failover {} -> {}", a.failover, b.failover));
     }
     detail.extend(blacklist(&a.blacklist, &b.blacklist).map(|d| format!("blacklist {d}")));
     if a.shadow != b.shadow {

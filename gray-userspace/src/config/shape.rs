@@ -100,8 +100,7 @@ pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
-pub(super) const FAILOVER: &[&str] = &["stable", "any"];
-pub(super) const FAILOVER_LATER: &[&str] = &["deny"];
+pub(super) const FAILOVER: &[&str] = &["stable", "any", "deny"];
 pub(super) const YES_NO: &[&str] = &["true", "false"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
@@ -209,7 +208,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "failover",
-            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector. Default: stable.",
+            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector; deny: they are refused. Default: stable.",
             Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR)),
         ),
         optional(

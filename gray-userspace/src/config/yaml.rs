@@ -80,7 +80,7 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
     match &s.failover {
         Failover::Stable => {}
-        Failover::Any => out.push_str("    failover: any\n"),
+        Failover::Any | Failover::Deny => drop(writeln!(out, "    failover: {}", s.failover)),
         Failover::To(subset) => drop(writeln!(out, "    failover: {{ {} }}", selector(subset))),
     }
     if !s.blacklist.is_empty() {

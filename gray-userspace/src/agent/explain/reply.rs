@@ -60,6 +60,15 @@ impl Explained<'_> {
                 reply.reason = reason.label().into();
                 reply.text = format!("left alone: {}", reason.doc());
             }
+            Verdict::Deny(d) if d.reason == Reason::FailoverDenied as u8 => {
+                reply.reason = Reason::FailoverDenied.label().into();
+                reply.route = self.names.route(u32::from(d.rule));
+                reply.text = format!(
+                    "refused: route {} wants {}, of which no instance serves, and the service's `failover` denies that",
+                    reply.route.as_deref().unwrap_or("default"),
+                    self.name_of(self.answer.wanted)
+                );
+            }
             Verdict::Deny(_) => {
                 reply.reason = Reason::Denied.label().into();
                 reply.text = "refused: nothing that the service's `identify` asks for is known of it, and the policy denies that".into();
