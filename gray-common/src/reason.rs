@@ -83,6 +83,7 @@ reasons! {
     LaneUnknown = 52, "lane_unknown", "A call by a workload in a lane that the policy does not know; decided as if it were in none.";
     Shadow = 53, "shadow", "A route would have sent it to gray, and its service is in shadow: it went to stable, as if there were no route.";
     FailoverDenied = 54, "failover_denied", "The chosen subset has no instance, and the service's failover denies that: TCP is reset, a UDP packet dropped, a local caller's call refused.";
+    Isolated = 55, "isolated", "The instances that a route chose, or that is dialled by its own address, take connections from others only (accept): TCP is reset, a UDP packet dropped, a local caller's call refused.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

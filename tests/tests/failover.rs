@@ -57,7 +57,10 @@ fn c6_packets_and_calls_of_an_empty_subset_are_refused() {
     let source = v4[0].to_string();
     let why = scene.agent.gray_json(&["explain", "--service", "echo", "--src", &source]).unwrap();
     assert_eq!(why["reason"], "failover_denied", "{why}");
-    assert!(why["text"].as_str().unwrap().contains("wants version=2.0, of which no instance serves"), "{why}");
+    assert!(
+        why["text"].as_str().unwrap().contains("wants version=2.0, of which no instance serves"),
+        "{why}"
+    );
     let routes = scene.agent.gray_json(&["get", "routes"]).unwrap();
     let early = routes.as_array().unwrap().iter().find(|r| r["when"] == "early").cloned().unwrap();
     assert!(early["decisions"].as_u64().unwrap() >= 5, "what is refused by it counts for the route: {early}");
@@ -79,7 +82,8 @@ fn c6_packets_and_calls_of_an_empty_subset_are_refused() {
 fn c6_requests_of_an_empty_subset_are_refused() {
     for per_request in [false, true] {
         let scene = Scene::start(WorldSpec::default());
-        let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+        let text =
+            PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
         let text = if per_request { text.per_request() } else { text };
         let text = text.each("failover: deny").cohort("early", "apps: [app7]").gray_when("early");
         let _ = scene.agent.apply(&format!("{text}blacklist: {{ ids: [g4, g6] }}\n")).unwrap();
@@ -105,16 +109,20 @@ fn c6_requests_of_an_empty_subset_are_refused() {
 #[test]
 fn c6_a_subset_that_is_down_is_refused() {
     let scene = Scene::start(WorldSpec::default());
-    let text = PolicyText::moved(&scene.world).each("failover: deny").each("health: { check: tcp, port: 9000, interval: 200ms, fall: 1, rise: 1 }");
+    let text = PolicyText::moved(&scene.world)
+        .each("failover: deny")
+        .each("health: { check: tcp, port: 9000, interval: 200ms, fall: 1, rise: 1 }");
     scene.apply(&text.sources("all", ["0.0.0.0/0"]).gray_when("all"));
     let from = scene.world.clients[0].sources(false)[0];
     let ask = |scene: &Scene| scene.world.clients[0].ns.enter(|| connect(vip(false, 9000), from));
     // What is new serves from its first success on.
-    gray_tests::command::wait_for("the first answers", Duration::from_secs(20), || Ok(ask(&scene).is_ok())).unwrap();
+    gray_tests::command::wait_for("the first answers", Duration::from_secs(20), || Ok(ask(&scene).is_ok()))
+        .unwrap();
     let before = counted(&scene, "failover_denied");
     scene.gray.kill9().unwrap();
     gray_tests::command::wait_for("health", Duration::from_secs(20), || {
-        Ok(ask(&scene).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) && counted(&scene, "failover_denied") > before)
+        Ok(ask(&scene).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+            && counted(&scene, "failover_denied") > before)
     })
     .unwrap();
     scene.finish();

@@ -17,7 +17,8 @@ fn counted(scene: &Scene, reason: &str) -> u64 {
 /// GRAY, STABLE and IN SHADOW of a service.
 fn counts(scene: &Scene, service: &str) -> [Option<u64>; 3] {
     let status = scene.agent.gray_json(&["status"]).unwrap();
-    let of = status["services"].as_array().unwrap().iter().find(|s| s["service"] == service).cloned().unwrap();
+    let of =
+        status["services"].as_array().unwrap().iter().find(|s| s["service"] == service).cloned().unwrap();
     ["gray", "stable", "shadow"].map(|key| of[key].as_u64())
 }
 
@@ -50,7 +51,9 @@ fn c14_packets_and_calls_stay_with_stable_and_are_counted() {
     expect_split(&ask(), &all, &[]);
     let n = all.len() as u64;
     assert_eq!(counts(&scene, "echo"), [0, n, 2].map(Some));
-    for (port, mode) in [(9000, Mode::Tcp { per_connection: 1 }), (9001, Mode::Udp { connected: false, per_socket: 1 })] {
+    for (port, mode) in
+        [(9000, Mode::Tcp { per_connection: 1 }), (9001, Mode::Udp { connected: false, per_socket: 1 })]
+    {
         let report = run(&w.caller(), port, mode, 10);
         assert_eq!(report.of_version("1.0"), report.ok);
     }
@@ -60,7 +63,8 @@ fn c14_packets_and_calls_stay_with_stable_and_are_counted() {
 
     // Events and `explain` say what would have been.
     let events = scene.agent.gray_ok(&["events", "--recent", "1024", "-o", "json"]).unwrap();
-    let shadowed = |l: &&str| l.contains("\"shadow\"") && l.contains("early/version=2.0") && l.contains("\"stable\"");
+    let shadowed =
+        |l: &&str| l.contains("\"shadow\"") && l.contains("early/version=2.0") && l.contains("\"stable\"");
     assert!(events.lines().any(|l| shadowed(&l)), "{events}");
     let source = listed[0].to_string();
     let why = scene.agent.gray_json(&["explain", "--service", "echo", "--src", &source]).unwrap();
@@ -79,7 +83,8 @@ fn c14_packets_and_calls_stay_with_stable_and_are_counted() {
 fn c14_requests_stay_with_stable_and_are_counted() {
     for per_request in [false, true] {
         let scene = Scene::start(WorldSpec::default());
-        let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+        let text =
+            PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
         let text = text.each("shadow: true").cohort("early", "apps: [app7]").gray_when("early");
         scene.apply(&if per_request { text.per_request() } else { text });
         for v6 in [false, true] {
@@ -87,7 +92,11 @@ fn c14_requests_stay_with_stable_and_are_counted() {
             for app in ["app7", "app1"] {
                 let mut talk = Talk::connect(&scene.world.clients[0].ns, vip(v6, 8080)).unwrap();
                 for (nonce, named) in [("a", app), ("b", "app2"), ("c", "app7")] {
-                    assert_eq!(talk.get(named, nonce).unwrap().version(), "1.0", "{app}, v6: {v6}, {per_request}");
+                    assert_eq!(
+                        talk.get(named, nonce).unwrap().version(),
+                        "1.0",
+                        "{app}, v6: {v6}, {per_request}"
+                    );
                 }
             }
             // A connection is counted when its instance is chosen, and no request changes that.

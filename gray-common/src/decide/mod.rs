@@ -24,8 +24,9 @@ use crate::{
     hash::mix,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT,
-        SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
+        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service,
+        Subset, Table, Versioned, wire,
     },
 };
 
@@ -188,6 +189,9 @@ fn arrive<T: Tables, C>(
     (seed, flags): (u64, u32),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
+    if arm.refuse != 0 {
+        return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
+    }
     let empty = arm.table.len == 0;
     let shadow = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | shadow) && subset != stable {
@@ -235,6 +239,8 @@ struct Arm {
     away: u32,
     /// 1: the table has others than the subset's own.
     spare: u32,
+    /// Not 0: nobody gets there.
+    refuse: u32,
 }
 
 #[inline(always)]
@@ -247,6 +253,7 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
         table: if is_v4 { s.v4 } else { s.v6 },
         away: s.flags & away,
         spare: s.flags >> spare & 1,
+        refuse: s.flags & SUBSET_REFUSE,
     };
     t.subset(subset).map(arm)
 }

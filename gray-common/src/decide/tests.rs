@@ -234,7 +234,9 @@ fn c14_in_shadow_everybody_goes_to_stable() {
         (6, (stable, 0, 0, Reason::Default as u8)),
     ] {
         assert_eq!(seen(steered(ask(&t, last, false))), want);
-        assert!(matches!(ask(&t, last, true), Verdict::Stay(d) if (d.arm, d.rule, d.reason) == (0, want.2, want.3)));
+        assert!(
+            matches!(ask(&t, last, true), Verdict::Stay(d) if (d.arm, d.rule, d.reason) == (0, want.2, want.3))
+        );
     }
 }
 

@@ -259,6 +259,8 @@ pub const SUBSET_AWAY6: u32 = 2;
 /// None of the subset's own instances serves: the table has those that its service fails over to.
 pub const SUBSET_SPARE4: u32 = 4;
 pub const SUBSET_SPARE6: u32 = 8;
+/// Whoever is sent here is refused.
+pub const SUBSET_REFUSE: u32 = 16;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

@@ -286,7 +286,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
 fn names(when: &Condition, cohort: &str) -> bool {
     match when {
         Condition::Cohort(n) => n == cohort,
-        Condition::Claim { .. } => false,
+        Condition::Claim { .. } | Condition::Lane(_) => false,
         Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| names(p, cohort)),
         Condition::Not(inner) => names(inner, cohort),
     }

@@ -69,6 +69,15 @@ impl Explained<'_> {
                     self.name_of(self.answer.wanted)
                 );
             }
+            Verdict::Deny(d) if d.reason == Reason::Isolated as u8 => {
+                reply.reason = Reason::Isolated.label().into();
+                reply.route = self.names.route(u32::from(d.rule));
+                reply.text = format!(
+                    "refused: route {} leads to {}, and instances of that take connections from others only (`accept`)",
+                    reply.route.as_deref().unwrap_or("default"),
+                    self.name_of(self.answer.wanted).trim_end_matches(" (refused)")
+                );
+            }
             Verdict::Deny(_) => {
                 reply.reason = Reason::Denied.label().into();
                 reply.text = "refused: nothing that the service's `identify` asks for is known of it, and the policy denies that".into();
