@@ -45,12 +45,16 @@ fn bump(index: u32) {
     }
 }
 
-/// Counts a decision by reason, rule and arm, a refusal by its reason only, and reports it when it is sampled.
+/// Counts a decision by reason, rule and arm, a refusal by its reason and the rule that led to it, and reports it when it is
+/// sampled.
 #[inline(always)]
 pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
     // A failover keeps the rule's hit: the rule chose, the subset was empty.
     bump(u32::from(d.reason));
-    if d.reason != Reason::Denied as u8 {
+    if d.refused == 0 || d.rule != 0 {
+        hit(d);
+    }
+    if d.refused == 0 {
         went(d, path);
     }
     if sampled(k) {
@@ -58,12 +62,22 @@ pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)
     }
 }
 
+/// Counts what is refused by the code of its reason, and nothing else.
 #[inline(always)]
-fn went(d: &Decision, path: u8) {
+pub fn refused(reason: u8) {
+    bump(u32::from(reason));
+}
+
+#[inline(always)]
+fn hit(d: &Decision) {
     if let Some(n) = maps::RULE_HITS.get_ptr_mut(u32::from(d.rule)) {
         // SAFETY: as in `bump`.
         unsafe { *n += 1 };
     }
+}
+
+#[inline(always)]
+fn went(d: &Decision, path: u8) {
     if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(counter(d))) {
         // SAFETY: as in `bump`.
         unsafe {
@@ -72,6 +86,7 @@ fn went(d: &Decision, path: u8) {
             } else {
                 (*a).connects += 1;
             }
+            (*a).shadowed += u64::from(d.reason == Reason::Shadow as u8);
         }
     }
 }

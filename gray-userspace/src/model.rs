@@ -1,11 +1,13 @@
 //! The validated policy: what the document means, with every name resolved and every limit checked.
 //! No I/O, no spans, no tokio. `config` makes it, `compile` turns it into kernel tables.
 
+mod accept;
 pub mod address;
 mod alarm;
 mod blacklist;
 mod claim;
 mod condition;
+mod headers;
 mod health;
 mod selector;
 pub mod tenant;
@@ -22,10 +24,12 @@ use gray_common::hash::CLAIM_MAX;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use accept::Accept;
 pub use alarm::{Alarm, Over, Webhook};
 pub use blacklist::{Blacklist, Failover};
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
+pub use headers::RouteHeaders;
 pub use health::{Damping, Empty, Health, Millis, Probe};
 pub use selector::{MetaKey, Selector, has};
 
@@ -160,6 +164,12 @@ pub struct Service {
     /// Of a subset that has nobody left.
     pub failover: Failover,
     pub blacklist: Blacklist,
+    /// What routes say is counted, and everybody goes to stable.
+    pub shadow: bool,
+    /// `n-d-*` headers; what they are read by is among `claims`.
+    pub headers: Option<RouteHeaders>,
+    /// From whom some instances take connections. No instance is in two of them.
+    pub accept: Vec<Accept>,
 }
 
 impl Service {
@@ -299,7 +309,10 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
         | ClaimKind::Tenant
         | ClaimKind::Device
         | ClaimKind::Platform
-        | ClaimKind::Channel => {
+        | ClaimKind::Channel
+        | ClaimKind::NdVersion
+        | ClaimKind::NdRegion
+        | ClaimKind::NdEnv => {
             // What takes part in the hash.
             let plain = !text.contains(|c: char| c.is_control());
             let text = text.trim();

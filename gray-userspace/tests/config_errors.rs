@@ -198,7 +198,25 @@ fn d4_service() {
             ("stable_no_pattern", with(stable, "    stable: { address: [198.18.2, \"*\", shop] }")),
             ("stable_no_values", with(stable, "    stable: { version: [] }")),
             ("stable_address_nobody_has", with(stable, "    stable: { address: 198.18.9.* }")),
-            ("failover_deny", more("failover: deny")),
+            ("failover_denied", more("failover: denied")),
+            ("shadow_word", more("shadow: yes")),
+            ("accept_empty", more("accept: []")),
+            ("accept_stable", more("accept: [{ instances: { version: \"1.0\" }, from: { mark: 7 } }]")),
+            ("accept_nobody", more("accept: [{ instances: { version: \"9\" }, from: { lane: blue } }]")),
+            (
+                "accept_twice",
+                more(
+                    "accept: [{ instances: { version: \"2.0\" }, from: { mark: 7 } }, { instances: { address: 198.18.2.3 }, from: { mark: 8 } }]",
+                ),
+            ),
+            ("accept_no_from", more("accept: [{ instances: { version: \"2.0\" }, form: early }]")),
+            ("headers_words", more("route-headers: { read: [versoin, address], over-routes: maybe }")),
+            ("headers_none", more("route-headers: { read: [] }")),
+            ("headers_dsr", more("nat: dsr\n    route-headers: { read: [version] }")),
+            (
+                "headers_read_before",
+                more("claims: { app: { header: N-D-Version } }\n    route-headers: { read: [version] }"),
+            ),
             ("failover_word", more("failover: stabel")),
             ("failover_nobody", more("failover: { version: \"1.9\" }")),
             (

@@ -152,6 +152,9 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
             ids: ["somebody".to_owned()].into(),
             addresses: ["10.*.*.9".to_owned()].into(),
         },
+        shadow: sticky,
+        headers: None,
+        accept: Vec::new(),
         instances,
     }
 }

@@ -2,7 +2,9 @@
 
 use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
-    model::{ClaimKind, CohortBody, Condition, Encapsulation, MetaKey, Nat, OnMissing, Proto, Selector},
+    model::{
+        ClaimKind, CohortBody, Condition, Encapsulation, Failover, MetaKey, Nat, OnMissing, Proto, Selector,
+    },
 };
 
 fn read(text: &str) -> Result<Loaded, Problems> {
@@ -58,6 +60,31 @@ fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
     let to = SHOP.replace("    stable:", "    failover: { version: [1.0, 2.10] }\n    stable:");
     let policy = ok(&to).policy;
     assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    for (line, denies, shadow) in
+        [("failover: deny", true, false), ("shadow: true", false, true), ("shadow: false", false, false)]
+    {
+        let policy = ok(&SHOP.replace("    stable:", &format!("    {line}\n    stable:"))).policy;
+        let shop = &policy.services[0];
+        assert_eq!((shop.failover == Failover::Deny, shop.shadow), (denies, shadow), "{line}");
+        assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    }
+}
+
+#[test]
+fn c8_c13_route_headers_and_accept_are_written_as_they_are_read() {
+    let more = "    route-headers: { read: [env, version], over-routes: true }\n    accept: [ { instances: { version: 2.10 }, from: { any: [{ lane: blue }, { mark: [7, 8] }] } } ]\n";
+    let text = SHOP.replace("    stable:", &format!("{more}    stable:"));
+    let text = format!("{text}lanes:\n  blue: {{ shop: {{ version: 2.10 }} }}\n");
+    let policy = ok(&text).policy;
+    let shop = &policy.services[0];
+    assert_eq!(
+        shop.headers.as_ref().unwrap().to_string(),
+        "read: [version, env], over-routes: true, without-route: false"
+    );
+    assert!(shop.reads() && shop.accept[0].instances.to_string() == "version=2.10");
+    assert!(shop.instances.iter().any(|i| shop.is_guarded(i)));
+    let again = ok(&to_yaml(&policy)).policy;
+    assert_eq!(again, policy, "{}", to_yaml(&policy));
 }
 
 #[test]

@@ -18,6 +18,10 @@ pub const TENANT: u8 = 7;
 pub const DEVICE: u8 = 8;
 pub const PLATFORM: u8 = 9;
 pub const CHANNEL: u8 = 10;
+/// What a request asks to be served by: a header each, which makes nobody known.
+pub const ND_VERSION: u8 = 11;
+pub const ND_REGION: u8 = 12;
+pub const ND_ENV: u8 = 13;
 /// With a kind: in hashes of the first bytes of its value, which wildcards list.
 pub const BEGINNING: u8 = 0x80;
 
@@ -68,11 +72,11 @@ pub struct Claims {
     pub lane: u64,
 }
 
-const _: () = assert!(limits::CLAIMS.is_power_of_two() && (CHANNEL as usize) < limits::CLAIMS);
+const _: () = assert!(limits::CLAIMS.is_power_of_two() && (Claims::LAST as usize) < limits::CLAIMS);
 const _: () = assert!(limits::BEGINNINGS.is_power_of_two());
 
 impl Known for Claims {
-    const LAST: u8 = CHANNEL;
+    const LAST: u8 = ND_ENV;
     const BEGINNINGS: u8 = limits::BEGINNINGS as u8;
 
     #[inline(always)]

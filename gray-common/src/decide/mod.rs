@@ -2,7 +2,8 @@
 //! `gray explain`. It is the only place that answers.
 //!
 //! Order: no identity where one is demanded > lane that names the service > explicit identity > condition > weight > default
-//! (stable), then failover when the subset is empty, then the instance. Any missing table entry leaves the traffic alone.
+//! (stable), then failover when the subset is empty, then the instance; in shadow, all that is stable's after the rules have
+//! spoken. Any missing table entry leaves the traffic alone.
 
 pub mod bucket;
 pub mod claims;
@@ -23,8 +24,9 @@ use crate::{
     hash::mix,
     wire::{
         ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SNAT, SUBSET_AWAY4,
-        SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
+        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service,
+        Subset, Table, Versioned, wire,
     },
 };
 
@@ -97,7 +99,8 @@ pub struct Decision {
     pub tunnel: u8,
     /// Not 0: the connection's numbers are translated.
     pub splice: u8,
-    pub _pad: u8,
+    /// Not 0: refused, and of no arm.
+    pub refused: u8,
     /// `Subset::target` of the subset that serves.
     pub target: u32,
     pub _pad2: u32,
@@ -105,7 +108,7 @@ pub struct Decision {
 
 wire!(Decision, size 48, {
     identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
-    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, _pad @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
+    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, refused @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
 });
 
 /// Steer, stay on the address that was dialled (stable's own), refuse, or leave alone for a reason.
@@ -153,8 +156,7 @@ pub fn decide<T: Tables, C: Known>(t: &T, r: &Request<'_, C>) -> Verdict {
     // No branch: the verifier would follow all that comes after once for each side.
     let sticky = u64::from(service.flags & SERVICE_AFFINITY != 0) & u64::from(identity != 0);
     let seed = r.seed ^ (r.seed ^ identity) & sticky.wrapping_neg();
-    let turns = service.flags & SERVICE_ROUND_ROBIN != 0;
-    arrive(t, r, out, (subset, service.stable_subset), (seed, turns))
+    arrive(t, r, out, (subset, service.stable_subset), (seed, service.flags))
 }
 
 #[inline(always)]
@@ -164,6 +166,7 @@ fn denied(service: &Service) -> Decision {
         bucket: NO_BUCKET,
         reason: Reason::Denied as u8,
         arm: ARM_STABLE as u8,
+        refused: 1,
         ..Decision::default()
     }
 }
@@ -175,21 +178,30 @@ pub fn turn_of(subset: u32, is_v4: bool) -> u32 {
     subset * 2 + u32::from(is_v4)
 }
 
-/// From the subset to the instance, with failover to stable. The seed chooses the instance, or the subset's turn does.
+/// From the subset to the instance, with failover to stable, where shadow stays. The seed chooses the instance, or the subset's
+/// turn does.
 #[inline(always)]
 fn arrive<T: Tables, C>(
     t: &T,
     r: &Request<'_, C>,
     mut out: Decision,
     (mut subset, stable): (u32, u32),
-    (seed, turns): (u64, bool),
+    (seed, flags): (u64, u32),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
-    if arm.table.len == 0 && subset != stable {
+    if arm.refuse != 0 {
+        return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
+    }
+    let empty = arm.table.len == 0;
+    let shadow = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
+    if (empty | shadow) && subset != stable {
+        if flags & SERVICE_NO_FAILOVER != 0 && !shadow {
+            return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
+        }
         let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
         subset = stable;
-        out.reason = Reason::Failover as u8;
+        out.reason = if empty { Reason::Failover as u8 } else { Reason::Shadow as u8 };
     }
     // No branch: the verifier would follow all that comes after once for each side.
     out.reason ^= (out.reason ^ Reason::Failover as u8) & (arm.spare as u8).wrapping_neg();
@@ -205,7 +217,7 @@ fn arrive<T: Tables, C>(
     }
     // Another mix than the buckets': the choice inside an arm must not follow the choice of the arm.
     let mut choice = mix(seed ^ 0x7361_6d65_2061_726d);
-    if turns {
+    if flags & SERVICE_ROUND_ROBIN != 0 {
         choice = u64::from(t.turn(turn_of(subset, r.is_v4)));
     }
     let slot = (choice % u64::from(table.len)) as u32;
@@ -229,6 +241,8 @@ struct Arm {
     away: u32,
     /// 1: the table has others than the subset's own.
     spare: u32,
+    /// Not 0: nobody gets there.
+    refuse: u32,
 }
 
 #[inline(always)]
@@ -241,6 +255,7 @@ fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
         table: if is_v4 { s.v4 } else { s.v6 },
         away: s.flags & away,
         spare: s.flags >> spare & 1,
+        refuse: s.flags & SUBSET_REFUSE,
     };
     t.subset(subset).map(arm)
 }

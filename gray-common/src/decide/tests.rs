@@ -215,6 +215,53 @@ fn an_empty_subset_falls_over_to_stable() {
     assert_eq!((d.instance, d.arm, d.reason, d.rule), (instance(1), 0, Reason::Failover as u8, 4));
 }
 
+/// The rule is counted, and the connection is stable's in everything else; where stable has the address, it is left there.
+#[test]
+fn c14_in_shadow_everybody_goes_to_stable() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)]), to(EMPTY, 4, &[list(1)]), to(STABLE, 5, &[list(2)])]);
+    for (last, bit) in [(3, 0), (4, 1), (5, 2)] {
+        on_list(&mut t, source_hash(last), u32::from(last), bit);
+    }
+    let seen = |d: Decision| (d.instance, d.arm, d.rule, d.reason);
+    let condition = Reason::Condition as u8;
+    assert_eq!(seen(steered(ask(&t, 3, false))), (instance(2), 1, 3, condition));
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_SHADOW;
+    let stable = instance(1);
+    for (last, want) in [
+        (3, (stable, 0, 3, Reason::Shadow as u8)),
+        (4, (stable, 0, 4, Reason::Failover as u8)),
+        (5, (stable, 0, 5, condition)),
+        (6, (stable, 0, 0, Reason::Default as u8)),
+    ] {
+        assert_eq!(seen(steered(ask(&t, last, false))), want);
+        assert!(
+            matches!(ask(&t, last, true), Verdict::Stay(d) if (d.arm, d.rule, d.reason) == (0, want.2, want.3))
+        );
+    }
+}
+
+/// Counted for the rule, of no arm; a client of a subset that serves is not refused, and in shadow nobody is.
+#[test]
+fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
+    let mut t = world(&[to(EMPTY, 4, &[list(0)]), to(GRAY, 5, &[list(1)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    on_list(&mut t, source_hash(4), 2, 1);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_NO_FAILOVER;
+    for is_self in [false, true] {
+        match ask(&t, 3, is_self) {
+            Verdict::Deny(d) => {
+                assert_eq!((d.reason, d.rule, d.refused), (Reason::FailoverDenied as u8, 4, 1));
+                assert_eq!((d.instance, d.arm), (Instance::default(), 0));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(steered(ask(&t, 4, false)).arm, 1);
+    assert_eq!(steered(ask(&t, 5, false)).reason, Reason::Default as u8);
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_SHADOW;
+    assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
+}
+
 #[test]
 fn with_no_stable_instance_either_the_traffic_is_left_alone() {
     let mut t = world(&[to(EMPTY, 4, &[])]);

@@ -79,6 +79,7 @@ mod tests {
             terms,
             sni: 0,
             alpn: 0,
+            named: u8::MAX,
             _pad: 0,
         };
         r.names.names[0] = Watches::header("X-App-Id");

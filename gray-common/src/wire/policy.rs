@@ -179,6 +179,10 @@ pub const SERVICE_GUE: u32 = 64;
 pub const SERVICE_REQUEST: u32 = 128;
 /// Clients without an identity are refused.
 pub const SERVICE_DENY: u32 = 256;
+/// What the rules say is counted, and everybody goes to stable.
+pub const SERVICE_SHADOW: u32 = 512;
+/// Clients of a subset that has no instance are refused.
+pub const SERVICE_NO_FAILOVER: u32 = 1024;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
@@ -257,6 +261,8 @@ pub const SUBSET_AWAY6: u32 = 2;
 /// None of the subset's own instances serves: the table has those that its service fails over to.
 pub const SUBSET_SPARE4: u32 = 4;
 pub const SUBSET_SPARE6: u32 = 8;
+/// Whoever is sent here is refused.
+pub const SUBSET_REFUSE: u32 = 16;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

@@ -24,7 +24,9 @@ pub struct Reading {
     /// The claim that a TLS ClientHello's server name makes, and the first protocol it offers.
     pub sni: u8,
     pub alpn: u8,
-    pub _pad: u16,
+    /// The names of which one at least makes a client known, a bit each; 0: nobody needs to be.
+    pub named: u8,
+    pub _pad: u8,
 }
 
 /// A connection that is answered by us, or was: its numbers, and where it went.
@@ -58,7 +60,7 @@ wire!(Tuple, size 40, {
 });
 wire!(Reading, size 104, {
     names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
-    sni @ 100: u8, alpn @ 101: u8, _pad @ 102: u16,
+    sni @ 100: u8, alpn @ 101: u8, named @ 102: u8, _pad @ 103: u8,
 });
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,

@@ -80,7 +80,7 @@ pub fn wire_protocol(socket: u32) -> u8 {
     proto ^ (unknown_zero() as u8).wrapping_mul(0xff)
 }
 
-/// What a program answers: the call goes on; it fails with EPERM, which is for `on-missing-identity: deny` alone.
+/// What a program answers: the call goes on; it fails with EPERM, which is for what a policy denies alone.
 pub const ALLOWED: i32 = 1;
 const REFUSED: i32 = 0;
 

@@ -253,7 +253,10 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
         let _ = request::ready();
         let code = admit_at(epoch, READ);
         if request::chosen(code) == 0 || record(v4, 0) == 0 {
-            next = request::give_up();
+            if code == Admit::Deny as u32 {
+                let _ = report(epoch);
+            }
+            next = request::give_up(code);
         } else {
             let _ = report(epoch);
             next = request::ACT;

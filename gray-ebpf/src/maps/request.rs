@@ -99,6 +99,8 @@ pub struct Call {
     pub settled: u32,
     /// The arm of the request is that of the connection.
     pub keeps: u32,
+    /// The reason for which the request is refused, if it is not that it names nobody; 0: none.
+    pub refused: u8,
     /// Not 0: the connection is this CPU's, and in `bound`: `lock::LIVES`, `lock::WAITS`.
     pub has: u32,
     /// How many of `outs` are done.

@@ -88,13 +88,15 @@ impl Inner {
         let mut around =
             Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
         let until = time::monotonic_ns() + ADOPT_NS;
-        for s in &policy.services {
-            let known = s.listen.iter().all(|l| {
+        let services = policy.services.iter().map(|s| (s.name.clone(), s.listen.clone()));
+        let guards = compile::guard::guards(policy).into_iter().map(|g| (g.name.clone(), g.listeners()));
+        for (name, listen) in services.chain(guards) {
+            let known = listen.iter().all(|l| {
                 let key = compile::listener_key(l);
                 self.have.listeners.get(&key).is_some_and(|v| v.at(self.have.epoch) != 0)
             });
             if !known {
-                let _ = around.adopt_until_ns.insert(s.name.clone(), until);
+                let _ = around.adopt_until_ns.insert(name, until);
             }
         }
         compile::compile(policy, &self.compiled.assigned, &around).map_err(too_large)
@@ -123,8 +125,8 @@ impl Inner {
             }
         };
         self.revision = revision;
-        let services = change.policy.services.iter().zip(&compiled.services);
-        self.adopt_until_ns = services.map(|(s, c)| (s.name.clone(), c.adopt_until_ns)).collect();
+        let services = compile::guard::names(&change.policy).into_iter().zip(&compiled.services);
+        self.adopt_until_ns = services.map(|(name, c)| (name, c.adopt_until_ns)).collect();
         self.orphans |= orphans::made_by(&self.policy, &change.policy);
         self.policy = change.policy;
         self.compiled = compiled;

@@ -226,9 +226,9 @@ impl Inner {
             .collect()
     }
 
-    fn arm_families(&self) -> Result<[Family; 4], KernelError> {
-        let (mut connections, mut packets, mut bytes, mut failures) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    fn arm_families(&self) -> Result<[Family; 5], KernelError> {
+        let (mut connections, mut packets, mut bytes, mut failures, mut shadowed) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (service, id) in self.compiled.assigned.services.iter() {
             for (arm, number) in [("gray", ARM_GRAY), ("stable", ARM_STABLE)] {
                 let c = self.live.arm(id, number)?;
@@ -248,6 +248,9 @@ impl Inner {
                     ("unanswered", c.unanswered),
                 ];
                 failures.extend(kinds.map(|(kind, n)| (labels("kind", kind), n)));
+                if number == ARM_STABLE {
+                    shadowed.push((vec![("service", service.to_string())], c.shadowed));
+                }
             }
         }
         Ok([
@@ -262,6 +265,11 @@ impl Inner {
                 "failures",
                 "TCP connections on the packet path that were refused or reset, or whose SYN was not answered within a second.",
                 failures,
+            ),
+            counter(
+                "shadowed",
+                "Connections that a route would have sent to gray, of services in shadow.",
+                shadowed,
             ),
         ])
     }

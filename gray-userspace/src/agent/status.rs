@@ -76,11 +76,12 @@ impl Inner {
         let mut out = Vec::new();
         for s in &self.policy.services {
             let Some(id) = self.compiled.assigned.services.get(&s.name) else { continue };
-            let decisions = |arm| self.live.arm(id, arm).map(|c| c.packet_flows + c.connects);
+            let (gray, stable) = (self.live.arm(id, ARM_GRAY)?, self.live.arm(id, ARM_STABLE)?);
             out.push(ServiceCounts {
                 service: s.name.clone(),
-                gray: decisions(ARM_GRAY)?,
-                stable: decisions(ARM_STABLE)?,
+                gray: gray.packet_flows + gray.connects,
+                stable: stable.packet_flows + stable.connects,
+                shadow: (s.shadow || stable.shadowed != 0).then_some(stable.shadowed),
             });
         }
         Ok(out)

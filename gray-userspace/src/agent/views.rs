@@ -51,6 +51,7 @@ impl Inner {
             }
             .into(),
             health: s.health.as_ref().map(ToString::to_string),
+            shadow: s.shadow,
             stable: s.stable.to_string(),
             instances: s.instances.len() as u64,
             routes: routes
@@ -285,7 +286,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
 fn names(when: &Condition, cohort: &str) -> bool {
     match when {
         Condition::Cohort(n) => n == cohort,
-        Condition::Claim { .. } => false,
+        Condition::Claim { .. } | Condition::Lane(_) => false,
         Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| names(p, cohort)),
         Condition::Not(inner) => names(inner, cohort),
     }

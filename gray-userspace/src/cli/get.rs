@@ -108,7 +108,7 @@ fn services(all: &[ServiceView], paint: Paint) -> String {
             s.balance.as_str().into(),
             s.affinity.as_str().into(),
             s.health.as_deref().into(),
-            s.routes.join(" ").into(),
+            if s.shadow { format!("{} (shadow)", s.routes.join(" ")) } else { s.routes.join(" ") }.into(),
         ]);
     }
     t.render(paint, "services")

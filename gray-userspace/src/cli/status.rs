@@ -107,9 +107,14 @@ fn hook(a: &AttachmentStatus) -> Option<String> {
 }
 
 fn services(s: &Status) -> Table {
-    let mut t = Table::new(&["SERVICE", "GRAY", "STABLE"]);
+    if s.services.iter().all(|c| c.shadow.is_none()) {
+        let mut t = Table::new(&["SERVICE", "GRAY", "STABLE"]);
+        s.services.iter().for_each(|c| t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]));
+        return t;
+    }
+    let mut t = Table::new(&["SERVICE", "GRAY", "STABLE", "IN SHADOW"]);
     for c in &s.services {
-        t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]);
+        t.row([c.service.as_str().into(), c.gray.into(), c.stable.into(), c.shadow.into()]);
     }
     t
 }

@@ -8,7 +8,7 @@ use gray_common::{
     wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact},
 };
 
-use super::{CompileError, assigned::Numbers};
+use super::{Assigned, CompileError, assigned::Numbers};
 use crate::model::{ClaimKind, Cohort, CohortBody, Condition, Policy, claim_text};
 
 /// The wire code of a claim kind.
@@ -24,6 +24,9 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
         ClaimKind::Device => claims::DEVICE,
         ClaimKind::Platform => claims::PLATFORM,
         ClaimKind::Channel => claims::CHANNEL,
+        ClaimKind::NdVersion => claims::ND_VERSION,
+        ClaimKind::NdRegion => claims::ND_REGION,
+        ClaimKind::NdEnv => claims::ND_ENV,
     }
 }
 
@@ -83,7 +86,7 @@ pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
                 policy.cohort(n).is_some_and(|c| matches!(c.body, CohortBody::List { .. }))
             }
             Condition::Any(parts) => parts.iter().all(|p| explicit(policy, p)),
-            Condition::Claim { .. } | Condition::All(_) | Condition::Not(_) => false,
+            Condition::Claim { .. } | Condition::Lane(_) | Condition::All(_) | Condition::Not(_) => false,
         }
     }
     match when {
@@ -96,20 +99,20 @@ pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
 /// The alternatives under which a route applies; no condition: one that always holds.
 pub fn alternatives(
     policy: &Policy,
-    lists: &Numbers,
+    assigned: &Assigned,
     facts: &mut Facts,
     route: &str,
     when: Option<&Condition>,
 ) -> Result<Vec<Alternative>, CompileError> {
     match when {
         None => Ok(vec![Alternative::default()]),
-        Some(c) => Spread { policy, lists, facts, route }.spread(c, false),
+        Some(c) => Spread { policy, assigned, facts, route }.spread(c, false),
     }
 }
 
 struct Spread<'a> {
     policy: &'a Policy,
-    lists: &'a Numbers,
+    assigned: &'a Assigned,
     facts: &'a mut Facts,
     route: &'a str,
 }
@@ -120,10 +123,14 @@ impl Spread<'_> {
             (Condition::Cohort(name), _) => {
                 let policy = self.policy;
                 let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
-                self.one(fact(cohort, self.lists)?, negated)
+                self.one(fact(cohort, &self.assigned.lists)?, negated)
             }
             (Condition::Claim { of, values }, _) => {
-                self.one(list_fact(&claim_text(*of, values), self.lists)?, negated)
+                self.one(list_fact(&claim_text(*of, values), &self.assigned.lists)?, negated)
+            }
+            (Condition::Lane(name), _) => {
+                let number = self.assigned.lanes.get(name).unwrap_or(u32::MAX);
+                self.one(Fact { kind: FACT_LANE, value: number, ..Fact::default() }, negated)
             }
             (Condition::Not(inner), _) => self.spread(inner, !negated),
             (Condition::Any(parts), false) | (Condition::All(parts), true) => {

@@ -5,7 +5,9 @@ pub mod assigned;
 #[cfg(test)]
 mod cases;
 pub mod conditions;
+pub mod guard;
 pub mod have;
+mod headers;
 pub mod identities;
 #[cfg(test)]
 mod large;
@@ -15,6 +17,7 @@ pub mod order;
 pub mod placed;
 pub mod plan;
 mod prefixes;
+mod rules;
 mod subsets;
 #[cfg(test)]
 mod tests;
@@ -32,8 +35,8 @@ use gray_common::{
     },
     wire::{
         Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_PREFIXES, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
-        SERVICE_SNAT, Service, Weighted,
+        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_REQUEST,
+        SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT, Service, Weighted,
     },
 };
 
@@ -43,9 +46,9 @@ pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
     conditions::{Alternative, Facts, claim_code},
-    order::{By, To},
+    order::By,
+    rules::{Maker, What},
     subsets::Subsets,
-    weights::Ownership,
 };
 use crate::model::{self, ClaimKind, Policy, Proto};
 
@@ -121,12 +124,15 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         .services
         .iter()
         .flat_map(|s| order::of(policy, s).into_iter().map(|sends| sends.by.name(&s.name)))
+        .chain(guard::guards(policy).into_iter().map(|g| g.name))
+        .chain(policy.services.iter().filter(|s| s.headers.is_some()).flat_map(|s| headers::names(&s.name)))
         .collect();
+    let service_names = guard::names(policy);
     let lists = policy.lists();
     let mut assigned = Assigned {
         services: before.services.next(
             "services",
-            policy.services.iter().map(|s| s.name.as_str()),
+            service_names.iter().map(String::as_str),
             0,
             limits::SERVICES,
         )?,
@@ -157,35 +163,33 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         for sends in order::of(policy, service) {
             let name = sends.by.name(&service.name);
             let lane = sends.lane.and_then(|l| assigned.lanes.get(l)).unwrap_or(0);
-            let mut rule = Rule {
+            let arms = sends.to.arms();
+            let owner = (arms.len() > 1).then(|| {
+                let weights: Vec<(String, u16)> =
+                    arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
+                before.weights.get(&name).cloned().unwrap_or_default().next(&weights)
+            });
+            let rule = Rule {
                 id: assigned.rules.get(&name).unwrap_or(0) as u16,
                 precedence: sends.order.step as u8,
-                salt: u64::from(lane),
+                salt: if owner.is_some() { salt(&name) } else { u64::from(lane) },
                 ..Rule::default()
             };
-            match sends.to {
-                To::Subset(subset) => rule.target = subsets.index(subset)?,
-                To::Weighted(arms) => {
-                    let weights: Vec<(String, u16)> =
-                        arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
-                    let owner = before.weights.get(&name).cloned().unwrap_or_default().next(&weights);
-                    rule.weighted = 1;
-                    rule.salt = salt(&name);
-                    rule.target = weigh(&mut subsets, arms, &owner)?;
-                    let _ = assigned.weights.insert(name.clone(), owner);
-                }
-            }
             let always = match sends.by {
                 By::Lane(l) => facts.in_lane(&l.name, lane)?,
                 // Who is in a lane is not led into another one.
                 By::Route(r) if lane != 0 => facts.in_no_lane(&r.name)?,
                 By::Route(_) => Alternative::default(),
             };
-            let (text, when) = (sends.by.text(), sends.by.when());
-            for a in conditions::alternatives(policy, &assigned.lists, &mut facts, text, when)? {
-                let Alternative { need, forbid } = a.and(always);
-                subsets.out().rules.push(Rule { need, forbid, ..rule });
-            }
+            let text = sends.by.text();
+            let what = What { rule, always, text, arms: &arms, owner: owner.as_ref() };
+            let (subsets, facts) = (&mut subsets, &mut facts);
+            Maker { policy, assigned: &assigned, service, subsets, facts }.put(&what, sends.by.when())?;
+            assigned.weights.extend(owner.map(|owner| (name, owner)));
+        }
+        {
+            let (subsets, facts) = (&mut subsets, &mut facts);
+            Maker { policy, assigned: &assigned, service, subsets, facts }.put_headers()?;
         }
         let rules = subsets.out().rules.len() as u32 - first_rule;
         if rules > limits::RULES_PER_SERVICE {
@@ -213,19 +217,15 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
         if service.on_missing == model::OnMissing::Deny {
             flags |= SERVICE_DENY;
         }
+        if service.failover == model::Failover::Deny {
+            flags |= SERVICE_NO_FAILOVER;
+        }
+        if service.shadow {
+            flags |= SERVICE_SHADOW;
+        }
         out.readings.push(wildcards(reading(service), service, (&wild, &facts))?);
-        let mark = claim_code(ClaimKind::Mark);
-        if service.identify.contains(&ClaimKind::Mark)
-            || list_kinds & 1 << mark != 0
-            || facts.0.iter().any(|f| f.claim == mark)
-        {
-            flags |= SERVICE_MARK;
-        }
+        flags |= marked(service, &facts, list_kinds);
         let first_fact = out.facts.len() as u32;
-        let mut identify = [0; limits::IDENTIFY];
-        for (slot, kind) in identify.iter_mut().zip(&service.identify) {
-            *slot = claim_code(*kind);
-        }
         out.services.push(Service {
             adopt_until_ns: around.adopt_until_ns.get(&service.name).copied().unwrap_or(0),
             first_rule,
@@ -234,7 +234,7 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             id: assigned.services.get(&service.name).unwrap_or(0) as u16,
             rules: rules as u16,
             facts: facts.0.len() as u16,
-            identify,
+            identify: identify_codes(service),
             list_kinds,
             flags,
             _pad: 0,
@@ -251,11 +251,31 @@ pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Re
             }
         }
     }
+    for g in guard::guards(policy) {
+        guard::put(policy, &g, (&lists, &assigned, around), &mut out)?;
+    }
     let number = |l: &model::Lane| Some((assigned.lanes.get(&l.name)?, lane_check(&l.name)));
     out.lanes = policy.lanes.iter().filter_map(number).collect();
     check_sizes(&out)?;
     out.assigned = assigned;
     Ok(out)
+}
+
+/// `SERVICE_MARK`, if something asks for the mark.
+fn marked(service: &model::Service, facts: &Facts, list_kinds: u16) -> u32 {
+    let mark = claim_code(ClaimKind::Mark);
+    let asks = service.identify.contains(&ClaimKind::Mark)
+        || list_kinds & 1 << mark != 0
+        || facts.0.iter().any(|f| f.claim == mark);
+    if asks { SERVICE_MARK } else { 0 }
+}
+
+fn identify_codes(service: &model::Service) -> [u8; limits::IDENTIFY] {
+    let mut identify = [0; limits::IDENTIFY];
+    for (slot, kind) in identify.iter_mut().zip(&service.identify) {
+        *slot = claim_code(*kind);
+    }
+    identify
 }
 
 /// What holds for the connections of every service whose requests are read.
@@ -272,6 +292,7 @@ pub fn reading(service: &model::Service) -> Reading {
         terms: Terms { flags, ..TERMS },
         sni: 0,
         alpn: 0,
+        named: 0,
         _pad: 0,
     };
     for (kind, tls) in &service.tls {
@@ -283,6 +304,9 @@ pub fn reading(service: &model::Service) -> Reading {
     for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
         out.kinds[i] = claim_code(*kind);
         out.names.names[i] = place.watched();
+        if !ClaimKind::ASKED.contains(kind) {
+            out.named |= 1 << i;
+        }
     }
     out
 }
@@ -291,7 +315,8 @@ pub fn reading(service: &model::Service) -> Reading {
 type Wild = (u32, ClaimKind, BTreeSet<u8>);
 
 fn wild(lists: &[model::List<'_>], assigned: &Assigned) -> Vec<Wild> {
-    let of = |l: &model::List<'_>| Some((assigned.lists.get(&l.name)?, l.of, model::beginnings(l.of, l.ids)));
+    let of =
+        |l: &model::List<'_>| Some((assigned.lists.get(&l.name)?, l.of, model::beginnings(l.of, &l.ids)));
     lists.iter().filter_map(of).filter(|(.., lengths)| !lengths.is_empty()).collect()
 }
 
@@ -320,25 +345,6 @@ fn wildcards(
 const MSS: u16 = 1440;
 const SCALE: u8 = 7;
 
-fn weigh<'a>(
-    subsets: &mut Subsets<'a>,
-    arms: &'a [model::Arm],
-    owner: &Ownership,
-) -> Result<u32, CompileError> {
-    let mut table = Weighted { arms: [0; limits::ARMS], owner: [0; limits::BUCKETS as usize] };
-    let mut names = Vec::new();
-    for (slot, arm) in table.arms.iter_mut().zip(arms) {
-        *slot = subsets.index(&arm.subset)?;
-        names.push(arm.subset.to_string());
-    }
-    for (cell, name) in table.owner.iter_mut().zip(owner.owners()) {
-        *cell = names.iter().position(|n| n == name).unwrap_or(0) as u8;
-    }
-    let out = subsets.out();
-    out.weighted.push(Box::new(table));
-    Ok(out.weighted.len() as u32 - 1)
-}
-
 /// Which kinds of claims the lists among these facts are about, and whether prefixes may be among them.
 fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> (u16, u32) {
     let bits: BTreeSet<u32> =
@@ -355,6 +361,7 @@ fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> 
 
 fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
     let sizes = [
+        ("services, entries of `accept` included", out.services.len(), limits::SERVICES),
         ("listeners", out.listeners.len(), limits::LISTENERS),
         ("lanes", out.lanes.len(), limits::LANES),
         ("facts", out.facts.len(), limits::FACTS),

@@ -72,6 +72,15 @@ pub enum To<'a> {
     Weighted(&'a [Arm]),
 }
 
+impl To<'_> {
+    pub fn arms(&self) -> Vec<Arm> {
+        match self {
+            Self::Subset(subset) => vec![Arm { subset: (*subset).clone(), basis_points: 10_000 }],
+            Self::Weighted(arms) => arms.to_vec(),
+        }
+    }
+}
+
 /// The rules of a service, first to last.
 pub fn of<'a>(policy: &'a Policy, service: &Service) -> Vec<Sends<'a>> {
     let own = policy.lanes.iter().filter_map(|l| {

@@ -8,7 +8,7 @@ use std::{
 use gray_common::{
     hash::salt,
     maglev, turns,
-    wire::{ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_SPARE4, SUBSET_SPARE6},
+    wire::{ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6},
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
@@ -36,6 +36,8 @@ pub struct Who {
     pub service: usize,
     pub v4: Family,
     pub v6: Family,
+    /// It has no tables: whoever is sent there is refused.
+    pub refuse: bool,
 }
 
 /// One address family of a subset. Drained ones are among the members: who is out for a while moves nobody else.
@@ -88,7 +90,7 @@ impl Family {
 }
 
 /// The protocols of a service's listeners. An instance serves each of them on its one port.
-fn protocols(s: &model::Service) -> BTreeSet<Proto> {
+pub fn protocols(s: &model::Service) -> BTreeSet<Proto> {
     s.listen.iter().map(|l| l.proto).collect()
 }
 
@@ -108,7 +110,9 @@ pub struct Subsets<'a> {
     at: usize,
     numbers: &'a Numbers,
     drained: &'a BTreeSet<String>,
-    known: BTreeMap<&'a Selector, u32>,
+    known: BTreeMap<Selector, u32>,
+    /// Where those are sent who are refused by a subset.
+    refused: BTreeMap<Selector, u32>,
     out: &'a mut Compiled,
 }
 
@@ -131,7 +135,7 @@ impl<'a> Subsets<'a> {
                 let _ = out.instances.entry(n).or_insert(wire);
             }
         }
-        Self { service, at, numbers, drained, known: BTreeMap::new(), out }
+        Self { service, at, numbers, drained, known: BTreeMap::new(), refused: BTreeMap::new(), out }
     }
 
     pub fn out(&mut self) -> &mut Compiled {
@@ -139,7 +143,7 @@ impl<'a> Subsets<'a> {
     }
 
     /// The bank index of a selector's subset.
-    pub fn index(&mut self, selector: &'a Selector) -> Result<u32, CompileError> {
+    pub fn index(&mut self, selector: &Selector) -> Result<u32, CompileError> {
         if let Some(i) = self.known.get(selector) {
             return Ok(*i);
         }
@@ -148,12 +152,13 @@ impl<'a> Subsets<'a> {
             members: self.members(|i| selector.matches(i), v4),
             spare: match &self.service.failover {
                 _ if stable => Vec::new(),
-                Failover::Stable => Vec::new(),
-                Failover::Any => self.members(|_| true, v4),
-                Failover::To(other) => self.members(|i| other.matches(i), v4),
+                Failover::Stable | Failover::Deny => Vec::new(),
+                // Who takes connections from some only is in nobody's place.
+                Failover::Any => self.members(|i| !self.service.is_guarded(i), v4),
+                Failover::To(other) => self.members(|i| other.matches(i) && !self.service.is_guarded(i), v4),
             },
         };
-        let who = Who { service: self.at, v4: family(true), v6: family(false) };
+        let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false };
         let away = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
         let plan = SubsetPlan {
             name: format!("{}: {selector}", self.service.name),
@@ -166,7 +171,30 @@ impl<'a> Subsets<'a> {
         };
         self.out.subsets.push(plan);
         let index = self.out.subsets.len() as u32 - 1;
-        let _ = self.known.insert(selector, index);
+        let _ = self.known.insert(selector.clone(), index);
+        Ok(index)
+    }
+
+    /// The bank index of the subset of those who are refused by some instance of this one; if nobody is, its own.
+    pub fn refused(&mut self, selector: &Selector) -> Result<u32, CompileError> {
+        if self.service.refused_by(selector).is_none() {
+            return self.index(selector);
+        }
+        if let Some(i) = self.refused.get(selector) {
+            return Ok(*i);
+        }
+        let name = format!("{}: {selector} (refused)", self.service.name);
+        self.out.subsets.push(SubsetPlan {
+            // Nobody is ever there; and what the selector's own subset is known by does not depend on it.
+            target: (salt(&name) as u32).max(1),
+            name,
+            arm: ARM_GRAY,
+            flags: SUBSET_REFUSE,
+            who: Arc::new(Who { service: self.at, refuse: true, ..Who::default() }),
+            ..SubsetPlan::default()
+        });
+        let index = self.out.subsets.len() as u32 - 1;
+        let _ = self.refused.insert(selector.clone(), index);
         Ok(index)
     }
 

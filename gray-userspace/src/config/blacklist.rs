@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     report::{At, Draft, Report, Span},
     selector,
-    shape::{BLACKLIST, FAILOVER, FAILOVER_LATER, SELECTOR},
+    shape::{BLACKLIST, FAILOVER, SELECTOR},
     tree::{Kind, Node},
     walk::{self, Fields},
 };
@@ -63,11 +63,15 @@ impl BlacklistDraft {
     }
 }
 
-/// `stable`, `any`, or a selector.
+/// `stable`, `any`, `deny`, or a selector.
 pub(super) fn failover(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Failover, Span)> {
     if matches!(node.kind, Kind::Map(_)) {
         return selector::read(node, &SELECTOR, report).map(|s| (Failover::To(s.value), s.span));
     }
-    let word = walk::word(node, "failover", (FAILOVER, FAILOVER_LATER), report)?;
-    Some((if word == 1 { Failover::Any } else { Failover::Stable }, node.span))
+    let value = match walk::word(node, "failover", (FAILOVER, &[]), report)? {
+        1 => Failover::Any,
+        2 => Failover::Deny,
+        _ => Failover::Stable,
+    };
+    Some((value, node.span))
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use super::{
+    accept,
     blacklist::BlacklistDraft,
     cohort::{self, CohortDraft},
     condition,
@@ -39,6 +40,7 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
         families(service, report);
         stable(service, report);
         failover(service, report);
+        accept::check(service, drafts, report);
         blacklisted(service, &drafts.blacklist, report);
         probes(service, report);
         untouched(service, report);
@@ -53,6 +55,12 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     }
     names(drafts, report);
     counts(drafts, report);
+}
+
+/// What conditions ask about: of routes, then of `accept`.
+fn asked(drafts: &Drafts) -> impl Iterator<Item = &condition::Asked> {
+    let accepts = drafts.services.iter().flat_map(|s| &s.accept).map(|a| &a.asked);
+    drafts.routes.iter().map(|r| &r.asked).chain(accepts)
 }
 
 /// What is right but odd. Only worth saying when nothing is wrong.
@@ -325,9 +333,18 @@ fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut
                     at,
                     format!("no instance of {whose} that matches `{subset}` has an {} address", family(v6)),
                 )
-                .help(format!("clients that dial {} go to stable", family(v6))),
+                .help(format!("clients that dial {} {}", family(v6), go(service))),
             );
         }
+    }
+}
+
+/// What becomes of the clients of a subset without instances.
+fn go(service: &ServiceDraft) -> String {
+    match service.failover.as_ref().map(|f| &f.value) {
+        None | Some(Failover::Stable) => "go to stable".to_owned(),
+        Some(Failover::Deny) => "are refused, as `failover` says".to_owned(),
+        Some(other) => format!("go where `failover` says: {other}"),
     }
 }
 
@@ -343,8 +360,14 @@ fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report:
             names.push(format!("{} more", without.len() - 5));
         }
         report.warning(
-            Draft::new(at, format!("no instance matches `{subset}` in {}", names.join(", ")))
-                .help("there its clients go to stable"),
+            Draft::new(at, format!("no instance matches `{subset}` in {}", names.join(", "))).help(format!(
+                "there its clients {}",
+                without
+                    .iter()
+                    .map(|s| go(s))
+                    .reduce(|a, b| if a == b { a } else { "go where each one's `failover` says".to_owned() })
+                    .unwrap_or_default()
+            )),
         );
     }
 }
@@ -416,7 +439,8 @@ fn names(drafts: &Drafts, report: &mut Report<'_>) {
         return;
     }
     let known: HashSet<&str> = drafts.cohorts.iter().map(|c| c.name.value.as_str()).collect();
-    for name in drafts.routes.iter().flat_map(|r| &r.asked.cohorts) {
+    asked(drafts).flat_map(|a| &a.lanes).for_each(|name| lane(name, drafts, report));
+    for name in asked(drafts).flat_map(|a| &a.cohorts) {
         if !known.contains(name.value.as_str()) {
             let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
             report.error(cohort::unknown(name, names));
@@ -437,7 +461,7 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let cohorts = drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
     let mut lists: Vec<Span> = cohorts.map(|c| c.name.span).collect();
     let mut seen = HashSet::new();
-    let conditions = drafts.routes.iter().flat_map(|r| &r.asked.lists);
+    let conditions = asked(drafts).flat_map(|a| &a.lists);
     lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
     let at = lists.get(limits::LISTS).copied();
     beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
@@ -499,8 +523,7 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
         let at = Span { line: 1, column: 1, ..Span::default() };
         report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
     }
-    let used: HashSet<&str> =
-        drafts.routes.iter().flat_map(|r| &r.asked.cohorts).map(|n| n.value.as_str()).collect();
+    let used: HashSet<&str> = asked(drafts).flat_map(|a| &a.cohorts).map(|n| n.value.as_str()).collect();
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));

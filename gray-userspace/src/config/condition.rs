@@ -11,12 +11,13 @@ use super::{
 };
 use crate::model::{ClaimKind, Condition, beginnings, claim_text};
 
-const EXPECTED: &str = "a cohort's name, or one of all, any, not, or a claim";
+const EXPECTED: &str = "a cohort's name, or one of all, any, not, lane, or a claim";
 
 /// What conditions ask about. Of claims also how many first bytes their wildcards ask for.
 #[derive(Default)]
 pub(super) struct Asked {
     pub cohorts: Vec<At<String>>,
+    pub lanes: Vec<At<String>>,
     pub claims: Vec<At<(ClaimKind, BTreeSet<u8>)>>,
     /// The texts of conditions on claims: each is a list.
     pub lists: Vec<At<String>>,
@@ -58,7 +59,7 @@ fn condition(node: &Node<'_>, depth: usize, asked: &mut Asked, report: &mut Repo
         let text = if given.is_empty() { "no key".to_owned() } else { given.join(" and ") };
         report.error(
             Draft::new(node.span, format!("a condition with {text}"))
-                .expected("exactly one of all, any, not, or a claim")
+                .expected("exactly one of all, any, not, lane, or a claim")
                 .help_if((pairs.len() > 1).then_some("join them: { all: [ { .. }, { .. } ] }")),
         );
         return None;
@@ -81,6 +82,11 @@ fn condition(node: &Node<'_>, depth: usize, asked: &mut Asked, report: &mut Repo
     }
     if let Some(node) = fields.get("not") {
         return Some(Condition::Not(Box::new(condition(node, depth + 1, asked, report)?)));
+    }
+    if let Some(node) = fields.get("lane") {
+        let name = walk::name(walk::text(node, "`lane`", "a lane's name", report)?, node.span, report)?;
+        asked.lanes.push(name.clone());
+        return Some(Condition::Lane(name.value));
     }
     let (of, node) = ClaimKind::ALL.into_iter().find_map(|of| Some((of, fields.get(of.name())?)))?;
     claim(of, node, asked, report)
@@ -129,6 +135,7 @@ pub(super) fn write(when: &Condition, out: &mut String) {
     };
     match when {
         Condition::Cohort(name) => out.push_str(name),
+        Condition::Lane(name) => out.push_str(&format!("lane={name}")),
         Condition::Claim { of, values } => out.push_str(&claim_text(*of, values)),
         Condition::All(items) => many("all", items, out),
         Condition::Any(items) => many("any", items, out),
@@ -153,6 +160,7 @@ pub(super) fn normal(when: &Condition) -> String {
     };
     match when {
         Condition::Cohort(name) => name.clone(),
+        Condition::Lane(name) => format!("lane={name}"),
         Condition::Claim { of, values } => claim_text(*of, values),
         Condition::All(items) => many("all", items),
         Condition::Any(items) => many("any", items),

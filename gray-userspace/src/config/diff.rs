@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
 use crate::model::{
-    Blacklist, ClaimKind, Cohort, CohortBody, Failover, Instance, Lane, Place, Policy, Route, Selector,
-    Service,
+    Accept, Blacklist, ClaimKind, Cohort, CohortBody, Instance, Lane, Place, Policy, Route, Selector, Service,
 };
 
 /// How something changed. `Display`: `+`, `-`, `~`.
@@ -169,24 +168,40 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         detail.push(format!("stable {} -> {}", a.stable, b.stable));
     }
     if a.failover != b.failover {
-        let show = |f: &Failover| match f {
-            Failover::Stable => "stable".to_owned(),
-            Failover::Any => "any".to_owned(),
-            Failover::To(subset) => subset.to_string(),
-        };
-        detail.push(format!("failover {} -> {}", show(&a.failover), show(&b.failover)));
+        detail.push(format!("failover {} -> {}", a.failover, b.failover));
     }
     detail.extend(blacklist(&a.blacklist, &b.blacklist).map(|d| format!("blacklist {d}")));
+    if a.shadow != b.shadow {
+        detail.push(format!("shadow {} -> {}", a.shadow, b.shadow));
+    }
+    if a.headers != b.headers {
+        let show = |s: &Service| s.headers.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        detail.push(format!("route-headers {} -> {}", show(a), show(b)));
+    }
+    if a.accept != b.accept {
+        let one = |x: &Accept| format!("{} from {}", x.instances, condition_text(&x.from));
+        let show = |s: &Service| match s.accept.iter().map(one).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "everybody".to_owned(),
+            all => all,
+        };
+        detail.push(format!("accept {} -> {}", show(a), show(b)));
+    }
     if a.identify != b.identify {
         detail.push(format!("identify {} -> {}", claims(a), claims(b)));
     }
-    if (&a.claims, &a.tls) != (&b.claims, &b.tls) {
+    let claimed = |s: &Service| {
+        let mut claims = s.claims.clone();
+        claims.retain(|kind, _| !ClaimKind::ASKED.contains(kind));
+        claims
+    };
+    if (claimed(a), &a.tls) != (claimed(b), &b.tls) {
         let read = |s: &Service| {
             let of = |(kind, place): (&ClaimKind, &Place)| {
                 let (key, name) = place.parts();
                 format!("{} in {key} {name}", kind.name())
             };
-            let mut all: Vec<_> = s.claims.iter().map(of).collect();
+            let plain = s.claims.iter().filter(|(kind, _)| !ClaimKind::ASKED.contains(kind));
+            let mut all: Vec<_> = plain.map(of).collect();
             all.extend(s.tls.iter().map(|(kind, tls)| format!("{} in {}", kind.name(), tls.name())));
             if all.is_empty() { "none".to_owned() } else { all.join(", ") }
         };

@@ -1,6 +1,7 @@
 //! The policy document: text -> [`Policy`], or every problem at once. Pure: no files, no clock.
 //! Must not know kernel tables; `compile` goes on from the policy.
 
+mod accept;
 mod alarm;
 mod blacklist;
 mod check;
@@ -10,6 +11,7 @@ mod condition;
 mod diff;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod headers;
 mod health;
 mod lane;
 pub mod limits;

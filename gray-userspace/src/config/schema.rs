@@ -97,6 +97,7 @@ fn shape(shape: &Shape, defs: &mut Map<String, Value>) -> Value {
             json!({ "type": ["string", "integer"], "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$" })
         }
         Shape::True => json!({ "const": true }),
+        Shape::YesNo => json!({ "type": "boolean" }),
         Shape::Word(words) => json!({ "enum": words }),
         Shape::List(of, least, most) => {
             let mut out = json!({ "type": "array", "items": self::shape(of, defs) });

@@ -7,13 +7,15 @@ use std::{
 };
 
 use super::{
+    accept::{self, AcceptDraft},
     alarm,
     blacklist::{self, BlacklistDraft},
-    claims, health, limits,
+    claims, headers, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER, SERVICE,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER,
+        SERVICE, YES_NO,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::model::{
     Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey, Nat,
-    OnMissing, Per, Place, Selector, Tls,
+    OnMissing, Per, Place, RouteHeaders, Selector, Tls,
 };
 
 pub(super) struct ServiceDraft {
@@ -42,6 +44,9 @@ pub(super) struct ServiceDraft {
     pub stable: Option<At<Selector>>,
     pub failover: Option<At<Failover>>,
     pub blacklist: BlacklistDraft,
+    pub shadow: bool,
+    pub accept: Vec<AcceptDraft>,
+    pub headers: Option<RouteHeaders>,
     /// Every part could be read: only then is "matches nothing" worth saying.
     pub whole: bool,
 }
@@ -66,6 +71,9 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         stable: None,
         failover: None,
         blacklist: BlacklistDraft::default(),
+        shadow: false,
+        accept: Vec::new(),
+        headers: None,
         whole: false,
         name,
     };
@@ -143,6 +151,15 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("blacklist") {
         draft.blacklist = blacklist::read(node, report);
     }
+    if let Some(node) = fields.get("route-headers") {
+        headers::read(node, &mut draft, report);
+    }
+    if let Some(node) = fields.get("accept") {
+        draft.accept = accept::read(node, report);
+    }
+    if let Some(node) = fields.get("shadow") {
+        draft.shadow = walk::word(node, "shadow", (YES_NO, &[]), report) == Some(0);
+    }
     if let Some(node) = fields.get("identify") {
         let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
@@ -177,6 +194,9 @@ impl ServiceDraft {
             stable: self.stable?.value,
             failover: self.failover.map(|f| f.value).unwrap_or_default(),
             blacklist: self.blacklist.finish(),
+            shadow: self.shadow,
+            headers: self.headers,
+            accept: self.accept.into_iter().map(AcceptDraft::finish).collect(),
         })
     }
 }
@@ -185,7 +205,7 @@ fn per(node: &Node<'_>, fields: &Fields<'_, '_>, draft: &mut ServiceDraft, repor
     if walk::word(node, "per", (PER, &[]), report) == Some(1) {
         draft.per = Per::Request;
     }
-    if fields.get("claims").is_none() {
+    if fields.get("claims").is_none() && fields.get("route-headers").is_none() {
         report.error(
             Draft::new(node.span, "`per` without `claims`")
                 .help("say what is read of requests: claims: { app: { header: X-App-Id } }"),

@@ -42,6 +42,8 @@ pub(super) enum Shape {
     Statuses,
     /// `true`.
     True,
+    /// `true` or `false`.
+    YesNo,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A list: shape, fewest and most entries.
@@ -61,10 +63,14 @@ pub(super) enum Shape {
     Either(&'static Shape, &'static Shape),
 }
 
+#[path = "shape_accept.rs"]
+mod accept;
 #[path = "shape_alarm.rs"]
 mod alarm;
 #[path = "shape_claims.rs"]
 mod claims;
+#[path = "shape_headers.rs"]
+mod headers;
 #[path = "shape_health.rs"]
 mod health;
 #[path = "shape_release.rs"]
@@ -72,8 +78,10 @@ mod release;
 #[path = "shape_strategy.rs"]
 mod strategy;
 
+pub(super) use accept::ACCEPT;
 pub(super) use alarm::ALARM;
 pub(super) use claims::{PLACE, READS, TAIL};
+pub(super) use headers::{ROUTE_HEADERS, ROUTE_KEYS, ROUTE_KEYS_LATER};
 pub(super) use health::{DAMPING, HEALTH};
 pub(super) use release::{ALIGN, DATA, DIALECTS, HOOK, RELEASE, RELEASED, STAGE};
 pub(super) use strategy::{ACTIVE, CHOOSE, LAYER, STRATEGY};
@@ -98,8 +106,8 @@ pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
-pub(super) const FAILOVER: &[&str] = &["stable", "any"];
-pub(super) const FAILOVER_LATER: &[&str] = &["deny"];
+pub(super) const FAILOVER: &[&str] = &["stable", "any", "deny"];
+pub(super) const YES_NO: &[&str] = &["true", "false"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
 pub(super) const EMPTY: &[&str] = &["stable", "keep"];
@@ -206,7 +214,7 @@ pub(super) static SERVICE: Object = Object {
         ),
         optional(
             "failover",
-            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector. Default: stable.",
+            "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector; deny: they are refused. Default: stable.",
             Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR)),
         ),
         optional(
@@ -214,8 +222,23 @@ pub(super) static SERVICE: Object = Object {
             "Instances of this service that get no new connections.",
             Shape::One(&BLACKLIST),
         ),
+        optional(
+            "shadow",
+            "Routes decide and are counted, and everybody goes to stable. Default: false.",
+            Shape::YesNo,
+        ),
+        optional(
+            "route-headers",
+            "Whether requests may ask for instances by `n-d-*` headers. Default: they are not read.",
+            Shape::One(&ROUTE_HEADERS),
+        ),
+        optional(
+            "accept",
+            "From whom some instances take connections, by route or by their own address; others are refused. Default: from everybody.",
+            Shape::List(&Shape::One(&ACCEPT), 1, Some(limits::ACCEPTS)),
+        ),
     ],
-    later: &["zone-affinity", "shadow", "on-agent-lost"],
+    later: &["zone-affinity", "on-agent-lost"],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -380,11 +403,12 @@ pub(super) static ROUTE: Object = Object {
 
 pub(super) static CONDITION: Object = Object {
     name: "a condition",
-    doc: "Exactly one of `all`, `any`, `not`, or a claim and its values; nested at most 8 deep.",
+    doc: "Exactly one of `all`, `any`, `not`, a lane, or a claim and its values; nested at most 8 deep.",
     keys: &[
         optional("all", "Every one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("any", "At least one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("not", "Everybody else.", Shape::Condition),
+        optional("lane", "Connections that are in this lane.", Shape::Name),
         optional("source", CLAIM_DOC, VALUES),
         optional("mark", CLAIM_DOC, VALUES),
         optional("dscp", CLAIM_DOC, VALUES),
@@ -396,7 +420,7 @@ pub(super) static CONDITION: Object = Object {
         optional("platform", CLAIM_DOC, VALUES),
         optional("channel", CLAIM_DOC, VALUES),
     ],
-    later: CLAIMS_LATER,
+    later: &["tag", "sni", "alpn", "header", "cookie", "query", "proxy"],
 };
 
 const CLAIM_DOC: &str = "Clients of whom this claim has this value, or one of these.";
@@ -404,9 +428,24 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 15] = [
-    &BLACKLIST, &DOCUMENT, &SERVICE, &READS, &PLACE, &ALARM, &HEALTH, &DAMPING, &INSTANCE, &SELECTOR, &ARM,
-    &COHORT, &TAIL, &ROUTE, &CONDITION,
+pub(super) static OBJECTS: [&Object; 17] = [
+    &ROUTE_HEADERS,
+    &ACCEPT,
+    &BLACKLIST,
+    &DOCUMENT,
+    &SERVICE,
+    &READS,
+    &PLACE,
+    &ALARM,
+    &HEALTH,
+    &DAMPING,
+    &INSTANCE,
+    &SELECTOR,
+    &ARM,
+    &COHORT,
+    &TAIL,
+    &ROUTE,
+    &CONDITION,
 ];
 
 impl Object {

@@ -50,8 +50,8 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "  {}:", name(&s.name));
     let _ = writeln!(out, "    listen: [{}]", listen.join(", "));
     let _ = writeln!(out, "    identify: [{}]", identify.join(", "));
-    if s.reads() {
-        let claims: Vec<_> = ClaimKind::ALL.into_iter().filter_map(|kind| claim(s, kind)).collect();
+    let claims: Vec<_> = ClaimKind::ALL.into_iter().filter_map(|kind| claim(s, kind)).collect();
+    if !claims.is_empty() {
         let _ = writeln!(out, "    claims: {{ {} }}", claims.join(", "));
     }
     if s.per != Per::default() {
@@ -80,11 +80,28 @@ fn service(out: &mut String, s: &Service) {
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
     match &s.failover {
         Failover::Stable => {}
-        Failover::Any => out.push_str("    failover: any\n"),
+        Failover::Any | Failover::Deny => drop(writeln!(out, "    failover: {}", s.failover)),
         Failover::To(subset) => drop(writeln!(out, "    failover: {{ {} }}", selector(subset))),
     }
     if !s.blacklist.is_empty() {
         let _ = writeln!(out, "    blacklist: {{ {} }}", blacklist(&s.blacklist));
+    }
+    if let Some(h) = &s.headers {
+        let _ = writeln!(out, "    route-headers: {{ {h} }}");
+    }
+    if !s.accept.is_empty() {
+        out.push_str("    accept:\n");
+    }
+    for a in &s.accept {
+        let _ = writeln!(
+            out,
+            "      - {{ instances: {{ {} }}, from: {} }}",
+            selector(&a.instances),
+            condition(&a.from)
+        );
+    }
+    if s.shadow {
+        out.push_str("    shadow: true\n");
     }
 }
 
@@ -246,6 +263,7 @@ fn condition(c: &Condition) -> String {
     let many = |items: &[Condition]| items.iter().map(condition).collect::<Vec<_>>().join(", ");
     match c {
         Condition::Cohort(cohort) => name(cohort),
+        Condition::Lane(lane) => format!("{{ lane: {} }}", name(lane)),
         Condition::Claim { of, values } => {
             let values: Vec<_> = values.iter().map(|v| quote(v)).collect();
             match values.as_slice() {

@@ -91,7 +91,7 @@ fn after(policy: &Policy, before: &Assigned) {
 fn lists(policy: &Policy, c: &Compiled) -> Lists {
     for list in policy.lists() {
         assert!(c.assigned.lists.get(&list.name).is_some(), "{} has no number", list.name);
-        for id in list.ids {
+        for id in list.ids.iter() {
             let _ = parse_member(list.of, id).unwrap_or_else(|e| panic!("let in and no member: {e}"));
         }
     }

@@ -279,6 +279,7 @@ impl Live {
             resets: s.resets + a.resets,
             client_resets: s.client_resets + a.client_resets,
             unanswered: s.unanswered + a.unanswered,
+            shadowed: s.shadowed + a.shadowed,
         }))
     }
 

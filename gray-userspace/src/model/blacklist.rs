@@ -1,6 +1,6 @@
 //! Instances that get no new connections, by id and by address; and where a subset's clients go that has nobody left.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use super::{Instance, Policy, Selector, address};
 
@@ -30,6 +30,19 @@ pub enum Failover {
     Any,
     /// These; when they are gone, too, stable.
     To(Selector),
+    /// Nobody: they are refused.
+    Deny,
+}
+
+impl fmt::Display for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stable => f.write_str("stable"),
+            Self::Any => f.write_str("any"),
+            Self::To(subset) => subset.fmt(f),
+            Self::Deny => f.write_str("deny"),
+        }
+    }
 }
 
 impl Policy {

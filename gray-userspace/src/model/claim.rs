@@ -3,6 +3,8 @@
 use gray_common::request::watch::{WATCHES, Watches};
 use serde::{Deserialize, Serialize};
 
+use super::MetaKey;
+
 /// What can be known about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,6 +29,13 @@ pub enum ClaimKind {
     Platform,
     /// By what way the client was got: an app store, an advertisement.
     Channel,
+    /// What a request asks to be served by: see [`RouteHeaders`](super::RouteHeaders).
+    #[serde(rename = "n-d-version")]
+    NdVersion,
+    #[serde(rename = "n-d-region")]
+    NdRegion,
+    #[serde(rename = "n-d-env")]
+    NdEnv,
 }
 
 /// Where a claim stands in a request.
@@ -97,9 +106,22 @@ impl ClaimKind {
     pub const READ: [Self; 6] =
         [Self::App, Self::User, Self::Tenant, Self::Device, Self::Platform, Self::Channel];
 
+    /// Headers by which a request asks for instances. They are named by no document but by `route-headers`.
+    pub const ASKED: [Self; 3] = [Self::NdVersion, Self::NdRegion, Self::NdEnv];
+
     /// Of what a client says first.
     pub fn is_read(self) -> bool {
-        Self::READ.contains(&self)
+        Self::READ.contains(&self) || Self::ASKED.contains(&self)
+    }
+
+    /// The header that asks for a key of instances.
+    pub fn of_header(key: MetaKey) -> Option<Self> {
+        match key {
+            MetaKey::Version => Some(Self::NdVersion),
+            MetaKey::Region => Some(Self::NdRegion),
+            MetaKey::Env => Some(Self::NdEnv),
+            MetaKey::Zone | MetaKey::Group | MetaKey::Id | MetaKey::Address => None,
+        }
     }
 
     /// A header that such a claim could be read of, for advice.
@@ -127,6 +149,8 @@ impl ClaimKind {
             Self::Device => "devices",
             Self::Platform => "platforms",
             Self::Channel => "channels",
+            // Of no cohort.
+            Self::NdVersion | Self::NdRegion | Self::NdEnv => self.name(),
         }
     }
 
@@ -142,6 +166,9 @@ impl ClaimKind {
             Self::Device => "device",
             Self::Platform => "platform",
             Self::Channel => "channel",
+            Self::NdVersion => "n-d-version",
+            Self::NdRegion => "n-d-region",
+            Self::NdEnv => "n-d-env",
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Condition {
         of: ClaimKind,
         values: BTreeSet<String>,
     },
+    /// The connection is in this lane.
+    Lane(String),
     All(Vec<Condition>),
     Any(Vec<Condition>),
     Not(Box<Condition>),
@@ -25,7 +27,7 @@ pub struct List<'a> {
     pub name: Cow<'a, str>,
     pub of: ClaimKind,
     /// As the document gives them.
-    pub ids: &'a BTreeSet<String>,
+    pub ids: Cow<'a, BTreeSet<String>>,
     /// It can be edited live.
     pub is_cohort: bool,
 }
@@ -46,11 +48,11 @@ pub fn beginnings(of: ClaimKind, values: &BTreeSet<String>) -> BTreeSet<u8> {
 impl Condition {
     fn lists<'a>(&'a self, out: &mut Vec<List<'a>>) {
         match self {
-            Self::Cohort(_) => {}
+            Self::Cohort(_) | Self::Lane(_) => {}
             Self::Claim { of, values } => {
                 let name = Cow::from(claim_text(*of, values));
                 if out.iter().all(|l| l.name != name) {
-                    out.push(List { name, of: *of, ids: values, is_cohort: false });
+                    out.push(List { name, of: *of, ids: Cow::Borrowed(values), is_cohort: false });
                 }
             }
             Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|p| p.lists(out)),
@@ -64,9 +66,16 @@ impl Policy {
     pub fn lists(&self) -> Vec<List<'_>> {
         let mut conditions = Vec::new();
         self.routes.iter().filter_map(|r| r.when.as_ref()).for_each(|w| w.lists(&mut conditions));
+        self.services.iter().flat_map(|s| &s.accept).for_each(|a| a.from.lists(&mut conditions));
+        let headers: BTreeSet<_> = self.services.iter().flat_map(|s| s.header_values()).collect();
+        for (of, value) in headers {
+            let values = BTreeSet::from([value]);
+            let name = Cow::from(claim_text(of, &values));
+            conditions.push(List { name, of, ids: Cow::Owned(values), is_cohort: false });
+        }
         let cohorts = self.cohorts.iter().filter_map(|c| match &c.body {
             CohortBody::List { of, ids } => {
-                Some(List { name: Cow::from(&*c.name), of: *of, ids, is_cohort: true })
+                Some(List { name: Cow::from(&*c.name), of: *of, ids: Cow::Borrowed(ids), is_cohort: true })
             }
             CohortBody::Percent { .. } | CohortBody::Tail { .. } => None,
         });

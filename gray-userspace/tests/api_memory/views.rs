@@ -42,7 +42,7 @@ pub fn status(s: &State) -> Status {
         flows: FlowTable { v4: 12, v6: 3, capacity: 262_144 },
         counters: vec![Counter { reason: "steered".into(), count: 42, doc: "Sent to an instance.".into() }],
         events_lost: 0,
-        services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990 }],
+        services: vec![ServiceCounts { service: "shop".into(), gray: 10, stable: 990, shadow: None }],
         alarms: Vec::new(),
         health: vec![ServiceHealth {
             service: "shop".into(),
@@ -68,6 +68,7 @@ pub fn services() -> Vec<ServiceView> {
         balance: "maglev".into(),
         affinity: "connection".into(),
         health: Some("http /ready every 2s".into()),
+        shadow: false,
         stable: "version=1.0".into(),
         instances: 2,
         routes: vec!["shop-early".into()],

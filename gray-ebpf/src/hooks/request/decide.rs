@@ -10,7 +10,7 @@ use gray_common::{
     limits::BEGINNINGS,
     packet::{TCP, TCP_ACK, TCP_SYN},
     request::{
-        machine::{ATTEMPTS, HOLD, PER_REQUEST},
+        machine::{ATTEMPTS, HOLD, PER_REQUEST, READ_DENY},
         scan::Span,
         tls,
         watch::WATCHES,
@@ -197,7 +197,7 @@ pub extern "C" fn asked() -> u32 {
     1
 }
 
-/// Whether the connection may stay where it is, by what was decided on its next request. In doubt, it may.
+/// Whether the connection may stay where it is, by what was decided on its next request, or ends. In doubt, it may stay.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_request_kept")]
@@ -207,6 +207,9 @@ pub extern "C" fn kept(code: u32) -> u32 {
     // SAFETY: this CPU's own slot.
     let (new, old) = (unsafe { &(*scratch).decision }, &c.bound.decision);
     let same = new.arm == old.arm && new.target == old.target;
+    if code == Admit::Deny as u32 {
+        (c.verdict, c.refused) = (READ_DENY, new.reason);
+    }
     c.keeps = u32::from(code != Admit::Steer as u32 && code != Admit::Stay as u32 || same);
     c.keeps
 }

@@ -283,7 +283,7 @@ extern "C" fn head(held: u32) -> u32 {
             (*at).read == STEP
         }
     });
-    c.blank = u32::from(c.scan.found == 0);
+    c.blank = u32::from((reading.named != 0) & (c.scan.found & reading.named == 0));
     // Nothing else is looked for.
     c.enough = u32::from(c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0);
     c.read

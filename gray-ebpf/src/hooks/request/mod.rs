@@ -38,6 +38,7 @@ pub use unknown::stranger;
 use crate::{
     ctx::jiffies,
     emit,
+    hooks::admit::Admit,
     maps::{
         self,
         request::{Call, READINGS, call},
@@ -188,7 +189,7 @@ fn note(note: u32) {
     let reason = match note {
         NOTE_SPLICED => Reason::RequestBound,
         NOTE_EARLY => Reason::RequestEarly,
-        NOTE_DENIED => Reason::Denied,
+        NOTE_DENIED => return denied(),
         NOTE_ANOTHER => Reason::RequestAnother,
         NOTE_NO_INSTANCE => Reason::RequestNoInstance,
         NOTE_CHALLENGE => Reason::RequestChallenge,
@@ -200,6 +201,14 @@ fn note(note: u32) {
         _ => return,
     };
     emit::count(reason);
+}
+
+#[inline(always)]
+fn denied() {
+    match call() {
+        Some(c) if c.refused != 0 => emit::refused(c.refused),
+        _ => emit::count(Reason::Denied),
+    }
 }
 
 /// Whether an instance is to be chosen by what was read of earlier packets.
@@ -249,6 +258,7 @@ pub extern "C" fn begin(v4: u32, whose: u32, egress: u32) -> u32 {
     c.reply = u32::from(whose == INSTANCE);
     c.outs.clear();
     c.keeps = 1;
+    c.refused = 0;
     c.done = 0;
     c.has = lock::NONE;
     c.taken = follow::ALL;
@@ -331,16 +341,18 @@ pub extern "C" fn instance(raw: *mut __sk_buff) -> u32 {
     GO
 }
 
-/// No instance takes the connection: its client is told.
+/// No instance takes the connection, or it is refused, as `code` of `Admit` says: its client is told.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_request_give_up")]
 #[inline(never)]
-pub extern "C" fn give_up() -> u32 {
+pub extern "C" fn give_up(code: u32) -> u32 {
     let Some(c) = call() else { return DROPPED };
     c.outs.clear();
     c.done = 0;
     machine::give_up(&mut c.bound.splice, &mut c.outs);
-    emit::count(Reason::RequestNoInstance);
+    if code != Admit::Deny as u32 {
+        emit::count(Reason::RequestNoInstance);
+    }
     ACT
 }

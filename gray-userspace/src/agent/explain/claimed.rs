@@ -35,7 +35,8 @@ impl Known {
         found.claims(key, &mut self.claims);
         self.request = Some(found.whole || head.is_empty());
         for (code, value) in found.values {
-            if let Some(kind) = ClaimKind::READ.into_iter().find(|k| claim_code(*k) == code) {
+            let mut read = ClaimKind::READ.into_iter().chain(ClaimKind::ASKED);
+            if let Some(kind) = read.find(|k| claim_code(*k) == code) {
                 self.values.push((kind, String::from_utf8_lossy(value).into_owned()));
             }
         }

@@ -26,7 +26,8 @@ pub struct Answer {
     pub service: Option<Service>,
     /// (rule, facts, matched), in the order of the scan.
     pub trail: Vec<(Rule, u64, bool)>,
-    /// The subset that was used in the end, as an index in the bank.
+    /// The subset that was asked for, and the one that was used in the end, as indexes in the bank.
+    pub wanted: Option<u32>,
     pub subset: Option<u32>,
 }
 
@@ -73,6 +74,7 @@ pub fn ask<E>(t: &mut MemTables, request: &Request<'_>, mut fetch: impl Fetch<E>
                 return Ok(Answer {
                     verdict,
                     service: request.listener.service().and_then(|i| paged.view.service(i)).copied(),
+                    wanted: paged.wanted.get(),
                     subset: paged.subset.get(),
                     trail: RefCell::take(&paged.view.trail),
                 });
@@ -86,6 +88,7 @@ struct Paged<'a> {
     view: View<'a>,
     bank: u32,
     miss: Cell<Option<Miss>>,
+    wanted: Cell<Option<u32>>,
     subset: Cell<Option<u32>>,
 }
 
@@ -93,7 +96,7 @@ impl<'a> Paged<'a> {
     fn new(t: &'a MemTables) -> Self {
         let view = t.view();
         let bank = (view.epoch() & 1) as u32;
-        Self { view, bank, miss: Cell::new(None), subset: Cell::new(None) }
+        Self { view, bank, miss: Cell::new(None), wanted: Cell::new(None), subset: Cell::new(None) }
     }
 
     fn or<T>(&self, found: Option<T>, miss: Miss) -> Option<T> {
@@ -138,6 +141,7 @@ impl Tables for Paged<'_> {
     }
 
     fn subset(&self, index: u32) -> Option<&Subset> {
+        self.wanted.set(self.wanted.get().or(Some(index)));
         self.subset.set(Some(index));
         self.or(self.view.subset(index), Miss::Subset(self.bank * limits::SUBSETS + index))
     }

@@ -60,6 +60,24 @@ impl Explained<'_> {
                 reply.reason = reason.label().into();
                 reply.text = format!("left alone: {}", reason.doc());
             }
+            Verdict::Deny(d) if d.reason == Reason::FailoverDenied as u8 => {
+                reply.reason = Reason::FailoverDenied.label().into();
+                reply.route = self.names.route(u32::from(d.rule));
+                reply.text = format!(
+                    "refused: route {} wants {}, of which no instance serves, and the service's `failover` denies that",
+                    reply.route.as_deref().unwrap_or("default"),
+                    self.name_of(self.answer.wanted)
+                );
+            }
+            Verdict::Deny(d) if d.reason == Reason::Isolated as u8 => {
+                reply.reason = Reason::Isolated.label().into();
+                reply.route = self.names.route(u32::from(d.rule));
+                reply.text = format!(
+                    "refused: route {} leads to {}, and instances of that take connections from others only (`accept`)",
+                    reply.route.as_deref().unwrap_or("default"),
+                    self.name_of(self.answer.wanted).trim_end_matches(" (refused)")
+                );
+            }
             Verdict::Deny(_) => {
                 reply.reason = Reason::Denied.label().into();
                 reply.text = "refused: nothing that the service's `identify` asks for is known of it, and the policy denies that".into();
@@ -125,11 +143,17 @@ impl Explained<'_> {
     ) -> String {
         let arm = r.arm.name();
         let route = r.route.as_deref().unwrap_or("default");
+        let wanted = self.name_of(self.answer.wanted);
         let mut text = match reason {
+            Reason::Shadow => {
+                format!(
+                    "{arm}: in shadow; route {route} would have sent it to {wanted}, and it goes to {instance}"
+                )
+            }
             Reason::Default => format!("{arm}: no route applies, so it goes to {instance}"),
             Reason::Failover => {
                 format!(
-                    "{arm}: route {route} wants a subset of which no instance serves, so it goes to {instance}"
+                    "{arm}: route {route} wants {wanted}, of which no instance serves, so it goes to {instance}"
                 )
             }
             _ => format!("{arm}: route {route} sends it to {instance}"),
@@ -149,7 +173,11 @@ impl Explained<'_> {
 
     /// `version=2.0`.
     fn subset(&self) -> String {
-        let plan = self.answer.subset.and_then(|i| self.on.compiled.subsets.get(i as usize));
+        self.name_of(self.answer.subset)
+    }
+
+    fn name_of(&self, index: Option<u32>) -> String {
+        let plan = index.and_then(|i| self.on.compiled.subsets.get(i as usize));
         plan.map_or_else(String::new, |p| match p.name.split_once(": ") {
             Some((_, selector)) => selector.to_string(),
             None => p.name.clone(),

@@ -337,7 +337,7 @@ fn c15_a_failover_says_so() {
     assert_eq!((r.arm, r.reason.as_str(), r.subset.as_str()), (ArmName::Stable, "failover", "version=1.0"));
     assert_eq!(
         r.text,
-        "stable: route listed wants a subset of which no instance serves, so it goes to one-v6 ([fd00:18::2]:8080)"
+        "stable: route listed wants version=2.0, of which no instance serves, so it goes to one-v6 ([fd00:18::2]:8080)"
     );
 }
 
@@ -568,4 +568,69 @@ proptest! {
             prop_assert_eq!(u8::from(said.arm == ArmName::Gray), d.arm);
         }
     }
+}
+
+/// C6, C8, C13, C14: what was wanted, who is refused by what, and every rule that was looked at on the way.
+#[test]
+fn c15_refusals_shadow_and_headers_are_told() {
+    let document = |more: &str| {
+        format!(
+            "services:
+  shop:
+    listen: ['198.18.1.100:80']
+    identify: [source]
+{more}
+    instances:
+      - {{ address: '198.18.2.2:8080', id: one, version: '1.0' }}
+      - {{ address: '198.18.2.3:8080', id: two, version: '2.0' }}
+    stable: {{ version: '1.0' }}
+routes:
+  - {{ name: listed, service: shop, when: {{ source: 198.18.1.0/24 }}, to: {{ version: '2.0' }} }}
+"
+        )
+    };
+    let told = |more: &str, ask: &ExplainRequest| {
+        let r = world_of(&document(more)).explain(ask);
+        let whys: Vec<_> = r.trail.iter().map(|s| format!("{} {}: {}", s.rule, s.matched, s.why)).collect();
+        (r.reason, r.route.unwrap_or_default(), r.text, whys)
+    };
+    let asked = from("198.18.1.3");
+    let list = "source=198.18.1.0/24";
+    let (reason, route, text, whys) = told("    shadow: true", &asked);
+    assert_eq!((reason.as_str(), route.as_str()), ("shadow", "listed"));
+    assert_eq!(
+        text,
+        "stable: in shadow; route listed would have sent it to version=2.0, and it goes to one (198.18.2.2:8080)"
+    );
+    assert_eq!(whys, [format!("listed true: {list}")]);
+    let (reason, route, text, _) = told("    failover: deny\n    blacklist: { ids: [two] }", &asked);
+    assert_eq!((reason.as_str(), route.as_str()), ("failover_denied", "listed"));
+    assert_eq!(
+        text,
+        "refused: route listed wants version=2.0, of which no instance serves, and the service's `failover` denies that"
+    );
+    let accept = "    accept: [{ instances: { version: '2.0' }, from: { mark: 7 } }]";
+    let (reason, route, text, whys) = told(accept, &asked);
+    assert_eq!((reason.as_str(), route.as_str()), ("isolated", "listed"));
+    assert_eq!(
+        text,
+        "refused: route listed leads to version=2.0, and instances of that take connections from others only (`accept`)"
+    );
+    assert_eq!(whys, [format!("listed true: {list}; not mark=7")]);
+    let (reason, .., whys) = told(accept, &ExplainRequest { mark: Some(7), ..asked.clone() });
+    assert_eq!(reason, "condition");
+    assert_eq!(whys, ["listed false: mark=7, which it excludes".to_owned(), format!("listed true: {list}")]);
+    let headers = "    route-headers: { read: [version], without-route: true }";
+    let by = |value: &str| ExplainRequest {
+        headers: vec![format!("n-d-version: {value}")],
+        ..from("198.19.0.1")
+    };
+    let (reason, route, text, whys) = told(headers, &by("2.0"));
+    assert_eq!((reason.as_str(), route.as_str()), ("condition", "n-d/used@shop"));
+    assert_eq!(text, "gray: route n-d/used@shop sends it to two (198.18.2.3:8080)");
+    assert_eq!(whys.last().map(String::as_str), Some("n-d/used@shop true: n-d-version=2.0"));
+    assert_eq!(whys[0], format!("listed false: not {list}"));
+    let (_, route, text, _) = told(headers, &by("{\"shop\":\"2.0\"}"));
+    assert_eq!(route, "n-d/ignored@shop");
+    assert!(text.starts_with("stable: "), "{text}");
 }

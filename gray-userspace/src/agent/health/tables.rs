@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use gray_common::wire::{ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_SPARE4, SUBSET_SPARE6};
+use gray_common::wire::{
+    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6,
+};
 
 use crate::{
     compile::{Family, Member, SubsetPlan, Who, placed::Content},
@@ -56,7 +58,8 @@ pub fn made<'a>(
     let flags = flag(away4, SUBSET_AWAY4)
         | flag(away6, SUBSET_AWAY6)
         | flag(spare4, SUBSET_SPARE4)
-        | flag(spare6, SUBSET_SPARE6);
+        | flag(spare6, SUBSET_SPARE6)
+        | flag(who.refuse, SUBSET_REFUSE);
     Made { content: Content { v4, v6, flags }, kept: kept4 || kept6 }
 }
 

@@ -157,4 +157,6 @@ pub struct ServiceCounts {
     pub service: String,
     pub gray: u64,
     pub stable: u64,
+    /// Of those of stable: whom a route would have sent to gray while the service was in shadow. None: it never was.
+    pub shadow: Option<u64>,
 }

@@ -24,6 +24,8 @@ pub struct ServiceView {
     pub affinity: String,
     /// `http /ready every 2s`; none: instances are taken as up.
     pub health: Option<String>,
+    /// Its routes decide and are counted, and everybody goes to stable.
+    pub shadow: bool,
     /// `version=1.0`.
     pub stable: String,
     pub instances: u64,

@@ -49,6 +49,8 @@ impl Client<'_> {
         match when {
             Condition::Cohort(name) => self.policy.cohort(name).is_some_and(|c| self.is_in(&c.body)),
             Condition::Claim { of, values } => values.iter().any(|v| self.has(*of, v)),
+            // Nobody who comes by packets is in a lane.
+            Condition::Lane(_) => false,
             Condition::All(parts) => parts.iter().all(|p| self.meets(p)),
             Condition::Any(parts) => parts.iter().any(|p| self.meets(p)),
             Condition::Not(inner) => !self.meets(inner),
