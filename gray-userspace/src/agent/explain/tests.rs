@@ -621,10 +621,8 @@ routes:
     assert_eq!(reason, "condition");
     assert_eq!(whys, ["listed false: mark=7, which it excludes".to_owned(), format!("listed true: {list}")]);
     let headers = "    route-headers: { read: [version], without-route: true }";
-    let by = |value: &str| ExplainRequest {
-        headers: vec![format!("n-d-version: {value}")],
-        ..from("198.19.0.1")
-    };
+    let by =
+        |value: &str| ExplainRequest { headers: vec![format!("n-d-version: {value}")], ..from("198.19.0.1") };
     let (reason, route, text, whys) = told(headers, &by("2.0"));
     assert_eq!((reason.as_str(), route.as_str()), ("condition", "n-d/used@shop"));
     assert_eq!(text, "gray: route n-d/used@shop sends it to two (198.18.2.3:8080)");

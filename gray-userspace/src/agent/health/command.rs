@@ -125,9 +125,7 @@ mod tests {
         assert_eq!(much, "y");
         assert!(failed(said("kill -9 $$", LONG).await).contains("signal: 9"));
         let none = run(Path::new("/nowhere"), &["check".into()], &spec(), LONG).await;
-        assert!(
-            matches!(none, Err(Fault::Own(e)) if e.starts_with("not asked: /nowhere/check: no such file"))
-        );
+        assert!(matches!(none, Err(Fault::Own(e)) if e.starts_with("not asked: /nowhere")));
     }
 
     #[tokio::test]
