@@ -51,12 +51,14 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
 }
 
 pub fn list(core: &Core) -> Result<Vec<Workload>, ApiError> {
-    let found = core.lock().targets()?.find();
+    // A statement of its own: the lock lasts as long as it.
+    let targets = core.lock().targets()?;
+    let found = targets.find();
     let inner = core.lock();
-    let view = |(w, found): (Kept, Option<Cgroup>)| Workload {
-        state: if found.is_some() { "active" } else { "gone" }.into(),
-        cgroup_id: found.as_ref().map_or(0, |c| c.id),
-        cgroup: found.map_or_else(|| w.target.clone().into(), |c| c.dir),
+    let view = |Found { kept: w, now, .. }| Workload {
+        state: if now.is_some() { "active" } else { "gone" }.into(),
+        cgroup_id: now.as_ref().map_or(0, |c: &Cgroup| c.id),
+        cgroup: now.map_or_else(|| w.target.clone().into(), |c| c.dir),
         lane_known: w.lane.as_ref().map(|l| inner.knows(l)),
         lane: w.lane,
         name: w.name,
@@ -70,18 +72,23 @@ pub struct Targets {
     kept: Vec<(Kept, Option<Cgroup>)>,
 }
 
+/// Where it is now.
+pub struct Found {
+    kept: Kept,
+    before: Option<Cgroup>,
+    now: Option<Cgroup>,
+}
+
 impl Targets {
-    /// The cgroup of each; none: it is not there. May take seconds: systemd is asked for units that have begun or ended.
-    pub fn find(self) -> Vec<(Kept, Option<Cgroup>)> {
+    /// May take seconds: systemd is asked for units that have begun or ended.
+    pub fn find(self) -> Vec<Found> {
         let Self { mount, kept } = self;
-        let find =
-            |w: &Kept, known: Option<Cgroup>| mount.as_ref()?.follow(known.as_ref(), w.kind, &w.target).ok();
-        kept.into_iter()
-            .map(|(w, known)| {
-                let now = find(&w, known);
-                (w, now)
-            })
-            .collect()
+        let now = |w: &Kept, known: Option<&Cgroup>| mount.as_ref()?.follow(known, w.kind, &w.target).ok();
+        let find = |(kept, before): (Kept, Option<Cgroup>)| {
+            let now = now(&kept, before.as_ref());
+            Found { kept, before, now }
+        };
+        kept.into_iter().map(find).collect()
     }
 }
 
@@ -140,11 +147,11 @@ impl Inner {
 
     /// Puts every kept label into the kernel, at the cgroups that were found; those that were deleted and made again get theirs
     /// anew. What was set or removed since is left as it is.
-    pub fn follow_workloads(&mut self, found: Vec<(Kept, Option<Cgroup>)>) -> Result<(), ApiError> {
+    pub fn follow_workloads(&mut self, found: Vec<Found>) -> Result<(), ApiError> {
         let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
-        for (w, cgroup) in found.into_iter().filter(|(w, _)| kept.contains(w)) {
-            if self.labels.get(&w.name).map(|l| l.cgroup.id) != cgroup.as_ref().map(|c| c.id) {
-                self.label(&w.name, cgroup, w.lane)?;
+        for f in found.into_iter().filter(|f| f.now != f.before && kept.contains(&f.kept)) {
+            if self.labels.get(&f.kept.name).map(|l| &l.cgroup) == f.before.as_ref() {
+                self.label(&f.kept.name, f.now, f.kept.lane)?;
             }
         }
         Ok(())
