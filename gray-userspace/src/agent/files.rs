@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     core::{Core, Inner},
-    time,
+    health, time,
 };
 use crate::{
     api::{
@@ -44,6 +44,53 @@ struct Seen {
     digest: String,
     applied: bool,
     revision: Option<u64>,
+}
+
+/// What this agent has dealt with.
+#[derive(Clone, Debug)]
+struct Dealt {
+    seen: Seen,
+    again: Again,
+}
+
+/// When files that stay the same are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// They are applied, or wrong.
+    Never,
+    /// With each look.
+    Soon,
+    /// Milliseconds. An attempt may leave a failed revision in the history: each waits longer than the one before.
+    At { at: u64, pause: u64 },
+}
+
+/// Before the second attempt, and at most, milliseconds.
+const PAUSES: (u64, u64) = (5_000, 600_000);
+
+impl Again {
+    fn is_due(self, now: u64) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Soon => true,
+            Self::At { at, .. } => at <= now,
+        }
+    }
+
+    /// After a refusal. What is wrong with the files themselves lasts, if no release's documents stood beside them. A full disk has
+    /// room again, some time. `before`: what was said of the same files.
+    fn after(kind: ErrorKind, releases: bool, before: Option<Self>, now: u64) -> Self {
+        match kind {
+            ErrorKind::Invalid | ErrorKind::BadRequest | ErrorKind::TooLarge if !releases => Self::Never,
+            ErrorKind::Internal => {
+                let pause = match before {
+                    Some(Self::At { pause, .. }) => (pause * 2).min(PAUSES.1),
+                    _ => PAUSES.0,
+                };
+                Self::At { at: now + pause, pause }
+            }
+            _ => Self::Soon,
+        }
+    }
 }
 
 /// Runs as long as the agent.
@@ -77,35 +124,37 @@ pub async fn follow(core: Arc<Core>, dir: PathBuf) {
     }
 }
 
-/// Reads the directory, and applies what is new in it. `last`: what this agent has dealt with.
-fn look(core: &Core, dir: &Path, last: Option<Seen>) -> Option<Seen> {
+/// Reads the directory, and applies what is new in it.
+fn look(core: &Core, dir: &Path, last: Option<Dealt>) -> Option<Dealt> {
     let found = read::read(dir);
     let mut inner = core.lock();
     let path = inner.state_dir.path().join(SEEN);
     let mut now = PolicyDirStatus { dir: dir.into(), ..PolicyDirStatus::default() };
-    let mut seen = last.clone();
+    let mut dealt = last.clone();
     match found {
         Err(e) => (now.state, now.problems) = ("unreadable".into(), vec![e.to_string()]),
         // Nobody removes a policy by removing its files: a document without services says that.
         Ok(found) if found.sources.is_empty() => now.state = "empty".into(),
         Ok(found) => {
             now.files = found.sources.len() as u64;
-            if last.as_ref().is_some_and(|l| l.digest == found.digest)
+            let same = last.filter(|l| l.seen.digest == found.digest);
+            let at = health::now();
+            if same.as_ref().is_some_and(|l| !l.again.is_due(at))
                 && inner.policy_dir.as_ref().is_some_and(done)
             {
-                return last;
+                return same;
             }
             let kept = kept(&path).filter(|k| k.digest == found.digest && k.applied);
-            let (fresh, lasts) = match kept {
-                Some(kept) => (kept, true),
-                None => apply(&mut inner, found, &mut now.problems),
+            let fresh = match kept {
+                Some(seen) => Dealt { seen, again: Again::Never },
+                None => apply(&mut inner, found, same.map(|l| l.again), &mut now.problems),
             };
-            now.state = if fresh.applied { "applied" } else { "refused" }.into();
-            now.revision = fresh.revision;
-            if lasts && let Err(e) = keep(&path, &fresh) {
+            now.state = if fresh.seen.applied { "applied" } else { "refused" }.into();
+            now.revision = fresh.seen.revision;
+            if let Err(e) = keep(&path, &fresh.seen) {
                 tracing::warn!(error = %e, "the policy directory: what was read cannot be remembered");
             }
-            seen = Some(fresh).filter(|_| lasts);
+            dealt = Some(fresh);
         }
     }
     let told = |b: &PolicyDirStatus| {
@@ -116,39 +165,32 @@ fn look(core: &Core, dir: &Path, last: Option<Seen>) -> Option<Seen> {
         tell(core, &now);
         inner.policy_dir = Some(now);
     }
-    seen
+    dealt
 }
 
 fn done(status: &PolicyDirStatus) -> bool {
     ["applied", "refused"].contains(&status.state.as_str())
 }
 
-/// Whether files that were refused so stay refused as long as they are the same. Else the next look tries again: a full disk has
-/// room again, and what a running release adds to the policy goes with it.
-fn lasts(kind: ErrorKind, releases: bool) -> bool {
-    matches!(kind, ErrorKind::Invalid | ErrorKind::BadRequest | ErrorKind::TooLarge) && !releases
-}
-
-/// What became of it, and whether that lasts.
-fn apply(inner: &mut Inner, found: Found, problems: &mut Vec<String>) -> (Seen, bool) {
+fn apply(inner: &mut Inner, found: Found, before: Option<Again>, problems: &mut Vec<String>) -> Dealt {
     let message = Some("the files of the policy directory".to_owned());
     let request = ApplyRequest { sources: found.sources, dry_run: false, message };
     // What cannot be read may be one.
     let releases = inner.release_sources().map_or(true, |s| !s.is_empty());
-    let (applied, revision, lasts) = match inner.apply(&Who::agent(), request) {
-        Ok(reply) => (true, reply.revision.or((inner.revision != 0).then_some(inner.revision)), true),
+    let (applied, revision, again) = match inner.apply(&Who::agent(), request) {
+        Ok(reply) => (true, reply.revision.or((inner.revision != 0).then_some(inner.revision)), Again::Never),
         Err(e) => {
-            let lasts = lasts(e.kind, releases);
+            let again = Again::after(e.kind, releases, before, health::now());
             problems.extend(e.problems.iter().take(SHOWN).map(one_line));
             if problems.is_empty() {
                 problems.push(e.error);
             } else if e.problems.len() > SHOWN {
                 problems.push(format!("{} more", e.problems.len() - SHOWN));
             }
-            (false, None, lasts)
+            (false, None, again)
         }
     };
-    (Seen { digest: found.digest, applied, revision }, lasts)
+    Dealt { seen: Seen { digest: found.digest, applied, revision }, again }
 }
 
 /// `shop.yaml:3:5: unknown key`.
@@ -202,17 +244,29 @@ mod tests {
 
     #[test]
     fn d2_only_what_is_wrong_with_the_files_themselves_lasts() {
-        for (kind, want) in [
-            (ErrorKind::Invalid, true),
-            (ErrorKind::BadRequest, true),
-            (ErrorKind::TooLarge, true),
-            (ErrorKind::Internal, false),
-            (ErrorKind::Conflict, false),
-            (ErrorKind::Refused, false),
-            (ErrorKind::Timeout, false),
+        use ErrorKind::*;
+        for (kind, alone, beside_a_release) in [
+            (Invalid, Again::Never, Again::Soon),
+            (BadRequest, Again::Never, Again::Soon),
+            (TooLarge, Again::Never, Again::Soon),
+            (Conflict, Again::Soon, Again::Soon),
+            (Refused, Again::Soon, Again::Soon),
         ] {
-            assert_eq!(lasts(kind, false), want, "{kind:?}");
-            assert!(!lasts(kind, true), "{kind:?}: with another document beside them they may be right");
+            assert_eq!(Again::after(kind, false, None, 7), alone, "{kind:?}");
+            assert_eq!(Again::after(kind, true, None, 7), beside_a_release, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn d2_what_goes_on_failing_is_tried_less_and_less_often() {
+        let (mut again, mut now, mut pauses) = (None, 0, Vec::new());
+        for _ in 0..9 {
+            let next = Again::after(ErrorKind::Internal, false, again, now);
+            let Again::At { at, pause } = next else { panic!("{next:?}") };
+            assert!(!next.is_due(at - 1) && next.is_due(at));
+            (again, now) = (Some(next), at);
+            pauses.push(pause / 1000);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
     }
 }
