@@ -7,6 +7,7 @@ use gray_tests::{
     WorldSpec,
     client::{LoadSpec, Mode, curl},
     command::{run, run_with_input},
+    link::ip_batch,
     policy::PolicyText,
     scene::{Scene, vip},
 };
@@ -301,5 +302,27 @@ fn doctor_uninstall_dry_run_and_completions_answer() {
     let refused = scene.agent.gray(&["uninstall", "--bpffs", &bpffs, "--state-dir", &state]).unwrap();
     assert_eq!(code(&refused), 1, "an agent runs: {}", stderr(&refused));
     scene.expect_gray(false, &[]);
+    scene.finish();
+}
+
+/// The agent looks in its own network namespace.
+#[test]
+fn h1_doctor_tells_of_marks_and_ipsec_that_steered_packets_pass_by() {
+    let scene = Scene::packets(WorldSpec::default());
+    let said = |name: &str| {
+        let out = scene.agent.gray(&["doctor", "-o", "json"]).unwrap();
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|c| c["name"] == name).unwrap();
+        format!("{}: {}", check["status"].as_str().unwrap(), check["detail"].as_str().unwrap())
+    };
+    assert_eq!(said("routing-marks"), "ok: no rule routes by a packet's mark");
+    assert_eq!(said("ipsec"), "ok: no policies");
+    let edge = &scene.world.edge;
+    ip_batch(edge, "rule add fwmark 1 table 100\nrule add to 10.0.0.0/8 table 100\n").unwrap();
+    let _ = run(edge.command("ip").args(["-6", "rule", "add", "fwmark", "2", "table", "100"])).unwrap();
+    assert!(said("routing-marks").starts_with("warn: 2 rules route by a packet's mark"));
+    ip_batch(edge, "xfrm policy add src 10.0.0.0/24 dst 10.1.0.0/24 dir out\n").unwrap();
+    assert!(said("ipsec").starts_with("warn: 1 policies of IPsec"));
     scene.finish();
 }
