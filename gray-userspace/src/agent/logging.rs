@@ -15,7 +15,8 @@ pub fn start(format: LogFormat) {
     };
     let filter = EnvFilter::try_from_env("GRAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = human && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-    // A line that cannot be written (a full disk, a pipe without a reader) is lost: to say that on standard error would panic.
+    // A line that cannot be written (a full disk, a pipe without a reader) is lost: to say that on standard error would panic. It is what
+    // `layer` does, though its documentation says otherwise.
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let layer =
         if human { layer.with_ansi(colour).boxed() } else { layer.json().flatten_event(true).boxed() };
