@@ -41,7 +41,8 @@ pub async fn watch(core: Arc<Core>) {
                 tracing::warn!(%error, "silent clients cannot be asked");
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
-            Err(_) => return,
+            // The next round asks.
+            Err(error) => tracing::error!(%error, "silent clients cannot be asked"),
         }
     }
 }
