@@ -90,6 +90,9 @@ impl<'a> Engine<'a> {
                 seen = text("state");
                 self.say.line(&format!("{name}: {seen}, {}", text("traffic")));
             }
+            // It goes no further by itself.
+            let over = matches!(seen.as_str(), "done" | "stopped" | "abnormal") || seen.starts_with("frozen");
+            ensure!(seen == last || !over, "it ended otherwise");
             Ok(seen == last)
         });
         came.with_context(|| {
