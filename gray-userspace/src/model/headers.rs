@@ -33,7 +33,7 @@ impl fmt::Display for RouteHeaders {
 impl RouteHeaders {
     /// What instances of a service can be asked for by: the values that they have. One that could not be told from a wildcard, or
     /// is too long to be read, is none.
-    pub fn values<'s>(key: MetaKey, service: &'s Service) -> BTreeSet<&'s str> {
+    pub fn values(key: MetaKey, service: &Service) -> BTreeSet<&str> {
         let good = |v: &&str| !v.contains('*') && v.len() <= CLAIM_MAX;
         service.instances.iter().filter_map(|i| i.meta.get(&key)).map(String::as_str).filter(good).collect()
     }
