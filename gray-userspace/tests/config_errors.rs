@@ -209,6 +209,7 @@ fn d4_service() {
                     "accept: [{ instances: { version: \"2.0\" }, from: { mark: 7 } }, { instances: { address: 198.18.2.3 }, from: { mark: 8 } }]",
                 ),
             ),
+            ("accept_unread", more("accept: [{ instances: { version: \"2.0\" }, from: { app: a } }]")),
             ("accept_no_from", more("accept: [{ instances: { version: \"2.0\" }, form: early }]")),
             ("headers_words", more("route-headers: { read: [versoin, address], over-routes: maybe }")),
             ("headers_none", more("route-headers: { read: [] }")),

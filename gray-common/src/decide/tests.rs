@@ -263,6 +263,22 @@ fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
 }
 
 #[test]
+fn c13_nobody_gets_to_a_subset_that_refuses() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    t.subsets.get_mut(&GRAY).unwrap().flags = SUBSET_REFUSE;
+    for is_self in [false, true] {
+        match ask(&t, 3, is_self) {
+            Verdict::Deny(d) => {
+                assert_eq!((d.reason, d.rule, d.refused), (Reason::Isolated as u8, 3, 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(steered(ask(&t, 4, false)).reason, Reason::Default as u8);
+}
+
+#[test]
 fn with_no_stable_instance_either_the_traffic_is_left_alone() {
     let mut t = world(&[to(EMPTY, 4, &[])]);
     let _ = t.subsets.insert(STABLE, Subset::default());

@@ -10,7 +10,7 @@ use super::{
     tree::Node,
     walk::{self, Fields},
 };
-use crate::model::{Accept, Condition, Instance, Selector};
+use crate::model::{Accept, ClaimKind, Condition, Instance, Selector};
 
 pub(super) struct AcceptDraft {
     pub instances: At<Selector>,
@@ -74,6 +74,16 @@ pub(super) fn check(service: &ServiceDraft, drafts: &Drafts, report: &mut Report
                 Draft::new(at, format!("two entries of `accept` name the instance {}", quoted(&i.id)))
                     .help("join them: from: { any: [ .., .. ] }"),
             );
+        }
+        let unread = |of: ClaimKind| of.is_read() && !service.claims.contains_key(&of);
+        for At { value: (of, _), span } in entry.asked.claims.iter().filter(|c| unread(c.value.0)) {
+            let text = format!("service {whose} does not read the claim `{}`", of.name());
+            let help = format!(
+                "say where it is read: claims: {{ {}: {{ header: {} }} }}",
+                of.name(),
+                of.usual_header()
+            );
+            report.error(Draft::new(*span, text).help(help));
         }
         for i in instances().filter(of) {
             elsewhere(service, (i, at), drafts, report);
