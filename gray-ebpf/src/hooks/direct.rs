@@ -19,7 +19,8 @@ pub extern "C" fn dialled(v4: u32) -> u32 {
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
     let (proto, flags) = (scratch.arrival.proto, scratch.arrival.tcp_flags);
-    if proto == TCP && !opens(flags) {
+    // While tables move there is no stack for it.
+    if proto == TCP && !opens(flags) || maps::moving(v4 != 0) {
         return 0;
     }
     let late = maps::flooded();
@@ -28,7 +29,7 @@ pub extern "C" fn dialled(v4: u32) -> u32 {
             let at = scratch.arrival.$of();
             scratch.$back =
                 $tuple { saddr: at.daddr, daddr: at.saddr, sport: at.dport, dport: at.sport, proto: at.proto };
-            let Some(reply) = maps::$flows.find(&scratch.$back, late) else { return 0 };
+            let Some(reply) = maps::$flows.any(&scratch.$back, late) else { return 0 };
             // SAFETY: elements that stay readable for the run.
             let reply = unsafe { &*reply };
             if reply.state.flags & FLOW_FORWARD != 0 {
@@ -41,7 +42,7 @@ pub extern "C" fn dialled(v4: u32) -> u32 {
                 dport: reply.sport,
                 proto: at.proto,
             };
-            let forward = maps::$flows.find(&scratch.$key, late);
+            let forward = maps::$flows.any(&scratch.$key, late);
             // SAFETY: as above.
             let lives = forward.is_some_and(|f| !is_over(&k, unsafe { &(*f).state }, proto));
             if lives && reply.state.flags & FLOW_CLOSING == 0 {

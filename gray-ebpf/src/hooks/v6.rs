@@ -163,7 +163,7 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;
-    forward(&k, skb, f, &Seen { key, tcp_flags: 0, class, hops, headers: 0, l4: 0 }, side)
+    forward::<true>(&k, skb, f, &Seen { key, tcp_flags: 0, class, hops, headers: 0, l4: 0 }, side)
 }
 
 /// The traffic class, which is split over the first two bytes.
@@ -218,7 +218,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
             }
         }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            let verdict = forward(k, skb, f, &seen, side);
+            let verdict = forward::<LATE>(k, skb, f, &seen, side);
             if verdict != NEW {
                 return verdict;
             }
@@ -327,11 +327,11 @@ fn is_half(f: &Flow6, seen: &Seen) -> bool {
 
 /// Rewrites a packet of a known flow and sends it on. [`NEW`]: of one that is to be decided anew.
 #[inline(always)]
-fn forward(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
+fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
     let old = side == Side::Ingress && hop_is_old(k, &f.state);
     if old {
         cold_path();
-        if is_half(f, seen) {
+        if !LATE && is_half(f, seen) {
             return NEW;
         }
     }
