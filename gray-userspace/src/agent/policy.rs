@@ -96,6 +96,8 @@ impl Inner {
     /// What a release asks for in a later stage is as much a part of the policy as what it has now.
     fn releases_go_on(&self, sources: &[config::Source]) -> Result<(), ApiError> {
         self.may_go_on(sources.to_vec(), None).map_err(|e| ApiError {
+            // The same documents may be right when the release is over.
+            kind: ErrorKind::Conflict,
             error: format!("a release that is open could not go on: {}", e.error),
             help: "nothing was changed; keep what it needs, or end it first: gray release abort, gray release close".into(),
             ..e
