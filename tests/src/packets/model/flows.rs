@@ -179,7 +179,7 @@ impl Flows {
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: s.tuple.proto };
         match self.table.get(&forward) {
             _ if reply.closing => false,
-            Some(f) => !(f.closing && aged) && (!is_over(reply) || !is_over(f)),
+            Some(f) => !(f.closing && aged || is_over(reply) && is_over(f)),
             None => !is_over(reply),
         }
     }
@@ -191,7 +191,7 @@ impl Flows {
         let Some(reply) = self.table.get(&back).filter(|e| !e.forward && (!tcp || s.opens())) else { return };
         let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: t.proto };
-        if reply.closing || !self.table.get(&forward).is_some_and(|e| !is_over(e)) {
+        if reply.closing || self.table.get(&forward).is_none_or(|e| is_over(e)) {
             let _ = self.table.remove(&back);
         }
     }
