@@ -191,7 +191,7 @@ impl Flows {
         let Some(reply) = self.table.get(&back).filter(|e| !e.forward && (!tcp || s.opens())) else { return };
         let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: t.proto };
-        if reply.closing || self.table.get(&forward).is_none_or(|e| is_over(e)) {
+        if reply.closing || self.table.get(&forward).is_none_or(is_over) {
             let _ = self.table.remove(&back);
         }
     }
