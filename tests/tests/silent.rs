@@ -182,15 +182,10 @@ fn h1_an_instance_with_another_link_address_is_found() {
         assert_eq!(report.of_version("2.0"), report.ok);
     }
     let b = &scene.world.backends[1];
-    for ns in [&b.ns] {
-        let name = run(ns
-            .command("sh")
-            .args(["-c", "ip -o -4 addr show | grep 198.18 | grep -v ' lo ' | awk '{print $2}' | head -1"]))
+    let find = "ip -o -4 addr show | grep 198.18 | grep -v ' lo ' | awk '{print $2}' | head -1";
+    let name = run(b.ns.command("sh").args(["-c", find])).unwrap();
+    let _ = run(b.ns.command("ip").args(["link", "set", "dev", name.trim(), "address", "02:00:00:00:be:ef"]))
         .unwrap();
-        let _ =
-            run(ns.command("ip").args(["link", "set", "dev", name.trim(), "address", "02:00:00:00:be:ef"]))
-                .unwrap();
-    }
     for v6 in [false, true] {
         let source = scene.world.clients[0].sources(v6)[..1].to_vec();
         wait_for("the new address to be found", Duration::from_secs(60), || {
