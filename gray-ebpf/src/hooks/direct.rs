@@ -27,8 +27,13 @@ pub extern "C" fn dialled(v4: u32) -> u32 {
     macro_rules! family {
         ($flows:ident, $key:ident, $back:ident, $tuple:ident, $of:ident) => {{
             let at = scratch.arrival.$of();
-            scratch.$back =
-                $tuple { saddr: at.daddr, daddr: at.saddr, sport: at.dport, dport: at.sport, proto: at.proto };
+            scratch.$back = $tuple {
+                saddr: at.daddr,
+                daddr: at.saddr,
+                sport: at.dport,
+                dport: at.sport,
+                proto: at.proto,
+            };
             let Some(reply) = maps::$flows.any(&scratch.$back, late) else { return 0 };
             // SAFETY: elements that stay readable for the run.
             let reply = unsafe { &*reply };

@@ -177,7 +177,8 @@ fn is_due(k: &Kernel, hop: &Hop, now: bool) -> bool {
     // SAFETY: this CPU's own slot.
     let last = unsafe { &mut *last };
     let first = *last == 0;
-    let due = !first && u32::from(clock.wrapping_sub(*last)) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8;
+    let due =
+        !first && u32::from(clock.wrapping_sub(*last)) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8;
     if first || due && now {
         *last = clock;
     }

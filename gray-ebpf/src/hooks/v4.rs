@@ -8,7 +8,9 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
-    wire::{Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4},
+    wire::{
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4,
+    },
 };
 
 use super::{

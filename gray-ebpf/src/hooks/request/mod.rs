@@ -24,8 +24,8 @@ use gray_common::{
     packet::{TCP, TCP_ACK, TCP_RST},
     request::machine::{
         self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
-        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS, PER_REQUEST,
-        SYN_SENT, Terms,
+        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS,
+        PER_REQUEST, SYN_SENT, Terms,
     },
     wire::{Addr, ListenerKey, Reading},
 };
@@ -34,7 +34,6 @@ use self::{
     desk::Desk,
     unknown::{answer, unknown},
 };
-pub use unknown::stranger;
 use crate::{
     ctx::jiffies,
     emit,
@@ -45,6 +44,7 @@ use crate::{
     },
     tables::Kernel,
 };
+pub use unknown::stranger;
 
 pub use act::{act, refuse};
 pub use decide::{chosen, kept, ready, rebuild};
