@@ -435,7 +435,7 @@ fn g2_a_script_that_cannot_be_undone_freezes_the_release() {
     write("bad", "");
     let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\n\
                     data: { script: [{ script: contract.sql, dialect: mysql, rules: rules.yaml, run: [run-sql] }] }\n\
-                    stages: [{ percent: 10, checks: [{ command: [check] }], every: 1s }]\n";
+                    stages: [{ percent: 10, checks: [{ command: [check] }], every: 1s }, { percent: 100 }]\n";
     let _ = shop.begin(document);
     shop.wait("shop-2.0", "frozen (ramp 1)", "resume, abort or recall");
     let ran = std::fs::read_to_string(shop.hooks.join("ran")).unwrap();
