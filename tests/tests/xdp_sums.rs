@@ -29,9 +29,13 @@ fn every_checksum_is_what_tc_makes_of_it() {
             let p = p.flags(ACK);
             for word in (0..=u16::MAX).step_by((1 << 16) / values) {
                 let frame = p.clone().payload(word.to_be_bytes()).frame();
-                // tc first: to look after the next hop, which is old after seconds, is left to it.
                 let (redirected, by_tc) = rig.run(Direction::Ingress, &frame);
-                let (sent, by_xdp) = rig.live.run_xdp(&frame, 0).unwrap();
+                let (mut sent, mut by_xdp) = rig.live.run_xdp(&frame, 0).unwrap();
+                if sent != SENT {
+                    // To look after the next hop, which is old after seconds, is left to tc.
+                    let _ = rig.run(Direction::Ingress, &frame);
+                    (sent, by_xdp) = rig.live.run_xdp(&frame, 0).unwrap();
+                }
                 assert_eq!((sent, redirected), (SENT, REDIRECT), "{} {word:04x}", l.name());
                 assert!(by_xdp == by_tc, "{} {word:04x}:\n{}\ntc:\n{}", l.name(), hex(&by_xdp), hex(&by_tc));
                 assert_eq!(sum::wrong(&by_xdp, false), None, "{} {word:04x}:\n{}", l.name(), hex(&by_xdp));
