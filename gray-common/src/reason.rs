@@ -81,7 +81,7 @@ reasons! {
     Denied = 50, "denied", "Nothing that the service's identify asks for is known of a client, and its policy denies that (on-missing-identity): TCP is reset, a UDP packet dropped, a local caller's call refused.";
     Lane = 51, "lane", "A connection in a lane, or of a client whom a route sends into one, at a service that the lane names.";
     LaneUnknown = 52, "lane_unknown", "A call by a workload in a lane that the policy does not know; decided as if it were in none.";
-    RequestSilent = 53, "request_silent", "A client that is to be read said nothing for three seconds: it waits for the server, and goes where clients go of whom nothing is known.";
+    RequestSilent = 53, "request_silent", "A client that is to be read said nothing for as long as first-byte allows: it waits for the server, and goes where clients go of whom nothing is known.";
     Shadow = 54, "shadow", "A route would have sent it to gray, and its service is in shadow: it went to stable, as if there were no route.";
     FailoverDenied = 55, "failover_denied", "The chosen subset has no instance, and the service's failover denies that: TCP is reset, a UDP packet dropped, a local caller's call refused.";
     Isolated = 56, "isolated", "The instances that a route chose, or that is dialled by its own address, take connections from others only (accept): TCP is reset, a UDP packet dropped, a local caller's call refused.";

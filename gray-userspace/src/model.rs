@@ -149,6 +149,8 @@ pub struct Service {
     pub tls: BTreeMap<ClaimKind, Tls>,
     /// Of `claims`.
     pub per: Per,
+    /// A client that is silent for longer waits for the server.
+    pub first_byte: Millis,
     pub on_missing: OnMissing,
     /// On requests that name none of `claims`.
     pub alarm: Option<Arc<Alarm>>,

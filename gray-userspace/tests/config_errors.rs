@@ -150,6 +150,8 @@ fn d4_service() {
             ("alarm_https", more(&alarm("percent: 10, webhook: \"https://alerts.example/x\""))),
             ("alarm_program_by_path", more(&alarm("percent: 10, command: [/bin/sh, -c, reboot]"))),
             ("per_alone", more("per: request")),
+            ("first_byte_alone", more("first-byte: 1s")),
+            ("first_byte_too_long", more("claims: { app: { header: X-App-Id } }\n    first-byte: 1h")),
             ("per_unknown", more("claims: { app: { header: X-App-Id } }\n    per: packet")),
             ("claims_with_dsr", more("claims: { app: { header: X-App-Id } }\n    nat: dsr")),
             (

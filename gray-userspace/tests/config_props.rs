@@ -129,6 +129,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
     };
     let alarm = (!claims.is_empty()).then(|| Arc::new(alarm));
     let per = if sticky && !claims.is_empty() { Per::Request } else { Per::Connection };
+    let first_byte = Millis(if sticky && !claims.is_empty() { 1500 } else { 30_000 });
     Service {
         name,
         listen: vec![
@@ -137,6 +138,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         ],
         identify,
         per,
+        first_byte,
         claims,
         tls,
         on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },

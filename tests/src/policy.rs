@@ -16,6 +16,7 @@ pub struct PolicyText {
     identify: String,
     claims: String,
     per_request: bool,
+    first_byte: Option<String>,
     each: String,
     services: Vec<(String, u16, bool)>,
     cohorts: Vec<String>,
@@ -45,6 +46,7 @@ impl PolicyText {
             identify,
             claims: String::new(),
             per_request: false,
+            first_byte: None,
             each: String::new(),
             services,
             cohorts: none(),
@@ -69,6 +71,12 @@ impl PolicyText {
     /// `app: { header: X-App-Id }`: what is read of requests to every TCP service.
     pub fn claims(mut self, claims: &str) -> Self {
         self.claims = claims.into();
+        self
+    }
+
+    /// `1s`: of services that are read.
+    pub fn first_byte(mut self, time: &str) -> Self {
+        self.first_byte = Some(time.into());
         self
     }
 
@@ -133,6 +141,9 @@ impl fmt::Display for PolicyText {
             let reads = !self.claims.is_empty();
             if reads && !udp {
                 writeln!(f, "    claims: {{ {} }}", self.claims)?;
+                if let Some(time) = &self.first_byte {
+                    writeln!(f, "    first-byte: {time}")?;
+                }
                 if self.per_request {
                     writeln!(f, "    per: request")?;
                 }

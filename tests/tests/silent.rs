@@ -60,7 +60,7 @@ fn a1_a_server_that_speaks_first_is_reached() {
     for (backend, v6) in [(0, false), (0, true), (1, false), (1, true)] {
         greeter(w, backend, v6);
     }
-    scene.apply(&by_app(w).service("greet", GREET, false));
+    scene.apply(&by_app(w).service("greet", GREET, false).first_byte("1s"));
     let ns = &w.clients[0].ns;
     let open = |v6: bool| {
         let stream = ns.enter(|| TcpStream::connect(vip(v6, GREET))).unwrap();
@@ -84,6 +84,32 @@ fn a1_a_server_that_speaks_first_is_reached() {
     let mut talk = Talk::connect(ns, vip(false, 8080)).unwrap();
     assert_eq!(talk.get("app7", "a").unwrap().version(), "2.0");
     drop(all);
+    scene.finish();
+}
+
+/// Who waits for the server is nobody to a service that serves nobody unknown; who opens a connection early and speaks later is somebody.
+#[test]
+fn a4_who_is_silent_is_nobody_and_who_is_slow_is_not() {
+    let scene = Scene::packets(WorldSpec::default());
+    let w = &scene.world;
+    let text = PolicyText::moved(w)
+        .claims("app: { header: X-App-Id }")
+        .identify("app")
+        .each("on-missing-identity: deny");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early");
+    scene.apply(&text.clone().first_byte("1s"));
+    let ns = &w.clients[0].ns;
+    for v6 in [false, true] {
+        let mut stream = ns.enter(|| TcpStream::connect(vip(v6, 8080))).unwrap();
+        stream.set_read_timeout(Some(patience(PATIENCE))).unwrap();
+        assert_eq!(said(&mut stream).map_err(|e| e.kind()), Err(ErrorKind::ConnectionReset), "v6: {v6}");
+    }
+    scene.apply(&text);
+    let mut slow = [false, true].map(|v6| Talk::connect(ns, vip(v6, 8080)).unwrap());
+    thread::sleep(Duration::from_secs(4));
+    for talk in &mut slow {
+        assert_eq!(talk.get("app7", "a").unwrap().version(), "2.0");
+    }
     scene.finish();
 }
 

@@ -272,7 +272,7 @@ fn is_half(f: &Flow4, seen: &Seen) -> bool {
             daddr: f.saddr,
             sport: f.dport,
             dport: f.sport,
-            proto: u32::from(seen.key.proto as u8),
+            proto: seen.key.proto,
         };
     }
     maps::answers(1) == 0

@@ -257,19 +257,20 @@ impl Inner {
         self.live.forget_flows(&v4, &v6)?;
         self.live.forget_splices(&translated)?;
         let dialled = known.map(|s| s.listen.iter().map(|l| canonical(l.addr)).collect()).unwrap_or_default();
-        self.stir(&ends)?;
+        self.stir(&ends);
         Ok(ends.len() + self.close_local(&dialled, at)?)
     }
 
-    /// Makes both ends of connections speak.
-    fn stir(&mut self, ends: &[Ends]) -> Result<(), KernelError> {
+    /// Makes both ends of connections speak, as far as it can: what is left ends when it speaks by itself.
+    fn stir(&mut self, ends: &[Ends]) {
         for (client, instance) in ends {
             for (from, to) in core::iter::once(client).chain(instance) {
-                // Where its next hop is not known, or it is this node, its connection ends when it speaks.
-                let _ = self.live.send(&frame(*from, *to, Ack { window: 1, ..Ack::default() }), 0)?;
+                if let Err(error) = self.send(&frame(*from, *to, Ack { window: 1, ..Ack::default() })) {
+                    tracing::warn!(%error, "the ends of closed connections cannot be told at once");
+                    return;
+                }
             }
         }
-        Ok(())
     }
 
     /// Sockets of this node that were sent to an instance when they dialled one of these addresses.

@@ -2,21 +2,26 @@
 //! for one; the data path does the rest (`request::machine::probe`).
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use gray_common::{
-    request::{cookie::Tuple, machine::probe},
+    request::{
+        cookie::Tuple,
+        machine::{Terms, probe},
+    },
     wire::{Addr, Bound},
 };
 
 use super::{
-    core::{Core, Inner},
+    core::{AttachState, Core, Inner},
+    names::canonical,
     segment::{Ack, frame},
 };
-use crate::{compile::TERMS, kernel::KernelError};
+use crate::{compile, kernel::KernelError};
 
 const EACH: Duration = Duration::from_millis(500);
 /// While somebody was asked not long ago, those who have an instance are looked at, too: their SYN may be lost.
@@ -63,8 +68,15 @@ impl Inner {
         }
         let now = self.live.request_ms()? as u32;
         let before = asked.unwrap_or(Asked { at: now, found: None });
+        let terms: HashMap<SocketAddr, Terms> = (self.policy.services.iter())
+            .flat_map(|s| s.listen.iter().map(|l| (canonical(l.addr), compile::terms(s))))
+            .collect();
         let mut due = Vec::new();
-        let mut look = |t: Tuple, b: Bound| due.extend(question(&t, &b, now, before.at));
+        let mut look = |t: Tuple, b: Bound| {
+            // Of a service that is gone nobody can be told where to go.
+            let terms = terms.get(&end(t.service, t.service_port));
+            due.extend(terms.and_then(|terms| question(&t, &b, (now, before.at), terms)));
+        };
         self.live.waiting(&mut look)?;
         if before.found.is_some_and(|at| now.wrapping_sub(at) < AGAIN) {
             self.live.spliced(&mut look)?;
@@ -73,17 +85,28 @@ impl Inner {
         *asked = Some(Asked { at: now, found });
         for frame in &due {
             // Its next hop's address may have been forgotten: it is asked once more later.
-            let _ = self.live.send(frame, 0)?;
+            let _ = self.send(frame)?;
         }
         Ok(due.len())
     }
+
+    /// Sends a frame of ours to the next hop of its destination, as if it had come in by one of our interfaces: whether routes are looked at
+    /// is a setting of the interface. False: no such hop is known.
+    pub(super) fn send(&mut self, frame: &[u8]) -> Result<bool, KernelError> {
+        let ours = self.attachments.iter().filter(|a| a.state == AttachState::Attached);
+        let ifindex = ours.filter_map(|a| a.ifindex).next().unwrap_or(0);
+        self.live.send(frame, ifindex)
+    }
 }
 
-/// The frame that asks a client, if it is time for that.
-fn question(t: &Tuple, b: &Bound, now: u32, last: u32) -> Option<Vec<u8>> {
-    let out = probe(&b.splice, now, last, &TERMS)?;
-    let at = |words, port: u16| SocketAddr::new(IpAddr::from(Addr::from_words(words)), u16::from_be(port));
+/// The frame that asks a client, if it is time for that: `now`, and when it was last looked at.
+fn question(t: &Tuple, b: &Bound, (now, last): (u32, u32), terms: &Terms) -> Option<Vec<u8>> {
+    let out = probe(&b.splice, now, last, terms)?;
     let time = (out.time != 0).then_some((out.time_value, out.time_echo));
     let ack = Ack { seq: out.seq, ack: out.ack, window: out.window, time };
-    Some(frame(at(t.service, t.service_port), at(t.client, t.client_port), ack))
+    Some(frame(end(t.service, t.service_port), end(t.client, t.client_port), ack))
+}
+
+fn end(words: [u64; 2], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from(Addr::from_words(words)), u16::from_be(port))
 }

@@ -278,18 +278,20 @@ fn identify_codes(service: &model::Service) -> [u8; limits::IDENTIFY] {
     identify
 }
 
-/// What holds for the connections of every service whose requests are read.
-pub const TERMS: Terms = Terms { first_byte_ms: 3000, silent_ms: 1000, mss: MSS, scale: SCALE, flags: ALONE };
+/// What holds for the connections of a service whose requests are read.
+pub fn terms(service: &model::Service) -> Terms {
+    let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
+    Terms { first_byte_ms: service.first_byte.0, silent_ms: 1000, mss: MSS, scale: SCALE, flags }
+}
 
 /// What is read of a service's requests.
 pub fn reading(service: &model::Service) -> Reading {
-    let flags = TERMS.flags | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
     let mut out = Reading {
         names: Watches::default(),
         kinds: [0; WATCHES],
         beginning_of: [0; limits::BEGINNINGS],
         beginning_len: [0; limits::BEGINNINGS],
-        terms: Terms { flags, ..TERMS },
+        terms: terms(service),
         sni: 0,
         alpn: 0,
         named: 0,

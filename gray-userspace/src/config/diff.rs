@@ -210,6 +210,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.per != b.per {
         detail.push(format!("per {} -> {}", a.per.name(), b.per.name()));
     }
+    if a.first_byte != b.first_byte {
+        detail.push(format!("first-byte {} -> {}", a.first_byte, b.first_byte));
+    }
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
     }

@@ -22,9 +22,12 @@ use super::{
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey, Nat,
-    OnMissing, Per, Place, RouteHeaders, Selector, Tls,
+    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey,
+    Millis, Nat, OnMissing, Per, Place, RouteHeaders, Selector, Tls,
 };
+
+/// Clients open connections that they use later (a browser for up to 10 s): who is taken for silent too soon is taken for nobody.
+pub(super) const FIRST_BYTE: Millis = Millis(30_000);
 
 pub(super) struct ServiceDraft {
     pub name: At<String>,
@@ -33,6 +36,7 @@ pub(super) struct ServiceDraft {
     pub claims: BTreeMap<ClaimKind, Place>,
     pub tls: BTreeMap<ClaimKind, Tls>,
     pub per: Per,
+    pub first_byte: Millis,
     pub on_missing: Option<At<OnMissing>>,
     pub alarm: Option<Alarm>,
     pub nat: Nat,
@@ -60,6 +64,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         claims: BTreeMap::new(),
         tls: BTreeMap::new(),
         per: Per::default(),
+        first_byte: FIRST_BYTE,
         on_missing: None,
         alarm: None,
         nat: Nat::default(),
@@ -89,6 +94,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     }
     if let Some(node) = fields.get("per") {
         per(node, &fields, &mut draft, report);
+    }
+    if let Some((key, node)) = fields.pair("first-byte") {
+        if let Some(ms) = walk::duration(node, "first-byte", 100..=600_000, report) {
+            draft.first_byte = Millis(ms);
+        }
+        needs_claims(key.span, "first-byte", &fields, report);
     }
     if let Some(node) = fields.get("on-missing-identity") {
         let found = walk::word(node, "on-missing-identity", (ON_MISSING, &[]), report);
@@ -183,6 +194,7 @@ impl ServiceDraft {
             claims: self.claims,
             tls: self.tls,
             per: self.per,
+            first_byte: self.first_byte,
             on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
             alarm: self.alarm.map(Arc::new),
             nat: self.nat,
@@ -205,9 +217,13 @@ fn per(node: &Node<'_>, fields: &Fields<'_, '_>, draft: &mut ServiceDraft, repor
     if walk::word(node, "per", (PER, &[]), report) == Some(1) {
         draft.per = Per::Request;
     }
+    needs_claims(node.span, "per", fields, report);
+}
+
+fn needs_claims(span: Span, key: &str, fields: &Fields<'_, '_>, report: &mut Report<'_>) {
     if fields.get("claims").is_none() && fields.get("route-headers").is_none() {
         report.error(
-            Draft::new(node.span, "`per` without `claims`")
+            Draft::new(span, format!("`{key}` without `claims`"))
                 .help("say what is read of requests: claims: { app: { header: X-App-Id } }"),
         );
     }

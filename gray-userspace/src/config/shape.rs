@@ -168,6 +168,11 @@ pub(super) static SERVICE: Object = Object {
             Shape::Word(PER),
         ),
         optional(
+            "first-byte",
+            "Of `claims`: a client that says nothing for so long waits for the server, and goes where clients go of whom nothing is known. 100ms to 10m. Default: 30s.",
+            Shape::Duration,
+        ),
+        optional(
             "on-missing-identity",
             "What becomes of a client of whom no claim of `identify` is present. stable: it is decided on without an identity. deny: it is refused. Default: stable.",
             Shape::Word(ON_MISSING),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{limits, route::default_name, value::percent_text};
+use super::{limits, route::default_name, service::FIRST_BYTE, value::percent_text};
 use crate::model::{
     Affinity, Alarm, Arm, Balance, Blacklist, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation,
     Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
@@ -56,6 +56,9 @@ fn service(out: &mut String, s: &Service) {
     }
     if s.per != Per::default() {
         let _ = writeln!(out, "    per: {}", s.per.name());
+    }
+    if s.first_byte != FIRST_BYTE {
+        let _ = writeln!(out, "    first-byte: {}", s.first_byte);
     }
     let _ = writeln!(out, "    on-missing-identity: {}\n    nat: {}", s.on_missing.name(), s.nat.name());
     if let Some(a) = &s.alarm {

@@ -176,6 +176,17 @@ fn a1_a_server_that_speaks_first_and_whose_syn_is_lost() {
 }
 
 #[test]
+fn a4_a_silent_client_is_refused_where_nobody_unknown_is_served() {
+    let mut lab = Lab::new(0);
+    lab.edge.desk.deny = true;
+    assert!(lab.client(ACK, FIRST, b"").is_empty());
+    lab.now = 4000;
+    let out = lab.client(ACK, FIRST, b"");
+    assert_eq!(seen(&out), [(0, RST | ACK, lab.cookie.wrapping_add(1), 0)]);
+    assert!(lab.edge.saw(NOTE_DENIED) && !lab.edge.saw(NOTE_SILENT));
+}
+
+#[test]
 fn a1_a_silent_client_is_asked_ever_more_rarely() {
     let mut lab = Lab::new(0);
     assert!(lab.client(ACK, FIRST, b"").is_empty());

@@ -106,7 +106,9 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
         if bare || s.held != 0 && s.has(ALONE) {
             if now.wrapping_sub(s.since) >= due {
                 settle(s, h, (true, now), None, out);
-                out.note = if bare { NOTE_SILENT } else { out.note };
+                if bare && out.note == 0 {
+                    out.note = NOTE_SILENT;
+                }
             }
         } else if s.held != 0 {
             s.state = USER;

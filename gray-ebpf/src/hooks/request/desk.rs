@@ -113,6 +113,12 @@ pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
     if state != IDLE && state != SYN_SENT {
         return 0;
     }
+    if state == IDLE && held == 0 && c.seg.len == 0 {
+        // Who says nothing is refused where nobody is served of whom nothing is known.
+        (c.blank, c.verdict) = (1, READ_DENY);
+        c.prepared = u32::from(decide::refuses(c));
+        return 0;
+    }
     let Part::New(from) = part(c.seg.seq, c.seg.len, s.first.wrapping_add(held)) else {
         return if state == IDLE && held != 0 { reread() } else { 0 };
     };

@@ -14,7 +14,7 @@ use gray_common::{
 use super::{ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, WAITS, lock, reading};
 use crate::{
     emit,
-    maps::request::{Call, STRANGERS, call},
+    maps::request::{Call, SPLICES, STRANGERS, call},
     tables::Kernel,
 };
 
@@ -81,6 +81,10 @@ pub extern "C" fn stranger() -> u32 {
     let Some(c) = call() else { return DROPPED };
     let flags = c.seg.flags;
     if c.whose != NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
+        return DROPPED;
+    }
+    // Another CPU may have moved it from one table to the other since it was looked for.
+    if SPLICES.get_ptr(&c.key).is_some() {
         return DROPPED;
     }
     if c.seg.len != 0 || flags & (TCP_SYN | TCP_FIN) != 0 {
