@@ -329,7 +329,25 @@ fn f4_one_whose_check_fails_is_taken_back_by_itself() {
 /// Nobody asks whether gray is well: what is counted of it says so.
 #[test]
 fn f9_one_that_refuses_its_clients_is_taken_back_by_itself() {
+    refuses(|_, policy| policy);
+}
+
+/// Whose replies do not pass gray: with what gray does alone it must do.
+#[test]
+fn f9_one_that_refuses_its_clients_is_taken_back_also_beside_a_stable_on_its_own_address() {
+    refuses(|shop, policy| {
+        let moved = SocketAddr::new(IpAddr::V4(shop.world.backends[0].v4), 8080);
+        policy.replace(&format!("'{moved}', version: '1.0'"), &format!("'{}', version: '1.0'", vip(0, 8080)))
+    });
+}
+
+fn refuses(policy: impl FnOnce(&Shop, String) -> String) {
     let shop = Shop::start(false);
+    let text = shop.policy("1.0");
+    let other = policy(&shop, text.clone());
+    if other != text {
+        let _ = shop.agent.apply(&other).unwrap();
+    }
     let mut load = shop.load(0);
     let _ = load.wait_requests(50, PATIENCE).unwrap();
     let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\n\
@@ -338,7 +356,8 @@ fn f9_one_that_refuses_its_clients_is_taken_back_by_itself() {
     shop.wait("shop-2.0", "abnormal", "retry, resume or close");
     assert_eq!(shop.on_gray(0), BTreeSet::new(), "everybody is on stable");
     let shown = shop.tell(&["status", "shop-2.0"]);
-    assert!(shown["reason"].as_str().unwrap().contains("shop: failures"), "{shown:#}");
+    let reason = if other == text { "shop: failures" } else { "shop: gray refuses" };
+    assert!(shown["reason"].as_str().unwrap().contains(reason), "{shown:#}");
     let history = shop.tell(&["history", "shop-2.0"]);
     let gone = |e: &&Value| e["what"] == "transition" && e["to"] == "abnormal";
     let evidence = &history.as_array().unwrap().iter().find(gone).unwrap()["evidence"];

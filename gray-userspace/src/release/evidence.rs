@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::verdict::{self, Limits, Outcome, Sample};
+use crate::verdict::{self, Limits, Outcome, Sample, Tally};
 
 /// Counters of one arm of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -173,20 +173,45 @@ const FEW: u64 = 20;
 const RULED_OUT: f64 = 10.0;
 /// The probability that a release whose versions are alike fails by what is counted.
 const LEVEL: f64 = 0.05;
+/// The share of refused connections that needs nobody to compare with.
+const REFUSED: f64 = 0.05;
 
 /// `None`: nothing is known of how connections of an arm fare; calls of local callers are counted, and not followed.
 fn compared(s: &Counts, least: u64, services: usize) -> Option<verdict::Verdict> {
     if s.gray.flows == 0 || s.stable.flows == 0 {
         return None;
     }
+    let heard = s.gray.is_heard() && s.stable.is_heard();
+    let alone = !heard && s.gray.is_heard();
     let limits = Limits {
-        level: LEVEL / services.max(1) as f64,
+        level: LEVEL / services.max(1) as f64 / if alone { 2.0 } else { 1.0 },
         least: FEW,
         exclude_failures: (RULED_OUT / least.max(1) as f64).clamp(0.01, 1.0),
         ..Limits::default()
     };
-    let heard = s.gray.is_heard() && s.stable.is_heard();
-    Some(verdict::judge(&s.stable.sample(heard), &s.gray.sample(heard), &limits))
+    let mut v = verdict::judge(&s.stable.sample(heard), &s.gray.sample(heard), &limits);
+    if alone
+        && v.outcome != Outcome::Fail
+        && let Some(why) = refuses(&s.gray, limits.level)
+    {
+        (v.outcome, v.why) = (Outcome::Fail, why);
+    }
+    Some(v)
+}
+
+/// Stable's replies do not pass here, so that nobody knows how many it refuses: but a service that answers is not refused by
+/// one in twenty. Resets say less, with some applications each connection ends so.
+fn refuses(gray: &ArmCounts, level: f64) -> Option<String> {
+    let refused = Tally::new(gray.flows, gray.refused);
+    let (low, _) = refused.bounds(level);
+    (gray.flows >= FEW && low > REFUSED).then(|| {
+        format!(
+            "gray refuses {:.1} % of {} connections, more than {:.0} %; stable's replies are not seen here",
+            refused.rate() * 100.0,
+            gray.flows,
+            REFUSED * 100.0
+        )
+    })
 }
 
 #[cfg(test)]
@@ -226,9 +251,16 @@ mod tests {
     #[test]
     fn f9_what_is_not_seen_of_one_arm_is_not_compared() {
         let silent = ArmCounts { reply_packets: 0, ..arm(9900, 0) };
-        assert!(!matches!(of(arm(100, 30), silent, 100), Verdict::Fail(_)));
+        let resets = ArmCounts { resets: 30, ..arm(100, 0) };
+        assert!(!matches!(of(resets, silent, 100), Verdict::Fail(_)));
+        // A few refusals may be the service's own way.
+        assert!(!matches!(of(arm(100, 5), silent, 100), Verdict::Fail(_)));
         let unanswered = ArmCounts { unanswered: 30, ..arm(100, 0) };
         assert!(matches!(of(unanswered, silent, 100), Verdict::Fail(_)));
+        // Many are not, whatever stable does.
+        assert!(
+            matches!(of(arm(100, 30), silent, 100), Verdict::Fail(why) if why.contains("gray refuses 30.0 % of 100"))
+        );
         // Callers of this node: counted, and not followed.
         let calls = ArmCounts { connections: 100, ..ArmCounts::default() };
         assert_eq!(of(calls, calls, 100), Verdict::Pass);

@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use sample::{Histogram, Sample};
-use tally::{Tally, evidence, excludes};
+pub(crate) use tally::Tally;
+use tally::{evidence, excludes};
 use times::Times;
 
 /// What fails, what passes, and how sure either must be. Values that make no sense are brought into range.
