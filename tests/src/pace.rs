@@ -1,6 +1,7 @@
 //! How patient the lab is. `GRAY_LAB_SLOW=10` makes it ten times as patient: emulated machines are slow. Campaigns are
 //! smaller there, and say so.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -30,6 +31,18 @@ pub fn many(what: &str, ordinary: usize, slow: usize) -> usize {
     }
     fewer(what, ordinary, slow);
     slow
+}
+
+/// All of them on an ordinary machine; on a slow one every third from one by chance, which is said.
+pub fn some<T>(what: &str, all: Vec<T>) -> Vec<T> {
+    if factor() == 1 {
+        return all;
+    }
+    let first = RandomState::new().hash_one(0) as usize % 3;
+    let ordinary = all.len();
+    let some: Vec<T> = all.into_iter().skip(first).step_by(3).collect();
+    fewer(what, ordinary, some.len());
+    some
 }
 
 /// Says that less was done than is ordinary, in a line `FEWER test: ...`, which `cargo xtask vm` prints.

@@ -10,7 +10,7 @@ use gray_tests::{
     client::{LoadSpec, Mode},
     command::{note, output, run},
     kill::{Driver, Kill, Op, Random, Turn, op::document},
-    pace::{factor, fewer, many, patience},
+    pace::{factor, fewer, many, patience, some},
     residue,
     scene::{Scene, servers, vip},
     sys::monotonic_ns,
@@ -133,7 +133,7 @@ fn d1_whichever_step_fails_the_old_policy_stays_and_the_error_names_the_step() {
         fewer("steps", steps, steps / every);
     }
     assert!(steps > 8, "an apply has more than {steps} steps");
-    for (op, point) in [
+    let steps = vec![
         (Op::Key, Point::ChangeKey),
         (Op::Key, Point::ChangeFlip),
         (Op::Cohort, Point::ChangeFlip),
@@ -141,7 +141,8 @@ fn d1_whichever_step_fails_the_old_policy_stays_and_the_error_names_the_step() {
         (Op::Rollback, Point::ChangeBegun),
         (Op::Apply, Point::StoreCommit),
         (Op::Apply, Point::ChangeCompiled),
-    ] {
+    ];
+    for (op, point) in some("named steps", steps) {
         assert!(d.fail(op, &format!("{}:1", point.name())).unwrap(), "{point:?} was not reached");
     }
     d.finish().unwrap();

@@ -123,7 +123,8 @@ fn damaged_frames_are_passed_or_forwarded_never_dropped_or_mangled() {
         let mut r = Random(SEED);
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         let mut before = rig.counters();
-        for n in 0..many("frames", FRAMES, FRAMES / 10) {
+        let frames = many("frames", FRAMES, FRAMES / 10);
+        for n in 0..frames {
             let frame = fuzz::mutated(&mut r);
             let d = if r.below(8) == 0 { Direction::Egress } else { Direction::Ingress };
             let Some((verdict, out)) = rig.try_run(d, &frame) else {
@@ -153,7 +154,7 @@ fn damaged_frames_are_passed_or_forwarded_never_dropped_or_mangled() {
         }
         // The fuzz must have been where it matters.
         for k in ["passed", "passed and counted", "redirected", "rewritten"] {
-            assert!(seen.get(k).is_some_and(|n| *n > 100), "{k}: {seen:?}");
+            assert!(seen.get(k).is_some_and(|n| *n > frames / 1000), "{k}: {seen:?}");
         }
     });
 }
