@@ -52,8 +52,9 @@ async fn f7_what_a_release_is_told() {
     for (line, want) in [
         ("release pause shop-2.0 -m because", "pause None None"),
         ("release jump shop-2.0 3", "jump Some(3) None"),
-        ("release recall shop-2.0 --grace 5m", "recall None Some(300000)"),
-        ("release recall shop-2.0 --mode reset", "recall None None"),
+        ("release recall shop-2.0 --grace 5m", "recall None Some(300000) Drain"),
+        ("release recall shop-2.0 --mode reset", "recall None None Reset"),
+        ("release recall shop-2.0 --mode keep", "abort None None"),
     ] {
         let done = on(&s.socket, line).await;
         assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
@@ -70,6 +71,62 @@ async fn f7_what_a_release_is_told() {
     ] {
         assert_eq!(on(&s.socket, line).await.code, code, "{line}");
     }
+}
+
+/// Whoever it is that can go back, by one command; what cannot is said, and holds up none of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn f8_everybody_is_recalled_by_one_command() {
+    let s = serve().await;
+    for (line, want) in [
+        ("recall --service shop", "recall None None Drain"),
+        ("recall --service cart --grace 5m", "recall None Some(300000) Drain"),
+        ("recall --release shop-2.0 --service cart --mode reset", "recall None None Reset"),
+        ("recall --release shop-2.0 --mode keep", "abort None None Drain"),
+    ] {
+        let done = on(&s.socket, &format!("{line} -o json")).await;
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
+        let told: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+        assert_eq!(told.as_array().map(Vec::len), Some(1), "{line}: {told:#}");
+        assert_eq!((&told[0]["name"], &told[0]["reason"]), (&"shop-2.0".into(), &want.into()), "{line}");
+    }
+    let all = on(&s.socket, "recall").await;
+    assert_eq!(all.out.lines().count(), 2, "a table of those that go back: {}", all.out);
+    let help = "help: roll the policy back first: gray rollback REVISION\n";
+    assert_eq!((all.code, all.err), (1, format!("error: pay-3.0: nobody would go back\n{help}")));
+    for (line, error) in [
+        (
+            "recall --service shpo",
+            "no open release of shpo\nhelp: did you mean shop? open: shop-2.0 of shop, cart; pay-3.0 of pay\n",
+        ),
+        (
+            "recall --release pay-2.9",
+            "pay-2.9 is stopped: nobody is to go back\nhelp: `gray release status pay-2.9` shows why\n",
+        ),
+        ("recall --release shop-1.9", "shop-1.9 is closed: nobody is to go back\n"),
+        (
+            "recall --release shop-2",
+            "no open release shop-2\nhelp: did you mean shop-2.0? open: shop-2.0 of shop, cart; pay-3.0 of pay\n",
+        ),
+        ("recall --release pay-3.0 --service shop", "no open release pay-3.0 of shop\n"),
+    ] {
+        let done = on(&s.socket, line).await;
+        assert!(
+            (done.code, done.out.as_str()) == (1, "") && done.err.contains(error),
+            "{line}: {}",
+            done.err
+        );
+    }
+    for (line, code) in [
+        ("recall --mode reset --grace 5s", 2),
+        ("recall --mode keep --grace 5s", 2),
+        ("recall --grace 8d", 2),
+        ("recall --mode now", 2),
+        ("recall shop-2.0", 2),
+    ] {
+        assert_eq!(on(&s.socket, line).await.code, code, "{line}");
+    }
+    let gone = std::path::PathBuf::from("/nowhere/gray.sock");
+    assert_eq!(on(&gone, "recall").await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,8 @@ fn help_and_version_go_to_stdout() {
         "rollback",
         "workload",
         "flows",
+        "release",
+        "recall",
         "instance",
         "doctor",
         "import",

@@ -76,6 +76,8 @@ pub enum Verb {
     Flows(flows::FlowsArgs),
     /// Bring a new version from its deployment to everybody, and back
     Release(release::ReleaseArgs),
+    /// Everybody back to stable, of every open release
+    Recall(recall::RecallArgs),
     /// Take an instance out of new connections, and back
     Instance(instance::InstanceArgs),
     /// Check this host for what may stand in the way

@@ -26,6 +26,7 @@ mod lint_sql;
 mod migrate;
 mod plan;
 mod prefix;
+mod recall;
 mod release;
 mod status;
 mod table;
@@ -113,6 +114,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Flows(a) => flows::run(&a, &mut ctx),
         Verb::Workload(a) => workload::run(a, &mut ctx),
         Verb::Tag(a) => tag::run(&a, &mut ctx),
+        Verb::Recall(a) => recall::run(a, &mut ctx),
         Verb::Release(a) => release::run(a, &mut ctx),
         Verb::Instance(a) => instance::run(a, &mut ctx),
         Verb::Doctor => doctor::run(&mut ctx),

@@ -2,20 +2,21 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::{
     Failure,
     apply::sources,
     args::Format,
     ctx::Ctx,
+    recall::Way,
     table::{Cell, Paint, Style, Table},
     text::count,
 };
 use crate::{
     api::{
         client::{path_segment, query},
-        types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseEvent, ReleaseStart, ReleaseView},
+        types::{RecallMode, ReleaseCommand, ReleaseEvent, ReleaseStart, ReleaseView},
     },
     release::Verb,
 };
@@ -120,24 +121,12 @@ struct Jump {
     message: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
-    /// Established connections may end by themselves for a while
-    Drain,
-    /// They are closed now
-    Reset,
-}
-
 #[derive(Debug, Args)]
 struct Recall {
     #[command(flatten)]
     one: One,
-    /// What becomes of established connections
-    #[arg(long, default_value = "drain")]
-    mode: Mode,
-    /// With `drain`: what is open after this time is closed: 30s, 5m, 1h [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = grace)]
-    grace: Option<u64>,
+    #[command(flatten)]
+    way: Way,
 }
 
 #[derive(Debug, Args)]
@@ -147,12 +136,6 @@ struct History {
     /// At most this many, the newest ones
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
     limit: u64,
-}
-
-fn grace(text: &str) -> Result<u64, String> {
-    let ms = crate::config::millis(text).map(u64::from);
-    ms.filter(|ms| *ms <= LONGEST_DRAIN_MS)
-        .ok_or_else(|| "not a time up to a week, such as 30s, 5m or 1h".into())
 }
 
 pub fn run(args: ReleaseArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
@@ -165,14 +148,7 @@ pub fn run(args: ReleaseArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
             return tell(&j.name, &command, ctx);
         }
         ReleaseVerb::Recall(r) => {
-            let mode = match r.mode {
-                Mode::Drain => RecallMode::Drain,
-                Mode::Reset => RecallMode::Reset,
-            };
-            if let (Mode::Reset, Some(_)) = (r.mode, r.grace) {
-                return Err(Failure::usage("`--mode reset` has no grace", "leave out --grace, or drain"));
-            }
-            let command = ReleaseCommand { mode, grace_ms: r.grace, ..plain(Verb::Recall, r.one.message) };
+            let command = r.way.command(r.one.message)?;
             return tell(&r.one.name, &command, ctx);
         }
         ReleaseVerb::Pause(one) => (Verb::Pause, one),

@@ -348,17 +348,16 @@ impl Control for Memory {
     }
 
     fn releases(&self) -> Reply<Vec<ReleaseView>> {
-        Ok(vec![views::release("shop-2.0")])
+        Ok(views::releases())
     }
 
     fn release(&self, name: &str) -> Reply<ReleaseView> {
-        match name {
-            "shop-2.0" => Ok(views::release(name)),
-            _ => Err(ApiError::not_found(
+        views::releases().into_iter().find(|v| v.name == name).ok_or_else(|| {
+            ApiError::not_found(
                 format!("there is no release {name}"),
                 "`gray release status` lists those there are",
-            )),
-        }
+            )
+        })
     }
 
     fn start_release(&self, _: &Who, start: ReleaseStart) -> Reply<ReleaseView> {
@@ -367,8 +366,15 @@ impl Control for Memory {
     }
 
     fn command_release(&self, _: &Who, name: &str, command: ReleaseCommand) -> Reply<ReleaseView> {
-        let reason = format!("{} {:?} {:?}", command.verb.name(), command.stage, command.grace_ms);
-        Ok(ReleaseView { reason, ..self.release(name)? })
+        let c = command;
+        let reason = format!("{} {:?} {:?} {:?}", c.verb.name(), c.stage, c.grace_ms, c.mode);
+        match self.release(name)? {
+            v if v.phase == "done" => Err(ApiError::conflict(
+                "nobody would go back",
+                "roll the policy back first: gray rollback REVISION",
+            )),
+            v => Ok(ReleaseView { reason, ..v }),
+        }
     }
 
     fn release_history(&self, name: &str, query: ReleaseHistoryQuery) -> Reply<Vec<ReleaseEvent>> {

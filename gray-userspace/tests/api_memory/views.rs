@@ -187,6 +187,21 @@ pub fn release(name: &str) -> ReleaseView {
     }
 }
 
+/// One that moves clients, one that only its policy could take back, one that has moved nobody, one that is over.
+pub fn releases() -> Vec<ReleaseView> {
+    let other = |name: &str, phase: &str, over| ReleaseView {
+        state: phase.into(),
+        phase: phase.into(),
+        stage: None,
+        services: vec![ReleasedView { service: "pay".into(), gray: "version=3.0".into() }],
+        waits_for: Vec::new(),
+        over,
+        ..release(name)
+    };
+    let over = ReleaseView { services: release("").services, ..other("shop-1.9", "closed", true) };
+    vec![release("shop-2.0"), other("pay-3.0", "done", false), other("pay-2.9", "stopped", false), over]
+}
+
 pub fn release_history() -> Vec<ReleaseEvent> {
     let event = |what: &str, from: &str, to: &str, text: &str| ReleaseEvent {
         at: "2026-01-02T03:04:05Z".into(),
