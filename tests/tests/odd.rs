@@ -1,5 +1,6 @@
 //! Packets that are not the plain ones, live: datagrams in pieces, VLANs, IP options.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use gray_tests::{
     skip,
     world::{vip4, vip6},
 };
+use gray_userspace::sys::kernel::SECOND_TAG;
 
 const EARLY: &str = "sources: [\"198.18.10.0/24\", \"fd00:18:10::/64\"]";
 
@@ -159,6 +161,20 @@ fn through_vlans(tags: &[(&str, u16)]) {
         }
         Err(e) => panic!("{e:#}"),
     };
+    // Whatever gray makes of it, neighbours find each other: a closed port says so.
+    for (from, peer) in sources.iter().zip(["198.18.10.76", "fd00:18:10:77::1"]) {
+        let refused = w.clients[0].place().ns.enter(|| {
+            let socket = UdpSocket::bind((*from, 0))?;
+            socket.set_read_timeout(Some(patience(Duration::from_secs(3))))?;
+            socket.connect((peer, 9))?;
+            let _ = socket.send(b"?")?;
+            socket.recv(&mut [0; 8])
+        });
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{peer}");
+    }
+    if tags.len() > 1 && skip::lacks(SECOND_TAG, "two VLAN tags") {
+        return scene.finish();
+    }
     scene.apply(
         &PolicyText::moved(w)
             .cohort("tagged", "sources: [\"198.18.10.77\", \"fd00:18:10:77::2\"]")

@@ -102,6 +102,9 @@ fn steer<const READS: bool>(ctx: &TcContext, side: Side) -> i32 {
     let (mut kind, mut outer) = (head.get::<u16, ETH_TYPE>(), 0);
     if kind == ETH_8021Q || kind == ETH_8021AD {
         cold_path();
+        if side == Side::Ingress && skb.is_tagged() && !vlan::may_open() {
+            return NEXT;
+        }
         outer = vlan::open(skb.raw());
         if outer == 0 {
             return NEXT;

@@ -20,6 +20,17 @@ use crate::{
     emit,
 };
 
+/// Not 0: a frame whose outer tag travels beside it may be opened on its way in. Set by the loader, by the kernel's version
+/// (`sys::kernel::SECOND_TAG`).
+#[unsafe(no_mangle)]
+static OPENS: u32 = 1;
+
+#[inline(always)]
+pub fn may_open() -> bool {
+    // SAFETY: a read of our own static; volatile, because the loader writes another value into the object.
+    unsafe { core::ptr::read_volatile(&raw const OPENS) != 0 }
+}
+
 /// Ethernet header and one tag.
 const TAGGED: usize = 18;
 const TYPE: usize = 16;

@@ -16,6 +16,7 @@ use super::{
     moving::{self, FlowTable},
     pins::Pins,
 };
+use crate::sys::kernel::{KernelVersion, SECOND_TAG};
 
 /// Empty when the binary was built without its data path.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gray.o"));
@@ -55,7 +56,11 @@ pub fn load(pins: &Pins, flows: &[FlowTable], reads: bool) -> Result<Loaded, Ker
         }
     }
     let flood = flood_at(flows.iter().map(|t| t.entries).min().unwrap_or_default());
-    let _ = loader.override_global("MOVING", &bits, true).override_global("FLOOD_AT", &flood, true);
+    let opens = u32::from(KernelVersion::running().is_ok_and(|v| v >= SECOND_TAG));
+    let _ = loader
+        .override_global("MOVING", &bits, true)
+        .override_global("FLOOD_AT", &flood, true)
+        .override_global("OPENS", &opens, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     verify(&mut ebpf, &[named(names::TC_INGRESS, reads), names::CLOCK_PROGRAM])?;

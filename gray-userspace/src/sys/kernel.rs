@@ -14,6 +14,9 @@ pub struct KernelVersion {
 pub const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
 /// tcx links came with 6.6 (e420bed02507); below it gray attaches by clsact.
 pub const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
+/// A frame that came in with two VLAN tags can be opened and closed again (938863727076): before, `bpf_skb_vlan_push` left
+/// it four bytes ahead of itself, and the next to read it saw rubbish.
+pub const SECOND_TAG: KernelVersion = KernelVersion::new(6, 12, 0);
 
 impl KernelVersion {
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
