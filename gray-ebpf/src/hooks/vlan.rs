@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// Not 0: a frame whose outer tag travels beside it may be opened on its way in. Set by the loader, by the kernel's version
-/// (`sys::kernel::SECOND_TAG`).
+/// (`sys::kernel::SECOND_TAG`). Only there does the frame begin behind its Ethernet header, by whose length older kernels err when
+/// the tag is put back; on the way out it begins with it, and all of them are right.
 #[unsafe(no_mangle)]
 static OPENS: u32 = 1;
 
