@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use gray_tests::{command::wait_for, netns::Netns, pace, sys::set_int_option};
 use socket2::{Domain, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Some tests of this file run beside others that fill this machine's queues: a segment may be lost five times on end.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub struct Talk {
