@@ -2,7 +2,9 @@
 //! back by itself; recalls; the agent killed at every point of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use gray_tests::{
     pace::{factor, many},
     residue,
     server::{Server, ServerSpec},
-    skip,
+    skip, sys,
     world::{World, WorldSpec, vip4},
 };
 use serde_json::Value;
@@ -406,6 +408,108 @@ fn f7_f8_no_step_stands_in_the_way_of_a_recall_and_connections_come_back_too() {
     })
     .unwrap();
     let _ = shop.tell(&["close", "echo"]);
+    shop.finish();
+}
+
+/// Connections to the echo of the first service on which nobody speaks, from one address; what serves them has this version.
+fn idle(shop: &Shop, source: IpAddr, n: usize, version: &str) -> Vec<TcpStream> {
+    use socket2::{Domain, Socket, Type};
+    // `linux/in.h`: the port is chosen at connect.
+    const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+    let open = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        sys::set_int_option(socket.as_fd(), libc::SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&vip(0, 9000).into(), PATIENCE)?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut banner = [0; 100];
+        let len = stream.read(&mut banner)?;
+        let banner = String::from_utf8_lossy(&banner[..len]).into_owned();
+        assert_eq!(banner.split(' ').nth(1), Some(version), "{banner}");
+        std::io::Result::Ok(stream)
+    };
+    let all = shop.world.clients[0].ns.enter(|| (0..n).map(|_| open()).collect::<std::io::Result<_>>());
+    all.unwrap()
+}
+
+/// Of idle connections, those that are open still. One that ends otherwise than by a reset is a fault.
+fn open_still(all: Vec<TcpStream>) -> Vec<TcpStream> {
+    let open = |stream: &mut TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        match stream.read(&mut [0; 1]).map_err(|e| e.kind()) {
+            Err(ErrorKind::WouldBlock) => true,
+            Err(ErrorKind::ConnectionReset) => false,
+            other => panic!("neither open nor reset: {other:?}"),
+        }
+    };
+    all.into_iter().filter_map(|mut s| open(&mut s).then_some(s)).collect()
+}
+
+/// Nobody touched them: they serve.
+fn all_serve(all: Vec<TcpStream>) {
+    let n = all.len();
+    let open = open_still(all);
+    assert_eq!(open.len(), n, "of these some were reset");
+    for mut stream in open {
+        stream.set_nonblocking(false).unwrap();
+        stream.write_all(b"here\n").unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"here\n");
+    }
+}
+
+const ECHO: &str = "release: echo
+version: 2.0.0-gray.1
+services: { shop-echo: { gray: { version: '2.0' } } }
+stages: [{ cohort: beta, approval: true }, { percent: 100 }]
+";
+
+/// Whoever is on gray by a route of people's stays there; those of the release are known when its routes are long gone.
+#[test]
+fn f8_a_recall_closes_what_the_release_itself_has_sent_to_gray() {
+    let mut shop = Shop::start(true);
+    let sources = shop.world.clients[0].sources(false);
+    let policy = shop.policy("1.0")
+        + &format!(
+            "  mine: {{ sources: ['{}'] }}\nroutes:\n  - {{ name: own, service: shop-echo, when: mine, to: {{ version: '2.0' }} }}\n",
+            sources[1]
+        );
+    let _ = shop.agent.apply(&policy).unwrap();
+    let _ = shop.begin(ECHO);
+    shop.wait("echo", "ramp 1", "approve");
+    let gray = idle(&shop, sources[0], 20, "2.0");
+    let mine = idle(&shop, sources[1], 20, "2.0");
+    let stable = idle(&shop, sources[2], 20, "1.0");
+    // The routes go, their numbers fall free two revisions later, and another agent is asked.
+    assert_eq!(shop.tell(&["abort", "echo"])["state"], "abnormal");
+    for more in ["more", "still-more"] {
+        let more = policy.replace("cohorts:\n", &format!("cohorts:\n  {more}: {{ percent: 1 }}\n"));
+        let _ = shop.agent.apply(&more).unwrap();
+    }
+    shop.agent.kill9().unwrap();
+    shop.agent.restart().unwrap();
+    let gray = open_still(gray);
+    assert_eq!(gray.len(), 20, "an abort closes nothing");
+    let told = ["recall", "--service", "shop-echo", "--mode", "drain", "--grace", "1s"];
+    let told = shop.agent.gray_json(&told).unwrap();
+    assert_eq!((&told[0]["name"], &told[0]["state"]), (&"echo".into(), &"recalling".into()), "{told:#}");
+    shop.wait("echo", "abnormal", "retry, resume or close");
+    let mut left = gray;
+    wait_for("the release's connections to be reset", PATIENCE, || {
+        left = open_still(std::mem::take(&mut left));
+        Ok(left.is_empty())
+    })
+    .unwrap();
+    all_serve(mine);
+    all_serve(stable);
+    let history = shop.agent.gray_ok(&["release", "history", "echo"]).unwrap();
+    assert!(history.contains("20 closed"), "{history}");
+    let _ = shop.tell(&["close", "echo"]);
+    let none = shop.agent.gray(&["recall"]).unwrap();
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(none.status.code() == Some(1) && said.contains("no release is open"), "{said}");
     shop.finish();
 }
 

@@ -212,7 +212,7 @@ impl Inner {
     fn meet_deadlines(&mut self) -> Result<(), KernelError> {
         for id in self.deadlines.due(time::now_ms()) {
             if self.drained.contains(&id) {
-                let closed = self.close(&id)?;
+                let closed = self.close(&id, None)?;
                 tracing::info!(instance = id, connections = closed, "drained: what was open is closed");
             }
             if let Err(error) = self.deadlines.set(&id, None) {
@@ -222,8 +222,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Closes the TCP connections of an instance; how many.
-    pub(super) fn close(&mut self, id: &str) -> Result<usize, KernelError> {
+    /// Closes the TCP connections of an instance, of forwarded ones those that one of these rules has sent there; how many.
+    pub(super) fn close(&mut self, id: &str, rules: Option<&BTreeSet<u32>>) -> Result<usize, KernelError> {
         let Some((service, name)) = id.split_once('/') else { return Ok(0) };
         let known = self.policy.service(service);
         let instance = known.and_then(|s| s.instances.iter().find(|i| i.id == name));
@@ -233,7 +233,8 @@ impl Inner {
         let at = canonical(i.address);
         let (mut v4, mut v6, mut translated) = (Vec::new(), Vec::new(), Vec::new());
         let mut ends = Vec::new();
-        let ours = |r: &Row| r.proto == TCP && r.service_number() == number && served_by(r) == at;
+        let sent = |r: &Row| rules.is_none_or(|rules| rules.contains(&u32::from(r.state.rule)));
+        let ours = |r: &Row| r.proto == TCP && r.service_number() == number && served_by(r) == at && sent(r);
         self.live.flows4(|k, f| {
             if let Some(r) = row4(&k, &f).filter(ours) {
                 ends.push(ends_of(&r));

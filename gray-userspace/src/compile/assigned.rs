@@ -78,6 +78,11 @@ impl Numbers {
         self.used.iter().chain(&self.resting).find(|(_, n)| **n == number).map(|(name, _)| name.as_str())
     }
 
+    /// The resting ones, too.
+    pub fn with_resting(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.used.iter().chain(&self.resting).map(|(k, v)| (k.as_str(), *v))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
         self.used.iter().map(|(k, v)| (k.as_str(), *v))
     }
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!((a.get("a"), a.get("b")), (Some(1), Some(2)));
         let b = a.next("x", ["b", "c"], 1, 10).unwrap();
         assert_eq!((b.get("b"), b.get("c"), b.name(1)), (Some(2), Some(3), Some("a")));
+        assert_eq!(b.with_resting().collect::<Vec<_>>(), [("b", 2), ("c", 3), ("a", 1)]);
         let back = b.next("x", ["a", "c"], 1, 10).unwrap();
         assert_eq!(back.get("a"), Some(1));
         let d = b.next("x", ["c", "d"], 1, 10).unwrap();

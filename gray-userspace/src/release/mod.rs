@@ -16,7 +16,7 @@ mod tests;
 pub use command::{Command, Refused, Verb};
 pub use evidence::{ArmCounts, Counts, Judged, Verdict, judge, since};
 pub use machine::on;
-pub use routes::{SOURCE, source, source_name};
+pub use routes::{SOURCE, owns, source, source_name};
 pub use spec::{DataStep, Does, Hook, Kind, Layer, Limit, Script, ServiceSpec, Spec, Stage};
 pub use stage::{share, verdict, waits};
 pub use state::{

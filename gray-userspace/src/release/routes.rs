@@ -15,6 +15,14 @@ pub fn source_name(release: &str) -> String {
     format!("{SOURCE}{release}")
 }
 
+/// Whether a route of this name is one that `source` makes for the release. Names of releases may hold dashes and digits, too.
+pub fn owns(release: &str, route: &str) -> bool {
+    let rest = route.strip_prefix("release-").and_then(|r| r.strip_prefix(release)?.strip_prefix('-'));
+    let Some((service, kind)) = rest.and_then(|r| r.split_once('-')) else { return false };
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    number(service) && (matches!(kind, "percent" | "all") || kind.strip_prefix('c').is_some_and(number))
+}
+
 /// The document for this share; `None`: no route.
 pub fn source(spec: &Spec, traffic: Traffic) -> Option<String> {
     let (cohorts, basis_points, all): (Vec<&str>, u16, bool) = match traffic {

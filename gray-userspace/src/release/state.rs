@@ -1,7 +1,7 @@
 //! What is kept of a running release, and the words of its machine. All of it is stored as JSON: fields are added,
 //! never renamed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -215,6 +215,10 @@ pub struct State {
     /// The scripts that were judged: file, and SHA-256 of what was judged.
     #[serde(default)]
     pub scripts: BTreeMap<String, String>,
+    /// The numbers that rules of its routes had, ever: by them its connections are known when the routes are gone. None: an older gray
+    /// has begun it, which did not keep them.
+    #[serde(default)]
+    pub rules: Option<BTreeSet<u32>>,
 }
 
 impl State {
@@ -241,6 +245,7 @@ impl State {
             due: Vec::new(),
             irreversible: false,
             scripts: BTreeMap::new(),
+            rules: Some(BTreeSet::new()),
         }
     }
 

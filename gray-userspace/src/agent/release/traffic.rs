@@ -29,10 +29,12 @@ impl Inner {
             let done = match e.what {
                 What::Traffic(t) => {
                     let _ = self.store.made_room();
-                    match self.shift(&spec, t) {
+                    let done = match self.shift(&spec, t) {
                         Err(_) if self.store.made_room() => self.shift(&spec, t),
                         done => done,
-                    }
+                    };
+                    self.note_rules(name);
+                    done
                 }
                 _ => self.close_gray(&spec),
             };
@@ -78,16 +80,27 @@ impl Inner {
         Ok(format!("revision {}, epoch {}", made.revision, made.epoch))
     }
 
-    /// Established TCP connections of gray instances, not of those that are stable's, too.
+    /// The numbers of its rules, for the record that comes next. Of routes that have just gone they rest.
+    fn note_rules(&mut self, name: &str) {
+        let all = self.compiled.assigned.rules.with_resting();
+        let ours: Vec<u32> = all.filter(|(rule, _)| release::owns(name, rule)).map(|(_, n)| n).collect();
+        if let Some(rules) = self.releases.all.get_mut(name).and_then(|r| r.state.rules.as_mut()) {
+            rules.extend(ours);
+        }
+    }
+
+    /// Established TCP connections that the release's routes have sent to gray instances, not to those that are stable's, too. Of local
+    /// callers nobody knows by which route: all of them.
     fn close_gray(&mut self, spec: &Spec) -> Result<String, ApiError> {
         let policy = self.policy.clone();
+        let rules = self.releases.all.get(&spec.name).and_then(|r| r.state.rules.clone());
         let (mut n, mut failed) = (0, Vec::new());
         for s in &spec.services {
             let Some(service) = policy.service(&s.name) else { continue };
             for i in service.instances.iter().filter(|i| s.gray.matches(i) && !service.stable.matches(i)) {
                 let id = format!("{}/{}", s.name, i.id);
                 // One that cannot be closed leaves none of the others open.
-                match self.close(&id) {
+                match self.close(&id, rules.as_ref()) {
                     Ok(closed) => n += closed,
                     Err(e) => failed.push(format!("{id}: {}", ApiError::internal(&e).error)),
                 }

@@ -228,7 +228,7 @@ fn f6_the_last_stage_and_the_alignment_are_approved_each() {
 fn f1_a_state_without_the_newer_fields_is_read() {
     let run = Run::at(Phase::Ramp);
     let mut kept = serde_json::to_value(&run.s).unwrap();
-    for gone in ["turned", "align_approved", "answers"] {
+    for gone in ["turned", "align_approved", "answers", "rules"] {
         let _ = kept.as_object_mut().unwrap().remove(gone).unwrap();
     }
     for e in kept["due"].as_array_mut().unwrap() {
@@ -238,4 +238,34 @@ fn f1_a_state_without_the_newer_fields_is_read() {
     }
     let read: State = serde_json::from_value(kept).unwrap();
     assert_eq!(read.in_force(), Traffic::Stage(1));
+    assert_eq!(read.rules, None, "nobody kept them: not the same as none");
+}
+
+#[test]
+fn f8_a_release_owns_the_routes_that_it_makes_and_no_others() {
+    let spec = spec();
+    for traffic in [Traffic::Testers, Traffic::Stage(0), Traffic::Stage(1), Traffic::All] {
+        let text = source(&spec, traffic).unwrap();
+        let names: Vec<&str> =
+            text.lines().filter_map(|l| l.split("name: ").nth(1)?.split(',').next()).collect();
+        assert!(names.len() > 1, "{text}");
+        for name in names {
+            assert!(owns("shop-2.0", name), "{name}");
+            assert!(!owns("shop", name) && !owns("shop-2.0-0", name), "{name}");
+        }
+    }
+    // Of a release `shop-2.0-0`, and of people.
+    for other in [
+        "release-shop-2.0-0-0-c0",
+        "release-shop-2.0-0-c",
+        "release-shop-2.0-0-cx",
+        "release-shop-2.0--all",
+        "release-shop-2.0-all",
+        "release-shop-2.0-x-all",
+        "release-shop-2.0-0-everybody",
+        "shop-2.0-0-all",
+        "mine",
+    ] {
+        assert!(!owns("shop-2.0", other), "{other}");
+    }
 }
