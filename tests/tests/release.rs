@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gray_tests::{
     agent::{Agent, AgentSpec},
@@ -510,6 +510,53 @@ fn f8_a_recall_closes_what_the_release_itself_has_sent_to_gray() {
     let none = shop.agent.gray(&["recall"]).unwrap();
     let said = String::from_utf8_lossy(&none.stderr).into_owned();
     assert!(none.status.code() == Some(1) && said.contains("no release is open"), "{said}");
+    shop.finish();
+}
+
+/// As many connections of gray as one likes, and nobody speaks on them: all of them hear of it, and nobody else.
+#[test]
+fn f8_thousands_of_connections_are_reset_and_no_stable_one_is_touched() {
+    let n = many("connections of gray", 10_000, 500);
+    sys::allow_open_files(n as u64 + 1000).unwrap();
+    let shop = Shop::start(true);
+    let sources = shop.world.clients[0].sources(false);
+    let _ = shop.begin(ECHO);
+    shop.wait("echo", "ramp 1", "approve");
+    let gray = idle(&shop, sources[0], n, "2.0");
+    let stable = idle(&shop, sources[1], 200, "1.0");
+    let at_gray = || -> std::io::Result<usize> {
+        let asked = ["-Htn", "state", "established", "sport = :9000"];
+        let found = shop.world.backends[1].ns.command("ss").args(asked).output()?;
+        Ok(String::from_utf8_lossy(&found.stdout).lines().count())
+    };
+    assert_eq!(at_gray().unwrap(), n);
+    let began = Instant::now();
+    let (told, last_ns) = std::thread::scope(|s| {
+        let told =
+            s.spawn(|| shop.agent.gray_json(&["recall", "--release", "echo", "--mode", "reset"]).unwrap());
+        let mut left = gray;
+        wait_for("all of gray's connections to be reset", PATIENCE, || {
+            left = open_still(std::mem::take(&mut left));
+            Ok(left.is_empty())
+        })
+        .unwrap();
+        let last = sys::monotonic_ns();
+        (told.join().unwrap(), last)
+    });
+    let took = began.elapsed();
+    assert_eq!(told[0]["state"], "abnormal", "{told:#}");
+    let history = shop.agent.gray_json(&["history"]).unwrap();
+    let durable = history[0]["timings"]["durable_ns"].as_u64().unwrap_or_default();
+    note(&format!(
+        "recall of {n} connections: answered and all reset after {} ms, {} ms after its record was durable",
+        took.as_millis(),
+        last_ns.saturating_sub(durable) / 1_000_000
+    ));
+    wait_for("gray to hear of it, too", PATIENCE, || Ok(at_gray()? == 0)).unwrap();
+    all_serve(stable);
+    let said = shop.agent.gray_ok(&["release", "history", "echo"]).unwrap();
+    assert!(said.contains(&format!("{n} closed")), "{said}");
+    let _ = shop.tell(&["close", "echo"]);
     shop.finish();
 }
 
