@@ -210,6 +210,34 @@ fn validate_needs_no_agent_d4() {
     assert_eq!(run("gray schema", "").out, gray_userspace::config::schema_json());
 }
 
+/// What `config` lets pass and only the compiler refuses: a route of too many rules.
+#[test]
+fn validate_compiles_too_d4() {
+    let mut text = GOOD.to_owned();
+    let pairs: Vec<String> = (0..8).map(|c| format!("{{ any: [c{c}, c{}] }}", c + 8)).collect();
+    text.push_str("cohorts:\n");
+    (0..16).for_each(|c| text.push_str(&format!("  c{c}: {{ sources: [\"10.0.0.{c}\"] }}\n")));
+    text.push_str("routes:\n");
+    let when = format!("{{ all: [{}] }}", pairs.join(", "));
+    text.push_str(&format!(
+        "  - name: wide\n    service: shop\n    when: {when}\n    to: {{ version: \"1.0\" }}\n"
+    ));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wide.yaml");
+    std::fs::write(&path, &text).unwrap();
+    let json = run(&format!("gray validate {} -o json", path.display()), "");
+    let reply: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let line = text.lines().position(|l| l.ends_with("name: wide")).unwrap() + 1;
+    let told = &reply["problems"][0];
+    assert_eq!((json.code, &reply["valid"]), (1, &false.into()), "{}", json.out);
+    assert_eq!((&told["line"], &told["column"]), (&line.into(), &11.into()), "{}", json.out);
+
+    let d = run(&format!("gray validate {}", path.display()), "");
+    let place = format!("wide.yaml:{line}:11");
+    assert!(d.err.contains("too many alternatives") && d.err.contains(&place), "{}", d.err);
+    assert_eq!((d.code, d.out.as_str()), (1, ""));
+}
+
 const GOOD: &str = r#"services:
   shop:
     listen: ["198.18.1.100:80"]

@@ -10,14 +10,15 @@ use gray_common::hash::HashKey;
 
 use crate::{
     api::{
-        ApiError, ErrorKind, Who,
+        ApiError, Who,
         types::{Timings, WriteSummary},
     },
     compile::{
-        self, Circumstances, CompileError, Compiled,
+        self, Circumstances, Compiled,
         lists::{Edit, Lists},
         plan::{self, Want, Wanted, Write},
     },
+    config::Places,
     datapath::Datapath as _,
     fail::{self, Point},
     kernel::KernelError,
@@ -27,7 +28,9 @@ use crate::{
 
 use super::{
     core::{Inner, wire_key},
-    health, orphans, time,
+    health, orphans,
+    refused::{all_of, too_large},
+    time,
 };
 
 /// A service that is new to the kernel takes TCP connections found in mid-stream as stable's own for so long.
@@ -52,6 +55,8 @@ pub struct Change {
     pub lists: ListsChange,
     /// A new hash key.
     pub key: Option<StoredKey>,
+    /// Of documents that are new, where what is refused stands.
+    pub places: Places,
 }
 
 /// What a change led to.
@@ -80,11 +85,17 @@ impl Inner {
             drained: self.drained.clone(),
             lists: ListsChange::Same,
             key: None,
+            places: Places::default(),
         }
     }
 
-    /// Compiles without changing anything.
-    pub fn compile(&self, policy: &Policy, drained: &BTreeSet<String>) -> Result<Compiled, ApiError> {
+    /// Compiles without changing anything. All that is refused is said, at its place.
+    pub fn compile(
+        &self,
+        policy: &Policy,
+        drained: &BTreeSet<String>,
+        places: &Places,
+    ) -> Result<Compiled, ApiError> {
         let mut around =
             Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
         let until = time::monotonic_ns() + ADOPT_NS;
@@ -99,7 +110,7 @@ impl Inner {
                 let _ = around.adopt_until_ns.insert(name, until);
             }
         }
-        compile::compile(policy, &self.compiled.assigned, &around).map_err(too_large)
+        compile::compile_all(policy, &self.compiled.assigned, &around).map_err(|e| all_of(&e, places))
     }
 
     /// Makes a change: all of it, or none. What takes long comes before the record is durable, so that between the record
@@ -108,7 +119,7 @@ impl Inner {
         let received_ns = time::monotonic_ns();
         self.settle_record()?;
         self.know().map_err(|e| ApiError::internal(&e))?;
-        let compiled = self.compile(&change.policy, &change.drained)?;
+        let compiled = self.compile(&change.policy, &change.drained, &change.places)?;
         let assigned = serde_json::to_string(&compiled.assigned).map_err(|e| ApiError::internal(&e))?;
         change.draft.assignments = Some(assigned);
         change.draft.drained = Some(change.drained.clone());
@@ -345,14 +356,6 @@ pub fn build_lists(
             .map_err(internal)?;
     }
     Ok(lists)
-}
-
-pub fn too_large(e: CompileError) -> ApiError {
-    ApiError::new(
-        ErrorKind::Invalid,
-        e.to_string(),
-        "nothing was changed; make the policy smaller and apply it again",
-    )
 }
 
 pub(super) fn summary(steps: &[Write]) -> WriteSummary {

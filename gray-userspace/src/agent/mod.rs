@@ -26,6 +26,7 @@ mod names;
 mod orphans;
 mod parts;
 mod policy;
+mod refused;
 mod rehearse;
 pub mod release;
 mod resize;

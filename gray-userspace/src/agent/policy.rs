@@ -44,13 +44,13 @@ impl Inner {
         let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
         self.releases_go_on(&sources)?;
-        self.replace(who, loaded.policy, &sources, r.message, r.dry_run, warnings)
+        self.replace(who, (loaded.policy, loaded.places), &sources, r.message, r.dry_run, warnings)
     }
 
     fn replace(
         &mut self,
         who: &Who,
-        policy: Policy,
+        (policy, places): (Policy, config::Places),
         sources: &[config::Source],
         message: Option<String>,
         dry_run: bool,
@@ -68,7 +68,7 @@ impl Inner {
         // Instances that are gone need no draining.
         let drained = self.drained.iter().filter(|d| names_instance(&policy, d)).cloned().collect();
         if dry_run {
-            let compiled = self.compile(&policy, &drained)?;
+            let compiled = self.compile(&policy, &drained, &places)?;
             reply.writes = rehearse(self, &policy, &compiled)?;
             return Ok(reply);
         }
@@ -81,7 +81,7 @@ impl Inner {
         if self.revision == 0 || !same_lists(&self.policy, &policy) {
             change.lists = ListsChange::Rebuild;
         }
-        change.policy = Arc::new(policy);
+        (change.policy, change.places) = (Arc::new(policy), places);
         change.drained = drained;
         let done = self.change(change)?;
         Ok(ApplyReply {
@@ -178,7 +178,7 @@ impl Inner {
         draft.sources = Some(sources);
         draft.restore_lists_of = Some(r.revision);
         let mut change = self.keep(draft);
-        change.policy = Arc::new(loaded.policy);
+        (change.policy, change.places) = (Arc::new(loaded.policy), loaded.places);
         change.drained = target.drained;
         change.lists = ListsChange::Rebuild;
         let done = self.change(change)?;

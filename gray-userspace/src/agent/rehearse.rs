@@ -1,9 +1,10 @@
 //! What a change would write, without writing it. Pure but for reading the store.
 
 use super::{
-    change::{build_lists, same_lists, summary, too_large},
+    change::{build_lists, same_lists, summary},
     core::Inner,
     health,
+    refused::too_large,
 };
 use crate::{
     api::{ApiError, types::WriteSummary},

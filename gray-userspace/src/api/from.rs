@@ -6,7 +6,10 @@ use super::{
     ApiError,
     types::{Change, ChangeOp, CheckReply, CheckStatus, DoctorCheck, DoctorReport, Problem, SourceText},
 };
-use crate::{config, doctor};
+use crate::{
+    compile::{About, CompileError},
+    config, doctor,
+};
 
 impl From<SourceText> for config::Source {
     fn from(s: SourceText) -> Self {
@@ -39,7 +42,23 @@ impl From<&config::Problems> for ApiError {
     }
 }
 
-/// The answer to `gray validate`.
+/// What the compiler refuses, where it stands in the documents.
+pub fn refused(errors: &[CompileError], places: &config::Places) -> Vec<Problem> {
+    let one = |e: &CompileError| {
+        let spot = match e.about() {
+            Some(About::Service(name)) => places.service(name),
+            Some(About::Rule(name)) => places.rule(name),
+            None => None,
+        };
+        match spot {
+            Some(spot) => Problem::from(&spot.error(e.to_string(), e.help())),
+            None => Problem { help: Some(e.help().into()), ..Problem::note(e.to_string()) },
+        }
+    };
+    errors.iter().map(one).collect()
+}
+
+/// The answer to `gray validate`, of a document that is not compiled.
 impl From<Result<config::Loaded, config::Problems>> for CheckReply {
     fn from(loaded: Result<config::Loaded, config::Problems>) -> Self {
         let all = |from: &[config::Problem]| from.iter().map(Problem::from).collect();

@@ -20,6 +20,7 @@ pub mod who;
 pub use client::{Client, ClientError};
 pub use control::Control;
 pub use error::{ApiError, ErrorKind};
+pub use from::refused;
 pub use server::{Server, ServerError, ServerOptions};
 pub use who::{Role, Who};
 

@@ -1,11 +1,14 @@
-//! `gray validate`: the same checks as `apply`, in this process, with no agent.
+//! `gray validate`: the checks of `apply` that need no node, in this process, with no agent.
 
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 
 use super::{Failure, apply::sources, args::Format, ctx::Ctx, text::count};
-use crate::{api::types::CheckReply, config};
+use crate::{
+    api::{refused, types::CheckReply},
+    compile, config,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -24,7 +27,7 @@ pub struct ValidateArgs {
 
 pub fn run(args: &ValidateArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let documents: Vec<_> = sources(&args.files, ctx)?.into_iter().map(config::Source::from).collect();
-    let checked = CheckReply::from(config::load(&documents));
+    let checked = check(&documents);
     if ctx.format != Format::Table {
         ctx.show(&checked, |_, _| String::new())?;
         return if checked.valid { Ok(()) } else { Err(invalid(&checked)) };
@@ -40,6 +43,20 @@ pub fn run(args: &ValidateArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         n => format!(", {}", count(n as u64, "warning")),
     };
     Ok(writeln!(ctx.io.out, "valid{warned}")?)
+}
+
+/// What can be read is compiled, too: only that tells whether it fits the kernel's tables.
+fn check(documents: &[config::Source]) -> CheckReply {
+    let loaded = config::load(documents);
+    let refused = match &loaded {
+        Ok(good) => compile::check(&good.policy).err().map(|e| refused(&e, &good.places)),
+        Err(_) => None,
+    };
+    let checked = CheckReply::from(loaded);
+    match refused {
+        Some(problems) => CheckReply { valid: false, problems, ..checked },
+        None => checked,
+    }
 }
 
 fn invalid(checked: &CheckReply) -> Failure {

@@ -5,6 +5,7 @@ pub mod assigned;
 #[cfg(test)]
 mod cases;
 pub mod conditions;
+mod error;
 pub mod guard;
 pub mod have;
 mod headers;
@@ -12,11 +13,14 @@ pub mod identities;
 #[cfg(test)]
 mod large;
 pub mod lists;
+mod making;
 pub mod nets;
 pub mod order;
 pub mod placed;
 pub mod plan;
 mod prefixes;
+#[cfg(test)]
+mod room;
 mod rules;
 mod subsets;
 #[cfg(test)]
@@ -26,7 +30,7 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
-    hash::{lane_check, salt},
+    hash::HashKey,
     limits,
     packet::{ICMP, ICMPV6},
     request::{
@@ -34,41 +38,21 @@ use gray_common::{
         watch::{WATCHES, Watches},
     },
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_MARK, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_REQUEST,
-        SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT, Service, Weighted,
+        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_MARK, SERVICE_PREFIXES,
+        Service, Weighted,
     },
 };
 
 pub use assigned::Assigned;
+pub use error::{About, CompileError};
 pub use order::{lane_rule, rule_name};
 pub use subsets::{Family, Member, SubsetPlan, Who};
 
 use self::{
-    conditions::{Alternative, Facts, claim_code},
-    order::By,
-    rules::{Maker, What},
-    subsets::Subsets,
+    conditions::{Facts, claim_code},
+    making::Making,
 };
 use crate::model::{self, ClaimKind, Policy, Proto};
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum CompileError {
-    #[error("the policy needs more than {limit} {what}")]
-    Limit { what: &'static str, limit: u32 },
-    #[error("service {service}: more than {limit} rules after its conditions are spread out", limit = limits::RULES_PER_SERVICE)]
-    TooManyRules { service: String },
-    #[error("route {route}: its condition has too many alternatives, or its service asks for more than {n} different cohorts and lanes; split the route", n = limits::FACTS_PER_SERVICE)]
-    TooComplex { route: String },
-    #[error("cohort {0} does not exist")]
-    NoCohort(String),
-    #[error("no room in the table of instances; remove services or instances")]
-    ArenaFull,
-    #[error("all {limit} numbers of {what} were given to names already; take back one of the older names")]
-    Spent { what: &'static str, limit: u32 },
-    #[error("more than {} distinct sets of lists", limits::CLASSES)]
-    Classes,
-}
 
 /// What varies beside the document.
 #[derive(Clone, Debug, Default)]
@@ -118,147 +102,52 @@ pub fn listener_key(l: &model::Listener) -> ListenerKey {
     }
 }
 
-/// Compiles a policy, keeping the numbers of the revision before.
+/// Compiles a policy, keeping the numbers of the revision before. The first refusal ends it.
 pub fn compile(policy: &Policy, before: &Assigned, around: &Circumstances) -> Result<Compiled, CompileError> {
-    let rule_names: Vec<String> = policy
-        .services
-        .iter()
-        .flat_map(|s| order::of(policy, s).into_iter().map(|sends| sends.by.name(&s.name)))
-        .chain(guard::guards(policy).into_iter().map(|g| g.name))
-        .chain(policy.services.iter().filter(|s| s.headers.is_some()).flat_map(|s| headers::names(&s.name)))
-        .collect();
-    let service_names = guard::names(policy);
-    let lists = policy.lists();
-    let mut assigned = Assigned {
-        services: before.services.next(
-            "services",
-            service_names.iter().map(String::as_str),
-            0,
-            limits::SERVICES,
-        )?,
-        rules: before.rules.next("rules", rule_names.iter().map(String::as_str), 1, 65_536)?,
-        lists: before.lists.next("lists", lists.iter().map(|l| &*l.name), 0, limits::LISTS)?,
-        instances: before.instances.next(
-            "instances",
-            subsets::instance_names(policy).iter().map(String::as_str),
-            0,
-            limits::INSTANCES,
-        )?,
-        lanes: before.lanes.next(
-            "lanes",
-            policy.lanes.iter().map(|l| l.name.as_str()),
-            limits::LANE_NUMBERS,
-        )?,
-        weights: BTreeMap::new(),
-    };
-    let wild = wild(&lists, &assigned);
-    let mut out = Compiled::default();
-    let mut away = policy.blacklisted();
-    away.extend(around.drained.iter().cloned());
+    let mut making = Making::begin(policy, before, around)?;
     for (index, service) in policy.services.iter().enumerate() {
-        let mut subsets = Subsets::new((index, service), &assigned.instances, &away, &mut out);
-        let stable_subset = subsets.index(&service.stable)?;
-        let first_rule = subsets.out().rules.len() as u32;
-        let mut facts = Facts::default();
-        for sends in order::of(policy, service) {
-            let name = sends.by.name(&service.name);
-            let lane = sends.lane.and_then(|l| assigned.lanes.get(l)).unwrap_or(0);
-            let arms = sends.to.arms();
-            let owner = (arms.len() > 1).then(|| {
-                let weights: Vec<(String, u16)> =
-                    arms.iter().map(|a| (a.subset.to_string(), a.basis_points)).collect();
-                before.weights.get(&name).cloned().unwrap_or_default().next(&weights)
-            });
-            let rule = Rule {
-                id: assigned.rules.get(&name).unwrap_or(0) as u16,
-                precedence: sends.order.step as u8,
-                salt: if owner.is_some() { salt(&name) } else { u64::from(lane) },
-                ..Rule::default()
-            };
-            let always = match sends.by {
-                By::Lane(l) => facts.in_lane(&l.name, lane)?,
-                // Who is in a lane is not led into another one.
-                By::Route(r) if lane != 0 => facts.in_no_lane(&r.name)?,
-                By::Route(_) => Alternative::default(),
-            };
-            let text = sends.by.text();
-            let what = What { rule, always, text, arms: &arms, owner: owner.as_ref() };
-            let (subsets, facts) = (&mut subsets, &mut facts);
-            Maker { policy, assigned: &assigned, service, subsets, facts }.put(&what, sends.by.when())?;
-            assigned.weights.extend(owner.map(|owner| (name, owner)));
-        }
-        {
-            let (subsets, facts) = (&mut subsets, &mut facts);
-            Maker { policy, assigned: &assigned, service, subsets, facts }.put_headers()?;
-        }
-        let rules = subsets.out().rules.len() as u32 - first_rule;
-        if rules > limits::RULES_PER_SERVICE {
-            return Err(CompileError::TooManyRules { service: service.name.clone() });
-        }
-        let (list_kinds, mut flags) = lists_used(&lists, &facts, &assigned);
-        if service.affinity == model::Affinity::Client {
-            flags |= SERVICE_AFFINITY;
-        }
-        if service.nat == model::Nat::Snat {
-            flags |= SERVICE_SNAT;
-        }
-        if service.nat == model::Nat::Dsr {
-            flags |= SERVICE_DSR;
-            if service.encapsulation == model::Encapsulation::Gue {
-                flags |= SERVICE_GUE;
-            }
-        }
-        if service.balance == model::Balance::RoundRobin {
-            flags |= SERVICE_ROUND_ROBIN;
-        }
-        if service.reads() {
-            flags |= SERVICE_REQUEST;
-        }
-        if service.on_missing == model::OnMissing::Deny {
-            flags |= SERVICE_DENY;
-        }
-        if service.failover == model::Failover::Deny {
-            flags |= SERVICE_NO_FAILOVER;
-        }
-        if service.shadow {
-            flags |= SERVICE_SHADOW;
-        }
-        out.readings.push(wildcards(reading(service), service, (&wild, &facts))?);
-        flags |= marked(service, &facts, list_kinds);
-        let first_fact = out.facts.len() as u32;
-        out.services.push(Service {
-            adopt_until_ns: around.adopt_until_ns.get(&service.name).copied().unwrap_or(0),
-            first_rule,
-            first_fact,
-            stable_subset,
-            id: assigned.services.get(&service.name).unwrap_or(0) as u16,
-            rules: rules as u16,
-            facts: facts.0.len() as u16,
-            identify: identify_codes(service),
-            list_kinds,
-            flags,
-            _pad: 0,
-        });
-        out.facts.extend(facts.0);
-        for l in &service.listen {
-            let drained = |i: &model::Instance| away.contains(&format!("{}/{}", service.name, i.id));
-            let stable = |i: &&model::Instance| service.stable.matches(i) && !drained(i);
-            let own = service.instances.iter().filter(stable).any(|i| i.address == l.addr);
-            let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
-            // Who has the address answers its echo requests: an instance, or else gray.
-            if !policy.services.iter().flat_map(|s| &s.instances).any(|i| i.address.ip() == l.addr.ip()) {
-                let _ = out.listeners.insert(echo_key(l), ListenerValue::new(index as u32, false));
-            }
-        }
+        making.service(index, service)?;
     }
     for g in guard::guards(policy) {
-        guard::put(policy, &g, (&lists, &assigned, around), &mut out)?;
+        making.guard(&g)?;
     }
-    let number = |l: &model::Lane| Some((assigned.lanes.get(&l.name)?, lane_check(&l.name)));
-    out.lanes = policy.lanes.iter().filter_map(number).collect();
-    check_sizes(&out)?;
-    out.assigned = assigned;
-    Ok(out)
+    making.end()
+}
+
+/// The same for who wants to know all that refuses the policy, each once.
+pub fn compile_all(
+    policy: &Policy,
+    before: &Assigned,
+    around: &Circumstances,
+) -> Result<Compiled, Vec<CompileError>> {
+    let mut making = Making::begin(policy, before, around).map_err(|e| vec![e])?;
+    let mut errors = Vec::new();
+    let mut told = |done: Result<(), CompileError>| {
+        // A route for every service may be too much at each of them.
+        errors.extend(done.err().filter(|e| !errors.contains(e)));
+    };
+    for (index, service) in policy.services.iter().enumerate() {
+        told(making.service(index, service));
+    }
+    guard::guards(policy).iter().for_each(|g| told(making.guard(g)));
+    match making.end() {
+        Ok(compiled) if errors.is_empty() => Ok(compiled),
+        Err(e) if errors.is_empty() => Err(vec![e]),
+        _ => Err(errors),
+    }
+}
+
+/// Whether the tables of a node that has nothing else have room for the policy.
+///
+/// # Errors
+/// All that refuses it. A node whose tables hold another policy still may have less room.
+pub fn check(policy: &Policy) -> Result<(), Vec<CompileError>> {
+    let compiled = compile_all(policy, &Assigned::default(), &Circumstances::default())?;
+    // Which key does not matter: no identity is asked for.
+    let key = HashKey::default();
+    let lists = lists::of_policy(policy, &compiled.assigned.lists, key);
+    let want = plan::Want::all(1, key, &compiled, &lists);
+    plan::plan(&mut have::Have::default(), &want).map(drop).map_err(|e| vec![e])
 }
 
 /// `SERVICE_MARK`, if something asks for the mark.
@@ -359,22 +248,4 @@ fn lists_used(lists: &[model::List<'_>], facts: &Facts, assigned: &Assigned) -> 
         }
     }
     (kinds, flags)
-}
-
-fn check_sizes(out: &Compiled) -> Result<(), CompileError> {
-    let sizes = [
-        ("services, entries of `accept` included", out.services.len(), limits::SERVICES),
-        ("listeners", out.listeners.len(), limits::LISTENERS),
-        ("lanes", out.lanes.len(), limits::LANES),
-        ("facts", out.facts.len(), limits::FACTS),
-        ("rules", out.rules.len(), limits::RULES),
-        ("weighted routes", out.weighted.len(), limits::WEIGHTED),
-        ("subsets", out.subsets.len(), limits::SUBSETS),
-    ];
-    for (what, n, limit) in sizes {
-        if n > limit as usize {
-            return Err(CompileError::Limit { what, limit });
-        }
-    }
-    Ok(())
 }

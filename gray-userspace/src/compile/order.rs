@@ -1,5 +1,7 @@
 //! Which rules a service has, in the decision's order. Must not know tables.
 
+use std::borrow::Cow;
+
 use gray_common::decide::Precedence;
 
 use super::conditions;
@@ -41,10 +43,10 @@ impl<'a> By<'a> {
     }
 
     /// As errors call it.
-    pub fn text(&self) -> &'a str {
+    pub fn text(&self) -> Cow<'a, str> {
         match self {
-            Self::Lane(lane) => &lane.name,
-            Self::Route(route) => &route.name,
+            Self::Lane(lane) => format!("lane/{}", lane.name).into(),
+            Self::Route(route) => Cow::Borrowed(&route.name),
         }
     }
 

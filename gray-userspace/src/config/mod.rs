@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod lane;
 pub mod limits;
+mod places;
 mod problem;
 pub(crate) mod release;
 mod report;
@@ -33,6 +34,7 @@ use std::collections::HashMap;
 
 pub use condition::condition_text;
 pub use diff::{Change, Kind as ChangeKind, What, diff};
+pub use places::{Places, Spot};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use release::load_release;
 pub use route::default_name as default_route_name;
@@ -62,11 +64,12 @@ impl Source {
     }
 }
 
-/// A valid policy, and what is odd about it.
+/// A valid policy, what is odd about it, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     pub policy: Policy,
     pub warnings: Vec<Problem>,
+    pub places: Places,
 }
 
 /// Reads documents as one policy: services, cohorts, lanes and routes of all files together, routes in the order of files.
@@ -75,7 +78,7 @@ pub struct Loaded {
 /// All problems of all documents at once (of a file that is no YAML: that one), sorted by place.
 pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
     let mut report = Report::new(sources);
-    let mut policy = Policy::default();
+    let (mut policy, mut places) = (Policy::default(), Places::default());
     if sources.iter().map(|s| s.text.len()).sum::<usize>() > limits::TEXT_BYTES {
         let at = Span { line: 1, column: 1, ..Span::default() };
         let text = format!("the documents are larger than {} MiB", limits::TEXT_BYTES >> 20);
@@ -83,11 +86,15 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
     } else {
         let drafts = read(sources, &mut report);
         check::all(&drafts, &mut report);
-        policy.routes = routes(&drafts, &mut report);
+        let routes = routes(&drafts, &mut report);
         check::odd(&drafts, &mut report);
+        if report.errors() == 0 {
+            places = Places::of(&drafts, &routes, &report);
+        }
+        policy.routes = routes.into_iter().map(|(route, _)| route).collect();
         finish(drafts, &mut policy);
     }
-    report.finish().map(|warnings| Loaded { policy, warnings })
+    report.finish().map(|warnings| Loaded { policy, warnings, places })
 }
 
 fn read(sources: &[Source], report: &mut Report<'_>) -> Drafts {
@@ -151,15 +158,15 @@ fn section<'n, 't>(
 }
 
 /// The finished routes. What is not whole is left out: there is an error then, and the policy is dropped.
-fn routes(drafts: &Drafts, report: &mut Report<'_>) -> Vec<Route> {
+fn routes(drafts: &Drafts, report: &mut Report<'_>) -> Vec<(Route, Span)> {
     let mut names: HashMap<String, Span> = HashMap::new();
-    let mut routes: Vec<Route> = Vec::new();
+    let mut routes = Vec::new();
     for draft in &drafts.routes {
         let Some(At { value, span }) = draft.finish(report) else { continue };
         if let Some(first) = check::earlier(names.entry(value.name.clone()), span) {
             report.error(route::same_name(span, first, &value.name, draft.name.is_some()));
         }
-        routes.push(value);
+        routes.push((value, span));
     }
     routes
 }

@@ -108,10 +108,10 @@ impl<'s> Report<'s> {
 
     fn problem(&self, severity: Severity, draft: Draft) -> Problem {
         let Draft { at, message, expected, help, also } = draft;
-        let (snippet, underline) = snippet(self.text(at), at);
+        let (file, snippet, underline) = self.seen(at);
         Problem {
             severity,
-            file: self.file(at),
+            file,
             line: at.line,
             column: at.column,
             message: clean(message),
@@ -129,6 +129,12 @@ impl<'s> Report<'s> {
                 })
                 .collect(),
         }
+    }
+
+    /// File, line of text, and what is underlined in it.
+    pub(super) fn seen(&self, at: Span) -> (String, String, (u32, u32)) {
+        let (text, underline) = snippet(self.text(at), at);
+        (self.file(at), text, underline)
     }
 
     fn file(&self, at: Span) -> String {
@@ -178,7 +184,7 @@ fn snippet(text: &str, at: Span) -> (String, (u32, u32)) {
 }
 
 /// What is said of a document may quote it.
-fn clean(said: String) -> String {
+pub(super) fn clean(said: String) -> String {
     if said.contains(char::is_control) { said.chars().map(visible).collect() } else { said }
 }
 

@@ -264,7 +264,7 @@ impl Inner {
         documents.retain(|d| !most.iter().any(|m| m.name == d.name));
         documents.extend(most);
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
-        self.compile(&loaded.policy, &self.drained).map(drop)
+        self.compile(&loaded.policy, &self.drained, &loaded.places).map(drop)
     }
 
     pub(super) fn no_release(&self, name: &str) -> ApiError {
