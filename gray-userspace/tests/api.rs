@@ -61,6 +61,8 @@ async fn reads_answer_in_the_types_of_the_contract() {
     let s = serve().await;
     let c = Client::new(&s.socket);
     assert_eq!(c.get::<Status>("/v1/status").await.unwrap().pid, 4711);
+    assert_eq!(c.get::<Vec<AuditEntry>>("/v1/audit?limit=2&before=4").await.unwrap()[1].seq, 2);
+    assert_eq!(c.get::<AuditVerified>("/v1/audit/verify").await.unwrap().records, 4);
     assert_eq!(c.get::<Vec<ServiceView>>("/v1/services").await.unwrap().len(), 1);
     assert_eq!(c.get::<Vec<InstanceView>>("/v1/instances").await.unwrap().len(), 2);
     assert_eq!(c.get::<Vec<RouteView>>("/v1/routes").await.unwrap().len(), 1);

@@ -39,6 +39,9 @@ async fn what_a_person_sees() {
         ("releases", "release status"),
         ("release", "release status shop-2.0"),
         ("release-history", "release history shop-2.0"),
+        ("audit", "audit"),
+        ("audit-part", "audit -n 1 --before 3"),
+        ("audit-verify", "audit --verify"),
     ] {
         let done = on(&s.socket, line).await;
         assert_eq!((done.code, done.err.as_str()), (0, ""), "{line}");
@@ -237,6 +240,8 @@ async fn every_reading_verb_speaks_json_and_yaml() {
         "get routes",
         "get history",
         "history",
+        "audit",
+        "audit --verify",
         "cohort show early-apps",
         "explain --service shop",
         "flows",

@@ -67,6 +67,7 @@ fn help_and_version_go_to_stdout() {
         "status",
         "events",
         "history",
+        "audit",
         "rollback",
         "workload",
         "flows",

@@ -2,6 +2,7 @@
 
 mod alarm;
 pub mod attach;
+mod audit;
 pub mod change;
 mod choices;
 mod connect;

@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 
-use super::{core::Core, explain, flows, metrics, status, workloads};
+use super::{audit, core::Core, explain, flows, metrics, status, workloads};
 use crate::{
     api::{ApiError, Control, Who, control::Reply, types::*},
     store::{Note, Store as _},
@@ -19,6 +19,14 @@ impl Control for Core {
 
     fn history(&self) -> Reply<Vec<HistoryEntry>> {
         self.lock().history()
+    }
+
+    fn audit(&self, query: AuditQuery) -> Reply<Vec<AuditEntry>> {
+        audit::page(&self.lock().store, query)
+    }
+
+    fn verify_audit(&self) -> Reply<AuditVerified> {
+        audit::verify(&self.lock().store)
     }
 
     fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply> {

@@ -16,6 +16,10 @@ pub trait Control: Send + Sync + 'static {
     fn apply(&self, who: &Who, request: ApplyRequest) -> Reply<ApplyReply>;
     /// Newest first.
     fn history(&self) -> Reply<Vec<HistoryEntry>>;
+    /// Newest first.
+    fn audit(&self, query: AuditQuery) -> Reply<Vec<AuditEntry>>;
+    /// A log that was changed: a conflict that names the record.
+    fn verify_audit(&self) -> Reply<AuditVerified>;
     fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply>;
 
     fn services(&self) -> Reply<Vec<ServiceView>>;

@@ -16,6 +16,8 @@ use super::{handlers::*, routes, types::*};
     paths(
         read::status,
         read::history,
+        read::audit,
+        read::verify_audit,
         read::services,
         read::instances,
         read::routes,

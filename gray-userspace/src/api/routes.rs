@@ -94,6 +94,8 @@ pub fn verbs() -> Vec<Verb> {
         verb("GET", "/v1/status", Viewer, read::status),
         verb("POST", "/v1/apply", Operator, change::apply),
         verb("GET", "/v1/history", Viewer, read::history),
+        verb("GET", "/v1/audit", Viewer, read::audit),
+        verb("GET", "/v1/audit/verify", Viewer, read::verify_audit),
         verb("POST", "/v1/rollback", Operator, change::rollback),
         verb("GET", "/v1/services", Viewer, read::services),
         verb("GET", "/v1/instances", Viewer, read::instances),

@@ -66,6 +66,8 @@ pub enum Verb {
     Events(events::EventsArgs),
     /// Show past revisions
     History(history::HistoryArgs),
+    /// Show who did what, and that nobody changed the log
+    Audit(audit::AuditArgs),
     /// Make an earlier revision the policy again
     Rollback(apply::RollbackArgs),
     /// Name the callers of this node

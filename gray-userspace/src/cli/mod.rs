@@ -6,6 +6,7 @@ pub mod agent;
 mod agent_file;
 mod apply;
 mod args;
+mod audit;
 mod cohort;
 mod ctx;
 mod doctor;
@@ -105,6 +106,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
         Verb::Schema => generate::schema(&mut ctx),
         Verb::Apply(a) => apply::run(a, &mut ctx),
         Verb::Rollback(a) => apply::rollback(a, &mut ctx),
+        Verb::Audit(a) => audit::run(&a, &mut ctx),
         Verb::History(a) => history::run(&a, &mut ctx),
         Verb::Get(a) => get::run(a, &mut ctx),
         Verb::Cohort(a) => cohort::run(a, &mut ctx),

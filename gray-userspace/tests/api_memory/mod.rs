@@ -139,6 +139,16 @@ impl Control for Memory {
         Ok(self.state().history.clone())
     }
 
+    fn audit(&self, query: AuditQuery) -> Reply<Vec<AuditEntry>> {
+        let before = query.before.unwrap_or(u64::MAX);
+        Ok(views::audit().into_iter().filter(|e| e.seq < before).take(query.limit as usize).collect())
+    }
+
+    fn verify_audit(&self) -> Reply<AuditVerified> {
+        let head = views::audit().remove(0).hash;
+        Ok(AuditVerified { records: 4, revisions: 1, head })
+    }
+
     fn rollback(&self, who: &Who, request: RollbackRequest) -> Reply<ApplyReply> {
         if !self.state().history.iter().any(|h| h.revision == request.revision) {
             return Err(ApiError::not_found(

@@ -223,3 +223,27 @@ pub fn release_history() -> Vec<ReleaseEvent> {
         event("traffic", "ramp 1", "ramp 1", "1 % to gray: revision 7, epoch 9"),
     ]
 }
+
+pub fn audit() -> Vec<AuditEntry> {
+    let entry = |seq: u64, who: &str, action: &str, revision, detail: &str| AuditEntry {
+        seq,
+        at: "2026-01-02T03:04:05Z".into(),
+        who: who.into(),
+        action: action.into(),
+        revision,
+        detail: detail.into(),
+        hash: format!("{seq:064x}"),
+    };
+    vec![
+        entry(4, "uid:root", "key export", None, ""),
+        entry(3, "uid:ann", "fail", Some(2), r#"{"reason":"no space left on device"}"#),
+        entry(2, "uid:ann", "activate", Some(1), ""),
+        entry(
+            1,
+            "uid:ann",
+            "begin",
+            Some(1),
+            r#"{"kind":"apply","summary":"3 changes","why":"because","digest":"00"}"#,
+        ),
+    ]
+}

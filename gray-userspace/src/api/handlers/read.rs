@@ -24,6 +24,18 @@ pub async fn history(State(app): State<App>) -> Got<Vec<HistoryEntry>> {
     app.call(|c| c.history()).await
 }
 
+/// The audit log, newest first.
+#[utoipa::path(get, path = "/v1/audit", params(AuditQuery), responses((status = 200, body = Vec<AuditEntry>)))]
+pub async fn audit(State(app): State<App>, Args(query): Args<AuditQuery>) -> Got<Vec<AuditEntry>> {
+    app.call(move |c| c.audit(query)).await
+}
+
+/// Computes the audit log's chain again and compares it with the revisions; 409 when somebody changed one of them.
+#[utoipa::path(get, path = "/v1/audit/verify", responses((status = 200, body = AuditVerified)))]
+pub async fn verify_audit(State(app): State<App>) -> Got<AuditVerified> {
+    app.call(|c| c.verify_audit()).await
+}
+
 /// Services of the policy in force.
 #[utoipa::path(get, path = "/v1/services", responses((status = 200, body = Vec<ServiceView>)))]
 pub async fn services(State(app): State<App>) -> Got<Vec<ServiceView>> {

@@ -1,6 +1,7 @@
 //! Every request and reply of the API. This is the stable JSON contract: fields are added, never renamed or removed.
 //! Requests refuse unknown fields; replies may gain fields, so clients must ignore what they do not know.
 
+mod audit;
 mod choice;
 mod cohort;
 mod doctor;
@@ -16,6 +17,7 @@ mod status;
 mod view;
 mod workload;
 
+pub use audit::*;
 pub use choice::*;
 pub use cohort::*;
 pub use doctor::*;

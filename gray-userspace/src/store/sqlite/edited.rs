@@ -5,7 +5,7 @@ use rusqlite::{Connection, types::Value};
 use super::{Ballast, Inner, Result, Sqlite, locate, schema};
 
 impl Sqlite {
-    pub(in crate::store) fn in_memory() -> Result<Self> {
+    pub(crate) fn in_memory() -> Result<Self> {
         let path = std::path::PathBuf::from(":memory:");
         let open = || -> Inner<Connection> {
             let mut db = Connection::open_in_memory()?;
@@ -18,11 +18,11 @@ impl Sqlite {
     }
 
     /// Who edits the file is not held by triggers and references.
-    pub(in crate::store) fn without_guards(&self) -> Result<()> {
+    pub(crate) fn without_guards(&self) -> Result<()> {
         self.run("DROP TRIGGER audit_keeps; DROP TRIGGER audit_stays; PRAGMA foreign_keys = OFF")
     }
 
-    pub(in crate::store) fn run(&self, sql: &str) -> Result<()> {
+    pub(crate) fn run(&self, sql: &str) -> Result<()> {
         self.located(self.db.execute_batch(sql).map_err(Into::into))
     }
 
