@@ -135,7 +135,7 @@ fn d4_service() {
                     "claims: { user: { header: X-Who }, tenant: { header: x-who }, app: { cookie: X-Who } }",
                 ),
             ),
-            ("claim_nowhere", more("claims: { app: {} }")),
+            ("claim_nowhere", more("claims: { app: { heder: X-App-Id } }")),
             ("claim_in_two_places", more("claims: { app: { header: X-App-Id, cookie: app } }")),
             ("claim_in_two_of_tls", more("claims: { app: { sni: true, alpn: true } }")),
             ("claim_of_tls_not_true", more("claims: { app: { sni: false } }")),

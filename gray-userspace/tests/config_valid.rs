@@ -195,6 +195,19 @@ fn a8_b4_claims_and_their_cohorts() {
     assert_eq!(ok(&to_yaml(&policy)).policy, policy);
 }
 
+/// A1: a claim that says nothing of its place is read of its usual header.
+#[test]
+fn a1_a8_a_claim_without_a_place_has_its_usual_header() {
+    let text = SHOP.replace(
+        "    instances:",
+        "    claims: { app: {}, user: {}, tenant: { sni: true } }\n    instances:",
+    );
+    let policy = ok(&text).policy;
+    let places: Vec<_> = policy.service("shop").unwrap().claims.values().map(|p| p.parts()).collect();
+    assert_eq!(places, [("header", "X-App-Id"), ("header", "X-User-Id")]);
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
 #[test]
 fn b2_percentages_are_exact() {
     for (text, want) in [

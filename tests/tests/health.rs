@@ -112,7 +112,7 @@ fn load(w: &World, place: &Place, count: u64) -> Report {
 }
 
 #[test]
-fn c8_a_killed_instance_gets_nothing_more_and_comes_back() {
+fn c12_a_killed_instance_gets_nothing_more_and_comes_back() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
@@ -217,7 +217,7 @@ fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
 
 /// A verdict does not wait for what else the agent does: it is in the tables while a large list is still being loaded.
 #[test]
-fn c8_an_ejection_does_not_wait_for_a_large_change() {
+fn c12_an_ejection_does_not_wait_for_a_large_change() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
@@ -246,7 +246,7 @@ fn c8_an_ejection_does_not_wait_for_a_large_change() {
 
 /// The probe of an instance that is dialled by its own address goes to it, though the connect path steers everybody else.
 #[test]
-fn c8_the_dialled_instance_is_probed_itself_and_left_when_it_is_down() {
+fn c12_the_dialled_instance_is_probed_itself_and_left_when_it_is_down() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();
@@ -276,7 +276,7 @@ fn c8_the_dialled_instance_is_probed_itself_and_left_when_it_is_down() {
 }
 
 #[test]
-fn c8_nginx_and_a_program_are_asked() {
+fn c12_nginx_and_a_program_are_asked() {
     let w = world();
     let mut nginx: Vec<Nginx> = (0..4)
         .map(|j| {
@@ -326,7 +326,7 @@ fn c8_nginx_and_a_program_are_asked() {
 
 /// C13: one client, one instance, also when another instance comes and goes; a subset's clients are still spread.
 #[test]
-fn c13_affinity_by_client_holds_while_the_instances_stand() {
+fn c11_affinity_by_client_holds_while_the_instances_stand() {
     let w = world();
     let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
     let agent = Agent::start(&w).unwrap();

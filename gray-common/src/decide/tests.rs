@@ -305,7 +305,7 @@ fn stable_leaves_its_own_address_while_health_has_it_away() {
 
 /// C13: one client, one instance; who has no identity is spread by connection.
 #[test]
-fn c13_affinity_by_client() {
+fn c11_affinity_by_client() {
     let mut t = world(&[]);
     t.services.get_mut(&0).unwrap().flags |= SERVICE_AFFINITY;
     for i in 0..101 {

@@ -7,7 +7,7 @@ use gray_common::request::watch::{RESERVED, Watches};
 use super::{
     report::{At, Draft, Report, Span, quoted},
     shape::{PLACE, READS},
-    tree::Node,
+    tree::{Kind, Node},
     walk::{self, Fields},
 };
 use crate::model::{ClaimKind, Listener, Place, Proto, Tls};
@@ -26,7 +26,7 @@ pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report
         let Some(node) = fields.get(kind.name()) else { continue };
         let Some(fields) = Fields::open(node, &PLACE, node.span, report) else { continue };
         let hello = hello(node, &fields, &out.1, report);
-        let place = place(node, &fields, hello.is_some(), report);
+        let place = place(kind, (node, &fields), hello.is_some(), report);
         if let Some(Some(tls)) = hello {
             let _ = out.1.insert(kind, tls);
         }
@@ -77,14 +77,23 @@ fn hello(
     Some(Some(tls))
 }
 
-/// `hello`: something is given of TLS, and that may be all.
-fn place(node: &Node<'_>, fields: &Fields<'_, '_>, hello: bool, report: &mut Report<'_>) -> Option<Place> {
+/// Of nothing at all its usual header. `hello`: something is given of TLS, and that may be all.
+fn place(
+    of: ClaimKind,
+    (node, fields): (&Node<'_>, &Fields<'_, '_>),
+    hello: bool,
+    report: &mut Report<'_>,
+) -> Option<Place> {
     let given: Vec<_> = ["header", "cookie", "query"].into_iter().filter_map(|k| fields.pair(k)).collect();
     let [(key, value)] = given[..] else {
+        if matches!(&node.kind, Kind::Map(pairs) if pairs.is_empty()) {
+            return Some(Place::Header(of.usual_header().to_owned()));
+        }
         if !hello || !given.is_empty() {
             report.error(
                 Draft::new(node.span, "a claim is read in one place")
-                    .expected("one of `header`, `cookie`, `query`; of TLS `sni` or `alpn`; or one of each"),
+                    .expected("one of `header`, `cookie`, `query`; of TLS `sni` or `alpn`; or one of each")
+                    .help(format!("{{}} is {{ header: {} }}", of.usual_header())),
             );
         }
         return None;

@@ -18,7 +18,7 @@ pub(in super::super) static READS: Object = Object {
 
 pub(in super::super) static PLACE: Object = Object {
     name: "a claim",
-    doc: "Where a value stands: in a request one of `header`, `cookie`, `query`; in a TLS ClientHello `sni` or `alpn`; or one of each.",
+    doc: "Where a value stands, {} for the claim's usual header: in a request one of `header`, `cookie`, `query`; in a TLS ClientHello `sni` or `alpn`; or one of each.",
     keys: &[
         optional("header", "A header's name, in any case.", Shape::Text),
         optional("cookie", "A cookie's name.", Shape::Text),

@@ -168,7 +168,7 @@ routes: [{{ service: shop, to: {{ version: '{to}' }} }}]
 const CHECK: &str = "check: tcp, rise: 2, fall: 2";
 
 #[test]
-fn c8_what_is_new_answers_first_and_what_served_goes_on() {
+fn c12_what_is_new_answers_first_and_what_served_goes_on() {
     let mut a = Agent::with(&shop(CHECK, "2"));
     assert_eq!(a.gets(), "1 failover, 2 failover", "nobody knows gray yet; stable is kept");
     let _ = a.probe("shop/g1", true);
@@ -186,7 +186,7 @@ fn c8_what_is_new_answers_first_and_what_served_goes_on() {
 }
 
 #[test]
-fn c8_an_instance_that_fails_is_out_and_comes_back() {
+fn c12_an_instance_that_fails_is_out_and_comes_back() {
     let mut a = Agent::with(&shop(CHECK, "2"));
     a.all(&[STABLE, GRAY].concat(), true);
     assert_eq!(a.probe("shop/g2", false), None);
@@ -230,7 +230,7 @@ fn what_the_agent_could_not_ask_is_no_verdict() {
 }
 
 #[test]
-fn c8_empty_keep_goes_on_and_the_dialled_address_is_left_when_its_instance_is_down() {
+fn c12_empty_keep_goes_on_and_the_dialled_address_is_left_when_its_instance_is_down() {
     let mut a = Agent::with(&shop(&format!("{CHECK}, empty: keep"), "2"));
     assert_eq!(a.gets(), "3, 4", "kept though nobody answered yet");
     a.apply(&shop(CHECK, "1"));
@@ -246,7 +246,7 @@ fn c8_empty_keep_goes_on_and_the_dialled_address_is_left_when_its_instance_is_do
 }
 
 #[test]
-fn c8_a_slow_start_grows_and_ends() {
+fn c12_a_slow_start_grows_and_ends() {
     let mut a = Agent::with(&shop(&format!("{CHECK}, slow-start: 10s"), "2"));
     a.all(&GRAY, true);
     a.all(&["shop/g1", "shop/g1"], false);
