@@ -6,7 +6,7 @@ use crate::{
         ApiError,
         types::{AuditEntry, AuditQuery, AuditVerified},
     },
-    store::{AuditRecord, Error, Store},
+    store::{AuditRecord, Auditor, Error, Store},
 };
 
 /// Records of one answer.
@@ -19,15 +19,15 @@ pub fn page(store: &dyn Store, query: AuditQuery) -> Result<Vec<AuditEntry>, Api
 }
 
 /// Computes the chain again, and compares it with the revisions.
-pub fn verify(store: &dyn Store) -> Result<AuditVerified, ApiError> {
+pub fn verify(store: &Auditor) -> Result<AuditVerified, ApiError> {
     let v = store.verify().map_err(refused)?;
     Ok(AuditVerified { records: v.records, revisions: v.revisions, head: v.head })
 }
 
-/// Somebody's doing is no fault of ours.
+/// Somebody's doing, or the disk's, is no fault of ours.
 fn refused(e: Error) -> ApiError {
     match e {
-        Error::Tampered { .. } => ApiError::conflict(
+        Error::Tampered { .. } | Error::Corrupt { .. } => ApiError::conflict(
             e.to_string(),
             "keep a copy of the state directory, and find out who wrote to it",
         ),
@@ -52,23 +52,26 @@ mod tests {
     use super::*;
     use crate::{
         api::ErrorKind,
-        store::{Draft, Kind, Note, Sqlite},
+        store::{Draft, Kind, Note, Source, Sqlite, StateDir},
     };
 
-    fn store() -> Sqlite {
-        let mut s = Sqlite::in_memory().unwrap();
+    /// In a directory that goes with it.
+    fn store() -> (tempfile::TempDir, Sqlite) {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut s = Sqlite::open(&StateDir::open(tmp.path()).unwrap()).unwrap();
         let mut draft = Draft::new(Kind::Apply, None, 1_700_000_000_123, "uid:ada", "1 change");
         draft.why = "because".into();
+        draft.sources = Some(vec![Source { name: "a.yaml".into(), text: "services: {}".into() }]);
         let rev = s.begin(&draft).unwrap();
         s.activate(rev, 1_700_000_001_000).unwrap();
         let note = Note { at: 1_700_000_002_000, who: "uid:bob", action: "key export", detail: "" };
         let _ = s.record(&note).unwrap();
-        s
+        (tmp, s)
     }
 
     #[test]
     fn who_did_what_when_newest_first_d5() {
-        let s = store();
+        let (_tmp, s) = store();
         let all = page(&s, AuditQuery { limit: 9, before: None }).unwrap();
         let told: Vec<_> = all.iter().map(|e| (e.seq, &*e.who, &*e.action, e.revision)).collect();
         let want = [
@@ -81,17 +84,26 @@ mod tests {
         assert!(all[2].detail.contains("because"));
         let older = page(&s, AuditQuery { limit: 1, before: Some(3) }).unwrap();
         assert_eq!(older, all[1..2]);
-        let v = verify(&s).unwrap();
+        let newest = page(&s, AuditQuery { limit: 1, before: Some(u64::MAX) }).unwrap();
+        assert_eq!(newest, all[..1]);
+        let v = verify(&s.auditor()).unwrap();
         assert_eq!((v.records, v.revisions, &v.head), (3, 1, &all[0].hash));
     }
 
     #[test]
-    fn a_record_that_was_changed_is_named_d5() {
-        let s = store();
-        s.without_guards().unwrap();
-        s.run("UPDATE audit SET who = 'uid:eve' WHERE seq = 2").unwrap();
-        let e = verify(&s).unwrap_err();
-        assert_eq!(e.kind, ErrorKind::Conflict);
-        assert!(e.error.contains("record 2 was changed"), "{e}");
+    fn what_was_changed_is_told_and_is_no_fault_of_the_agent_d5() {
+        let edits = [
+            ("UPDATE audit SET who = 'uid:eve' WHERE seq = 2", "record 2 was changed"),
+            ("UPDATE audit SET at = -1 WHERE seq = 2", "is damaged"),
+            ("UPDATE blob SET text = '{}'", "does not match its SHA-256"),
+        ];
+        for (sql, said) in edits {
+            let (_tmp, s) = store();
+            s.without_guards().unwrap();
+            s.run(sql).unwrap();
+            let e = verify(&s.auditor()).unwrap_err();
+            assert_eq!(e.kind, ErrorKind::Conflict, "{sql}: {e}");
+            assert!(e.error.contains(said), "{sql}: {e}");
+        }
     }
 }

@@ -55,7 +55,8 @@ pub fn refused(errors: &[CompileError], places: &config::Places) -> Vec<Problem>
             None => Problem { help: Some(e.help().into()), ..Problem::note(e.to_string()) },
         }
     };
-    errors.iter().map(one).collect()
+    let shown = errors.len().min(config::limits::PROBLEMS);
+    with_omitted(errors[..shown].iter().map(one).collect(), errors.len() - shown)
 }
 
 /// The answer to `gray validate`, of a document that is not compiled.
@@ -70,11 +71,14 @@ impl From<Result<config::Loaded, config::Problems>> for CheckReply {
 }
 
 fn problems(p: &config::Problems) -> Vec<Problem> {
-    let mut all: Vec<Problem> = p.errors.iter().map(Problem::from).collect();
-    if p.omitted > 0 {
-        all.push(Problem::note(format!("{} more problems are not shown", p.omitted)));
+    with_omitted(p.errors.iter().map(Problem::from).collect(), p.omitted)
+}
+
+fn with_omitted(mut shown: Vec<Problem>, omitted: usize) -> Vec<Problem> {
+    if omitted > 0 {
+        shown.push(Problem::note(format!("{omitted} more problems are not shown")));
     }
-    all
+    shown
 }
 
 impl From<config::Change> for Change {

@@ -87,11 +87,15 @@ impl<'p> Making<'p> {
     pub fn service(&mut self, index: usize, service: &model::Service) -> Result<(), CompileError> {
         let before = sizes(&self.out);
         self.fill(index, service)?;
+        self.is_room(before, &service.name)
+    }
+
+    /// Whether what was just made for a service, of that name, still has room: refused once, where it is too much.
+    fn is_room(&self, before: [Size; 5], name: &str) -> Result<(), CompileError> {
         let full = sizes(&self.out).into_iter().zip(before);
-        // Once, where it is.
         match full.into_iter().find(|((_, n, limit), (_, had, _))| n > limit && had <= limit) {
             Some(((what, _, limit), _)) => {
-                Err(CompileError::Full { service: service.name.clone(), what, limit: limit as u32 })
+                Err(CompileError::Full { service: name.to_owned(), what, limit: limit as u32 })
             }
             None => Ok(()),
         }
@@ -199,7 +203,9 @@ impl<'p> Making<'p> {
 
     /// What stands behind the services.
     pub fn guard(&mut self, g: &Guard<'_>) -> Result<(), CompileError> {
-        guard::put(self.policy, g, (&self.lists, &self.assigned, self.around), &mut self.out)
+        let before = sizes(&self.out);
+        guard::put(self.policy, g, (&self.lists, &self.assigned, self.around), &mut self.out)?;
+        self.is_room(before, &g.name)
     }
 
     pub fn end(mut self) -> Result<Compiled, CompileError> {
@@ -219,8 +225,11 @@ impl<'p> Making<'p> {
     }
 }
 
-/// What all services share: how much there is, and room for how much.
-fn sizes(out: &Compiled) -> [(&'static str, usize, usize); 5] {
+/// Of what, how much there is, and room for how much.
+type Size = (&'static str, usize, usize);
+
+/// What all services share.
+fn sizes(out: &Compiled) -> [Size; 5] {
     [
         ("listeners", out.listeners.len(), limits::LISTENERS as usize),
         ("facts", out.facts.len(), limits::FACTS as usize),

@@ -46,8 +46,12 @@ fn every_service_with_too_many_rules_is_refused_d4() {
         (from..from + 7).map(|c| format!("{{ source: \"172.16.0.{c}\" }}")).collect::<Vec<_>>().join(", ")
     };
     let when = |from| format!("{{ all: [{{ any: [{}] }}, {{ any: [{}] }}] }}", any(from), any(from + 7));
-    let one =
-        |s: usize, from| format!("  - {{ service: s{s}, when: {}, to: {{ version: \"2\" }} }}\n", when(from));
+    let one = |s: usize, from| {
+        format!(
+            "  - {{ name: r{s}-{from}, service: s{s}, when: {}, to: {{ version: \"2\" }} }}\n",
+            when(from)
+        )
+    };
     let text = many(3, |s| if s == 1 { one(s, 0) } else { one(s, 0) + &one(s, 20) });
     let errors = check(&policy(&text)).unwrap_err();
     let many = |service: &str| CompileError::TooManyRules { service: service.into() };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use gray_common::{
     Reason,
     decide::{Claims, Request, Verdict, decide},
-    hash::HashKey,
+    hash::{HashKey, lane_check},
     wire::{Addr, ListenerKey},
 };
 use proptest::prelude::*;

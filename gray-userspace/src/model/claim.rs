@@ -124,7 +124,7 @@ impl ClaimKind {
         }
     }
 
-    /// A header that such a claim could be read of, for advice.
+    /// The header that such a claim is read of where none is named.
     pub fn usual_header(self) -> &'static str {
         match self {
             Self::User => "X-User-Id",

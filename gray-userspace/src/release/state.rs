@@ -253,7 +253,7 @@ impl State {
     pub fn unread(now: u64, why: &str) -> Self {
         let (phase, hold) = (Phase::Abnormal, Hold::Frozen);
         let reason = format!("it cannot be read by this agent: {why}");
-        Self { phase, hold, reason, traffic: Traffic::All, ..Self::new(now) }
+        Self { phase, hold, reason, traffic: Traffic::All, rules: None, ..Self::new(now) }
     }
 
     /// As people are told: `ramp 2`, `paused (ramp 2)`.

@@ -232,7 +232,7 @@ pub fn audit() -> Vec<AuditEntry> {
         action: action.into(),
         revision,
         detail: detail.into(),
-        hash: format!("{seq:064x}"),
+        hash: format!("{seq:02x}").repeat(32),
     };
     vec![
         entry(4, "uid:root", "key export", None, ""),

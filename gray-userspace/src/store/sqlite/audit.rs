@@ -62,6 +62,8 @@ pub(super) fn page(db: &Connection, limit: usize, before: Option<u64>) -> Inner<
         "SELECT seq, at, who, action, rev, detail, hash FROM audit WHERE ?1 IS NULL OR seq < ?1
          ORDER BY seq DESC LIMIT ?2",
     )?;
+    // SQLite's integers are signed.
+    let before = before.map(|seq| seq.min(i64::MAX as u64));
     let rows = stmt.query_map((before, limit.min(i64::MAX as usize)), row)?;
     Ok(rows.map(|r| r.map(|(record, _)| record)).collect::<Result<_, _>>()?)
 }

@@ -26,6 +26,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::fail::{self, Point};
 pub use ballast::FILE as BALLAST;
 use ballast::{Ballast, is_full};
+pub use verify::Auditor;
 
 use super::{
     AuditRecord, Draft, Error, LogEntry, Mark, Note, OverlayInfo, Release, Result, Revision, Source, State,
@@ -106,12 +107,12 @@ impl Sqlite {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn check(&self) -> Result<()> {
-        let verdict: Inner<String> =
-            self.db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(Fail::from);
-        match self.located(verdict)?.as_str() {
-            "ok" => Ok(()),
-            detail => Err(Error::Corrupt { path: self.path.clone(), detail: detail.to_owned() }),
-        }
+        self.located(verify::pages(&self.db))
+    }
+
+    /// For those who verify beside the agent.
+    pub fn auditor(&self) -> Auditor {
+        Auditor { path: self.path.clone() }
     }
 
     /// Labels processes of this node; audited. Replaces a workload of the same name.
@@ -208,6 +209,12 @@ fn fail_at(point: Point) -> Inner<()> {
     fail::point(point).map_err(|e| Error::invalid(e.to_string()).into())
 }
 
+/// A cell that holds what nobody writes there.
+fn is_cell(e: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(e, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+}
+
 fn locate(path: &std::path::Path, fail: Fail) -> Error {
     let path = path.to_owned();
     match fail {
@@ -217,6 +224,7 @@ fn locate(path: &std::path::Path, fail: Fail) -> Error {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Error::Corrupt { path, detail: e.to_string() }
             }
+            None if is_cell(&e) => Error::Corrupt { path, detail: e.to_string() },
             _ => Error::Sqlite { path, source: e },
         },
     }
@@ -337,8 +345,7 @@ impl Store for Sqlite {
     }
 
     fn verify(&self) -> Result<Verified> {
-        self.check()?;
-        self.located(verify::run(&self.db))
+        self.located(verify::whole(&self.db))
     }
 }
 

@@ -1,15 +1,15 @@
 //! Proves that nobody edited the audit log, nor the revisions that it tells of. Repairs nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuditRecord, Error, Inner, Verified,
+    AuditRecord, Error, Fail, Inner, Verified,
     audit::{self, Entry, Hash},
-    read,
+    Result, locate, read,
 };
 
 /// What the log says about a revision.
@@ -19,7 +19,38 @@ struct Told {
     reason: String,
 }
 
-pub(super) fn run(db: &Connection) -> Inner<Verified> {
+/// Verifies on a connection of its own, which sees the store as it is at that moment: nobody waits for it.
+pub struct Auditor {
+    pub(super) path: PathBuf,
+}
+
+impl Auditor {
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Corrupt`], [`Error::Sqlite`].
+    pub fn verify(&self) -> Result<Verified> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let verified = || {
+            let mut db = Connection::open_with_flags(&self.path, flags)?;
+            whole(&*db.transaction()?)
+        };
+        verified().map_err(|f| locate(&self.path, f))
+    }
+}
+
+/// Every page, the log, and what it tells of.
+pub(super) fn whole(db: &Connection) -> Inner<Verified> {
+    pages(db)?;
+    run(db)
+}
+
+pub(super) fn pages(db: &Connection) -> Inner<()> {
+    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Fail::Damaged(verdict)) }
+}
+
+fn run(db: &Connection) -> Inner<Verified> {
     let mut told = BTreeMap::new();
     let (mut previous, mut records): (Hash, u64) = ([0; 32], 0);
     let mut stmt = db.prepare("SELECT seq, at, who, action, rev, detail, hash FROM audit ORDER BY seq")?;
@@ -45,7 +76,7 @@ pub(super) fn run(db: &Connection) -> Inner<Verified> {
     Ok(Verified { records, revisions, head: audit::hex(&previous) })
 }
 
-fn tampered(what: String) -> super::Fail {
+fn tampered(what: String) -> Fail {
     Error::Tampered { what }.into()
 }
 
