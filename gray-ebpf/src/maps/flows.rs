@@ -261,8 +261,8 @@ table!(FLOWS4, Table4, FlowKey4 => Flow4, NOW4, FLOWS4_BEFORE, APART4, MOVING4, 
 table!(FLOWS6, Table6, FlowKey6 => Flow6, NOW6, FLOWS6_BEFORE, APART6, MOVING6, MOVING6_OTHER, fetch6, put6, forget6);
 
 /// Sees to a flow that is not among the others: 0: nor is it apart. What is there and both of whose ends have spoken joins the
-/// others: TCP when its client goes on after an answer, UDP with its client's second packet. Who answers stays unseen of flows
-/// that have one entry: there it is the client's second packet that is no SYN.
+/// others: TCP when its client goes on after an answer, UDP with its client's second packet. Answers of `nat: dsr` and of stable on
+/// its own address may pass elsewhere: there it is the client's second packet that is no SYN.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_settle")]
@@ -283,7 +283,7 @@ pub extern "C" fn settle(v4: u32) -> u32 {
             if !goes_on || f.state.flags & FLOW_FORWARD == 0 {
                 return 1;
             }
-            if f.state.flags & (FLOW_PASS | FLOW_DSR) == 0 {
+            if f.state.flags & FLOW_DSR == 0 {
                 let key = &scratch.$key;
                 scratch.$back = $tuple {
                     saddr: f.daddr,
@@ -292,13 +292,18 @@ pub extern "C" fn settle(v4: u32) -> u32 {
                     dport: f.sport,
                     proto: key.proto,
                 };
-                let Some(reply) = $apart.get_ptr_mut(&scratch.$back) else { return 1 };
-                // SAFETY: as above.
-                let reply = unsafe { &*reply };
-                if tcp && reply.state.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != FLOW_ESTABLISHED {
+                let stays = f.state.flags & FLOW_PASS != 0;
+                if let Some(reply) = $apart.get_ptr_mut(&scratch.$back) {
+                    // SAFETY: as above.
+                    let reply = unsafe { &*reply };
+                    let answered = reply.state.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) == FLOW_ESTABLISHED;
+                    if tcp && !answered && !stays {
+                        return 1;
+                    }
+                    $flows.settle(&scratch.$back, reply);
+                } else if !stays {
                     return 1;
                 }
-                $flows.settle(&scratch.$back, reply);
             }
             $flows.settle(&scratch.$key, f);
             1

@@ -98,7 +98,7 @@ impl ArmCounts {
         ]
     }
 
-    /// Whether its replies pass here: not those of stable on its own address, nor with `dsr`.
+    /// Whether its replies pass here: not with `dsr`, nor where they take another way.
     fn is_heard(&self) -> bool {
         self.reply_packets > 0 || self.packets == 0
     }

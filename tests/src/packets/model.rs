@@ -131,7 +131,7 @@ impl Model {
                 self.flows.dialled(&segment, self.aged);
                 false
             }
-            Admit::Stay(decision) => self.flows.stay(segment.tuple, &decision),
+            Admit::Stay(decision) => self.flows.stay(&segment, &decision, self.aged),
             Admit::Steer(decision) => {
                 let around = (self.own(segment.tuple), self.aged, KEY.k0);
                 let (counted, recorded) = self.flows.steer(&segment, &decision, around);

@@ -111,8 +111,14 @@ fn stays(t: &mut Rows) {
     let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_PASS);
     t.add(Case::new("stable on its own address: unchanged", p.frame()).moves(&[Unlisted]).flow(flow));
     let next = p.clone().flags(ACK);
-    let flow = Flow::Flags(p, FLOW_FORWARD | FLOW_PASS | established(&next));
+    let flow = Flow::Flags(p.clone(), FLOW_FORWARD | FLOW_PASS | established(&next));
     t.add(Case::new("the next packet of that flow: unchanged, no decision", next.frame()).flow(flow));
+    let answer = p.answer(l.stable(OWN), SYN | ACK);
+    let flow = match l.proto {
+        TCP => Flow::Flags(answer.clone(), FLOW_PASS | FLOW_ESTABLISHED),
+        _ => Flow::None(answer.clone()),
+    };
+    t.add(Case::new("stable's answer: unchanged, of TCP a known flow's", answer.frame()).flow(flow));
     let port = t.port();
     let p = l.open(l.early(port), l.stable(OWN));
     t.steered("stable's own address, a listed source", &p, l.gray(OWN), &[Explicit]);

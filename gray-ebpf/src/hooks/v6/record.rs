@@ -56,14 +56,12 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         dport: a.dport,
         proto: u32::from(a.proto),
     };
-    let key = &*key;
+    if stay {
+        return stays(k, scratch, how);
+    }
+    let key = &scratch.key6;
     let d = &scratch.decision;
     let f = &mut scratch.flow6;
-    if stay {
-        let state = FlowState { flags: FLOW_FORWARD | FLOW_PASS, ..state(d) };
-        *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
-        return insert(key, f, how);
-    }
     if d.tunnel != 0 {
         return tunnel(k, a, key, d, f, how);
     }
@@ -100,6 +98,34 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     }
     fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
     insert(key, f, how)
+}
+
+/// A connection that stays with stable, unchanged. Its answers have an entry, too: they are counted, and pass as quickly. Where
+/// another living connection has that, to this instance by another service, it remains the other's.
+#[inline(always)]
+fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
+    let (key, back) = (&scratch.key6, &mut scratch.back6);
+    *back =
+        FlowKey6 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, proto: key.proto };
+    // Who answers datagrams is nobody's to judge, and some are never answered.
+    let heard = key.proto == u32::from(TCP) && taken(k.epoch()) == 0;
+    let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
+    let f = &mut scratch.flow6;
+    if heard {
+        keep(f, back, 0, d);
+        if !insert(back, f, how) {
+            return false;
+        }
+    }
+    keep(f, key, FLOW_FORWARD, d);
+    insert(key, f, how)
+}
+
+/// Fills in the entry of a tuple that is left as it is.
+#[inline(always)]
+fn keep(f: &mut Flow6, key: &FlowKey6, direction: u16, d: &Decision) {
+    let state = FlowState { flags: direction | FLOW_PASS, ..state(d) };
+    *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
 }
 
 /// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.

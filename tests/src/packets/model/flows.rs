@@ -102,10 +102,15 @@ impl Flows {
         e.forward && !e.pass && e.outer.is_none() && !e.unresolved && !self.table.contains_key(&back)
     }
 
-    /// Stable on its own address. Always done.
-    pub fn stay(&mut self, t: Tuple, d: &Decision) -> bool {
-        let e = entry(d, t.src, t.dst);
-        self.put(t, Entry { forward: true, pass: true, unresolved: false, ..e });
+    /// Stable on its own address; answers have their entry where no other connection has it. Always done.
+    pub fn stay(&mut self, s: &Segment, d: &Decision, aged: bool) -> bool {
+        let t = s.tuple;
+        let back = Tuple { src: t.dst, dst: t.src, proto: t.proto };
+        let kept = |t: Tuple| Entry { pass: true, unresolved: false, ..entry(d, t.src, t.dst) };
+        if t.proto == TCP && !self.taken(s, &back, aged) {
+            self.put(back, kept(back));
+        }
+        self.put(t, Entry { forward: true, ..kept(t) });
         true
     }
 
@@ -157,7 +162,8 @@ impl Flows {
                 // The instance could not tell the connections apart. On stable's own address this one stays there.
                 if own {
                     let stable = Decision { arm: 0, ..*d };
-                    let _ = self.stay(t, &stable);
+                    let kept = Entry { pass: true, unresolved: false, ..entry(&stable, t.src, t.dst) };
+                    self.put(t, Entry { forward: true, ..kept });
                 }
                 return (Some(Reason::TupleClash), own);
             };
