@@ -58,6 +58,7 @@ pub fn text() -> String {
     one::<Flow6>(&mut out);
     one::<Peer>(&mut out);
     one::<UdpPeers>(&mut out);
+    one::<Saying>(&mut out);
     one::<Event>(&mut out);
     one::<Missing>(&mut out);
     one::<RequestCount>(&mut out);

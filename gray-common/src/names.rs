@@ -7,8 +7,8 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
-        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Service, Subset, UdpPeers,
-        Versioned, Weighted, Workload,
+        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset,
+        UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -77,6 +77,8 @@ maps! {
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Peer, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;
+    SAYINGS: SkStorage, u32 => Saying, 0;
+    TRUSTED: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
     ARMS: PerCpuArray, u32 => ArmCount, 2 * limits::SERVICES;
     RULE_HITS: PerCpuArray, u32 => u64, 65_536;
@@ -95,6 +97,8 @@ pub const TC_EGRESS_READS: &str = "gray_tc_egress_reads";
 pub const XDP: &str = "gray_xdp";
 pub const CLOCK_PROGRAM: &str = "gray_clock";
 pub const PROBE_PROGRAM: &str = "gray_probe";
+/// What writes tags, on the cgroup of the connect path.
+pub const TAG_PROGRAMS: &[&str] = &["gray_sockops", "gray_say4", "gray_say6"];
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.
 pub const CONNECT_PROGRAMS: &[&str] = &[

@@ -39,7 +39,7 @@ pub const TCP_ACK: u8 = 0x10;
 
 /// The opening segment of a connection: SYN without ACK.
 #[inline(always)]
-pub fn opens(flags: u8) -> bool {
+pub const fn opens(flags: u8) -> bool {
     flags & (TCP_SYN | TCP_ACK) == TCP_SYN
 }
 

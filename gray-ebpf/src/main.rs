@@ -11,8 +11,8 @@ mod maps;
 mod tables;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier, xdp},
-    programs::{SockAddrContext, TcContext, XdpContext},
+    macros::{cgroup_sock_addr, classifier, sock_ops, xdp},
+    programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext},
 };
 
 /// tcx or clsact ingress of an edge, backend or host interface. May rewrite and redirect; on doubt passes unchanged.
@@ -95,6 +95,18 @@ sock_addr! {
     gray_recvmsg6 = recvmsg6, hooks::udp::recvmsg6;
     gray_getpeername4 = getpeername4, hooks::connect::getpeername4;
     gray_getpeername6 = getpeername6, hooks::connect::getpeername6;
+}
+
+sock_addr! {
+    gray_say4 = connect4, hooks::tags::say::say4;
+    gray_say6 = connect6, hooks::tags::say::say6;
+}
+
+/// Sockets of a cgroup: a SYN towards a service says its lane. Never refuses anything.
+#[sock_ops]
+pub fn gray_sockops(ctx: SockOpsContext) -> u32 {
+    hooks::tags::say::ops(&ctx);
+    1
 }
 
 #[cfg(not(test))]

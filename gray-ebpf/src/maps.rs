@@ -10,13 +10,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use gray_common::{
-    decide::{Claims, Decision},
+    decide::{Claims, Decision, tag::Tag},
     filter::Filter,
     limits,
     reason::REASON_SLOTS,
     wire::{
         Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, Peer, Rule, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+        ListenerKey, Peer, Rule, Saying, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -26,6 +26,7 @@ use crate::hooks::{
     admit::Arrival,
     dsr::Inner,
     fragment::{Fragment, FragmentKey},
+    tags::syn::Options,
     v6::Behind,
 };
 
@@ -69,6 +70,9 @@ pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(limits:
 /// Lanes that the policy knows, by number: `gray_common::hash::lane_check`.
 #[map]
 pub static LANES: HashMap<u32, Versioned> = HashMap::with_max_entries(2 * limits::LANES, NO_PREALLOC);
+/// Interfaces whose tags are believed, each at its number modulo the slots; see `agent::syn_tags`.
+#[map]
+pub static TRUSTED: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
 #[map]
 pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.
@@ -78,6 +82,8 @@ pub static XDP_OUT: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 
 pub static PEERS: SkStorage<Peer> = SkStorage::new();
 #[btf_map]
 pub static UDP_PEERS: SkStorage<UdpPeers> = SkStorage::new();
+#[btf_map]
+pub static SAYINGS: SkStorage<Saying> = SkStorage::new();
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -104,6 +110,8 @@ pub struct Scratch {
     pub other6: FlowKey6,
     /// Not 0: the listener's address is stable's own.
     pub own: u32,
+    /// What the packet's tag says, if it has a good one.
+    pub tag: Tag,
     pub claims: Claims,
     pub decision: Decision,
     pub flow4: Flow4,
@@ -130,6 +138,10 @@ pub const ASKED_PLACES: u32 = 256;
 /// Turns of round robin, by `decide::turn_of`. Not shared, not pinned.
 #[map]
 pub static TURNS: Array<u64> = Array::with_max_entries(2 * limits::SUBSETS, 0);
+
+/// The options of a SYN that may have a tag. Not shared, not pinned.
+#[map]
+pub static OPTIONS: PerCpuArray<Options> = PerCpuArray::with_max_entries(1, 0);
 
 /// Second of the last log line. Not shared, not pinned.
 #[map]

@@ -328,6 +328,7 @@ pub fn parse_member(of: ClaimKind, text: &str) -> Result<Member<'_>, MemberError
                 _ => Err(bad("a value, 1 to 32 bytes")),
             }
         }
+        ClaimKind::Tag => Err(bad("another claim: a tag has no values")),
         ClaimKind::Workload => {
             let ok = !text.is_empty() && text.len() <= 64 && !text.contains(char::is_whitespace);
             if ok {

@@ -177,7 +177,7 @@ fn d4_service() {
             ("listener_twice", with(listen, "    listen: [\"198.18.1.100:80\", \"198.18.1.100:80/tcp\"]")),
             ("listener_is_a_map", with(listen, "    listen: [{ address: \"198.18.1.100:80\" }]")),
             ("identify_unknown", more("identify: [sorce]")),
-            ("identify_later", more("identify: [tag, app, source]")),
+            ("identify_later", more("identify: [lane, app, source]")),
             ("identify_twice", more("identify: [source, mark, source]")),
             ("identify_empty", more("identify: []")),
             ("identify_is_text", more("identify: source")),

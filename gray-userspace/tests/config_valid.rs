@@ -483,6 +483,18 @@ fn a4_a_denial_of_nobody_or_everybody_is_odd() {
     assert_eq!(deny(&format!("{app}    identify: [mark]\n")), all);
     assert!(deny(&format!("{app}    identify: [app]\n")).is_empty());
     assert!(deny("    identify: [dscp, workload]\n").is_empty());
+    assert!(deny("    identify: [tag, workload]\n").is_empty());
+}
+
+#[test]
+fn e2_a_tag_is_an_identity() {
+    let policy = |more: &str| SHOP.replace("    stable:", &format!("{more}    stable:"));
+    let text = policy("    identify: [tag, source]\n");
+    assert!(warnings(&text).is_empty());
+    assert_eq!(ok(&text).policy.services[0].identify, [ClaimKind::Tag, ClaimKind::Source]);
+    let never = ["no `tag` is ever known of clients of a service with `claims`"];
+    let text = policy("    claims: { app: { header: X-App-Id } }\n    identify: [app, tag]\n");
+    assert_eq!(warnings(&text), never);
 }
 
 /// CPU time of this thread: the clock on the wall says nothing on a busy machine.

@@ -14,7 +14,7 @@ use gray_tests::packets::{
 use gray_userspace::kernel::Direction;
 
 /// So small that the flood of [`flooded`] is one on any number of CPUs.
-const SMALL: Spec<'static> = Spec { routes: Routes::Neighbours, flows: 1024, hosts: &[] };
+const SMALL: Spec<'static> = Spec { routes: Routes::Neighbours, flows: 1024, hosts: &[], tags: false };
 
 /// A bench in a flood. It is one of a CPU and of a second: this thread stays on its CPU, and [`pour`]s more before each
 /// connection that is to be one of it.

@@ -22,6 +22,8 @@ pub const CHANNEL: u8 = 10;
 pub const ND_VERSION: u8 = 11;
 pub const ND_REGION: u8 = 12;
 pub const ND_ENV: u8 = 13;
+/// The identity that a tag says, of whatever kind it was at the node that said it. On no list: it is no value.
+pub const TAG: u8 = 14;
 /// With a kind: in hashes of the first bytes of its value, which wildcards list.
 pub const BEGINNING: u8 = 0x80;
 
@@ -72,7 +74,8 @@ pub struct Claims {
     pub lane: u64,
 }
 
-const _: () = assert!(limits::CLAIMS.is_power_of_two() && (Claims::LAST as usize) < limits::CLAIMS);
+const _: () =
+    assert!(limits::CLAIMS.is_power_of_two() && (TAG as usize) < limits::CLAIMS && Claims::LAST < TAG);
 const _: () = assert!(limits::BEGINNINGS.is_power_of_two());
 
 impl Known for Claims {
@@ -150,6 +153,12 @@ impl Claims {
         if dscp != 0 {
             self.set(DSCP, number(key, DSCP, u32::from(dscp)));
         }
+    }
+
+    /// What a good tag says; all 0: there is none.
+    #[inline(always)]
+    pub fn set_tag(&mut self, identity: u64, lane: u64) {
+        (self.hash[TAG as usize], self.lane) = (identity, lane);
     }
 
     /// The workload's hash was made by the agent under both keys.

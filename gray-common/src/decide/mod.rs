@@ -103,12 +103,13 @@ pub struct Decision {
     pub refused: u8,
     /// `Subset::target` of the subset that serves.
     pub target: u32,
-    pub _pad2: u32,
+    /// The lane that a lane's rule, or a route into one, decided by; 0: none did.
+    pub lane: u32,
 }
 
 wire!(Decision, size 48, {
     identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
-    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, refused @ 39: u8, target @ 40: u32, _pad2 @ 44: u32,
+    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, refused @ 39: u8, target @ 40: u32, lane @ 44: u32,
 });
 
 /// Steer, stay on the address that was dialled (stable's own), refuse, or leave alone for a reason.
@@ -146,6 +147,8 @@ pub fn decide<T: Tables, C: Known>(t: &T, r: &Request<'_, C>) -> Verdict {
     if let Some(rule) = found {
         out.rule = rule.id;
         out.reason = Precedence::reason(rule.precedence) as u8;
+        // Of a weighted rule the salt is a salt.
+        out.lane = rule.salt as u32 & u32::from(rule.weighted).wrapping_sub(1);
         subset = rule.target;
         if rule.weighted != 0 {
             out.bucket = bucket(if identity == 0 { r.seed } else { identity }, rule.salt);

@@ -59,26 +59,38 @@ fn mac(key: HashKey, tag: &Tag, check: u32, number: u32) -> u64 {
     claim_hash(key, MAC_KIND, 24, &[head, tag.identity, u64::from(number)]) & ((1 << MAC_BITS) - 1)
 }
 
+/// A whole option, in memory order. In words: bytes at odd places of the stack are nothing for a verifier.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    words: [u64; 3],
+}
+
+impl Encoded {
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.words.as_ptr().cast()
+    }
+
+    #[cfg(any(test, feature = "user"))]
+    pub fn bytes(&self) -> [u8; LEN] {
+        let all = self.words.map(u64::to_le_bytes);
+        core::array::from_fn(|i| all[i / 8][i % 8])
+    }
+}
+
 /// The option. `number`: the SYN's sequence number, host order.
 #[inline(always)]
-pub fn encode(key: HashKey, tag: &Tag, check: u32, number: u32) -> [u8; LEN] {
-    let mut out = [0; LEN];
-    let [e0, e1] = EXPERIMENT.to_be_bytes();
-    let [l0, l1] = tag.lane.to_be_bytes();
-    let id = tag.identity.to_le_bytes();
-    let mac = mac(key, tag, check, number).to_le_bytes();
-    [out[0], out[1], out[2], out[3], out[4], out[5], out[6]] = [KIND, LEN as u8, e0, e1, VERSION, l0, l1];
-    let mut i = 0;
-    while i < 8 {
-        out[7 + i] = id[i];
-        i += 1;
-    }
-    i = 0;
-    while i < 5 {
-        out[15 + i] = mac[i];
-        i += 1;
-    }
-    out
+pub fn encode(key: HashKey, tag: &Tag, check: u32, number: u32) -> Encoded {
+    let mac = mac(key, tag, check, number);
+    let head = u64::from(KIND) | (LEN as u64) << 8;
+    let (experiment, lane) = (u64::from(EXPERIMENT.swap_bytes()), u64::from(tag.lane.swap_bytes()));
+    let words = [
+        head | experiment << 16 | u64::from(VERSION) << 32 | lane << 40 | tag.identity << 56,
+        tag.identity >> 8 | mac << 56,
+        mac >> 8,
+    ];
+    Encoded { words: words.map(u64::to_le) }
 }
 
 /// What the option that begins at `at` says. `check_of`: the check of a lane by its number; 0: not known here, which makes the MAC
@@ -123,54 +135,49 @@ fn little<B: Bytes + ?Sized>(b: &B, at: u32, n: u32) -> u64 {
     out
 }
 
-/// The walk over a header's options to the first one of our experiment.
-#[repr(C)]
+/// The walk over a header's options, byte by byte, that says which bytes are options of our experiment. A length of 0 or 1, or
+/// beyond the header, ends it, as in Linux.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Find {
-    at: u32,
-    /// Where it begins, plus one; 0: there is none.
-    found: u32,
+pub struct Walk {
+    /// Where the next option begins.
+    next: u32,
+    /// Not 0: the option here is one of ours.
+    ours: u32,
 }
 
-impl Find {
-    /// The whole walk. For the host: a verifier wants [`Find::step`] by `bpf_loop`.
-    pub fn run<B: Bytes + ?Sized>(b: &B, len: u32) -> Option<u32> {
-        let mut f = Self::default();
-        let mut i = 0;
-        while i < OPTIONS_MAX && f.step(b, len) {
-            i += 1;
+/// No option begins any more.
+const OVER: u32 = u32::MAX;
+
+impl Walk {
+    /// Of byte `i`, 0, 1 .. in order, below `len`.
+    #[inline(always)]
+    pub fn is_ours<B: Bytes + ?Sized>(&mut self, b: &B, len: u32, i: u32) -> bool {
+        if i == self.next {
+            (self.ours, self.next) = Self::begin(b, len, i);
         }
-        f.found()
+        self.ours != 0
     }
 
     #[inline(always)]
-    pub fn found(&self) -> Option<u32> {
-        self.found.checked_sub(1)
+    fn begin<B: Bytes + ?Sized>(b: &B, len: u32, i: u32) -> (u32, u32) {
+        let kind = b.at(i).unwrap_or(0);
+        if kind <= 1 {
+            return (0, if kind == 1 { i + 1 } else { OVER });
+        }
+        let size = if i + 1 < len { b.at(i + 1).map_or(0, u32::from) } else { 0 };
+        if size < 2 || i + size > len {
+            return (0, OVER);
+        }
+        let ours = kind == KIND && size >= 4 && b.be16(i + 2) == Some(u32::from(EXPERIMENT));
+        (ours.into(), i + size)
     }
+}
 
-    /// One option; false: no more. A length of 0 or 1, or beyond the header, ends the walk, as in Linux.
-    #[inline(always)]
-    pub fn step<B: Bytes + ?Sized>(&mut self, b: &B, len: u32) -> bool {
-        let at = self.at;
-        if at >= len || at >= OPTIONS_MAX {
-            return false;
-        }
-        let Some(kind) = b.at(at).filter(|k| *k != 0) else { return false };
-        if kind == 1 {
-            self.at = at + 1;
-            return true;
-        }
-        let Some(size) = b.at(at + 1).map(u32::from) else { return false };
-        if size < 2 || at + size > len || at + size > OPTIONS_MAX {
-            return false;
-        }
-        if kind == KIND && size >= 4 && b.be16(at + 2) == Some(u32::from(EXPERIMENT)) {
-            self.found = at + 1;
-            return false;
-        }
-        self.at = at + size;
-        true
-    }
+/// Where the first option of our experiment begins. For the host: a verifier wants [`Walk`] by `bpf_loop`.
+pub fn find<B: Bytes + ?Sized>(b: &B, len: u32) -> Option<u32> {
+    let mut walk = Walk::default();
+    (0..len.min(OPTIONS_MAX)).find(|i| walk.is_ours(b, len.min(OPTIONS_MAX), *i))
 }
 
 #[cfg(test)]
@@ -187,7 +194,7 @@ mod tests {
     }
 
     fn made() -> [u8; LEN] {
-        encode(KEY, &tag(), CHECK, 1000)
+        encode(KEY, &tag(), CHECK, 1000).bytes()
     }
 
     fn read(bytes: &[u8]) -> Said {
@@ -199,7 +206,7 @@ mod tests {
         fn a6_what_was_said_is_read(k0: u64, k1: u64, identity: u64, lane: u16, check in 1u32.., number: u32) {
             let (key, tag) = (HashKey { k0, k1 }, Tag { identity, lane });
             let check = if lane == 0 { 0 } else { check };
-            let bytes = encode(key, &tag, check, number);
+            let bytes = encode(key, &tag, check, number).bytes();
             let asked = |n| { assert_eq!(n, lane); check };
             prop_assert_eq!(decode(key, &bytes[..], 0, number, asked), (Said::Good, tag));
         }
@@ -207,7 +214,7 @@ mod tests {
         /// Whoever does not have the key.
         #[test]
         fn a6_a_tag_that_is_made_up_is_refused(identity: u64, lane: u16, guess in 0u64..1 << 40, number: u32) {
-            let mut bytes = encode(HashKey { k0: 1, k1: 2 }, &Tag { identity, lane }, CHECK, number);
+            let mut bytes = encode(HashKey { k0: 1, k1: 2 }, &Tag { identity, lane }, CHECK, number).bytes();
             bytes[15..].copy_from_slice(&guess.to_le_bytes()[..5]);
             let (said, tag) = decode(KEY, &bytes[..], 0, number, |_| CHECK);
             prop_assert_eq!((said, tag), (Said::Mac, Tag::default()));
@@ -217,7 +224,7 @@ mod tests {
         fn a6_any_bytes_are_taken(data in prop::collection::vec(any::<u8>(), 0..60), at in 0u32..60) {
             let _ = decode(KEY, &data[..], at, 0, |_| CHECK);
             let len = data.len().min(OPTIONS_MAX as usize) as u32;
-            if let Some(at) = Find::run(&data[..], len) {
+            if let Some(at) = find(&data[..], len) {
                 prop_assert!(at + 4 <= len && data[at as usize] == KIND);
             }
         }
@@ -258,7 +265,7 @@ mod tests {
         assert_eq!(said(KEY, 1000, CHECK ^ 1), Said::Mac);
         assert_eq!(said(KEY, 1000, 0), Said::Mac, "a lane that is not known here");
         // Nobody can pass off a lane's tag that was made without the name.
-        let nameless = encode(KEY, &tag(), 0, 1000);
+        let nameless = encode(KEY, &tag(), 0, 1000).bytes();
         assert_eq!(decode(KEY, &nameless[..], 0, 1000, |_| 0).0, Said::Mac);
     }
 
@@ -266,18 +273,29 @@ mod tests {
     fn a6_an_option_that_is_cut_is_none() {
         for n in 0..LEN {
             assert_ne!(read(&made()[..n]), Said::Good, "{n} bytes");
-            assert_eq!(Find::run(&made()[..n], n as u32), None, "{n} bytes");
+            assert_eq!(find(&made()[..n], n as u32), None, "{n} bytes");
         }
     }
 
     #[test]
     fn a6_it_is_found_among_other_options() {
-        let found = |bytes: &[u8]| Find::run(bytes, bytes.len() as u32);
+        let found = |bytes: &[u8]| find(bytes, bytes.len() as u32);
+        let ours = |bytes: &[u8]| {
+            let mut walk = Walk::default();
+            (0..bytes.len() as u32)
+                .filter(|i| walk.is_ours(bytes, bytes.len() as u32, *i))
+                .collect::<Vec<_>>()
+        };
         let mss = [2, 4, 5, 0xb4];
         let other = [254, 6, 0x12, 0x34, 0, 0];
         assert_eq!(found(&made()), Some(0));
         assert_eq!(found(&[&mss[..], &[1, 1], &other, &made()].concat()), Some(12));
         assert_eq!(found(&[&made()[..], &made()].concat()), Some(0), "the first of two");
+        assert_eq!(ours(&[&made()[..], &made()].concat()), (0..40).collect::<Vec<_>>());
+        assert_eq!(
+            ours(&[&mss[..], &made(), &[1], &other, &[254, 4, 0x67, 0x72, 0]].concat()),
+            [(4..24).collect::<Vec<_>>(), (31..35).collect()].concat()
+        );
         // One of our experiment with a wrong length is found, too: it is told apart by what it says.
         assert_eq!(found(&[254, 4, 0x67, 0x72]), Some(0));
         for none in [

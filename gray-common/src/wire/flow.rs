@@ -154,6 +154,25 @@ impl Peer {
     }
 }
 
+/// What the SYN of a socket says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saying {
+    /// As `Claims` have it; 0: none.
+    pub identity: u64,
+    /// Its number; 0: none.
+    pub lane: u32,
+    /// `hash::lane_check` of its name.
+    pub check: u32,
+}
+
+impl Saying {
+    #[inline(always)]
+    pub fn says_nothing(&self) -> bool {
+        self.identity | u64::from(self.lane) == 0
+    }
+}
+
 /// The services that one unconnected UDP socket talks to, oldest overwritten first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,4 +206,5 @@ wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dpor
 wire!(Peer, size 40, {
     service @ 0: Addr, instance @ 16: Addr, service_port @ 32: u16, instance_port @ 34: u16, seen @ 36: u32,
 });
+wire!(Saying, size 16, { identity @ 0: u64, lane @ 8: u32, check @ 12: u32 });
 wire!(UdpPeers, size 328, { peers @ 0: [Peer; 8], next @ 320: u32, _pad @ 324: u32 });

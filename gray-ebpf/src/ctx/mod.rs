@@ -3,6 +3,7 @@
 
 mod fib;
 mod head;
+pub mod ops;
 pub mod skb;
 pub mod sock;
 mod tag;

@@ -243,6 +243,13 @@ impl Skb {
         unsafe { bpf_skb_load_bytes(self.raw.cast(), at, to.cast(), n) == 0 }
     }
 
+    /// Writes `n` bytes, 1 to 40, to `at`. The checksum is the caller's matter.
+    #[inline(always)]
+    pub fn put(&mut self, at: u32, from: &[u8; 64], n: u32) -> bool {
+        let Some(n) = super::length(n, 40) else { return false };
+        self.store(at, from.as_ptr(), n)
+    }
+
     /// Writes `n` bytes to `at`. The checksum is the caller's matter.
     #[inline(always)]
     pub fn store(&mut self, at: u32, from: *const u8, n: u32) -> bool {
@@ -405,6 +412,14 @@ pub fn sum_of(at: *const u8, n: u32) -> u16 {
     // Bytes as they stand in memory, the first one lowest.
     let last = last & (1u32 << (8 * (n & 3))).wrapping_sub(1);
     csum::add(csum::fold(sum), csum::fold(csum::halves(last)))
+}
+
+/// The difference of a sum over `n` bytes, a multiple of 4 up to 40, of places of 64.
+#[inline(always)]
+pub fn changed_sum(then: *const u8, now: *const u8, n: u32) -> u16 {
+    let n = super::opaque(n) & 0x3c;
+    // SAFETY: the caller's places are as long.
+    csum::fold(unsafe { bpf_csum_diff(then.cast_mut().cast(), n, now.cast_mut().cast(), n, 0) } as u32)
 }
 
 /// Whether a checksum helper added a difference (CHECKSUM_PARTIAL) and did not subtract it, in one's complement.

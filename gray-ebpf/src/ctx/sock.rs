@@ -39,6 +39,12 @@ impl<'a> Sock<'a> {
         Self { ctx, raw: ctx.sock_addr }
     }
 
+    /// For a function of its own.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut bpf_sock_addr {
+        self.raw
+    }
+
     /// The IPv4 destination (or, in receiving hooks, the peer), mapped.
     #[inline(always)]
     pub fn addr4(&self) -> Addr {

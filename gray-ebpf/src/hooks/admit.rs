@@ -2,7 +2,7 @@
 
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
+    decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide, tag::Tag},
     packet::{TCP, opens},
     wire::{
         Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DENY, SERVICE_DSR,
@@ -69,10 +69,11 @@ pub enum Admit {
     Deny = 5,
 }
 
-/// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow.
+/// Decides on `SCRATCH.arrival` into `SCRATCH.decision`. The caller reports the decision and records the flow. `tagged`: not 0,
+/// `SCRATCH.tag` is the packet's.
 #[inline(always)]
-pub fn admit(epoch: u64) -> Admit {
-    admitted(admit_at(epoch, 0))
+pub fn admit(epoch: u64, tagged: u32) -> Admit {
+    admitted(admit_at(epoch, if tagged == 0 { 0 } else { TAGGED }))
 }
 
 /// The same in XDP, where a packet may have to be decided again, by tc: counts nothing, and leaves alone what needs more than
@@ -101,6 +102,8 @@ pub const READ: u32 = 2;
 pub const OLD: u32 = 3;
 /// As [`READ`], and no connection follows.
 pub const ASKED: u32 = 4;
+/// As 0, and with what `SCRATCH.tag` says.
+const TAGGED: u32 = 8;
 
 /// A function of its own: a stack frame of its own. Exported, and so checked once by itself. `how`: 0, or what is above.
 #[unsafe(export_name = "gray_admit")]
@@ -112,13 +115,14 @@ pub extern "C" fn admit_at(epoch: u64, how: u32) -> u32 {
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
     let to = (&mut scratch.claims, &mut scratch.decision, &mut scratch.own);
-    judge(&k, &scratch.arrival, to, how) as u32
+    let tag = if how == TAGGED { scratch.tag } else { Tag::default() };
+    judge(&k, (&scratch.arrival, tag), to, how & !TAGGED) as u32
 }
 
 #[inline(always)]
 fn judge(
     k: &Kernel,
-    a: &Arrival,
+    (a, tag): (&Arrival, Tag),
     (claims, out, own): (&mut Claims, &mut Decision, &mut u32),
     how: u32,
 ) -> Admit {
@@ -152,6 +156,7 @@ fn judge(
     }
     if how < READ {
         *claims = Claims::none(0);
+        claims.set_tag(tag.identity, tag.lane.into());
     }
     let hash_key = k.key();
     claims.set_source(hash_key, &a.saddr);

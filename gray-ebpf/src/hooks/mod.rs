@@ -11,6 +11,7 @@ pub mod life;
 pub mod packet;
 pub mod probe;
 pub mod request;
+pub mod tags;
 pub mod udp;
 mod v4;
 pub mod v6;

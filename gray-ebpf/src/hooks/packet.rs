@@ -14,7 +14,7 @@ use super::{
     admit::{ASKED, Admit, OLD, READ, admit, admit_at, report},
     direct, dsr,
     icmp::{self, too_big},
-    request, v4, v6, vlan,
+    request, tags, v4, v6, vlan,
 };
 use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
 
@@ -56,6 +56,8 @@ pub const SPLICED: i32 = 1006;
 pub const SPLICED_REPLY: i32 = 1007;
 /// ... or will be: its first bytes say where it goes. It is in `SCRATCH.arrival`.
 pub const SPLICED_NEW: i32 = 1008;
+/// ... and: it opens a connection, and may have a tag.
+pub const SYN: i32 = 1009;
 /// ... and, with an MTU added: it is larger than that, and its sender is to be told.
 pub const TOO_BIG: i32 = 1 << 20;
 
@@ -141,6 +143,15 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
         return if side == Side::Ingress { opened(raw, v4) } else { NEXT };
     };
     let epoch = k.epoch();
+    let mut tagged = 0;
+    if found == SYN {
+        cold_path();
+        tagged = tags::syn::look(raw, if v4 { v4::PLAIN } else { v6::PLAIN });
+        found = again(raw, egress, v4, false);
+        if found < NEW {
+            return found;
+        }
+    }
     if found == ERROR {
         if side == Side::Ingress {
             let answered = if v4 { icmp::echo::v4(raw) } else { icmp::echo::v6(raw) };
@@ -182,7 +193,7 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     if side == Side::Egress {
         return NEXT;
     }
-    let admitted = admit(epoch);
+    let admitted = admit(epoch, tagged);
     if admitted == Admit::Request {
         return SPLICED_NEW;
     }

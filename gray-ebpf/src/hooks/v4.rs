@@ -18,8 +18,9 @@ use super::{
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
-    packet::{NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
+    packet::{NEW, NEXT, Odd, SYN, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
     request::{self, inside, spliced4},
+    tags,
 };
 use crate::{
     ctx::{
@@ -34,7 +35,7 @@ use crate::{
 /// Ethernet header, and IPv4 header without options.
 pub(super) const IP: usize = 14 + 20;
 /// Where the transport header begins when there are no options.
-const PLAIN: u32 = IP as u32;
+pub const PLAIN: u32 = IP as u32;
 pub(super) const TOS: usize = 15;
 pub(super) const LEN: usize = 16;
 const ID: usize = 18;
@@ -100,6 +101,10 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         return Odd::Broken(Reason::Malformed).verdict();
     }
     let Some(k) = &Kernel::now() else { return NEXT };
+    if PLAIN_HEADERS && !LATE && side == Side::Ingress && tags::may_have(seen.tcp_flags) {
+        cold_path();
+        return SYN;
+    }
     let key = &seen.key;
     if let Some(f) = maps::FLOWS4.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.

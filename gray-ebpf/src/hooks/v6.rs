@@ -20,8 +20,9 @@ use super::{
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
-    packet::{MORE, NEW, NEXT, Odd, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
+    packet::{MORE, NEW, NEXT, Odd, SYN, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
     request::{self, inside, spliced6},
+    tags,
 };
 use crate::{
     ctx::{
@@ -36,7 +37,7 @@ use crate::{
 /// Ethernet and IPv6 header.
 pub(super) const IP: usize = 14 + 40;
 /// Where the transport header begins when there are no extension headers.
-const PLAIN: u32 = IP as u32;
+pub const PLAIN: u32 = IP as u32;
 pub(super) const FIRST: usize = 14;
 pub(super) const LEN: usize = 18;
 pub(super) const NEXT_HEADER: usize = 20;
@@ -199,6 +200,10 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
         return Odd::Broken(Reason::Malformed).verdict();
     }
     let Some(k) = &Kernel::now() else { return NEXT };
+    if PLAIN_HEADERS && !LATE && side == Side::Ingress && tags::may_have(seen.tcp_flags) {
+        cold_path();
+        return SYN;
+    }
     let key = &seen.key;
     if let Some(f) = maps::FLOWS6.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.

@@ -51,11 +51,15 @@ pub async fn follow(core: Arc<Core>, mut events: LinkEvents) {
             _ = resync.tick() => true,
             event = events.next() => match event {
                 Ok(LinkEvent::New(link)) => {
-                    core.lock().link_is(&link);
+                    let mut inner = core.lock();
+                    inner.link_is(&link);
+                    inner.follow_trust();
                     false
                 }
                 Ok(LinkEvent::Del { ifindex, name }) => {
-                    core.lock().link_is_gone(ifindex, &name);
+                    let mut inner = core.lock();
+                    inner.link_is_gone(ifindex, &name);
+                    inner.follow_trust();
                     false
                 }
                 Ok(LinkEvent::Overrun) => true,
@@ -86,6 +90,8 @@ impl Inner {
                 None => self.set_attachment(i, None, AttachState::Waiting, None),
             }
         }
+        // All at once: a new agent must not take from one what it has not got to yet.
+        self.follow_trust();
     }
 
     fn link_is(&mut self, link: &Link) {

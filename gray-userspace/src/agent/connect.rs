@@ -11,6 +11,10 @@ pub struct Connect {
     pub cgroup: PathBuf,
     pub state: AttachState,
     pub error: Option<String>,
+    /// The agent was asked for tags.
+    pub tags: bool,
+    /// Sockets say their lane: a policy needs it.
+    pub says: bool,
 }
 
 impl Connect {
@@ -25,7 +29,7 @@ impl Connect {
             Err(WorkloadError::Missing { path }) => path,
             Err(e) => return Err(e),
         };
-        Ok(Self { cgroup, state: AttachState::Waiting, error: None })
+        Ok(Self { cgroup, state: AttachState::Waiting, error: None, tags: false, says: false })
     }
 
     /// Says what became of it, once.
@@ -59,10 +63,13 @@ impl Inner {
             Err(e @ WorkloadError::Missing { .. }) => (AttachState::Waiting, Some(e.to_string())),
             Err(e) => (AttachState::Failed, Some(e.to_string())),
             Ok(now) if c.state == AttachState::Attached && self.live.is_cgroup_attached(now.id) => return,
-            Ok(now) => match self.live.attach_cgroup(&now.dir) {
-                Ok(()) => (AttachState::Attached, None),
-                Err(e) => (AttachState::Failed, Some(e.to_string())),
-            },
+            Ok(now) => {
+                match self.live.attach_tags(&now.dir, c.says).and_then(|()| self.live.attach_cgroup(&now.dir))
+                {
+                    Ok(()) => (AttachState::Attached, None),
+                    Err(e) => (AttachState::Failed, Some(e.to_string())),
+                }
+            }
         };
         c.is_now(state, error);
     }

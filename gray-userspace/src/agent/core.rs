@@ -102,6 +102,8 @@ pub struct Attachment {
     pub iface: String,
     pub role: crate::cli::agent::AttachRole,
     pub xdp: crate::cli::XdpWish,
+    /// Tags of what comes in there are believed.
+    pub trusts_tags: bool,
     pub ifindex: Option<u32>,
     pub state: AttachState,
     pub since: SystemTime,

@@ -36,6 +36,7 @@ mod service;
 mod silent;
 mod start;
 mod status;
+mod syn_tags;
 mod tag;
 mod tasks;
 #[cfg(any(test, feature = "fuzz"))]

@@ -22,7 +22,7 @@ use super::{
     front::Front,
     health::{self, Board},
     release::Releases,
-    time,
+    syn_tags, time,
 };
 use crate::{
     api::ApiError,
@@ -69,7 +69,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
     fail::point(Point::StartLocked)?;
-    let mut live = Live::open_towards(pins, o.flows, hook)?;
+    let mut live = Live::open_towards(pins, o.flows, hook, syn_tags::read(o))?;
     if !o.no_connect {
         live.need_connect()?;
     }
@@ -159,6 +159,7 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
             iface: a.iface.clone(),
             role: a.role,
             xdp: a.xdp,
+            trusts_tags: o.trust_tags.contains(&a.iface),
             ifindex: None,
             state: AttachState::Waiting,
             since: SystemTime::now(),
@@ -293,6 +294,10 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     fail::point(Point::StartInterfaces)?;
     for a in inner.attachments.iter().filter(|a| a.state == AttachState::Waiting) {
         tracing::warn!(iface = a.iface, role = a.role.name(), "no such interface; waiting for it");
+    }
+    if let Some(c) = &mut inner.connect {
+        c.tags = o.tags;
+        c.says = o.tags && syn_tags::needed(&inner.policy);
     }
     inner.follow_connect();
     Ok(())

@@ -2,7 +2,7 @@
 
 use gray_common::{
     Reason, abi,
-    names::CONNECT_PROGRAMS,
+    names::{CONNECT_PROGRAMS, TAG_PROGRAMS},
     wire::{ARM_GRAY, ARM_STABLE},
 };
 
@@ -112,6 +112,7 @@ fn attachment(a: &Attachment, hook: Hook) -> AttachmentStatus {
         hook: (a.state == AttachState::Attached).then(|| hook.into()),
         xdp: a.front.on.then(|| "native".into()),
         xdp_note: (!a.front.why.is_empty()).then(|| a.front.why.clone()),
+        trusts_tags: a.trusts_tags,
         state: state(a.state).into(),
         since: time::rfc3339_of(a.since),
         error: a.error.clone(),
@@ -128,7 +129,9 @@ fn state(state: AttachState) -> &'static str {
 
 fn connect(c: &Connect) -> ConnectStatus {
     let attached = c.state == AttachState::Attached;
-    let programs = CONNECT_PROGRAMS.iter().map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
+    let tags = if c.says { TAG_PROGRAMS } else { &[] };
+    let programs =
+        CONNECT_PROGRAMS.iter().chain(tags).map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
     ConnectStatus {
         cgroup: c.cgroup.clone(),
         state: state(c.state).into(),

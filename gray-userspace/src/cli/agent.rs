@@ -53,6 +53,10 @@ pub struct AgentOptions {
     pub dsr_source: Vec<IpAddr>,
     /// Whose packets in other ones are opened; at most [`DSR_FROM`].
     pub dsr_from: Vec<Prefix>,
+    /// Sockets that dial services say their lane.
+    pub tags: bool,
+    /// Interfaces of `attach` whose tags are believed.
+    pub trust_tags: Vec<String>,
 }
 
 /// `IFACE=ROLE`, with `:auto`, `:xdp` or `:tc` behind it.
@@ -161,6 +165,13 @@ pub struct AgentArgs {
     /// Open what nodes of this prefix send to instances of this node by `nat: dsr`; may be given several times
     #[arg(long, value_name = "PREFIX")]
     dsr_from: Vec<Prefix>,
+    /// Connections of this node's callers say their lane to the next node, by a tag in the SYN
+    #[arg(long, conflicts_with = "no_connect")]
+    tags: bool,
+    /// Believe the tags of SYNs that come in by this interface, one of --attach; may be given several times. On all others
+    /// they are overwritten then, and with --tags
+    #[arg(long, value_name = "IFACE")]
+    trust_tags: Vec<String>,
 }
 
 impl AgentArgs {
@@ -193,6 +204,8 @@ impl AgentArgs {
             snat: if self.snat.is_empty() { file.snat } else { self.snat },
             dsr_source: if self.dsr_source.is_empty() { file.dsr_source } else { self.dsr_source },
             dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },
+            tags: (self.tags || file.tags.unwrap_or(false)) && !no_connect,
+            trust_tags: if self.trust_tags.is_empty() { file.trust_tags } else { self.trust_tags },
         };
         options.check()
     }
@@ -218,6 +231,15 @@ impl AgentOptions {
                     "one interface has one role; `host` is edge and backend in one",
                 ));
             }
+        }
+        if let Some(other) = self.trust_tags.iter().find(|t| !self.attach.iter().any(|a| a.iface == **t)) {
+            let what = format!("tags by {other} are to be trusted, and gray is not attached there");
+            let known: Vec<_> = self.attach.iter().map(|a| a.iface.as_str()).collect();
+            let help = match known[..] {
+                [] => format!("give --attach {other}=ROLE, too"),
+                _ => format!("give --attach {other}=ROLE, too, or trust one of {}", known.join(", ")),
+            };
+            return Err(Failure::usage(what, help));
         }
         own_addresses("--snat", &self.snat)?;
         own_addresses("--dsr-source", &self.dsr_source)?;

@@ -27,6 +27,7 @@ pub fn claim_code(kind: ClaimKind) -> u8 {
         ClaimKind::NdVersion => claims::ND_VERSION,
         ClaimKind::NdRegion => claims::ND_REGION,
         ClaimKind::NdEnv => claims::ND_ENV,
+        ClaimKind::Tag => claims::TAG,
     }
 }
 

@@ -543,8 +543,9 @@ fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
     }
     // What a connection's first request is read for comes without mark and DSCP, and no packet says its workload.
     let reads = !service.claims.is_empty() || !service.tls.is_empty();
-    let seen =
-        |c: &&ClaimKind| if reads { c.is_read() } else { matches!(c, ClaimKind::Mark | ClaimKind::Dscp) };
+    let seen = |c: &&ClaimKind| {
+        if reads { c.is_read() } else { matches!(c, ClaimKind::Mark | ClaimKind::Dscp | ClaimKind::Tag) }
+    };
     if !identify().any(|c| seen(&c)) {
         let all: Vec<_> = identify().map(|c| c.name()).collect();
         report.warning(

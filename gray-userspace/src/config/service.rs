@@ -14,8 +14,8 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, INSTANCE, NAT, ON_MISSING, PER,
-        SERVICE, YES_NO,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_MISSING,
+        PER, SERVICE, YES_NO,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -179,6 +179,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
                     .help(format!("add it: claims: {{ {}: {{ header: {} }} }}", c.name(), c.usual_header())),
             );
         }
+        if draft.identify.contains(&ClaimKind::Tag) && !(draft.claims.is_empty() && draft.tls.is_empty()) {
+            report.warning(
+                Draft::new(node.span, "no `tag` is ever known of clients of a service with `claims`")
+                    .help("the node answers their SYN itself; remove it from `identify`"),
+            );
+        }
     }
     draft.whole = report.errors() == before;
     draft
@@ -283,7 +289,7 @@ fn identify(node: &Node<'_>, report: &mut Report<'_>) -> Vec<ClaimKind> {
     }
     let mut out: Vec<ClaimKind> = Vec::new();
     for item in items {
-        let Some(claim) = claim(item, "identify", report) else { continue };
+        let Some(claim) = identity(item, report) else { continue };
         if out.contains(&claim) {
             report.error(
                 Draft::new(item.span, format!("`{}` is in `identify` twice", claim.name()))
@@ -294,6 +300,12 @@ fn identify(node: &Node<'_>, report: &mut Report<'_>) -> Vec<ClaimKind> {
         }
     }
     out
+}
+
+fn identity(node: &Node<'_>, report: &mut Report<'_>) -> Option<ClaimKind> {
+    let index = walk::word(node, "identify", (IDENTITIES, CLAIMS_LATER), report)?;
+    let name = IDENTITIES[index];
+    ClaimKind::ALL.into_iter().chain([ClaimKind::Tag]).find(|c| c.name() == name)
 }
 
 /// A built-in claim by name.

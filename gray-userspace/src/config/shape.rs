@@ -98,6 +98,9 @@ const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> Key {
 
 pub(super) const CLAIMS: &[&str] =
     &["source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel"];
+/// What a client can be told apart by.
+pub(super) const IDENTITIES: &[&str] =
+    &["source", "mark", "dscp", "workload", "app", "user", "tenant", "device", "platform", "channel", "tag"];
 pub(super) const CLAIMS_LATER: &[&str] =
     &["tag", "lane", "sni", "alpn", "header", "cookie", "query", "proxy"];
 pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
@@ -155,7 +158,7 @@ pub(super) static SERVICE: Object = Object {
         optional(
             "identify",
             "Claims in order; the first that is present is the client's identity. Default: [source, workload].",
-            Shape::List(&Shape::Word(CLAIMS), 1, Some(gray_common::limits::IDENTIFY)),
+            Shape::List(&Shape::Word(IDENTITIES), 1, Some(gray_common::limits::IDENTIFY)),
         ),
         optional(
             "claims",

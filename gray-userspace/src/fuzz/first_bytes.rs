@@ -2,7 +2,7 @@
 //! and must say the same; what it points at lies in what was read.
 
 use gray_common::{
-    decide::tag::{self, Find, Said},
+    decide::tag::{self, Said},
     hash::HashKey,
     request::{
         Bytes,
@@ -124,12 +124,12 @@ pub fn tag(data: &[u8]) {
     let Some((number, data)) = data.split_first() else { return };
     let (key, number) = (HashKey { k0: 1, k1: 2 }, u32::from(*number));
     let check = |lane: u16| if lane < 8 { u32::from(lane) } else { 0 };
-    let Some(at) = Find::run(data, data.len().min(OPTIONS_MAX as usize) as u32) else { return };
+    let Some(at) = tag::find(data, data.len().min(OPTIONS_MAX as usize) as u32) else { return };
     let (said, tag) = tag::decode(key, data, at, number, check);
     match said {
         Said::Good => {
             assert!(tag.lane < 8, "a lane that is not known: {tag:?}");
-            let bytes = tag::encode(key, &tag, check(tag.lane), number);
+            let bytes = tag::encode(key, &tag, check(tag.lane), number).bytes();
             assert_eq!(data[at as usize..][..tag::LEN], bytes);
         }
         _ => assert_eq!((said == Said::Other, tag), (false, tag::Tag::default())),

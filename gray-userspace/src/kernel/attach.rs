@@ -22,6 +22,8 @@ mod point {
     pub const TCX_EGRESS: u32 = 47;
     /// In the order of `names::CONNECT_PROGRAMS`.
     pub const CONNECT: [u32; 8] = [29, 30, 19, 20, 10, 11, 14, 15];
+    /// In the order of `names::TAG_PROGRAMS`.
+    pub const TAGS: [u32; 3] = [3, 10, 11];
 }
 
 /// Where on an interface.
@@ -172,28 +174,55 @@ pub fn clear_clsact(iface: &str) -> Vec<String> {
 /// Attaches the connect path to a cgroup, or brings existing links to our programs. Several agents and foreign
 /// programs may share a cgroup: links are always in multi mode.
 pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
-    let dir = File::open(path).map_err(|e| KernelError::io("cannot open the cgroup", path, e))?;
-    let id = dir.metadata().map_err(|e| KernelError::io("cannot read the cgroup", path, e))?.ino();
-    for (name, attach_type) in names::CONNECT_PROGRAMS.iter().zip(point::CONNECT) {
+    let (at, mut programs) = (Cgroup::open(path)?, names::CONNECT_PROGRAMS.iter().zip(point::CONNECT));
+    programs.try_for_each(|(name, point)| at.attach(pins, loaded, name, point))
+}
+
+/// The same for the programs that write tags.
+pub fn tags(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
+    let (at, mut programs) = (Cgroup::open(path)?, names::TAG_PROGRAMS.iter().zip(point::TAGS));
+    programs.try_for_each(|(name, point)| at.attach(pins, loaded, name, point))
+}
+
+pub fn detach_tags(pins: &Pins) -> Result<(), KernelError> {
+    names::TAG_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
+}
+
+fn cgroup_link(program: &str) -> String {
+    format!("cgroup-{program}")
+}
+
+struct Cgroup<'a> {
+    path: &'a Path,
+    dir: File,
+    id: u64,
+}
+
+impl<'a> Cgroup<'a> {
+    fn open(path: &'a Path) -> Result<Self, KernelError> {
+        let dir = File::open(path).map_err(|e| KernelError::io("cannot open the cgroup", path, e))?;
+        let id = dir.metadata().map_err(|e| KernelError::io("cannot read the cgroup", path, e))?.ino();
+        Ok(Self { path, dir, id })
+    }
+
+    fn attach(&self, pins: &Pins, loaded: &mut Loaded, name: &str, point: u32) -> Result<(), KernelError> {
         let failed = |e: std::io::Error| KernelError::Attach {
-            what: format!("{name} at {}", path.display()),
+            what: format!("{name} at {}", self.path.display()),
             source: e,
         };
         let program = loaded.program(name)?;
-        let pin = pins.link(&format!("cgroup-{name}"));
+        let pin = pins.link(&cgroup_link(name));
         if let Some(link) = pins.open(&pin)? {
-            if bpf::link_cgroup(link.as_fd()).map_err(failed)? == (id, attach_type) {
-                bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed)?;
-                continue;
+            if bpf::link_cgroup(link.as_fd()).map_err(failed)? == (self.id, point) {
+                return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed);
             }
             pins.remove(&pin)?;
         }
         let link: OwnedFd =
-            bpf::link_create(program.as_fd(), dir.as_raw_fd() as u32, attach_type).map_err(failed)?;
+            bpf::link_create(program.as_fd(), self.dir.as_raw_fd() as u32, point).map_err(failed)?;
         fail::point(Point::KernelLink).map_err(failed)?;
-        bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
+        bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))
     }
-    Ok(())
 }
 
 /// Whether all links of the connect path hang on the cgroup with this id. Those of one that was removed hang on none.

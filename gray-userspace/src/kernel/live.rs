@@ -31,7 +31,7 @@ use super::{
     bpf::Map,
     control::ControlPage,
     moving::{self, FlowTable},
-    object::{self, Loaded},
+    object::{self, Loaded, Parts},
     pins::Pins,
     ticks,
 };
@@ -78,6 +78,7 @@ struct Maps {
     rule_hits: Map<u32, u64>,
     clock: Map<u32, Clock>,
     xdp_out: Map<u32, u32>,
+    trusted: Map<u32, u32>,
 }
 
 fn open<K: Wire, V: Wire>(pins: &Pins, name: &str) -> Result<Map<K, V>, KernelError> {
@@ -104,19 +105,24 @@ fn failed(what: impl ToString) -> impl FnOnce(io::Error) -> KernelError {
 
 impl Live {
     /// Loads the programs over the pins, adopting what is there. `flows`: entries per family of a new flow table.
-    /// With every part. Nothing is attached yet.
+    /// With every part but tags. Nothing is attached yet.
     pub fn open(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
+        Self::open_tagged(pins, flows, hook, false)
+    }
+
+    /// The same, and perhaps with tags.
+    pub fn open_tagged(pins: Pins, flows: u32, hook: Hook, tags: bool) -> Result<Self, KernelError> {
         let tables = moving::adopted(&pins, flows)?;
-        Self::open_over(pins, tables, hook, true)
+        Self::open_over(pins, tables, hook, Parts { reads: true, tags })
     }
 
     pub(super) fn open_over(
         pins: Pins,
         tables: Vec<FlowTable>,
         hook: Hook,
-        reads: bool,
+        parts: Parts,
     ) -> Result<Self, KernelError> {
-        let loaded = object::load(&pins, &tables, reads)?;
+        let loaded = object::load(&pins, &tables, parts)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
         let maps = Maps {
             listeners: open(&pins, names::LISTENERS)?,
@@ -149,6 +155,7 @@ impl Live {
             rule_hits: open(&pins, names::RULE_HITS)?,
             clock: open(&pins, names::CLOCK)?,
             xdp_out: open(&pins, names::XDP_OUT)?,
+            trusted: open(&pins, names::TRUSTED)?,
         };
         let page = ControlPage::map(control.fd())
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
@@ -228,6 +235,20 @@ impl Live {
 
     pub fn is_cgroup_attached(&self, id: u64) -> bool {
         attach::is_cgroup_attached(&self.pins, id)
+    }
+
+    /// Loads what [`Live::attach_tags`] attaches.
+    pub fn need_tags(&mut self) -> Result<(), KernelError> {
+        self.loaded.need_tags()
+    }
+
+    /// What tags are written by, which few agents need: attached to the same cgroup, or taken off.
+    pub fn attach_tags(&mut self, path: &Path, wanted: bool) -> Result<(), KernelError> {
+        if !wanted {
+            return attach::detach_tags(&self.pins);
+        }
+        self.loaded.need_tags()?;
+        attach::tags(&self.pins, &mut self.loaded, path)
     }
 
     pub fn prune_links(

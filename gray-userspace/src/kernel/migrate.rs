@@ -13,6 +13,7 @@ use gray_common::{
 use super::{
     Hook, KernelError, Live, bpf,
     moving::{self, Before, Moved},
+    object::Parts,
     pins::Pins,
 };
 use crate::fail::{self, Point};
@@ -90,7 +91,7 @@ pub fn migrate_to(pins: &Pins, abi: u32, hook: Hook) -> Result<Moved, KernelErro
         let there = flows_of(&other, spec)?;
         table.before = Some(there.unwrap_or(Before { path, abi, entries: table.entries }));
     }
-    let mut live = Live::open_over(pins.clone(), tables, hook, true)?;
+    let mut live = Live::open_over(pins.clone(), tables, hook, Parts { reads: true, tags: false })?;
     live.relink_packet_programs()?;
     let others = live.strangers()?;
     if !others.is_empty() {

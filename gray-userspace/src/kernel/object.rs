@@ -21,15 +21,24 @@ use crate::sys::kernel::{KernelVersion, SECOND_TAG};
 /// Empty when the binary was built without its data path.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gray.o"));
 
+/// Parts of the programs that only some agents need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The one that reads requests.
+    pub reads: bool,
+    /// The one that reads tags, or overwrites them.
+    pub tags: bool,
+}
+
 /// The loaded programs; the maps live on in their pins.
 pub struct Loaded {
     ebpf: Ebpf,
-    reads: bool,
+    parts: Parts,
 }
 
 /// Makes the maps that are missing, and loads the programs of packets over the pinned ones and these flow tables; the others
-/// when they are asked for. `reads`: with the part that reads requests.
-pub fn load(pins: &Pins, flows: &[FlowTable], reads: bool) -> Result<Loaded, KernelError> {
+/// when they are asked for.
+pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
@@ -55,16 +64,18 @@ pub fn load(pins: &Pins, flows: &[FlowTable], reads: bool) -> Result<Loaded, Ker
             bits |= bit;
         }
     }
+    let tags = u32::from(parts.tags);
     let flood = flood_at(flows.iter().map(|t| t.entries).min().unwrap_or_default());
     let opens = u32::from(KernelVersion::running().is_ok_and(|v| v >= SECOND_TAG));
     let _ = loader
         .override_global("MOVING", &bits, true)
         .override_global("FLOOD_AT", &flood, true)
-        .override_global("OPENS", &opens, true);
+        .override_global("OPENS", &opens, true)
+        .override_global("TAGS", &tags, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
-    verify(&mut ebpf, &[named(names::TC_INGRESS, reads), names::CLOCK_PROGRAM])?;
-    Ok(Loaded { ebpf, reads })
+    verify(&mut ebpf, &[named(names::TC_INGRESS, parts.reads), names::CLOCK_PROGRAM])?;
+    Ok(Loaded { ebpf, parts })
 }
 
 /// The program that is meant, of those that read requests or those that do not.
@@ -88,6 +99,7 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
             Program::SchedClassifier(p) if p.fd().is_err() => p.load(),
             Program::CgroupSockAddr(p) if p.fd().is_err() => p.load(),
             Program::Xdp(p) if p.fd().is_err() => p.load(),
+            Program::SockOps(p) if p.fd().is_err() => p.load(),
             _ => return Ok(()),
         };
         done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })
@@ -112,9 +124,8 @@ fn flood_at(entries: u32) -> u32 {
 pub type LogLines = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 impl Loaded {
-    /// Whether the packet programs read requests.
-    pub fn reads(&self) -> bool {
-        self.reads
+    pub fn parts(&self) -> Parts {
+        self.parts
     }
 
     /// The log ring of these programs; `None`: they log nothing, or it was taken before.
@@ -127,10 +138,15 @@ impl Loaded {
         verify(&mut self.ebpf, names::CONNECT_PROGRAMS)
     }
 
+    /// The same for those that write tags.
+    pub fn need_tags(&mut self) -> Result<(), KernelError> {
+        verify(&mut self.ebpf, names::TAG_PROGRAMS)
+    }
+
     /// From here on the packet programs are those that read requests, loaded as far as the others are. False: they were.
     pub fn read_requests(&mut self) -> Result<bool, KernelError> {
         let loaded = |name: &str| matches!(self.ebpf.program(name), Some(Program::SchedClassifier(p)) if p.fd().is_ok());
-        if self.reads {
+        if self.parts.reads {
             return Ok(false);
         }
         let wanted: Vec<_> = [names::TC_INGRESS, names::TC_EGRESS]
@@ -139,13 +155,13 @@ impl Loaded {
             .map(|n| named(n, true))
             .collect();
         verify(&mut self.ebpf, &wanted)?;
-        self.reads = true;
+        self.parts.reads = true;
         Ok(true)
     }
 
     /// A descriptor of a program of its own; it is loaded if it is not yet.
     pub fn program(&mut self, name: &str) -> Result<OwnedFd, KernelError> {
-        self.one_of(name, self.reads)
+        self.one_of(name, self.parts.reads)
     }
 
     /// The same of those that read requests, or of those that do not.
@@ -159,7 +175,7 @@ impl Loaded {
 
     /// The numbers of the programs that packets meet.
     pub fn packet_programs(&self) -> Result<Vec<u32>, KernelError> {
-        let loaded = |name: &&str| match self.ebpf.program(named(name, self.reads))? {
+        let loaded = |name: &&str| match self.ebpf.program(named(name, self.parts.reads))? {
             Program::SchedClassifier(p) => p.fd().ok(),
             Program::Xdp(p) => p.fd().ok(),
             _ => None,
@@ -172,7 +188,7 @@ impl Loaded {
     }
 
     pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {
-        let name = named(name, self.reads);
+        let name = named(name, self.parts.reads);
         verify(&mut self.ebpf, &[name])?;
         match self.ebpf.program_mut(name) {
             Some(Program::SchedClassifier(p)) => Ok(p),

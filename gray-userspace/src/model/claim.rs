@@ -36,6 +36,8 @@ pub enum ClaimKind {
     NdRegion,
     #[serde(rename = "n-d-env")]
     NdEnv,
+    /// The identity that the node before says by a tag in the SYN. It has no values: nobody lists them.
+    Tag,
 }
 
 /// Where a claim stands in a request.
@@ -90,6 +92,7 @@ impl Place {
 }
 
 impl ClaimKind {
+    /// Those that have values.
     pub const ALL: [Self; 10] = [
         Self::Source,
         Self::Mark,
@@ -151,6 +154,7 @@ impl ClaimKind {
             Self::Channel => "channels",
             // Of no cohort.
             Self::NdVersion | Self::NdRegion | Self::NdEnv => self.name(),
+            Self::Tag => "tags",
         }
     }
 
@@ -169,6 +173,7 @@ impl ClaimKind {
             Self::NdVersion => "n-d-version",
             Self::NdRegion => "n-d-region",
             Self::NdEnv => "n-d-env",
+            Self::Tag => "tag",
         }
     }
 }

@@ -26,6 +26,7 @@ pub fn status(s: &State) -> Status {
             hook: Some("tcx".into()),
             xdp: None,
             xdp_note: Some("veth: native XDP would cost TCP 3 to 5 times; `:xdp` forces it".into()),
+            trusts_tags: false,
             state: "attached".into(),
             since: "2026-01-02T03:04:05Z".into(),
             error: None,

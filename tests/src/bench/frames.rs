@@ -40,14 +40,17 @@ fn measure(flows: u32, rounds: usize, frames: u32) -> Result<Rounds<f64>> {
     let mut hosts: Vec<IpAddr> =
         (0..HOSTS).map(|n| std::net::Ipv4Addr::from_bits(FIRST.to_bits() + n).into()).collect();
     hosts.push(LANDS[0].vip(0).ip());
-    with_spec(&Spec { routes: Routes::Neighbours, flows: (flows * 4).max(131_072), hosts: &hosts }, |rig| {
-        let _ = core::pin().context("pin to a core")?;
-        let hz = rig.live.measure_ticks()?;
-        rig.live.configure(|c| c.hz = hz);
-        rig.apply_land(false);
-        let mut stage = Stage::build(rig, flows)?;
-        abba(rounds, PATHS.len(), |path| stage.measure(PATHS[path], frames))
-    })
+    with_spec(
+        &Spec { routes: Routes::Neighbours, flows: (flows * 4).max(131_072), hosts: &hosts, tags: false },
+        |rig| {
+            let _ = core::pin().context("pin to a core")?;
+            let hz = rig.live.measure_ticks()?;
+            rig.live.configure(|c| c.hz = hz);
+            rig.apply_land(false);
+            let mut stage = Stage::build(rig, flows)?;
+            abba(rounds, PATHS.len(), |path| stage.measure(PATHS[path], frames))
+        },
+    )
 }
 
 fn how(rounds: usize, frames: u32) -> String {

@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
 /// A rig whose flow tables have so many entries, with the policy of the packet cases and the clients on the link.
 fn on_rig<R: Send>(flows: u32, f: impl FnOnce(&mut Rig) -> Result<R> + Send) -> Result<R> {
     let hosts = rows::hosts();
-    with_spec(&Spec { routes: Routes::Neighbours, flows, hosts: &hosts }, |rig| {
+    with_spec(&Spec { routes: Routes::Neighbours, flows, hosts: &hosts, tags: false }, |rig| {
         let _ = core::pin().context("pin to a core")?;
         let hz = rig.live.measure_ticks()?;
         rig.live.configure(|c| c.hz = hz);

@@ -22,6 +22,8 @@ fn main() -> Result<()> {
     let bytes = std::fs::read(&args.object).with_context(|| args.object.display().to_string())?;
     let mut loader = EbpfLoader::new();
     let _ = loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
+    // With what reads tags.
+    let _ = loader.override_global("TAGS", &1u32, false);
     let mut ebpf = loader.allow_unsupported_maps().load(&bytes).context("load the maps")?;
     let mut out = std::io::stdout().lock();
     for (name, program) in ebpf.programs_mut() {
@@ -39,6 +41,7 @@ fn load(program: &mut Program) -> Result<u32, ProgramError> {
         Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
         Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
         Program::Xdp(p) => p.load().and_then(|()| p.info()),
+        Program::SockOps(p) => p.load().and_then(|()| p.info()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }?;
     Ok(info.verified_instruction_count().unwrap_or(0))

@@ -71,6 +71,8 @@ pub struct Spec<'a> {
     pub flows: u32,
     /// Who is on the link beside the hosts of the cases.
     pub hosts: &'a [IpAddr],
+    /// Whether the programs read tags.
+    pub tags: bool,
 }
 
 /// The bench.
@@ -95,7 +97,7 @@ pub fn neighbour(ip: IpAddr) -> [u8; 6] {
 
 /// Runs `f` with a bench in a namespace of its own.
 pub fn with(routes: Routes, f: impl FnOnce(&mut Rig) + Send) {
-    with_spec(&Spec { routes, flows: FLOWS, hosts: &[] }, f);
+    with_spec(&Spec { routes, flows: FLOWS, hosts: &[], tags: false }, f);
 }
 
 /// The same with what `f` answers.
@@ -105,7 +107,7 @@ pub fn with_spec<R: Send>(spec: &Spec<'_>, f: impl FnOnce(&mut Rig) -> R + Send)
     let way = connect(&ns, &far, spec.routes, spec.hosts);
     let pins = Pins::open_dir(&lab.bpffs()).unwrap();
     Arc::clone(&ns).enter(move || {
-        let mut live = Live::open(pins.clone(), spec.flows, Hook::Tcx).unwrap();
+        let mut live = Live::open_tagged(pins.clone(), spec.flows, Hook::Tcx, spec.tags).unwrap();
         live.configure(|c| {
             c.hz = HZ;
             c.snat = [false, true].map(|v6| Addr::from(Land { v6, proto: 6 }.node(0).ip()));

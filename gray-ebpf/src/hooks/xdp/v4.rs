@@ -20,6 +20,7 @@ use crate::{
         dsr::{Inner, later4},
         life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::{WRAP, knows4},
+        tags,
         v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
     },
     maps,
@@ -45,6 +46,10 @@ pub fn find(raw: *mut xdp_md) -> u32 {
     let frame = Frame::from_raw(raw);
     let Some(seen) = parse(&frame) else { return XDP_PASS };
     let Some(k) = &Kernel::now() else { return XDP_PASS };
+    if tags::may_have(seen.tcp_flags) {
+        cold_path();
+        return XDP_PASS;
+    }
     let key = &seen.key;
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.

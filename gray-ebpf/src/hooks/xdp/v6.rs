@@ -20,6 +20,7 @@ use crate::{
         dsr::{Inner, later6},
         life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::WRAP,
+        tags,
         v6::{ADDRS, DADDR, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
     },
     maps,
@@ -63,6 +64,10 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
     let Some(k) = Kernel::now() else { return XDP_PASS };
     let frame = Frame::from_raw(raw);
     let Some(seen) = parse(&frame) else { return XDP_PASS };
+    if tags::may_have(seen.tcp_flags) {
+        cold_path();
+        return XDP_PASS;
+    }
     let key = &seen.key;
     if let Some(f) = maps::FLOWS6.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.

@@ -103,6 +103,9 @@ pub struct AttachmentStatus {
     pub xdp: Option<String>,
     /// Why there is no XDP, or what it leaves to the hook.
     pub xdp_note: Option<String>,
+    /// Tags of SYNs that come in there are believed.
+    #[serde(default)]
+    pub trusts_tags: bool,
     /// `attached`, `waiting`, `failed`.
     pub state: String,
     /// RFC 3339: since when it is in this state.

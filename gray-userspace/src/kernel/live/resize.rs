@@ -17,7 +17,7 @@ use crate::{
         bpf::{self, Map},
         migrate,
         moving::{self, Before, Moved, When},
-        object,
+        object::{self, Parts},
     },
 };
 
@@ -35,15 +35,15 @@ fn did_read(pins: &Pins) -> Result<bool, KernelError> {
 
 impl Live {
     /// As [`Live::open`], towards flow tables of this size: where others are pinned, the programs are over both, and attaching
-    /// them begins the move.
-    pub fn open_towards(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
+    /// them begins the move. `tags`: tags are read or overwritten.
+    pub fn open_towards(pins: Pins, flows: u32, hook: Hook, tags: bool) -> Result<Self, KernelError> {
         if let Some(other) = pins.others() {
             migrate::share(&other, &pins)?;
             other.hand_over_links(&pins)?;
         }
         let tables = moving::towards(&pins, flows)?;
         let reads = did_read(&pins)?;
-        let live = Self::open_over(pins, tables, hook, reads)?;
+        let live = Self::open_over(pins, tables, hook, Parts { reads, tags })?;
         if live.moves() {
             fail::point(Point::MoveBegun).map_err(failed("the flow tables"))?;
         }
@@ -62,7 +62,7 @@ impl Live {
 
     /// Whether the packet programs read requests.
     pub fn reads(&self) -> bool {
-        self.loaded.reads()
+        self.loaded.parts().reads
     }
 
     /// Whether the programs are over two tables.
@@ -147,7 +147,7 @@ impl Live {
     pub fn leave_old_tables(&mut self) -> Result<(), KernelError> {
         let alone: Vec<_> =
             self.tables.iter().map(|t| moving::FlowTable { before: None, ..t.clone() }).collect();
-        self.loaded = object::load(&self.pins, &alone, self.loaded.reads())?;
+        self.loaded = object::load(&self.pins, &alone, self.loaded.parts())?;
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl Live {
         if tables == self.tables {
             return Ok(false);
         }
-        self.loaded = object::load(&self.pins, &tables, self.loaded.reads())?;
+        self.loaded = object::load(&self.pins, &tables, self.loaded.parts())?;
         self.maps.flows4 = open_flows(&self.pins, &tables, names::FLOWS4)?;
         self.maps.flows6 = open_flows(&self.pins, &tables, names::FLOWS6)?;
         self.tables = tables;

@@ -3,7 +3,11 @@
 use gray_common::limits::XDP_OUT_SLOTS;
 
 use super::{Live, failed};
-use crate::kernel::{KernelError, bpf, xdp};
+use crate::kernel::{
+    KernelError,
+    bpf::{self, Map},
+    xdp,
+};
 
 impl Live {
     /// True: newly attached; false: an existing link was brought to our program.
@@ -29,20 +33,12 @@ impl Live {
 
     /// These interfaces, and no others, are sent to by XDP. No two may have the same place.
     pub fn set_xdp_out(&self, interfaces: &[u32]) -> Result<(), KernelError> {
-        let mut want = [0; XDP_OUT_SLOTS as usize];
-        for i in interfaces {
-            want[(i % XDP_OUT_SLOTS) as usize] = *i;
-        }
-        let write = failed("the interfaces of XDP");
-        (0..XDP_OUT_SLOTS)
-            .zip(want)
-            .try_for_each(|(slot, ifindex)| {
-                if self.maps.xdp_out.lookup(&slot)?.unwrap_or_default() == ifindex {
-                    return Ok(());
-                }
-                self.maps.xdp_out.update(&slot, &ifindex)
-            })
-            .map_err(write)
+        place(&self.maps.xdp_out, interfaces).map_err(failed("the interfaces of XDP"))
+    }
+
+    /// The tags of SYNs that come in by these interfaces, and by no others, are believed. Of two with the same place, one is not.
+    pub fn set_trusted(&self, interfaces: &[u32]) -> Result<(), KernelError> {
+        place(&self.maps.trusted, interfaces).map_err(failed("the interfaces of trusted tags"))
     }
 
     /// Runs the XDP program once on a frame (BPF_PROG_TEST_RUN), as if it came in on this interface (0: loopback). Returns
@@ -55,4 +51,18 @@ impl Live {
     pub fn xdp_program(&mut self) -> Result<std::os::fd::OwnedFd, KernelError> {
         self.loaded.program(gray_common::names::XDP)
     }
+}
+
+/// Each interface at its number modulo the slots, and nothing else.
+fn place(map: &Map<u32, u32>, interfaces: &[u32]) -> std::io::Result<()> {
+    let mut want = [0; XDP_OUT_SLOTS as usize];
+    for i in interfaces {
+        want[(i % XDP_OUT_SLOTS) as usize] = *i;
+    }
+    (0..XDP_OUT_SLOTS).zip(want).try_for_each(|(slot, ifindex)| {
+        if map.lookup(&slot)?.unwrap_or_default() == ifindex {
+            return Ok(());
+        }
+        map.update(&slot, &ifindex)
+    })
 }

@@ -1,0 +1,69 @@
+//! Tags: what programs are to do about them, whether a policy has anything to say by them, and which interfaces are believed.
+
+use std::collections::BTreeMap;
+
+use gray_common::limits::XDP_OUT_SLOTS;
+
+use super::core::{AttachState, Attachment, Inner};
+use crate::{
+    api::ApiError,
+    cli::AgentOptions,
+    model::{ClaimKind, Policy},
+};
+
+/// Where tags matter, those that come in are read or overwritten.
+pub fn read(o: &AgentOptions) -> bool {
+    o.tags || !o.trust_tags.is_empty()
+}
+
+/// Whether sockets can have anything to say: a lane, or who calls a service that asks for it.
+pub fn needed(policy: &Policy) -> bool {
+    !policy.lanes.is_empty() || policy.services.iter().any(|s| s.identify.contains(&ClaimKind::Tag))
+}
+
+impl Inner {
+    /// Attaches what writes tags before anything of the first policy is written that needs it. What is attached once stays until
+    /// the agent starts anew.
+    pub(super) fn need_tags(&mut self, policy: &Policy) -> Result<(), ApiError> {
+        let Some(c) = self.connect.as_mut().filter(|c| c.tags && !c.says && needed(policy)) else {
+            return Ok(());
+        };
+        // A cgroup that is not there gets them when it comes.
+        let done = match c.state {
+            AttachState::Attached => self.live.attach_tags(&c.cgroup, true),
+            AttachState::Waiting | AttachState::Failed => self.live.need_tags(),
+        };
+        done.map_err(|e| ApiError::internal(&e))?;
+        c.says = true;
+        tracing::info!("sockets say their lane now");
+        Ok(())
+    }
+
+    /// After an interface came or went. A number that is another interface's now is trusted no more before that is attached.
+    pub(super) fn follow_trust(&self) {
+        let trusted = trusted(&self.attachments);
+        if let Err(e) = self.live.set_trusted(&trusted) {
+            tracing::error!(error = %e, "cannot say which interfaces' tags are believed");
+        }
+    }
+}
+
+/// The numbers of the interfaces that are there and trusted. Of two with the same place in the kernel's table the first: the tags by the
+/// other one are overwritten.
+fn trusted(all: &[Attachment]) -> Vec<u32> {
+    let there = |a: &&Attachment| a.trusts_tags && a.state == AttachState::Attached;
+    let mut places = BTreeMap::new();
+    for a in all.iter().filter(there) {
+        let Some(ifindex) = a.ifindex else { continue };
+        let first = *places.entry(ifindex % XDP_OUT_SLOTS).or_insert(ifindex);
+        if first != ifindex {
+            tracing::error!(
+                iface = a.iface,
+                ifindex,
+                first,
+                "tags by this interface are not believed: its number and that of another one differ by a multiple of {XDP_OUT_SLOTS}"
+            );
+        }
+    }
+    places.into_values().collect()
+}
