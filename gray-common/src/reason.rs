@@ -86,10 +86,10 @@ reasons! {
     FailoverDenied = 55, "failover_denied", "The chosen subset has no instance, and the service's failover denies that: TCP is reset, a UDP packet dropped, a local caller's call refused.";
     Isolated = 56, "isolated", "The instances that a route chose, or that is dialled by its own address, take connections from others only (accept): TCP is reset, a UDP packet dropped, a local caller's call refused.";
     TagSaid = 57, "tag_said", "A SYN of this node's that says its caller's lane or identity to the next node.";
-    TagTaken = 58, "tag_taken", "A SYN with a good tag, by a trusted interface; its lane and identity are its client's.";
+    TagTaken = 58, "tag_taken", "A good tag came in by a trusted interface, once for each SYN that has it; its lane and identity are the client's if the connection is decided by this node.";
     TagRefused = 59, "tag_refused", "A tag by a trusted interface that is none of this fleet's for this connection (another key, version or length, a lane that the policy does not know); decided without.";
     TagOverwritten = 60, "tag_overwritten", "A SYN with a tag by an interface that is not trusted; the tag was overwritten.";
-    TagNoRoom = 61, "tag_no_room", "A SYN without room for its tag, or a socket without memory for it; it says nothing.";
+    TagNoRoom = 61, "tag_no_room", "A connection whose SYN had no room for its tag, or whose socket no memory for it; it says nothing.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -18,10 +18,15 @@ use crate::skip;
 const PROG_LOAD: i32 = 5;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const PROG_QUERY: i32 = 16;
+const PROG_ATTACH: i32 = 8;
+const PROG_DETACH: i32 = 9;
 const LINK_CREATE: i32 = 28;
 
 const PROG_TYPE_SCHED_CLS: u32 = 3;
+const PROG_TYPE_SOCK_OPS: u32 = 13;
 const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+
+const CGROUP_SOCK_OPS: u32 = 3;
 
 pub const SK_LOOKUP: u32 = 36;
 pub const FLOW_DISSECTOR: u32 = 17;
@@ -98,6 +103,16 @@ struct LinkAttr {
     relative: u32,
     pad: u32,
     expected_revision: u64,
+}
+
+/// For BPF_PROG_ATTACH and BPF_PROG_DETACH.
+#[repr(C)]
+#[derive(Default)]
+struct AttachAttr {
+    target: u32,
+    prog_fd: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 #[repr(C)]
@@ -183,6 +198,21 @@ pub struct Foreign {
 enum Place {
     Link(#[expect(dead_code, reason = "held open, it is attached")] OwnedFd),
     Filter(#[expect(dead_code, reason = "its drop removes it")] clsact::Filter),
+    Alone(#[expect(dead_code, reason = "its drop removes it")] Alone),
+}
+
+/// A cgroup's only program of its type.
+#[derive(Debug)]
+struct Alone {
+    dir: File,
+    attach_type: u32,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let (target, attach_type) = (self.dir.as_raw_fd() as u32, self.attach_type);
+        let _ = bpf(PROG_DETACH, &mut AttachAttr { target, attach_type, ..AttachAttr::default() });
+    }
 }
 
 impl Foreign {
@@ -207,6 +237,28 @@ impl Foreign {
         Ok(Self { _place: Place::Link(link.context("attach a foreign cgroup program")?), prog })
     }
 
+    /// On a cgroup: every TCP segment of its sockets that has room for it gets an option of somebody else's experiment, as long as nobody
+    /// takes that away ([`Self::OPTION`]).
+    pub fn options(cgroup: &Cgroup) -> Result<Self> {
+        let dir = File::open(cgroup.path())?;
+        let prog = load_insns(PROG_TYPE_SOCK_OPS, 0, &OPTIONS).context("load a foreign sockops program")?;
+        let link = attach(&prog, dir.as_raw_fd() as u32, CGROUP_SOCK_OPS);
+        Ok(Self { _place: Place::Link(link.context("attach a foreign sockops program")?), prog })
+    }
+
+    /// On a cgroup that takes no other program for sockets' moments as long as this is there.
+    pub fn alone(cgroup: &Cgroup) -> Result<Self> {
+        let place = Alone { dir: File::open(cgroup.path())?, attach_type: CGROUP_SOCK_OPS };
+        let prog = load(PROG_TYPE_SOCK_OPS, 0, 1).context("load a foreign sockops program")?;
+        let (target, prog_fd) = (place.dir.as_raw_fd() as u32, prog.as_raw_fd() as u32);
+        let mut attr = AttachAttr { target, prog_fd, attach_type: CGROUP_SOCK_OPS, flags: 0 };
+        let _ = bpf(PROG_ATTACH, &mut attr).context("attach a foreign sockops program")?;
+        Ok(Self { _place: Place::Alone(place), prog })
+    }
+
+    /// How tcpdump shows it.
+    pub const OPTION: &str = "unknown-253 0xf989";
+
     /// The program's id, as `on_interface` and `on_cgroup` list it.
     pub fn id(&self) -> Result<u32> {
         Ok(prog_info(&self.prog).context("read a program's id")?[1])
@@ -225,9 +277,48 @@ pub(crate) fn prog_info(prog: &OwnedFd) -> io::Result<[u32; 56]> {
     bpf(OBJ_GET_INFO_BY_FD, &mut attr).map(|_| info)
 }
 
+/// One instruction: code, destination, source, offset, immediate.
+const fn insn(code: u8, to: u8, from: u8, off: i16, imm: i32) -> u64 {
+    code as u64
+        | (to as u64 | (from as u64) << 4) << 8
+        | (off as u16 as u64) << 16
+        | (imm as u32 as u64) << 32
+}
+
+/// By `enum bpf_func_id` and `BPF_SOCK_OPS_*` of `linux/bpf.h`.
+const OPTIONS: [u64; 24] = [
+    insn(0xbf, 6, 1, 0, 0),   //     r6 = ctx
+    insn(0x61, 2, 6, 0, 0),   //     r2 = r6->op
+    insn(0x15, 2, 0, 3, 3),   //     a connect, op 3:
+    insn(0x15, 2, 0, 6, 14),  //     how long, op 14:
+    insn(0x15, 2, 0, 10, 15), //     what, op 15:
+    insn(0x05, 0, 0, 16, 0),  //     else the end
+    insn(0xbf, 1, 6, 0, 0),   //  6: bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
+    insn(0xb7, 2, 0, 0, 1 << 6),
+    insn(0x85, 0, 0, 0, 59),
+    insn(0x05, 0, 0, 12, 0),
+    insn(0xbf, 1, 6, 0, 0), // 10: bpf_reserve_hdr_opt(ctx, 4, 0)
+    insn(0xb7, 2, 0, 0, 4),
+    insn(0xb7, 3, 0, 0, 0),
+    insn(0x85, 0, 0, 0, 144),
+    insn(0x05, 0, 0, 7, 0),
+    insn(0x62, 10, 0, -8, i32::from_le_bytes([253, 4, 0xf9, 0x89])), // 15: bpf_store_hdr_opt(ctx, it, 4, 0)
+    insn(0xbf, 1, 6, 0, 0),
+    insn(0xbf, 2, 10, 0, 0),
+    insn(0x07, 2, 0, 0, -8),
+    insn(0xb7, 3, 0, 0, 4),
+    insn(0xb7, 4, 0, 0, 0),
+    insn(0x85, 0, 0, 0, 143),
+    insn(0xb7, 0, 0, 0, 1), // 22: r0 = 1
+    insn(0x95, 0, 0, 0, 0),
+];
+
 /// `r0 = verdict; exit`
 pub(crate) fn load(prog_type: u32, expected_attach_type: u32, verdict: i32) -> io::Result<OwnedFd> {
-    let insns = [0xb7 | u64::from(verdict as u32) << 32, 0x95];
+    load_insns(prog_type, expected_attach_type, &[insn(0xb7, 0, 0, 0, verdict), insn(0x95, 0, 0, 0, 0)])
+}
+
+fn load_insns(prog_type: u32, expected_attach_type: u32, insns: &[u64]) -> io::Result<OwnedFd> {
     let mut attr = LoadAttr {
         prog_type,
         insn_cnt: insns.len() as u32,

@@ -57,6 +57,10 @@ pub struct LoadSpec {
     /// from when a request was due, so what piled up behind a slow answer is seen. `workers` bounds how many are under
     /// way. `None`: a closed loop, each worker asks again when it was answered.
     pub rate: Option<f64>,
+    /// `SO_MARK` of TCP sockets; 0: none.
+    pub mark: u32,
+    /// Each TCP socket dials this first, and is refused there.
+    pub refused_by: Option<SocketAddr>,
     /// Dial IPv4 through an AF_INET6 socket (`::ffff:a.b.c.d`).
     pub v4_mapped: bool,
     /// Path of HTTP requests; `nonce=` is added to the query.
@@ -77,6 +81,8 @@ impl LoadSpec {
             timeout_ms: 2000,
             pause_ms: 0,
             rate: None,
+            mark: 0,
+            refused_by: None,
             v4_mapped: false,
             path: "/".into(),
             headers: Vec::new(),
@@ -99,6 +105,11 @@ impl LoadSpec {
 
     pub fn sources(mut self, sources: Vec<IpAddr>) -> Self {
         self.sources = sources;
+        self
+    }
+
+    pub fn mark(mut self, mark: u32) -> Self {
+        self.mark = mark;
         self
     }
 

@@ -161,15 +161,28 @@ pub struct Saying {
     /// As `Claims` have it; 0: none.
     pub identity: u64,
     /// Its number; 0: none.
-    pub lane: u32,
+    pub lane: u16,
+    /// `SAYING_*` bits.
+    pub state: u16,
     /// `hash::lane_check` of its name.
     pub check: u32,
 }
+
+/// That programs are asked for options of this socket's segments is our doing, and ours to end: others may ask, too.
+pub const SAYING_ASKED: u16 = 1;
+/// A SYN has said it.
+pub const SAYING_SAID: u16 = 1 << 1;
 
 impl Saying {
     #[inline(always)]
     pub fn says_nothing(&self) -> bool {
         self.identity | u64::from(self.lane) == 0
+    }
+
+    /// Nothing is said any more; what is ours to end stays known.
+    #[inline(always)]
+    pub fn hush(&mut self) {
+        *self = Self { state: self.state & SAYING_ASKED, ..Self::default() };
     }
 }
 
@@ -206,5 +219,5 @@ wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dpor
 wire!(Peer, size 40, {
     service @ 0: Addr, instance @ 16: Addr, service_port @ 32: u16, instance_port @ 34: u16, seen @ 36: u32,
 });
-wire!(Saying, size 16, { identity @ 0: u64, lane @ 8: u32, check @ 12: u32 });
+wire!(Saying, size 16, { identity @ 0: u64, lane @ 8: u16, state @ 10: u16, check @ 12: u32 });
 wire!(UdpPeers, size 328, { peers @ 0: [Peer; 8], next @ 320: u32, _pad @ 324: u32 });

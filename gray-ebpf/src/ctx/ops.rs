@@ -47,31 +47,30 @@ impl Ops {
         field!(self.raw, skb_tcp_flags) as u8
     }
 
-    /// Whether options of this socket's segments are ours to write, from now on.
+    /// Programs are asked for options of this socket's segments, or are not, from now on: one flag for all programs of all
+    /// owners. False: it was so.
     #[inline(always)]
-    pub fn write_options(&mut self, on: bool) {
+    pub fn ask_for_options(&mut self, on: bool) -> bool {
         let now = field!(self.raw, bpf_sock_ops_cb_flags);
         let wanted = if on {
             now | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG
         } else {
             now & !BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG
         };
-        if now != wanted {
-            // SAFETY: a helper on the hook's own context.
-            let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) };
-        }
+        // SAFETY: a helper on the hook's own context.
+        now != wanted && unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) >= 0 }
     }
 
     /// This socket's record, if it has one.
     #[inline(always)]
-    pub fn stored<T: Copy>(&self, map: &'static SkStorage<T>) -> Option<T> {
+    pub fn stored<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         let sk = field!(self.raw, __bindgen_anon_2.sk);
         if sk.is_null() {
             return None;
         }
         let map = core::ptr::from_ref(map).cast_mut().cast::<c_void>();
-        // SAFETY: the storage lives as long as the socket, which outlives the run; the value is copied out at once.
-        unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0).cast::<T>().as_ref() }.copied()
+        // SAFETY: the storage lives as long as the socket, which outlives the run, and whose lock is held.
+        unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0).cast::<T>().as_mut() }
     }
 
     /// Room for an option. False: there is none.

@@ -15,8 +15,11 @@ use gray_common::{
     },
     hash::mix,
     limits,
-    packet::{TCP, opens},
-    wire::{Addr, CONTROL_WORKLOADS, ListenerKey, ListenerValue, SERVICE_REQUEST, Saying},
+    packet::{MPTCP, TCP, opens},
+    wire::{
+        Addr, CONTROL_WORKLOADS, ListenerKey, ListenerValue, SAYING_ASKED, SAYING_SAID, SERVICE_REQUEST,
+        Saying,
+    },
 };
 
 use crate::{
@@ -45,7 +48,8 @@ pub fn say6(ctx: &SockAddrContext) {
 
 /// Notes what the SYN of a socket that dials is to say: to a service its caller's lane, or the one that a route leads it into, and its
 /// identity. Not only in this network namespace: the packets of another one come to an interface of this node, where nobody
-/// knows their cgroup.
+/// knows their cgroup. That is all that is known of their caller: address and mark are its own to choose there, and nothing that
+/// follows from them is said.
 #[inline(always)]
 fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Option<Addr>) {
     // The connection is decided on elsewhere.
@@ -55,11 +59,13 @@ fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Opt
         return;
     }
     let key = k.key();
+    let ours = k.control.netns_cookie == 0 || s.netns_cookie() == k.control.netns_cookie;
+    let source = source.filter(|_| ours);
     let mut claims = Local::none(unknown_zero());
     if let Some(a) = &source {
         claims.set_source(key, a);
     }
-    claims.set_mark(key, s.mark());
+    claims.set_mark(key, if ours { s.mark() } else { 0 });
     if k.control.flags & CONTROL_WORKLOADS != 0
         && let Some(w) = workload()
     {
@@ -138,15 +144,21 @@ pub extern "C" fn keep(raw: *mut bpf_sock_addr, epoch: u64, listener: u32, ident
     if check == 0 && identity == 0 {
         // It may have said something when it dialled before.
         if let Some(old) = s.stored(&maps::SAYINGS) {
-            *old = Saying::default();
+            old.hush();
         }
+        return 0;
+    }
+    // Its SYN is made by another socket, and has an option that leaves too little room.
+    if s.protocol() == MPTCP {
+        emit::count(Reason::TagNoRoom);
         return 0;
     }
     let Some(place) = s.store(&maps::SAYINGS) else {
         emit::count(Reason::TagNoRoom);
         return 0;
     };
-    *place = Saying { identity, lane: if check == 0 { 0 } else { lane }, check };
+    let lane = if check == 0 { 0 } else { lane as u16 };
+    *place = Saying { identity, lane, state: place.state & SAYING_ASKED, check };
     1
 }
 
@@ -162,37 +174,72 @@ fn asks(k: &Kernel, listener: ListenerValue) -> bool {
     found
 }
 
-/// A socket's SYN gets its tag. All else is left as it is.
+/// A socket's SYN gets its tag. All else is left as it is: flag and moments are shared with the programs of others, and without a
+/// record of ours none of them is ours.
 pub fn ops(ctx: &SockOpsContext) {
     let mut o = Ops::new(ctx);
-    match o.op() {
+    let op = o.op();
+    if op != CONNECT && op != OPTION_LENGTH && op != OPTION_WRITE && op != ESTABLISHED {
+        return;
+    }
+    let Some(said) = o.stored(&maps::SAYINGS) else { return };
+    if said.says_nothing() {
+        // It may have said something when it dialled before.
+        end(&mut o, said);
+        return;
+    }
+    match op {
         CONNECT => {
-            if o.stored(&maps::SAYINGS).is_some_and(|s| !s.says_nothing()) {
-                o.write_options(true);
+            if o.ask_for_options(true) {
+                said.state |= SAYING_ASKED;
             }
         }
         OPTION_LENGTH => {
             if opens(o.tcp_flags()) && !o.reserve(tag::LEN as u32) {
-                emit::count(Reason::TagNoRoom);
-                o.write_options(false);
+                no_room(said);
+                end(&mut o, said);
             }
         }
         OPTION_WRITE => {
             if opens(o.tcp_flags()) {
-                write(&mut o);
+                write(&mut o, said);
             }
         }
-        ESTABLISHED => o.write_options(false),
-        _ => {}
+        _ => {
+            // Where all room is taken, nobody is asked.
+            if said.state & SAYING_SAID == 0 {
+                no_room(said);
+            }
+            end(&mut o, said);
+        }
+    }
+}
+
+/// Once for each connection.
+#[inline(always)]
+fn no_room(said: &mut Saying) {
+    emit::count(Reason::TagNoRoom);
+    said.hush();
+}
+
+/// Nobody is asked for options any more, if that was our doing.
+#[inline(always)]
+fn end(o: &mut Ops, said: &mut Saying) {
+    if said.state & SAYING_ASKED != 0 {
+        said.state &= !SAYING_ASKED;
+        let _ = o.ask_for_options(false);
     }
 }
 
 #[inline(always)]
-fn write(o: &mut Ops) {
-    let (Some(k), Some(said), Some(number)) = (Kernel::now(), o.stored(&maps::SAYINGS), o.number()) else {
-        return;
-    };
-    let tag = Tag { identity: said.identity, lane: said.lane as u16 };
+fn write(o: &mut Ops, said: &mut Saying) {
+    let (Some(k), Some(number)) = (Kernel::now(), o.number()) else { return };
+    let tag = Tag { identity: said.identity, lane: said.lane };
     let option = tag::encode(k.key(), &tag, said.check, number);
-    emit::count(if o.store(&option) { Reason::TagSaid } else { Reason::TagNoRoom });
+    if o.store(&option) {
+        said.state |= SAYING_SAID;
+        emit::count(Reason::TagSaid);
+    } else {
+        no_room(said);
+    }
 }

@@ -19,6 +19,17 @@ pub(super) fn tcp(spec: &LoadSpec, source: Option<IpAddr>) -> io::Result<TcpStre
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     bind(&socket, spec, source)?;
     let patience = patience(spec);
+    if spec.mark != 0 {
+        set_int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, spec.mark as i32)?;
+    }
+    if let Some(other) = spec.refused_by {
+        // In one piece: a connect that was waited for must be called once more to be over.
+        match socket.connect(&other.into()) {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(e) => return Err(e),
+            Ok(()) => return Err(io::Error::other(format!("{other} does not refuse"))),
+        }
+    }
     socket.connect_timeout(&target.into(), patience)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(patience))?;

@@ -1,12 +1,15 @@
 //! Tags over the wire: callers whose own node cannot steer them say their lane in their SYNs, and the edge takes it from an
 //! interface that it trusts.
 
+mod faults;
+
 use std::process::Stdio;
 use std::time::Duration;
 
 use gray_tests::{
     Place, World, WorldSpec,
     agent::{Agent, AgentSpec},
+    bpf::Foreign,
     client::{LoadSpec, Mode},
     hostile::{Harm, Hostile, HostileSpec, Side},
     policy::PolicyText,
@@ -21,18 +24,25 @@ const LANE: &str = "gray-2.0";
 /// The edge and its servers. Dropped in this order.
 struct Edge {
     agent: Agent,
+    foreign: Option<Foreign>,
     _servers: (Server, Server),
     world: World,
 }
 
 impl Edge {
     fn start(args: &[&str]) -> Self {
+        Self::start_after(args, |_| None)
+    }
+
+    /// After somebody else.
+    fn start_after(args: &[&str], foreign: impl FnOnce(&World) -> Option<Foreign>) -> Self {
         let world = World::build(WorldSpec::default()).unwrap();
+        let foreign = foreign(&world);
         let servers = servers(&world);
         let mut spec = AgentSpec::of(&world);
         spec.args = args.iter().map(|a| (*a).to_owned()).collect();
         let agent = Agent::start_with(&world, spec).unwrap();
-        let edge = Self { agent, _servers: servers, world };
+        let edge = Self { agent, foreign, _servers: servers, world };
         let _ = edge.agent.apply(&policy(&edge.world, LANE, "web, echo, dns")).unwrap();
         edge
     }
@@ -69,13 +79,7 @@ impl Edge {
 
     /// What the first four SYNs of some connections look like there; they go to this version.
     fn seen(&self, place: &Place, version: &str) -> String {
-        let mut dump = place.command("tcpdump");
-        let filter = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn";
-        let _ = dump.args(["-l", "-nn", "-v", "-c", "4", "-i", "eth0", filter]);
-        let child = dump.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(gray_tests::pace::patience(Duration::from_millis(1500)));
-        self.expect(&self.container(), version);
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+        dump(place, SYNS, 4, || self.expect(&self.container(), version))
     }
 
     fn counted(&self, reason: &str) -> u64 {
@@ -83,8 +87,22 @@ impl Edge {
     }
 
     fn finish(self) {
+        drop(self.foreign);
         residue::assert_none(&self.world, self.agent);
     }
+}
+
+/// Of IPv4.
+const SYNS: &str = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn";
+
+/// What the first `n` packets of this kind look like there, that come of what is done.
+fn dump(place: &Place, filter: &str, n: u32, done: impl FnOnce()) -> String {
+    let mut dump = place.command("tcpdump");
+    let _ = dump.args(["-l", "-nn", "-v", "-c", &n.to_string(), "-i", "eth0", filter]);
+    let child = dump.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(gray_tests::pace::patience(Duration::from_millis(1500)));
+    done();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
 fn counted(agent: &Agent, reason: &str) -> u64 {
