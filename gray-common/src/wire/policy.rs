@@ -63,6 +63,8 @@ pub const CONTROL_WORKLOADS: u32 = 1;
 pub const CONTROL_READS: u32 = 2;
 /// Next hops are kept true: now and then a packet goes by the kernel's own entry of its neighbour.
 pub const CONTROL_ASKS: u32 = 4;
+/// The latest agent's programs read tags of SYNs, or overwrite them: programs that stand in for them do, too.
+pub const CONTROL_TAGS: u32 = 8;
 
 /// A value of a hash table that turns from `old` to `new` when the epoch reaches `since`. 0 means absent.
 #[repr(C)]

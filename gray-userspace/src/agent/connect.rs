@@ -15,6 +15,8 @@ pub struct Connect {
     pub tags: bool,
     /// Sockets say their lane: a policy needs it.
     pub says: bool,
+    /// Why they do not. Nothing else suffers from it.
+    pub tags_error: Option<String>,
 }
 
 impl Connect {
@@ -29,7 +31,14 @@ impl Connect {
             Err(WorkloadError::Missing { path }) => path,
             Err(e) => return Err(e),
         };
-        Ok(Self { cgroup, state: AttachState::Waiting, error: None, tags: false, says: false })
+        Ok(Self {
+            cgroup,
+            state: AttachState::Waiting,
+            error: None,
+            tags: false,
+            says: false,
+            tags_error: None,
+        })
     }
 
     /// Says what became of it, once.
@@ -47,6 +56,19 @@ impl Connect {
         }
         (self.state, self.error) = (state, error);
     }
+
+    /// The same of the tags.
+    pub(super) fn tags_are(&mut self, error: Option<String>) {
+        if self.tags_error == error {
+            return;
+        }
+        let cgroup = self.cgroup.display();
+        match &error {
+            Some(error) => tracing::error!(%cgroup, error, "cannot attach or take off what writes tags"),
+            None => tracing::info!(%cgroup, "what writes tags is as it shall be"),
+        }
+        self.tags_error = error;
+    }
 }
 
 impl Inner {
@@ -56,21 +78,27 @@ impl Inner {
         mount.cgroup(&c.cgroup.display().to_string()).is_ok()
     }
 
-    /// Attaches the connect path to what its cgroup is now. Cheap while that is the same.
+    /// Attaches the connect path to what its cgroup is now, then what writes tags. Cheap while both are there.
     pub(super) fn follow_connect(&mut self) {
         let (Some(c), Some(mount)) = (&mut self.connect, &self.mount) else { return };
-        let (state, error) = match mount.cgroup(&c.cgroup.display().to_string()) {
-            Err(e @ WorkloadError::Missing { .. }) => (AttachState::Waiting, Some(e.to_string())),
-            Err(e) => (AttachState::Failed, Some(e.to_string())),
-            Ok(now) if c.state == AttachState::Attached && self.live.is_cgroup_attached(now.id) => return,
-            Ok(now) => {
-                match self.live.attach_tags(&now.dir, c.says).and_then(|()| self.live.attach_cgroup(&now.dir))
-                {
-                    Ok(()) => (AttachState::Attached, None),
-                    Err(e) => (AttachState::Failed, Some(e.to_string())),
-                }
+        let now = match mount.cgroup(&c.cgroup.display().to_string()) {
+            Ok(now) => now,
+            Err(e @ WorkloadError::Missing { .. }) => {
+                return c.is_now(AttachState::Waiting, Some(e.to_string()));
             }
+            Err(e) => return c.is_now(AttachState::Failed, Some(e.to_string())),
         };
-        c.is_now(state, error);
+        let new = c.state != AttachState::Attached || !self.live.is_cgroup_attached(now.id);
+        if new {
+            if let Err(e) = self.live.attach_cgroup(&now.dir) {
+                return c.is_now(AttachState::Failed, Some(e.to_string()));
+            }
+            c.is_now(AttachState::Attached, None);
+        }
+        // Apart: whoever cannot be told apart by the next node is steered by this one.
+        if new || c.tags_error.is_some() || c.says && !self.live.are_tags_attached(now.id) {
+            let done = self.live.attach_tags(&now.dir, c.says);
+            c.tags_are(done.err().map(|e| e.to_string()));
+        }
     }
 }

@@ -102,8 +102,9 @@ pub struct Attachment {
     pub iface: String,
     pub role: crate::cli::agent::AttachRole,
     pub xdp: crate::cli::XdpWish,
-    /// Tags of what comes in there are believed.
+    /// Tags of what comes in there are to be believed, and are.
     pub trusts_tags: bool,
+    pub is_trusted: bool,
     pub ifindex: Option<u32>,
     pub state: AttachState,
     pub since: SystemTime,

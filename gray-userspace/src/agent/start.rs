@@ -160,6 +160,7 @@ fn wanted(o: &AgentOptions) -> Vec<Attachment> {
             role: a.role,
             xdp: a.xdp,
             trusts_tags: o.trust_tags.contains(&a.iface),
+            is_trusted: false,
             ifindex: None,
             state: AttachState::Waiting,
             since: SystemTime::now(),
@@ -295,9 +296,17 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     for a in inner.attachments.iter().filter(|a| a.state == AttachState::Waiting) {
         tracing::warn!(iface = a.iface, role = a.role.name(), "no such interface; waiting for it");
     }
-    if let Some(c) = &mut inner.connect {
-        c.tags = o.tags;
-        c.says = o.tags && syn_tags::needed(&inner.policy);
+    match &mut inner.connect {
+        Some(c) => {
+            c.tags = o.tags;
+            c.says = o.tags && syn_tags::needed(&inner.policy);
+        }
+        None if o.tags => {
+            tracing::warn!(
+                "no socket says its lane: the connect path is off; tags that come in are overwritten"
+            )
+        }
+        None => {}
     }
     inner.follow_connect();
     Ok(())

@@ -112,7 +112,7 @@ fn attachment(a: &Attachment, hook: Hook) -> AttachmentStatus {
         hook: (a.state == AttachState::Attached).then(|| hook.into()),
         xdp: a.front.on.then(|| "native".into()),
         xdp_note: (!a.front.why.is_empty()).then(|| a.front.why.clone()),
-        trusts_tags: a.trusts_tags,
+        trusts_tags: a.is_trusted,
         state: state(a.state).into(),
         since: time::rfc3339_of(a.since),
         error: a.error.clone(),
@@ -129,7 +129,7 @@ fn state(state: AttachState) -> &'static str {
 
 fn connect(c: &Connect) -> ConnectStatus {
     let attached = c.state == AttachState::Attached;
-    let tags = if c.says { TAG_PROGRAMS } else { &[] };
+    let tags = if c.says && c.tags_error.is_none() { TAG_PROGRAMS } else { &[] };
     let programs =
         CONNECT_PROGRAMS.iter().chain(tags).map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
     ConnectStatus {
@@ -137,6 +137,7 @@ fn connect(c: &Connect) -> ConnectStatus {
         state: state(c.state).into(),
         programs: if attached { programs.collect() } else { Vec::new() },
         error: c.error.clone(),
+        tags_error: c.tags_error.clone(),
     }
 }
 

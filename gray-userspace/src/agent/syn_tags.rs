@@ -11,7 +11,7 @@ use crate::{
     model::{ClaimKind, Policy},
 };
 
-/// Where tags matter, those that come in are read or overwritten.
+/// Where tags matter, those that come in are read or overwritten: also where no socket says any, without a connect path.
 pub fn read(o: &AgentOptions) -> bool {
     o.tags || !o.trust_tags.is_empty()
 }
@@ -28,22 +28,26 @@ impl Inner {
         let Some(c) = self.connect.as_mut().filter(|c| c.tags && !c.says && needed(policy)) else {
             return Ok(());
         };
-        // A cgroup that is not there gets them when it comes.
-        let done = match c.state {
-            AttachState::Attached => self.live.attach_tags(&c.cgroup, true),
-            AttachState::Waiting | AttachState::Failed => self.live.need_tags(),
-        };
-        done.map_err(|e| ApiError::internal(&e))?;
+        self.live.need_tags().map_err(|e| ApiError::internal(&e))?;
         c.says = true;
-        tracing::info!("sockets say their lane now");
+        // A cgroup that is not there gets them when it comes. One that takes none is asked again and again: steering needs no tags.
+        if c.state == AttachState::Attached {
+            let done = self.live.attach_tags(&c.cgroup, true);
+            c.tags_are(done.err().map(|e| e.to_string()));
+        }
+        tracing::info!("sockets say their lane from now on");
         Ok(())
     }
 
     /// After an interface came or went. A number that is another interface's now is trusted no more before that is attached.
-    pub(super) fn follow_trust(&self) {
-        let trusted = trusted(&self.attachments);
+    pub(super) fn follow_trust(&mut self) {
+        let mut trusted = trusted(&self.attachments);
         if let Err(e) = self.live.set_trusted(&trusted) {
             tracing::error!(error = %e, "cannot say which interfaces' tags are believed");
+            trusted.clear();
+        }
+        for a in &mut self.attachments {
+            a.is_trusted = a.ifindex.is_some_and(|i| trusted.contains(&i));
         }
     }
 }
@@ -66,4 +70,44 @@ fn trusted(all: &[Attachment]) -> Vec<u32> {
         }
     }
     places.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        agent::front::Front,
+        cli::{AttachRole, XdpWish},
+    };
+
+    fn at(iface: &str, ifindex: u32, trusts_tags: bool, state: AttachState) -> Attachment {
+        Attachment {
+            iface: iface.into(),
+            role: AttachRole::Edge,
+            xdp: XdpWish::default(),
+            trusts_tags,
+            is_trusted: false,
+            ifindex: Some(ifindex),
+            state,
+            since: SystemTime::UNIX_EPOCH,
+            error: None,
+            front: Front::default(),
+        }
+    }
+
+    /// Of two with one place the first, and nobody who was not named or is not there.
+    #[test]
+    fn a6_s4_who_is_trusted() {
+        let there = AttachState::Attached;
+        let all = [
+            at("a", 3, true, there),
+            at("b", 3 + XDP_OUT_SLOTS, true, there),
+            at("c", 4, false, there),
+            at("d", 5, true, AttachState::Failed),
+            at("e", 6, true, there),
+        ];
+        assert_eq!(trusted(&all), [3, 6]);
+    }
 }

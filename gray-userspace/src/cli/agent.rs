@@ -53,7 +53,7 @@ pub struct AgentOptions {
     pub dsr_source: Vec<IpAddr>,
     /// Whose packets in other ones are opened; at most [`DSR_FROM`].
     pub dsr_from: Vec<Prefix>,
-    /// Sockets that dial services say their lane.
+    /// Sockets that dial services say their lane, where there is a connect path; tags that come in are read or overwritten.
     pub tags: bool,
     /// Interfaces of `attach` whose tags are believed.
     pub trust_tags: Vec<String>,
@@ -204,7 +204,7 @@ impl AgentArgs {
             snat: if self.snat.is_empty() { file.snat } else { self.snat },
             dsr_source: if self.dsr_source.is_empty() { file.dsr_source } else { self.dsr_source },
             dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },
-            tags: (self.tags || file.tags.unwrap_or(false)) && !no_connect,
+            tags: self.tags || file.tags.unwrap_or(false),
             trust_tags: if self.trust_tags.is_empty() { file.trust_tags } else { self.trust_tags },
         };
         options.check()
@@ -377,5 +377,22 @@ mod tests {
         let o = Only::parse_from(words).agent.options(None).unwrap();
         assert_eq!(o.release_hooks, Some(std::env::current_dir().unwrap().join("hooks")));
         assert_eq!(o.health_commands, Some("/etc/checks".into()));
+    }
+
+    /// Without a connect path nobody says anything here, and what others say still ends at what is not trusted.
+    #[test]
+    fn a6_tags_of_the_file_hold_without_a_connect_path() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "tags: true\nno-connect: true\n").unwrap();
+        let file = format!("--config={}", file.path().display());
+        for (more, no_connect) in [("--no-connect", true), ("--tags", true), ("--cgroup=/c", false)] {
+            let o =
+                Only::parse_from(["gray", "--attach=eth0=edge", &file, more]).agent.options(None).unwrap();
+            assert_eq!((o.tags, o.no_connect), (true, no_connect), "{more}");
+        }
+        assert!(
+            Only::try_parse_from(["gray", "--tags", "--no-connect"]).is_err(),
+            "in one breath it is a slip"
+        );
     }
 }

@@ -52,7 +52,9 @@ fn head(s: &Status) -> [(&'static str, String); 5] {
                 [] => String::new(),
                 all => format!(" ({})", all.join(" ")),
             };
-            format!("{} at {}{programs}{error}", c.state, c.cgroup.display())
+            let tags =
+                c.tags_error.as_ref().map(|e| format!("; no tags are written: {e}")).unwrap_or_default();
+            format!("{} at {}{programs}{error}{tags}", c.state, c.cgroup.display())
         }
     };
     [

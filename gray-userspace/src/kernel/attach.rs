@@ -227,8 +227,17 @@ impl<'a> Cgroup<'a> {
 
 /// Whether all links of the connect path hang on the cgroup with this id. Those of one that was removed hang on none.
 pub fn is_cgroup_attached(pins: &Pins, id: u64) -> bool {
-    names::CONNECT_PROGRAMS.iter().zip(point::CONNECT).all(|(name, attach_type)| {
-        let link = pins.open(&pins.link(&format!("cgroup-{name}"))).ok().flatten();
+    hang_on(pins, id, names::CONNECT_PROGRAMS.iter().zip(point::CONNECT))
+}
+
+/// The same of the programs that write tags.
+pub fn are_tags_attached(pins: &Pins, id: u64) -> bool {
+    hang_on(pins, id, names::TAG_PROGRAMS.iter().zip(point::TAGS))
+}
+
+fn hang_on<'a>(pins: &Pins, id: u64, mut links: impl Iterator<Item = (&'a &'a str, u32)>) -> bool {
+    links.all(|(name, attach_type)| {
+        let link = pins.open(&pins.link(&cgroup_link(name))).ok().flatten();
         link.is_some_and(|l| bpf::link_cgroup(l.as_fd()).is_ok_and(|at| at == (id, attach_type)))
     })
 }

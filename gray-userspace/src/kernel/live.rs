@@ -24,6 +24,7 @@ use gray_common::{
 };
 
 pub use health::{Turner, Unsteered};
+pub(super) use resize::did;
 
 use super::{
     KernelError,
@@ -249,6 +250,11 @@ impl Live {
         }
         self.loaded.need_tags()?;
         attach::tags(&self.pins, &mut self.loaded, path)
+    }
+
+    /// Whether all that writes tags hangs on the cgroup with this id.
+    pub fn are_tags_attached(&self, id: u64) -> bool {
+        attach::are_tags_attached(&self.pins, id)
     }
 
     pub fn prune_links(

@@ -11,7 +11,7 @@ use gray_common::{
 };
 
 use super::{
-    Hook, KernelError, Live, bpf,
+    Hook, KernelError, Live, bpf, live,
     moving::{self, Before, Moved},
     object::Parts,
     pins::Pins,
@@ -91,7 +91,9 @@ pub fn migrate_to(pins: &Pins, abi: u32, hook: Hook) -> Result<Moved, KernelErro
         let there = flows_of(&other, spec)?;
         table.before = Some(there.unwrap_or(Before { path, abi, entries: table.entries }));
     }
-    let mut live = Live::open_over(pins.clone(), tables, hook, Parts { reads: true, tags: false })?;
+    // What nobody asked for is not opened, in between, to tags of strangers.
+    let parts = Parts { reads: true, ..live::did(pins)? };
+    let mut live = Live::open_over(pins.clone(), tables, hook, parts)?;
     live.relink_packet_programs()?;
     let others = live.strangers()?;
     if !others.is_empty() {

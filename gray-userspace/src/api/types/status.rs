@@ -123,6 +123,9 @@ pub struct ConnectStatus {
     /// `connect4`, `sendmsg6`, ...
     pub programs: Vec<String>,
     pub error: Option<String>,
+    /// Why sockets do not say their lane, though they should: what writes tags is not attached. They are steered all the same.
+    #[serde(default)]
+    pub tags_error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -6,7 +6,7 @@ use gray_common::{
     abi::ABI,
     layouts::{OtherFlow4, OtherFlow6},
     names,
-    wire::{CONTROL_READS, Control, Flow4, Flow6, FlowKey4, FlowKey6},
+    wire::{CONTROL_READS, CONTROL_TAGS, Control, Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
 use super::{Live, failed, open_at, open_flows};
@@ -21,16 +21,14 @@ use crate::{
     },
 };
 
-/// Whether programs over these pins have read requests.
-fn did_read(pins: &Pins) -> Result<bool, KernelError> {
+/// What programs over these pins have done.
+pub(in crate::kernel) fn did(pins: &Pins) -> Result<Parts, KernelError> {
     let path = pins.map(names::CONTROL);
-    let Some(fd) = pins.open(&path)? else { return Ok(false) };
+    let Some(fd) = pins.open(&path)? else { return Ok(Parts::default()) };
     let control: Map<u32, Control> =
         Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
-    Ok(control
-        .lookup(&0)
-        .map_err(failed("the control element"))?
-        .is_some_and(|c| c.flags & CONTROL_READS != 0))
+    let flags = control.lookup(&0).map_err(failed("the control element"))?.map_or(0, |c| c.flags);
+    Ok(Parts { reads: flags & CONTROL_READS != 0, tags: flags & CONTROL_TAGS != 0 })
 }
 
 impl Live {
@@ -42,8 +40,10 @@ impl Live {
             other.hand_over_links(&pins)?;
         }
         let tables = moving::towards(&pins, flows)?;
-        let reads = did_read(&pins)?;
-        let live = Self::open_over(pins, tables, hook, Parts { reads, tags })?;
+        let reads = did(&pins)?.reads;
+        let mut live = Self::open_over(pins, tables, hook, Parts { reads, tags })?;
+        // Before any is attached: who stands in for them must know.
+        live.configure(|c| c.flags = c.flags & !CONTROL_TAGS | if tags { CONTROL_TAGS } else { 0 });
         if live.moves() {
             fail::point(Point::MoveBegun).map_err(failed("the flow tables"))?;
         }
