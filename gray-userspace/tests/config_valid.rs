@@ -495,6 +495,10 @@ fn e2_a_tag_is_an_identity() {
     let never = ["no `tag` is ever known of clients of a service with `claims`"];
     let text = policy("    claims: { app: { header: X-App-Id } }\n    identify: [app, tag]\n");
     assert_eq!(warnings(&text), never);
+    let never = ["no `tag` is ever known of clients of a service that listens on UDP only"];
+    let udp = policy("    identify: [tag, source]\n").replace(":80\"]", ":80/udp\"]");
+    assert_eq!(warnings(&udp), never);
+    assert!(warnings(&udp.replace("[tag, source]", "[source]")).is_empty());
 }
 
 /// CPU time of this thread: the clock on the wall says nothing on a busy machine.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::model::{
     Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey,
-    Millis, Nat, OnMissing, Per, Place, RouteHeaders, Selector, Tls,
+    Millis, Nat, OnMissing, Per, Place, Proto, RouteHeaders, Selector, Tls,
 };
 
 /// Clients open connections that they use later (a browser for up to 10 s): who is taken for silent too soon is taken for nobody.
@@ -183,6 +183,16 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
             report.warning(
                 Draft::new(node.span, "no `tag` is ever known of clients of a service with `claims`")
                     .help("the node answers their SYN itself; remove it from `identify`"),
+            );
+        }
+        let udp_only = !draft.listen.is_empty() && draft.listen.iter().all(|l| l.value.proto == Proto::Udp);
+        if draft.identify.contains(&ClaimKind::Tag) && udp_only {
+            report.warning(
+                Draft::new(
+                    node.span,
+                    "no `tag` is ever known of clients of a service that listens on UDP only",
+                )
+                .help("a tag is in the SYN of a TCP connection; remove it from `identify`"),
             );
         }
     }
