@@ -7,11 +7,13 @@ use gray_common::{
     Reason,
     decide::tag::{self, Tag},
     hash::{HashKey, lane_check, mix},
+    wire::{Addr, FlowKey4, FlowKey6},
 };
 use gray_tests::packets::{
     frame::{ACK, Packet, SYN, TCP},
     land::{COND, COND_AT, LANDS, Land, OWN, SHOP, SHOP_AT, policy},
     rig::{KEY, Rig, Routes, Spec, hex, moved, with_spec},
+    subject::Subject as _,
 };
 use gray_userspace::kernel::Direction;
 
@@ -240,4 +242,47 @@ fn a6_where_no_tags_are_asked_for_nothing_is_done_about_them() {
             expect(rig, &l.name(), &p, &out, &[]);
         }
     });
+}
+
+/// The table lost the answers' entry alone: what the tag chose stays, and the answers find their way again.
+#[test]
+fn a6_e2_what_a_tag_has_chosen_outlives_the_answers_entry() {
+    with(true, &[LOOPBACK], |rig| {
+        for l in lands() {
+            let mut p = open(l, SHOP, &[&good()]);
+            p.src.set_port(24_000);
+            let gray = l.gray(SHOP_AT);
+            let out = p.rewritten(p.src, gray);
+            expect(rig, &l.name(), &p, &out, &[(Reason::TagTaken, 1)]);
+            let ack = Packet { tcp_options: Vec::new(), ..p.clone().flags(ACK) };
+            let answer = ack.answer(gray, ACK);
+            let flags = rig.flow(&answer);
+            assert!(flags.is_some());
+            forget(rig, &answer);
+            assert_eq!(rig.flow(&answer), None);
+            let clock = |rig: &mut Rig| rig.live.clock().unwrap().jiffies >> 8;
+            let begin = clock(rig);
+            rig.age();
+            while clock(rig) == begin {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            let before = rig.counters();
+            expect(rig, "a later segment", &ack, &ack.rewritten(ack.src, gray), &[]);
+            assert!(!moved(&before, &rig.counters()).contains_key(&Reason::Rebuilt), "nobody decides again");
+            rig.young();
+            assert_eq!(rig.flow(&answer), flags);
+            expect(rig, "an answer", &answer, &answer.rewritten(l.vip(SHOP), p.src), &[]);
+        }
+    });
+}
+
+fn forget(rig: &mut Rig, p: &Packet) {
+    let (sport, dport, proto) = (p.src.port().to_be(), p.dst.port().to_be(), u32::from(p.proto));
+    let (saddr, daddr) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
+    if p.src.is_ipv4() {
+        let key = FlowKey4 { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, proto };
+        rig.live.forget_flows(&[key], &[]).unwrap();
+    } else {
+        rig.live.forget_flows(&[], &[FlowKey6 { saddr, daddr, sport, dport, proto }]).unwrap();
+    }
 }

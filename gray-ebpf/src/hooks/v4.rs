@@ -9,7 +9,8 @@ use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_TAGGED, FLOW_UNRESOLVED,
+        Flow4, FlowKey4,
     },
 };
 
@@ -283,6 +284,15 @@ fn is_half(f: &Flow4, seen: &Seen) -> bool {
     maps::answers(1) == 0
 }
 
+/// What was decided with a tag cannot be decided again: its answers get their entry back as it was. After [`is_half`].
+#[inline(always)]
+fn mend(f: &Flow4, seen: &Seen) {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: as in `is_half`.
+    unsafe { ((*scratch).key4, (*scratch).flow4) = (seen.key, *f) };
+    let _ = record::mend();
+}
+
 /// Rewrites a packet of a known flow and sends it on. [`NEW`]: of one that is to be decided anew.
 #[inline(always)]
 fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) -> i32 {
@@ -290,7 +300,10 @@ fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Se
     if old {
         cold_path();
         if !LATE && is_half(f, seen) {
-            return NEW;
+            if f.state.flags & FLOW_TAGGED == 0 {
+                return NEW;
+            }
+            mend(f, seen);
         }
     }
     account(&f.state, skb.len());

@@ -9,7 +9,10 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
-    wire::{FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6},
+    wire::{
+        FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_TAGGED, FLOW_UNRESOLVED, Flow6,
+        FlowKey6,
+    },
 };
 
 pub use headers::is_passed_over;
@@ -330,6 +333,15 @@ fn is_half(f: &Flow6, seen: &Seen) -> bool {
     maps::answers(0) == 0
 }
 
+/// What was decided with a tag cannot be decided again: its answers get their entry back as it was. After [`is_half`].
+#[inline(always)]
+fn mend(f: &Flow6, seen: &Seen) {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: as in `is_half`.
+    unsafe { ((*scratch).key6, (*scratch).flow6) = (seen.key, *f) };
+    let _ = record::mend();
+}
+
 /// Rewrites a packet of a known flow and sends it on. [`NEW`]: of one that is to be decided anew.
 #[inline(always)]
 fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
@@ -337,7 +349,10 @@ fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Se
     if old {
         cold_path();
         if !LATE && is_half(f, seen) {
-            return NEW;
+            if f.state.flags & FLOW_TAGGED == 0 {
+                return NEW;
+            }
+            mend(f, seen);
         }
     }
     account(&f.state, skb.len());

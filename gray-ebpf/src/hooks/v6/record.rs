@@ -96,7 +96,7 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     if !insert(back, f, how) {
         return false;
     }
-    fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD | scratch.tagged, d);
     insert(key, f, how)
 }
 
@@ -126,6 +126,23 @@ fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
 fn keep(f: &mut Flow6, key: &FlowKey6, direction: u16, d: &Decision) {
     let state = FlowState { flags: direction | FLOW_PASS, ..state(d) };
     *f = Flow6 { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport, state };
+}
+
+/// Makes the entry of the answers again from the client's, which is in `SCRATCH.flow6`, with its key in `key6` and the answers' in
+/// `back6`. 1: done.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_v6_mend")]
+#[inline(never)]
+pub extern "C" fn mend() -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    let (key, back, f) = (&scratch.key6, &scratch.back6, &mut scratch.flow6);
+    let (service, arm) = (f.state.counter >> 1, (f.state.counter & 1) as u8);
+    let d = Decision { service, arm, rule: f.state.rule, ..Decision::default() };
+    fill(f, back, [&key.daddr, &key.saddr], [key.dport, key.sport], 0, &d);
+    u32::from(maps::FLOWS6.put(back, f, false, false).is_ok())
 }
 
 /// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
