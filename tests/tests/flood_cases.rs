@@ -114,7 +114,7 @@ fn h1_who_never_gets_an_answer_or_does_not_want_it_stays_apart() {
     });
 }
 
-/// Flows of one entry: nobody sees who answers.
+/// Answers may pass elsewhere. Where they pass here, stable's have their entry with the others.
 #[test]
 fn h1_what_stays_and_what_goes_in_other_packets_joins_with_the_second_packet() {
     flooded(|rig| {
@@ -128,6 +128,16 @@ fn h1_what_stays_and_what_goes_in_other_packets_joins_with_the_second_packet() {
                 let next = p.clone().flags(ACK);
                 assert_eq!(rig.run(Direction::Ingress, &next.frame()).0, verdict, "{}", l.name());
                 assert!(rig.flow(&p).is_some(), "{}", l.name());
+            }
+            if l.proto == TCP {
+                pour(rig);
+                let own = l.open(l.plain(2201), l.stable(OWN));
+                let answer = own.answer(l.stable(OWN), SYN | ACK);
+                for (p, there) in [(&own, false), (&answer, false), (&own.clone().flags(ACK), true)] {
+                    assert_eq!(rig.run(Direction::Ingress, &p.frame()).0, NEXT, "{}", l.name());
+                    let both = [&own, &answer].map(|p| rig.flow(p).is_some());
+                    assert_eq!(both, [there; 2], "{}", l.name());
+                }
             }
         }
     });

@@ -99,7 +99,7 @@ pub struct Flow6 {
 
 /// Client to service. Without it: the reply direction.
 pub const FLOW_FORWARD: u16 = 1;
-/// Stable on its own address: nothing is rewritten; the entry only keeps the decision.
+/// Stable on its own address: nothing is rewritten; the entry keeps the decision, and what its packets are counted under.
 pub const FLOW_PASS: u16 = 1 << 1;
 /// No next hop yet: look it up with the next packet.
 pub const FLOW_UNRESOLVED: u16 = 1 << 2;

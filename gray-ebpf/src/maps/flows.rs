@@ -14,7 +14,7 @@ use gray_common::{
     packet::{TCP, TCP_RST, TCP_SYN},
     wire::{
         FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, Flow4, Flow6, FlowKey4, FlowKey6,
-        MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER,
+        FlowState, MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER,
     },
 };
 
@@ -292,17 +292,17 @@ pub extern "C" fn settle(v4: u32) -> u32 {
                     dport: f.sport,
                     proto: key.proto,
                 };
-                let stays = f.state.flags & FLOW_PASS != 0;
-                if let Some(reply) = $apart.get_ptr_mut(&scratch.$back) {
-                    // SAFETY: as above.
-                    let reply = unsafe { &*reply };
-                    let answered = reply.state.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) == FLOW_ESTABLISHED;
-                    if tcp && !answered && !stays {
-                        return 1;
+                let stays = f.state.flags & FLOW_PASS;
+                // SAFETY: as above.
+                let reply = $apart.get_ptr_mut(&scratch.$back).map(|r| unsafe { &*r });
+                const SPOKE: u16 = FLOW_ESTABLISHED | FLOW_CLOSING;
+                let answered = |r: &FlowState| !tcp || r.flags & SPOKE == FLOW_ESTABLISHED;
+                match reply {
+                    Some(reply) if reply.state.flags & FLOW_PASS == stays && answered(&reply.state) => {
+                        $flows.settle(&scratch.$back, reply);
                     }
-                    $flows.settle(&scratch.$back, reply);
-                } else if !stays {
-                    return 1;
+                    _ if stays == 0 => return 1,
+                    _ => {}
                 }
             }
             $flows.settle(&scratch.$key, f);

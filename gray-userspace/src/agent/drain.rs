@@ -242,7 +242,7 @@ impl Inner {
                     return translated.push(t);
                 }
                 v4.push(k);
-                v4.extend(has_reply(&r).then(|| reply4(&r)));
+                v4.extend(takes_reply(&r).then(|| reply4(&r)));
             }
         })?;
         self.live.flows6(|k, f| {
@@ -252,7 +252,7 @@ impl Inner {
                     return translated.push(t);
                 }
                 v6.push(k);
-                v6.extend(has_reply(&r).then(|| reply6(&r)));
+                v6.extend(takes_reply(&r).then(|| reply6(&r)));
             }
         })?;
         self.live.forget_flows(&v4, &v6)?;
@@ -337,6 +337,11 @@ fn has_reply(r: &Row) -> bool {
     r.state.flags & FLOW_DSR == 0
 }
 
+/// Whether it goes with its client's. The one of what stays with stable may be another connection's, too; answers pass without it.
+fn takes_reply(r: &Row) -> bool {
+    has_reply(r) && r.state.flags & FLOW_PASS == 0
+}
+
 fn reply4(r: &Row) -> FlowKey4 {
     let v4 = |a: SocketAddr| match a.ip() {
         IpAddr::V4(a) => u32::from_ne_bytes(a.octets()),
@@ -415,8 +420,10 @@ mod tests {
         r.state.flags = FLOW_PASS;
         assert_eq!(reply4(&r), reply([198, 18, 1, 100], 80));
         assert_eq!(reply6(&r).saddr, Addr::from(service.ip()));
-        assert!(has_reply(&r));
+        assert!(has_reply(&r) && !takes_reply(&r));
         r.state.flags = FLOW_DSR;
-        assert!(!has_reply(&r), "it would be another connection's");
+        assert!(!has_reply(&r) && !takes_reply(&r), "it would be another connection's");
+        r.state.flags = 0;
+        assert!(has_reply(&r) && takes_reply(&r));
     }
 }

@@ -103,7 +103,7 @@ pub const BEHIND_AT: u16 = 8087;
 /// `nat: dsr`, by IP in IP and by GUE.
 pub const DIRECT: u16 = 88;
 pub const DIRECT_GUE: u16 = 89;
-/// On stable's own address.
+/// On stable's own address, and on one that it does not have.
 pub const OWN: u16 = 9000;
 /// The same, taking connections in mid-stream as stable's.
 pub const OLD: u16 = 9001;
@@ -162,7 +162,8 @@ pub fn policy(early: bool) -> String {
         .replace("    instances:", "    nat: dsr\n    instances:");
     out += &service("tunnel", &[(false, DIRECT_GUE)], DIRECT_GUE)
         .replace("    instances:", "    nat: dsr\n    encapsulation: gue\n    instances:");
-    for (name, port) in [("own", OWN), ("old", OLD), ("late", LATE)] {
+    out += &service("own", &[(true, OWN), (false, OWN)], OWN);
+    for (name, port) in [("old", OLD), ("late", LATE)] {
         out += &service(name, &[(true, port)], port);
     }
     out += "cohorts:\n  early: { sources: [\"198.18.1.9\", \"fd00:1::9\", \"198.18.7.0/24\", \"fd00:7::/64\"] }\n";

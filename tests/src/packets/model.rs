@@ -217,7 +217,8 @@ impl Model {
             if listener.is_self() && NOW_NS < until {
                 let service = view.service(index).map_or(0, |service| service.id);
                 self.count(Reason::Adopted);
-                return Admit::Stay(Decision { service, ..Decision::default() });
+                let reason = Reason::Adopted as u8;
+                return Admit::Stay(Decision { service, reason, ..Decision::default() });
             }
             reasons.push(Reason::Rebuilt);
         }

@@ -74,6 +74,7 @@ pub fn rows(land: Land, port: u16) -> Vec<Case> {
     ports(&mut t);
     leaves_alone(&mut t);
     if land.proto == TCP {
+        own_answers(&mut t);
         mid_stream(&mut t);
         lives(&mut t);
     }
@@ -251,6 +252,28 @@ fn ports(t: &mut Rows) {
     let answer = out.answer(l.stable(SHOP_AT), SYN | ACK).ttl(64);
     let back = answer.rewritten(l.vip(SHOP), p.src);
     t.add(Case::new("and answers itself", answer.frame()).sent(back));
+}
+
+/// Who answers on stable's own address has an entry, and another connection's stays its own.
+fn own_answers(t: &mut Rows) {
+    let l = t.land;
+    let port = t.port();
+    let own = l.open(l.plain(port), l.stable(OWN));
+    let refusal = own.answer(l.stable(OWN), RST | ACK);
+    let flow = Flow::Flags(refusal.clone(), FLOW_PASS | FLOW_CLOSING | FLOW_ESTABLISHED);
+    t.add(Case::new("stable's refusal: unchanged", refusal.frame()).after(&[&own]).flow(flow));
+    let port = t.port();
+    let [own, too] = [l.open(l.plain(port), l.stable(OWN)), l.open(l.plain(port), l.vip(OWN))];
+    let answer = too.answer(l.stable(OWN), SYN | ACK);
+    let back = answer.rewritten(l.vip(OWN), too.src);
+    let flow = Flow::Flags(answer.clone(), FLOW_ESTABLISHED);
+    let row = Case::new("what stays leaves another connection its answers", answer.frame());
+    t.add(row.after(&[&too, &own]).sent(back).flow(flow));
+    let port = t.port();
+    let [own, too] = [l.open(l.plain(port), l.stable(OWN)), l.open(l.plain(port), l.vip(OWN))];
+    let out = too.rewritten(another(&too, 0), l.stable(OWN));
+    let row = Case::new("another connection leaves what stays its port", too.frame());
+    t.add(row.after(&[&own]).sent(out).moves(&[Unlisted, PortChanged]));
 }
 
 fn leaves_alone(t: &mut Rows) {

@@ -108,15 +108,15 @@ fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
     let (key, back) = (&scratch.key4, &mut scratch.back4);
     *back =
         FlowKey4 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, proto: key.proto };
-    // Who answers datagrams is nobody's to judge, and some are never answered.
-    let heard = key.proto == u32::from(TCP) && taken(k.epoch()) == 0;
+    // Who answers datagrams is nobody's to judge. What is older than gray is counted nowhere, and so not its end either.
+    let older = scratch.decision.reason == Reason::Adopted as u8;
+    let heard = key.proto == u32::from(TCP) && !older && taken(k.epoch()) == 0;
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
     let f = &mut scratch.flow4;
     if heard {
         keep(f, back, 0, d);
-        if !insert(back, f, how) {
-            return false;
-        }
+        // Without it the connection is not heard, and goes on.
+        let _ = insert(back, f, how);
     }
     keep(f, key, FLOW_FORWARD, d);
     insert(key, f, how)

@@ -7,9 +7,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuditRecord, Error, Fail, Inner, Verified,
+    AuditRecord, Error, Fail, Inner, Result, Verified,
     audit::{self, Entry, Hash},
-    Result, locate, read,
+    locate, read,
 };
 
 /// What the log says about a revision.

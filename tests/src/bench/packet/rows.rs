@@ -114,7 +114,7 @@ fn foreign(what: &str, frame: Vec<u8>, pace: Pace) -> Row {
     Row { label: format!("not ours: {what}"), pace, flows: 1, kind: Kind::Frame(frame), out: None }
 }
 
-/// Stable on its own address: an entry, and nothing to rewrite.
+/// Stable on its own address: nothing to rewrite.
 fn pass(l: Land, pace: Pace) -> Row {
     let kind = Kind::Known(Box::new([SYN, ACK].map(|flags| spread(l, l.stable(OWN), flags))));
     Row { label: known(l, "pass", 1), pace, flows: 1, kind, out: None }

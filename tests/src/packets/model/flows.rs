@@ -102,12 +102,14 @@ impl Flows {
         e.forward && !e.pass && e.outer.is_none() && !e.unresolved && !self.table.contains_key(&back)
     }
 
-    /// Stable on its own address; answers have their entry where no other connection has it. Always done.
+    /// Stable on its own address; answers have their entry where no other connection has it, and not when it is older than gray.
+    /// Always done.
     pub fn stay(&mut self, s: &Segment, d: &Decision, aged: bool) -> bool {
         let t = s.tuple;
         let back = Tuple { src: t.dst, dst: t.src, proto: t.proto };
         let kept = |t: Tuple| Entry { pass: true, unresolved: false, ..entry(d, t.src, t.dst) };
-        if t.proto == TCP && !self.taken(s, &back, aged) {
+        let older = d.reason == Reason::Adopted as u8;
+        if t.proto == TCP && !older && !self.taken(s, &back, aged) {
             self.put(back, kept(back));
         }
         self.put(t, Entry { forward: true, ..kept(t) });
