@@ -385,7 +385,7 @@ fn f7_f8_no_step_stands_in_the_way_of_a_recall_and_connections_come_back_too() {
     let _ = load.wait_requests(20, PATIENCE).unwrap();
     assert_eq!(load.snapshot().unwrap().of_version("1.0"), 0, "the testers are on gray");
     let pid = std::fs::read_to_string(shop.hooks.join("pid")).unwrap();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let recalled = shop.tell(&["recall", "echo", "--mode", "reset"]);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(10));
@@ -875,7 +875,7 @@ fn f2_a_directory_that_does_not_answer_holds_nothing_up() {
         let _ = shop.begin(&hangs(name, service));
     }
     std::thread::sleep(Duration::from_secs(2));
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let asked = shop.agent.command(&["release", "status", "a"]);
     let mut bounded = std::process::Command::new("timeout");
     let _ = bounded.arg("20").arg(asked.get_program()).args(asked.get_args());

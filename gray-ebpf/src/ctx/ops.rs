@@ -63,6 +63,7 @@ impl Ops {
 
     /// This socket's record, if it has one.
     #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     pub fn stored<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         let sk = field!(self.raw, __bindgen_anon_2.sk);
         if sk.is_null() {

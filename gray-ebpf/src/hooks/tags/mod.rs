@@ -16,7 +16,7 @@ static TAGS: u32 = 0;
 pub fn may_have(tcp_flags: u8) -> bool {
     // SAFETY: a read of our own static; volatile, because the loader writes another value into the object.
     let tags = unsafe { core::ptr::read_volatile(&raw const TAGS) };
-    let opens = tcp_flags / TCP_SYN & !(tcp_flags / TCP_ACK) & 1;
+    let opens = (tcp_flags / TCP_SYN) & !(tcp_flags / TCP_ACK) & 1;
     tags != 0 && opens != 0
 }
 
