@@ -124,7 +124,7 @@ fn h2_d1_killed_at_any_moment_it_is_one_policy_or_the_other() {
 #[test]
 fn d1_whichever_step_fails_the_old_policy_stays_and_the_error_names_the_step() {
     let mut d = driver();
-    let every = if factor() == 1 { 1 } else { 4 };
+    let every = if factor() == 1 { 1 } else { 8 };
     let mut steps = 0;
     while d.fail(Op::Apply, &format!("{}:{}", Point::ChangeWrite.name(), steps + 1)).unwrap() {
         steps += every;

@@ -48,7 +48,8 @@ impl Worker {
             let message = format!("{}:{}:{n}", self.tag, self.name);
             while self.ask(&mut broker, &["LPUSH", &self.queue, &message]).is_none() {}
             writeln!(self.done, "{message}")?;
-            std::thread::sleep(PAUSE);
+            // Else a slow machine drains for as long as it has sent.
+            std::thread::sleep(crate::pace::patience(PAUSE));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gray_tests::{
     agent::binary,
     command::{note, output},
+    pace::some,
     scene::Scene,
     skip,
 };
@@ -92,7 +93,7 @@ fn h2_killed_between_two_abi_numbers_the_next_agent_goes_on() {
     let crowd = quiet_crowd(&scene, &gray);
     let stream = Stream::every(&scene, PAUSE);
     let mut loads = Loads::start(&scene, &gray);
-    let up = [
+    let up = vec![
         "migrate.shared",
         "move.begun",
         "move.both",
@@ -101,7 +102,8 @@ fn h2_killed_between_two_abi_numbers_the_next_agent_goes_on() {
         "move.switched",
         "move.placed",
     ];
-    for (round, point) in up.into_iter().enumerate() {
+    let up: Vec<_> = up.into_iter().enumerate().collect();
+    for (round, point) in some("points to be killed at", up) {
         note(point);
         // Up, killed; the older one refuses what is half-way; up again.
         scene.agent.stop().unwrap();
