@@ -120,6 +120,14 @@ fn pass(l: Land, pace: Pace) -> Row {
     Row { label: known(l, "pass", 1), pace, flows: 1, kind, out: None }
 }
 
+/// What stable answers there. Of UDP such a packet has no entry, and is looked at anew each time.
+fn pass_back(l: Land) -> Row {
+    let open = l.open(l.plain(1), l.stable(OWN));
+    let answer = Spread::new(open.answer(l.stable(OWN), ACK), clients(l.v6), End::Destination);
+    let kind = Kind::Known(Box::new([Spread::new(open, clients(l.v6), End::Source), answer]));
+    Row { label: known(l, "reply, pass", 1), pace: Pace::BackToBack, flows: 1, kind, out: None }
+}
+
 fn arp() -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend([2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 198, 18, 1, 3]);
@@ -141,7 +149,7 @@ pub fn ordinary(quick: bool) -> Vec<Row> {
     rows.extend([to(tcp6, 4096), back(tcp4), strange(tcp4, Pace::BackToBack)]);
     if !quick {
         rows.extend([to(tcp4, 512), to(udp4, 4096), to(udp6, 4096), to(tcp6, 64), back(tcp6)]);
-        rows.push(pass(tcp4, Pace::BackToBack));
+        rows.extend([pass(tcp4, Pace::BackToBack), pass_back(tcp4), pass_back(udp4)]);
         rows.push(strange(tcp6, Pace::BackToBack));
         rows.push(foreign("ARP", arp(), Pace::BackToBack));
     }
