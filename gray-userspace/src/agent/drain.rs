@@ -347,7 +347,7 @@ fn reply4(r: &Row) -> FlowKey4 {
         IpAddr::V4(a) => u32::from_ne_bytes(a.octets()),
         IpAddr::V6(_) => 0,
     };
-    let at = served_by(r);
+    let at = r.instance;
     FlowKey4 {
         saddr: v4(at),
         daddr: v4(r.seen_as),
@@ -358,7 +358,7 @@ fn reply4(r: &Row) -> FlowKey4 {
 }
 
 fn reply6(r: &Row) -> FlowKey6 {
-    let at = served_by(r);
+    let at = r.instance;
     FlowKey6 {
         saddr: Addr::from(at.ip()),
         daddr: Addr::from(r.seen_as.ip()),
@@ -417,9 +417,8 @@ mod tests {
             proto: 6,
         };
         assert_eq!(reply4(&r), reply([198, 18, 2, 3], 8080));
+        assert_eq!(reply6(&r).saddr, Addr::from(instance.ip()));
         r.state.flags = FLOW_PASS;
-        assert_eq!(reply4(&r), reply([198, 18, 1, 100], 80));
-        assert_eq!(reply6(&r).saddr, Addr::from(service.ip()));
         assert!(has_reply(&r) && !takes_reply(&r));
         r.state.flags = FLOW_DSR;
         assert!(!has_reply(&r) && !takes_reply(&r), "it would be another connection's");

@@ -159,10 +159,7 @@ fn a6_s4_without_a_connect_path_tags_are_overwritten_all_the_same() {
     let agent = Agent::start_with(&world, spec).unwrap();
     let edge = Edge { agent, foreign: None, _servers: servers, world };
     let _ = edge.agent.apply(&policy(&edge.world, LANE, "web, echo, dns")).unwrap();
-    let mut spec = AgentSpec::of(&edge.world);
-    (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
-    spec.elsewhere = Some((edge.world.clients[0].place(), "near".into()));
-    let near = Agent::start_with(&edge.world, spec).unwrap();
+    let near = edge.near();
     let _ = near.apply(&policy(&edge.world, LANE, "dns")).unwrap();
     edge.label(&near, LANE);
     edge.expect(&edge.container(), "1.0");

@@ -52,6 +52,14 @@ impl Edge {
         self.world.clients[0].place().in_cgroup(&self.world.callers)
     }
 
+    /// Another node, in the client's namespace: it says tags, and takes no packets.
+    fn near(&self) -> Agent {
+        let mut spec = AgentSpec::of(&self.world);
+        (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
+        spec.elsewhere = Some((self.world.clients[0].place(), "near".into()));
+        Agent::start_with(&self.world, spec).unwrap()
+    }
+
     fn label(&self, agent: &Agent, lane: &str) {
         let cgroup = self.world.callers.path().to_string_lossy().into_owned();
         let _ = agent.gray_ok(&["workload", "set", "batch", "--cgroup", &cgroup, "--lane", lane]).unwrap();
@@ -159,10 +167,7 @@ fn a6_s4_a_tag_by_an_interface_that_is_not_trusted_ends_there() {
 #[test]
 fn a6_s4_another_nodes_tags_count_with_the_fleets_key_and_the_lanes_name() {
     let edge = Edge::start(&["--trust-tags", "c0"]);
-    let mut spec = AgentSpec::of(&edge.world);
-    (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
-    spec.elsewhere = Some((edge.world.clients[0].place(), "near".into()));
-    let near = Agent::start_with(&edge.world, spec).unwrap();
+    let near = edge.near();
     // There the lane does not name these services: the node leaves them to stable, and says the lane.
     let _ = near.apply(&policy(&edge.world, LANE, "dns")).unwrap();
     edge.label(&near, LANE);
@@ -192,10 +197,7 @@ fn e2_a_route_of_one_node_is_the_next_nodes_lane() {
     let key = edge.world.temp().join("fleet.key");
     let key = key.to_string_lossy();
     let _ = edge.agent.gray_ok(&["key", "export", "--file", &key]).unwrap();
-    let mut spec = AgentSpec::of(&edge.world);
-    (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
-    spec.elsewhere = Some((edge.world.clients[0].place(), "near".into()));
-    let near = Agent::start_with(&edge.world, spec).unwrap();
+    let near = edge.near();
     let _ = near.gray_ok(&["key", "import", &key]).unwrap();
     // There the lane has stable's instances: the call stays on the address that it dials.
     let stays = PolicyText::own(&edge.world)
