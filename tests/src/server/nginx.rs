@@ -134,6 +134,8 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off;
     keepalive_requests 1000000;
+    # A client that reads nothing is not closed on, however slow the machine is.
+    send_timeout 1h;
     client_max_body_size 100m;
     client_body_temp_path {prefix}/body;
     proxy_temp_path {prefix}/body;
