@@ -43,7 +43,9 @@ pub fn text() -> String {
     one::<ListenerKey>(&mut out);
     one::<PrefixKey>(&mut out);
     one::<Class>(&mut out);
+    one::<Breaker>(&mut out);
     one::<Service>(&mut out);
+    one::<Trip>(&mut out);
     one::<Fact>(&mut out);
     one::<Rule>(&mut out);
     one::<Weighted>(&mut out);

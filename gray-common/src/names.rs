@@ -8,7 +8,7 @@ use crate::{
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
         Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset,
-        UdpPeers, Versioned, Weighted, Workload,
+        Trip, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -69,6 +69,7 @@ maps! {
     OPENING4: LruHash, FlowKey4 => Flow4, limits::OPENING;
     OPENING6: LruHash, FlowKey6 => Flow6, limits::OPENING;
     FLOOD: Array, u32 => u64, 1;
+    TRIPS: Array, u32 => Trip, limits::SERVICES;
     READINGS: Array, u32 => Reading, 2 * limits::SERVICES;
     SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
     WAITING: LruHash, Tuple => Bound, limits::WAITING;

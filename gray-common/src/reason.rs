@@ -90,6 +90,8 @@ reasons! {
     TagRefused = 59, "tag_refused", "A tag by a trusted interface that is none of this fleet's for this connection (another key, version or length, a lane that the policy does not know); decided without.";
     TagOverwritten = 60, "tag_overwritten", "A SYN with a tag by an interface that is not trusted; the tag was overwritten.";
     TagNoRoom = 61, "tag_no_room", "A connection whose SYN had no room for its tag, or whose socket no memory for it; it says nothing.";
+    AgentLost = 62, "agent_lost", "Nobody has renewed the agent's lease for longer than its service allows, and the service wants everybody at stable then (on-agent-lost): it went to stable, as if there were no route.";
+    Broken = 63, "broken", "Gray failed too often, and its breaker is open: it went to stable, as if there were no route.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.
@@ -100,15 +102,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_unique_and_codes_dense() {
-        for (i, r) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*r as usize, i);
-            assert_eq!(Reason::from_code(i as u8), Some(*r));
+    fn labels_are_unique_and_codes_ascend() {
+        assert!(Reason::ALL.windows(2).all(|w| w[0] < w[1]));
+        for r in Reason::ALL {
+            assert_eq!(Reason::from_code(*r as u8), Some(*r));
             assert!(Reason::ALL.iter().filter(|o| o.label() == r.label()).count() == 1, "{}", r.label());
             assert!(r.label().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
             assert!(r.doc().ends_with('.') || r.doc().ends_with(".)"));
         }
-        assert!(Reason::ALL.len() <= REASON_SLOTS as usize);
+        assert!(Reason::ALL.iter().all(|r| (*r as u32) < REASON_SLOTS));
         assert_eq!(Reason::from_code(200), None);
     }
 }

@@ -76,6 +76,9 @@ fn hit(d: &Decision) {
     }
 }
 
+/// The reasons of connections that a route would have sent to gray, a bit each.
+const KEPT: u64 = 1 << Reason::Shadow as u64 | 1 << Reason::AgentLost as u64 | 1 << Reason::Broken as u64;
+
 #[inline(always)]
 fn went(d: &Decision, path: u8) {
     if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(counter(d))) {
@@ -86,7 +89,12 @@ fn went(d: &Decision, path: u8) {
             } else {
                 (*a).connects += 1;
             }
-            (*a).shadowed += u64::from(d.reason == Reason::Shadow as u8);
+            // All of them, so that whoever is none pays for one.
+            if KEPT >> (d.reason & 63) & 1 != 0 {
+                (*a).shadowed += u64::from(d.reason == Reason::Shadow as u8);
+                (*a).lost += u64::from(d.reason == Reason::AgentLost as u8);
+                (*a).broken += u64::from(d.reason == Reason::Broken as u8);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use gray_common::{
     reason::REASON_SLOTS,
     wire::{
         Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, Peer, Rule, Saying, Service, Subset, UdpPeers, Versioned, Weighted, Workload,
+        ListenerKey, Peer, Rule, Saying, Service, Subset, Trip, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -88,6 +88,9 @@ pub static SAYINGS: SkStorage<Saying> = SkStorage::new();
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
 pub static ARMS: PerCpuArray<ArmCount> = PerCpuArray::with_max_entries(2 * limits::SERVICES, 0);
+/// Breakers, by the numbers of services.
+#[map]
+pub static TRIPS: Array<Trip> = Array::with_max_entries(limits::SERVICES, 0);
 #[map]
 pub static RULE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(65_536, 0);
 #[map]

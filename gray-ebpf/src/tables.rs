@@ -12,6 +12,7 @@ use gray_common::{
 
 use crate::{
     ctx::{opaque, repeat, taken},
+    hooks::breaker,
     maps,
 };
 
@@ -22,6 +23,8 @@ pub struct Kernel {
     bank: u32,
     /// No connection follows the decision: it takes no turn.
     pub asks: bool,
+    /// The connection's end will be seen: a breaker may let it try.
+    pub seen: bool,
 }
 
 impl Kernel {
@@ -42,7 +45,7 @@ impl Kernel {
 
     #[inline(always)]
     fn of(control: &'static Control, epoch: u64) -> Self {
-        Self { control, epoch, bank: (epoch & 1) as u32, asks: false }
+        Self { control, epoch, bank: (epoch & 1) as u32, asks: false, seen: false }
     }
 
     #[inline(always)]
@@ -164,6 +167,12 @@ impl Tables for Kernel {
     #[inline(always)]
     fn turn(&self, at: u32) -> u32 {
         maps::TURNS.get_ptr_mut(at).map_or(0, |n| taken(n) as u32)
+    }
+
+    #[inline(always)]
+    fn guard(&self, s: &Service) -> u32 {
+        let of = u32::from(s.id) | u32::from(self.seen) << 16 | s.breaker.failures << 24;
+        breaker::guard(of, s.flags, s.lease_ms, s.breaker.window_ms, s.breaker.open_ms)
     }
 }
 

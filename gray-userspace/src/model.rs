@@ -5,6 +5,7 @@ mod accept;
 pub mod address;
 mod alarm;
 mod blacklist;
+mod breaker;
 mod claim;
 mod condition;
 mod headers;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use accept::Accept;
 pub use alarm::{Alarm, Over, Webhook};
 pub use blacklist::{Blacklist, Failover};
+pub use breaker::Breaker;
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
 pub use headers::RouteHeaders;
@@ -152,6 +154,10 @@ pub struct Service {
     /// A client that is silent for longer waits for the server.
     pub first_byte: Millis,
     pub on_missing: OnMissing,
+    /// Too many failures of gray send everybody to stable for a while.
+    pub breaker: Option<Breaker>,
+    /// Everybody goes to stable when no agent was able to act for longer. `None`: nothing changes then.
+    pub agent_lease: Option<Millis>,
     /// On requests that name none of `claims`.
     pub alarm: Option<Arc<Alarm>>,
     pub nat: Nat,

@@ -206,6 +206,7 @@ async fn events_begin_with_the_latest_and_go_on_h4() {
         EventLine::Health(h) => h.instance,
         EventLine::Missing(m) => m.missing,
         EventLine::Alarm(a) => a.alarm,
+        EventLine::Breaker(b) => b.breaker,
         EventLine::Policy(p) => p.policy,
         EventLine::Lost { lost } => format!("lost {lost}"),
     };

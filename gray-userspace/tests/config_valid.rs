@@ -71,6 +71,35 @@ fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
 }
 
 #[test]
+fn f14_what_a_lost_agent_means_is_written_as_it_is_read() {
+    for (lines, lease) in [
+        ("on-agent-lost: keep", None),
+        ("on-agent-lost: stable", Some(30_000)),
+        ("on-agent-lost: stable\n    agent-lease: 5s", Some(5_000)),
+        ("agent-lease: 24h\n    on-agent-lost: stable", Some(86_400_000)),
+    ] {
+        let policy = ok(&SHOP.replace("    stable:", &format!("    {lines}\n    stable:"))).policy;
+        assert_eq!(policy.services[0].agent_lease.map(|l| l.0), lease, "{lines}");
+        assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    }
+}
+
+#[test]
+fn f15_a_breaker_is_written_as_it_is_read() {
+    for (body, want) in [
+        ("failures: 5", (5, 10_000, 30_000)),
+        ("failures: 1, window: 1s, open: 1h", (1, 1000, 3_600_000)),
+        ("failures: 128, window: 1500ms", (128, 1500, 30_000)),
+    ] {
+        let text = SHOP.replace("    stable:", &format!("    breaker: {{ {body} }}\n    stable:"));
+        let policy = ok(&text).policy;
+        let b = policy.services[0].breaker.unwrap();
+        assert_eq!((b.failures, b.window.0, b.open.0), want, "{body}");
+        assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    }
+}
+
+#[test]
 fn c8_c13_route_headers_and_accept_are_written_as_they_are_read() {
     let more = "    route-headers: { read: [env, version], over-routes: true }\n    accept: [ { instances: { version: 2.10 }, from: { any: [{ lane: blue }, { mark: [7, 8] }] } } ]\n";
     let text = SHOP.replace("    stable:", &format!("{more}    stable:"));

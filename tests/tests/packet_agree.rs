@@ -6,7 +6,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use gray_common::wire::{Addr, FlowState};
+use gray_common::{
+    Reason,
+    wire::{Addr, FlowState},
+};
 use gray_tests::command::note;
 use gray_tests::pace::many;
 use gray_tests::packets::{
@@ -14,7 +17,7 @@ use gray_tests::packets::{
     front::Front,
     fuzz,
     land::{around, policy},
-    model::{Model, Tuple},
+    model::{FAILURES, Model, Tuple},
     pcap,
     random::Random,
     rig::{Rig, Routes, hex, moved, with},
@@ -60,6 +63,7 @@ fn agree(front: bool) {
     note(&format!("{frames} frames, 0 mismatches: {seen:?}"));
     // It must have been where it matters.
     let least = frames / 50;
+    assert!(seen.lost as usize > least / 10 && seen.broken > 0, "lost and broken: {seen:?}");
     for (what, n) in [("steered", seen.steered), ("rewritten", seen.rewritten), ("passed", seen.passed)] {
         assert!(n > least, "{what}: {seen:?}");
     }
@@ -79,8 +83,16 @@ struct Seen {
     steered: usize,
     /// ... by XDP.
     by_xdp: u64,
+    /// Kept with stable because the agent was lost, or by a breaker.
+    lost: u64,
+    broken: u64,
     /// Most flows that a bench ended with.
     flows: usize,
+}
+
+/// When the agent's lease was renewed, so that it is over, or not for long.
+fn renewed(lost: bool) -> u64 {
+    u64::from(!lost) << 40
 }
 
 fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
@@ -88,12 +100,24 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
     let mut model = Model::new(rig.way.clone());
     let mut on = if front { Front::on(rig) } else { Front::without(rig) };
     let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut lost = false;
     for n in 0..count {
         if n % CHANGE == 0 {
             let early = (n / CHANGE).is_multiple_of(2);
-            on.rig.apply_land(early);
-            model.apply(&policy(early), &around());
-            on.rig.live.configure(|c| c.hz = NEVER_HZ);
+            // Two services want stable when the agent is lost, which it is half of the time; others have breakers.
+            let text = ["  cond:\n", "  own:\n"].iter().fold(policy(early), |text, name| {
+                text.replace(name, &format!("{name}    on-agent-lost: stable\n"))
+            });
+            let text = ["  shop:\n", "  weigh:\n", "  cond:\n", "  behind:\n", "  direct:\n"]
+                .iter()
+                .fold(text, |text, name| {
+                    text.replace(name, &format!("{name}    breaker: {{ failures: {FAILURES} }}\n"))
+                });
+            on.rig.apply_with(&text, &around());
+            model.apply(&text, &around());
+            lost = n / CHANGE % 4 >= 2;
+            on.rig.live.configure(|c| (c.hz, c.renewed) = (NEVER_HZ, renewed(lost)));
+            model.lose(lost);
         }
         let silence = n % SILENCE == SILENCE - 1;
         if silence {
@@ -142,7 +166,7 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
         }
         if silence {
             model.young();
-            on.rig.live.configure(|c| c.hz = NEVER_HZ);
+            on.rig.live.configure(|c| (c.hz, c.renewed) = (NEVER_HZ, renewed(lost)));
         }
         recent.push_back(frame);
         if recent.len() > KEPT {
@@ -151,6 +175,8 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
     }
     compare(on.rig, &model);
     seen.by_xdp += on.sent;
+    seen.lost += model.counters[&Reason::AgentLost];
+    seen.broken += model.counters[&Reason::Broken];
     seen.flows = seen.flows.max(model.flows.table.len());
 }
 

@@ -3,12 +3,13 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use super::Tables;
+use super::{Decision, HAS_BREAKER, MARK_TRIES, MARK_WATCHED, Tables, kept_by};
 use crate::{
-    limits, nets,
+    Reason, limits, nets,
     wire::{
-        Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Reading, Rule, Service,
-        Subset, Versioned, Weighted,
+        ARM_GRAY, Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Reading, Rule,
+        SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Service, Subset, Trip, Versioned, Weighted,
+        trip_is_open,
     },
 };
 
@@ -16,6 +17,12 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemTables {
     pub control: Control,
+    /// Ticks now: what the agent's lease is held against.
+    pub now: u64,
+    /// By the numbers of services.
+    pub trips: BTreeMap<u32, Trip>,
+    /// Nobody will see the end of the connection that asks: a breaker does not let it try.
+    pub unseen: bool,
     pub listeners: BTreeMap<ListenerKey, Versioned>,
     pub identities: BTreeMap<u64, Versioned>,
     pub lanes: BTreeMap<u32, Versioned>,
@@ -66,6 +73,20 @@ impl View<'_> {
     /// Not 0: the policy knows the lane of this number.
     pub fn lane(&self, number: u32) -> u32 {
         self.tables.lanes.get(&number).map_or(0, |v| v.at(self.epoch))
+    }
+
+    /// The breaker of the service with this number.
+    pub fn trip(&self, number: u32) -> Option<&Trip> {
+        self.tables.trips.get(&number)
+    }
+
+    /// The marks of a decision's flow, as programs make them when they record it.
+    pub fn marks(&self, d: &Decision) -> u8 {
+        if d.tunnel & HAS_BREAKER == 0 || u32::from(d.arm) != ARM_GRAY || self.tables.unseen {
+            return 0;
+        }
+        let opened = self.tables.trips.get(&u32::from(d.service)).map_or(0, |t| t.opened);
+        if opened != 0 { MARK_WATCHED | MARK_TRIES } else { MARK_WATCHED }
     }
 
     /// What is read of a service's requests.
@@ -141,6 +162,19 @@ impl Tables for View<'_> {
         let n = turns.entry(at).or_insert(0);
         *n += 1;
         *n - 1
+    }
+
+    fn guard(&self, s: &Service) -> u32 {
+        let (t, now) = (self.tables, self.tables.now);
+        if s.flags & SERVICE_SHADOW != 0 {
+            return s.flags;
+        }
+        if s.flags & SERVICE_LEASE != 0 && t.control.is_lost(now, s.lease_ms) {
+            return s.flags | kept_by(Reason::AgentLost);
+        }
+        let opened = t.trips.get(&u32::from(s.id)).map_or(0, |t| t.opened);
+        let open = trip_is_open(opened, now, t.control.hz, s.breaker.open_ms, !t.unseen);
+        if s.flags & SERVICE_BREAKER != 0 && open { s.flags | kept_by(Reason::Broken) } else { s.flags }
     }
 
     fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {

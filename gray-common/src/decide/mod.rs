@@ -2,8 +2,8 @@
 //! `gray explain`. It is the only place that answers.
 //!
 //! Order: no identity where one is demanded > lane that names the service > explicit identity > condition > weight > default
-//! (stable), then failover when the subset is empty, then the instance; in shadow, all that is stable's after the rules have
-//! spoken. Any missing table entry leaves the traffic alone.
+//! (stable), then failover when the subset is empty, then the instance; in shadow, while the agent is lost or gray's breaker is open,
+//! all that is stable's after the rules have spoken. Any missing table entry leaves the traffic alone.
 
 pub mod bucket;
 pub mod claims;
@@ -23,10 +23,11 @@ use crate::{
     Reason,
     hash::mix,
     wire::{
-        ARM_STABLE, Addr, Class, Fact, Instance, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
-        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service,
-        Subset, Table, Versioned, wire,
+        ARM_STABLE, Addr, Class, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance, ListenerValue, Rule,
+        SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE, SERVICE_LEASE,
+        SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT,
+        SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table,
+        Versioned, wire,
     },
 };
 
@@ -48,6 +49,8 @@ pub trait Tables {
     fn instance(&self, index: u32) -> Option<&Instance>;
     /// How many turns a subset's table has had before this one: see [`turn_of`].
     fn turn(&self, at: u32) -> u32;
+    /// The flags of a service that has a lease or a breaker, with [`kept_by`] if they keep this connection from gray.
+    fn guard(&self, service: &Service) -> u32;
     /// Calls `f` with 0, 1 .. `n` - 1 until it answers false. A method, because in the kernel a plain loop is verified
     /// once for each turn.
     #[inline(always)]
@@ -60,6 +63,11 @@ pub trait Tables {
     /// Called for every rule that is looked at, with the facts: the trail of `explain`. Free where not implemented.
     #[inline(always)]
     fn looked_at(&self, _rule: &Rule, _facts: u64, _matched: bool) {}
+}
+
+/// Flags that say that all that is gray is stable's: those of shadow, the reason in the highest byte.
+pub const fn kept_by(reason: Reason) -> u32 {
+    SERVICE_SHADOW | (reason as u32) << 24
 }
 
 /// What is asked.
@@ -76,6 +84,14 @@ pub struct Request<'a, C = Claims> {
     /// it is known was settled before.
     pub spares: u32,
 }
+
+/// Of [`Decision::tunnel`]: the service has a breaker, which whoever records the flow asks for its marks.
+pub const HAS_BREAKER: u8 = 1;
+/// Of [`Decision::marks`]: the connection's numbers are translated; a breaker watches it; it tries.
+pub const MARK_SPLICE: u8 = 1;
+pub const MARK_WATCHED: u8 = (FLOW_WATCHED >> 7) as u8;
+pub const MARK_TRIES: u8 = (FLOW_TRIES >> 7) as u8;
+const _: () = assert!(FLOW_SPLICE >> 7 == MARK_SPLICE as u16 && SERVICE_BREAKER >> 12 == HAS_BREAKER as u32);
 
 /// No bucket took part.
 pub const NO_BUCKET: u16 = u16::MAX;
@@ -95,10 +111,10 @@ pub struct Decision {
     pub arm: u8,
     /// Not 0: the instance sees the node's address.
     pub snat: u8,
-    /// `SERVICE_DSR` and `SERVICE_GUE` of the service.
+    /// `SERVICE_DSR` and `SERVICE_GUE` of the service; and [`HAS_BREAKER`], until it is recorded.
     pub tunnel: u8,
-    /// Not 0: the connection's numbers are translated.
-    pub splice: u8,
+    /// Bits of the flow, from `FLOW_SPLICE` on.
+    pub marks: u8,
     /// Not 0: refused, and of no arm.
     pub refused: u8,
     /// `Subset::target` of the subset that serves.
@@ -109,7 +125,7 @@ pub struct Decision {
 
 wire!(Decision, size 48, {
     identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
-    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, splice @ 38: u8, refused @ 39: u8, target @ 40: u32, lane @ 44: u32,
+    arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, marks @ 38: u8, refused @ 39: u8, target @ 40: u32, lane @ 44: u32,
 });
 
 /// Steer, stay on the address that was dialled (stable's own), refuse, or leave alone for a reason.
@@ -139,7 +155,7 @@ pub fn decide<T: Tables, C: Known>(t: &T, r: &Request<'_, C>) -> Verdict {
         bucket: NO_BUCKET,
         reason: Reason::Default as u8,
         snat: (service.flags & SERVICE_SNAT != 0) as u8,
-        tunnel: (service.flags & (SERVICE_DSR | SERVICE_GUE)) as u8,
+        tunnel: (service.flags & (SERVICE_DSR | SERVICE_GUE) | service.flags >> 12 & 1) as u8,
         ..Decision::default()
     };
     let Some(found) = first_match(t, service, facts) else { return Verdict::Pass(Reason::TableHole) };
@@ -159,7 +175,12 @@ pub fn decide<T: Tables, C: Known>(t: &T, r: &Request<'_, C>) -> Verdict {
     // No branch: the verifier would follow all that comes after once for each side.
     let sticky = u64::from(service.flags & SERVICE_AFFINITY != 0) & u64::from(identity != 0);
     let seed = r.seed ^ (r.seed ^ identity) & sticky.wrapping_neg();
-    arrive(t, r, out, (subset, service.stable_subset), (seed, service.flags))
+    // In the word that is kept anyhow: there is no room on the stack for another one.
+    let mut flags = service.flags;
+    if flags & (SERVICE_LEASE | SERVICE_BREAKER) != 0 {
+        flags = t.guard(service);
+    }
+    arrive(t, r, out, (subset, service.stable_subset), (seed, flags))
 }
 
 #[inline(always)]
@@ -196,15 +217,17 @@ fn arrive<T: Tables, C>(
         return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
     }
     let empty = arm.table.len == 0;
-    let shadow = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
-    if (empty | shadow) && subset != stable {
-        if flags & SERVICE_NO_FAILOVER != 0 && !shadow {
+    let kept = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
+    if (empty | kept) && subset != stable {
+        if flags & SERVICE_NO_FAILOVER != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
         let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
         subset = stable;
-        out.reason = if empty { Reason::Failover as u8 } else { Reason::Shadow as u8 };
+        // No branch, either.
+        let kept = (flags >> 24) as u8;
+        out.reason = kept ^ (kept ^ Reason::Failover as u8) & (empty as u8).wrapping_neg();
     }
     // No branch: the verifier would follow all that comes after once for each side.
     out.reason ^= (out.reason ^ Reason::Failover as u8) & (arm.spare as u8).wrapping_neg();

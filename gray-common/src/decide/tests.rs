@@ -225,7 +225,7 @@ fn c14_in_shadow_everybody_goes_to_stable() {
     let seen = |d: Decision| (d.instance, d.arm, d.rule, d.reason);
     let condition = Reason::Condition as u8;
     assert_eq!(seen(steered(ask(&t, 3, false))), (instance(2), 1, 3, condition));
-    t.services.get_mut(&0).unwrap().flags |= SERVICE_SHADOW;
+    t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
     let stable = instance(1);
     for (last, want) in [
         (3, (stable, 0, 3, Reason::Shadow as u8)),
@@ -238,6 +238,72 @@ fn c14_in_shadow_everybody_goes_to_stable() {
             matches!(ask(&t, last, true), Verdict::Stay(d) if (d.arm, d.rule, d.reason) == (0, want.2, want.3))
         );
     }
+}
+
+/// As in shadow, from the lease's end until it is renewed; of services without one nothing is asked.
+#[test]
+fn f14_without_an_agent_everybody_goes_to_stable_where_the_service_says_so() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)]), to(EMPTY, 4, &[list(1)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    on_list(&mut t, source_hash(4), 2, 1);
+    (t.control.hz, t.control.renewed) = (250, 1_000);
+    let seen = |t: &MemTables, last| {
+        let d = steered(ask(t, last, false));
+        (d.instance, d.arm, d.rule, d.reason)
+    };
+    let (gray, stable) = (instance(2), instance(1));
+    let condition = Reason::Condition as u8;
+    t.now = 100_000;
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition), "the service wants none");
+    let s = t.services.get_mut(&0).unwrap();
+    (s.flags, s.lease_ms) = (s.flags | SERVICE_LEASE, 30_000);
+    t.now = 1_000 + 30 * 250;
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition));
+    t.now += 1;
+    assert_eq!(seen(&t, 3), (stable, 0, 3, Reason::AgentLost as u8));
+    assert_eq!(seen(&t, 4), (stable, 0, 4, Reason::Failover as u8));
+    assert_eq!(seen(&t, 5), (stable, 0, 0, Reason::Default as u8));
+    assert!(
+        matches!(ask(&t, 3, true), Verdict::Stay(d) if (d.arm, d.reason) == (0, Reason::AgentLost as u8))
+    );
+    t.services.get_mut(&0).unwrap().flags |= SERVICE_NO_FAILOVER;
+    assert_eq!(seen(&t, 3).3, Reason::AgentLost as u8, "that is about empty subsets");
+    t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
+    assert_eq!(seen(&t, 3).3, Reason::Shadow as u8);
+    t.services.get_mut(&0).unwrap().flags &= !kept_by(Reason::Shadow);
+    t.control.renewed = t.now;
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition), "there is an agent again");
+}
+
+/// While it is open, as without an agent; then one tries, which its flow is marked with. It is asked of gray's connections alone.
+#[test]
+fn f15_while_its_breaker_is_open_gray_gets_nobody_new() {
+    let mut t = world(&[to(GRAY, 3, &[list(0)]), to(EMPTY, 4, &[list(1)])]);
+    on_list(&mut t, source_hash(3), 1, 0);
+    on_list(&mut t, source_hash(4), 2, 1);
+    (t.control.hz, t.control.renewed, t.now) = (250, 1_000, 1_000);
+    let seen = |t: &MemTables, last| {
+        let d = steered(ask(t, last, false));
+        (d.instance, d.arm, d.rule, d.reason, t.view().marks(&d))
+    };
+    let (gray, stable) = (instance(2), instance(1));
+    let condition = Reason::Condition as u8;
+    let _ = t.trips.insert(7, Trip { opened: 1_000, ..Trip::default() });
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition, 0), "the service has none");
+    let s = t.services.get_mut(&0).unwrap();
+    s.flags |= SERVICE_BREAKER;
+    s.breaker = Breaker { window_ms: 10_000, open_ms: 30_000, failures: 5, _pad: 0 };
+    assert_eq!(seen(&t, 3), (stable, 0, 3, Reason::Broken as u8, 0));
+    assert_eq!(seen(&t, 4), (stable, 0, 4, Reason::Failover as u8, 0));
+    assert_eq!(seen(&t, 5), (stable, 0, 0, Reason::Default as u8, 0));
+    assert!(matches!(ask(&t, 3, true), Verdict::Stay(d) if (d.arm, d.reason) == (0, Reason::Broken as u8)));
+    t.now += 30 * 250 + 1;
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition, MARK_WATCHED | MARK_TRIES));
+    t.trips.get_mut(&7).unwrap().opened = 0;
+    assert_eq!(seen(&t, 3), (gray, 1, 3, condition, MARK_WATCHED));
+    assert_eq!(seen(&t, 5), (stable, 0, 0, Reason::Default as u8, 0));
+    t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
+    assert_eq!(seen(&t, 3), (stable, 0, 3, Reason::Shadow as u8, 0));
 }
 
 /// Counted for the rule, of no arm; a client of a subset that serves is not refused, and in shadow nobody is.
@@ -258,7 +324,7 @@ fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
     }
     assert_eq!(steered(ask(&t, 4, false)).arm, 1);
     assert_eq!(steered(ask(&t, 5, false)).reason, Reason::Default as u8);
-    t.services.get_mut(&0).unwrap().flags |= SERVICE_SHADOW;
+    t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
     assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
 }
 

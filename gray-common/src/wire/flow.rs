@@ -119,6 +119,10 @@ pub const FLOW_SPLICE: u16 = 1 << 7;
 pub const FLOW_UNANSWERED: u16 = 1 << 8;
 /// Its SYN had a tag, which its later packets do not have: nobody can decide it again.
 pub const FLOW_TAGGED: u16 = 1 << 9;
+/// A breaker waits for what the instance says first: see [`Trip`](super::Trip).
+pub const FLOW_WATCHED: u16 = 1 << 10;
+/// ... which opens it again, or closes it.
+pub const FLOW_TRIES: u16 = 1 << 11;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;

@@ -1,11 +1,13 @@
 //! Types shared with the kernel: fixed-width integers, byte arrays and nested wire structs only, no hidden padding,
 //! layout asserted on both targets. Multi-byte fields are host order unless their name or doc says network order.
 
+mod breaker;
 mod event;
 mod flow;
 mod policy;
 mod request;
 
+pub use breaker::*;
 pub use event::*;
 pub use flow::*;
 pub use policy::*;

@@ -4,7 +4,7 @@
 //! Hash tables hold [`Versioned`] values that carry the old and the new answer and the epoch at which one turns
 //! into the other. Both turn with [`Control::epoch`], which a run reads once.
 
-use super::{Addr, wire};
+use super::{Addr, Breaker, wire};
 use crate::{hash::HashKey, limits};
 
 /// The one element that a policy change writes last, and the few settings that the programs read. The element is
@@ -38,6 +38,18 @@ pub struct Control {
     pub dsr_from: [Trusted; limits::DSR_FROM],
     /// What makes of this kernel's ticks, in ms, the time of day: cookies are good on every node.
     pub wall_ms: u64,
+    /// Ticks (jiffies) when an agent was last able to act; 0: never.
+    pub renewed: u64,
+}
+
+impl Control {
+    /// Whether the agent's lease is over: at `now`, in ticks, none was able to act for longer than that.
+    #[inline(always)]
+    pub fn is_lost(&self, now: u64, lease_ms: u32) -> bool {
+        // Signed: an agent may have renewed it since `now` was read.
+        let ticks = now.wrapping_sub(self.renewed) as i64;
+        ticks.wrapping_mul(1000) > i64::from(lease_ms).wrapping_mul(i64::from(self.hz))
+    }
 }
 
 /// A prefix, IPv4 mapped: the bits of an address that count, and what they must be.
@@ -158,7 +170,10 @@ pub struct Service {
     pub identify: [u8; limits::IDENTIFY],
     /// `SERVICE_*` bits.
     pub flags: u32,
-    pub _pad: u32,
+    /// Of [`SERVICE_LEASE`].
+    pub lease_ms: u32,
+    /// Of [`SERVICE_BREAKER`].
+    pub breaker: Breaker,
 }
 
 /// Some rule's list has prefixes: ask for the source's.
@@ -185,6 +200,10 @@ pub const SERVICE_DENY: u32 = 256;
 pub const SERVICE_SHADOW: u32 = 512;
 /// Clients of a subset that has no instance are refused.
 pub const SERVICE_NO_FAILOVER: u32 = 1024;
+/// Everybody goes to stable while no agent renews its lease.
+pub const SERVICE_LEASE: u32 = 2048;
+/// Failures of gray are counted, and too many of them send everybody to stable for a while.
+pub const SERVICE_BREAKER: u32 = 4096;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.
@@ -298,19 +317,20 @@ impl Workload {
 
 wire!(HashKey, size 16, { k0 @ 0: u64, k1 @ 8: u64 });
 wire!(Trusted, size 32, { mask @ 0: Addr, addr @ 16: Addr });
-wire!(Control, size 416, {
+wire!(Control, size 424, {
     epoch @ 0: u64, revision @ 8: [u64; 2], key @ 24: [HashKey; 2], netns_cookie @ 56: u64,
     adopt_until_ns @ 64: u64, hz @ 72: u32, event_every @ 76: u32, event_limit @ 80: u32, flags @ 84: u32,
     snat @ 88: [Addr; 2], dsr @ 120: [Addr; 2], dsr_from @ 152: [Trusted; 8],
-    wall_ms @ 408: u64,
+    wall_ms @ 408: u64, renewed @ 416: u64,
 });
 wire!(Versioned, size 16, { since @ 0: u64, old @ 8: u32, new @ 12: u32 });
 wire!(ListenerKey, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, _pad @ 19: u8 });
 wire!(PrefixKey, size 20, { bits @ 0: u32, addr @ 4: Addr });
 wire!(Class, size 32, { lists @ 0: [u64; 4] });
-wire!(Service, size 40, {
+wire!(Service, size 56, {
     adopt_until_ns @ 0: u64, first_rule @ 8: u32, first_fact @ 12: u32, stable_subset @ 16: u32, id @ 20: u16,
-    rules @ 22: u16, facts @ 24: u16, list_kinds @ 26: u16, identify @ 28: [u8; 4], flags @ 32: u32, _pad @ 36: u32,
+    rules @ 22: u16, facts @ 24: u16, list_kinds @ 26: u16, identify @ 28: [u8; 4], flags @ 32: u32, lease_ms @ 36: u32,
+    breaker @ 40: Breaker,
 });
 wire!(Fact, size 16, { salt @ 0: u64, value @ 8: u32, kind @ 12: u8, claim @ 13: u8, more @ 14: u16 });
 wire!(Rule, size 32, {
@@ -336,6 +356,22 @@ mod tests {
         // An abandoned change (epoch 6 never came): the next one starts again from what is active at 5.
         let x = w.then(6, 3);
         assert_eq!((x.at(5), x.at(6)), (7, 3));
+    }
+
+    /// To the tick; a stamp of another CPU's future is none of long ago.
+    #[test]
+    fn f14_a_lease_is_over_after_its_seconds() {
+        for hz in [100, 250, 300, 1000] {
+            let renewed = 4_294_667_296;
+            let c = Control { hz, renewed, ..Control::default() };
+            let end = renewed + 30 * u64::from(hz);
+            let half = renewed + u64::from(hz) / 2;
+            for (now, lost) in [(renewed - 5, false), (renewed, false), (end, false), (end + 1, true)] {
+                assert_eq!(c.is_lost(now, 30_000), lost, "{now} of {end}");
+            }
+            assert_eq!((c.is_lost(half, 500), c.is_lost(half + 1, 500)), (false, true));
+            assert!(Control { renewed: 0, ..c }.is_lost(renewed, 86_400_000), "no agent ever renewed it");
+        }
     }
 
     #[test]

@@ -114,6 +114,7 @@ pub extern "C" fn admit_at(epoch: u64, how: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Admit::Leave as u32 };
     // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
     let scratch = unsafe { &mut *scratch };
+    k.seen = how != ASKED && scratch.arrival.proto == TCP && opens(scratch.arrival.tcp_flags);
     let to = (&mut scratch.claims, &mut scratch.decision, &mut scratch.own);
     let tag = if how == TAGGED { scratch.tag } else { Tag::default() };
     scratch.tagged = if how == TAGGED { FLOW_TAGGED } else { 0 };

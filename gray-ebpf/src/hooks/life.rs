@@ -4,13 +4,14 @@ use core::hint::cold_path;
 
 use gray_common::{
     limits,
-    packet::{TCP, TCP_FIN, TCP_RST, UDP, opens},
+    packet::{TCP, TCP_FIN, TCP_PSH, TCP_RST, UDP, opens},
     wire::{
-        ArmCount, CONTROL_ASKS, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_UNANSWERED,
-        FLOW_UNRESOLVED, FlowState,
+        ArmCount, CONTROL_ASKS, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE,
+        FLOW_UNANSWERED, FLOW_UNRESOLVED, FLOW_WATCHED, FlowState,
     },
 };
 
+use super::breaker;
 use crate::{
     ctx::{jiffies, skb::Hop},
     maps,
@@ -73,6 +74,9 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
                 // (Linux 6.5).
                 f.flags |= FLOW_UNANSWERED;
                 fault(f, |a| a.unanswered += 1);
+                if f.flags & FLOW_WATCHED != 0 {
+                    breaker::failed(f);
+                }
             }
         }
         if tcp_flags & (TCP_FIN | TCP_RST) != 0 && f.flags & FLOW_CLOSING == 0 {
@@ -84,17 +88,37 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
                     FLOW_ESTABLISHED => a.resets += 1,
                     _ => a.client_resets += 1,
                 });
+                // Refused, or reset before it said anything.
+                if f.flags & (FLOW_FORWARD | FLOW_WATCHED) == FLOW_WATCHED {
+                    breaker::failed(f);
+                }
             }
         }
         let opening = f.flags & FLOW_FORWARD != 0 && opens(tcp_flags);
-        if !opening && f.flags & FLOW_ESTABLISHED == 0 {
+        // One comparison for both.
+        if !opening && f.flags & (FLOW_ESTABLISHED | FLOW_WATCHED) != FLOW_ESTABLISHED {
             f.flags |= FLOW_ESTABLISHED;
+            if f.flags & FLOW_WATCHED != 0 && tcp_flags & (TCP_PSH | TCP_FIN) != 0 {
+                cold_path();
+                hear(f);
+            }
         }
     }
     if f.seen != now {
         f.seen = now;
     }
     Known::Same
+}
+
+/// Somebody has said something on a connection that a breaker watches. Where answers pass elsewhere, that its client does says that
+/// the instance has taken it.
+#[inline(always)]
+fn hear(f: &mut FlowState) {
+    if f.flags & (FLOW_FORWARD | FLOW_DSR) == FLOW_FORWARD {
+        f.flags &= !FLOW_WATCHED;
+    } else {
+        breaker::answered(f);
+    }
 }
 
 /// Counts what befell a connection to its arm.

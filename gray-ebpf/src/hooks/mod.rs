@@ -1,6 +1,7 @@
 //! One file per hook family. No pointers here: `ctx` has them.
 
 pub mod admit;
+pub mod breaker;
 pub mod clock;
 pub mod connect;
 mod direct;

@@ -12,7 +12,7 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{alarm, connect::Connect, drain::Deadlines, front::Front, health, release::Releases};
+use super::{alarm, breaker, connect::Connect, drain::Deadlines, front::Front, health, release::Releases};
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -54,6 +54,8 @@ pub struct Inner {
     pub events: broadcast::Sender<EventLine>,
     /// Of services with `missing-alarm`. Locked after this.
     pub alarms: alarm::Shared,
+    /// By service: what was known of its breaker.
+    pub breakers: BTreeMap<String, breaker::Seen>,
     /// What became of `--policy-dir`; none: it was not given, or not read yet.
     pub policy_dir: Option<PolicyDirStatus>,
     /// The directory of programs that checks and alarms may run.

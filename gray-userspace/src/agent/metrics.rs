@@ -127,6 +127,7 @@ impl Inner {
         out.extend(self.arm_families()?);
         out.push(self.requests()?);
         out.extend(self.alarm_families());
+        out.extend(self.breaker_families()?);
         out.extend(self.health_families());
         out.push(gauge("release", "1 for the state that a release is in.", self.release_samples()));
         out.extend([
@@ -162,6 +163,27 @@ impl Inner {
             counter("alarms", "Times that the alarm was raised.", raised),
             counter("alarm_deliveries", "Notices to webhooks and programs, by result.", deliveries),
         ]
+    }
+
+    fn breaker_families(&self) -> Result<[Family; 4], KernelError> {
+        let (mut open, mut opened, mut failures, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for b in self.breaker_status()? {
+            let labels = || vec![("service", b.service.clone())];
+            open.push((labels(), u64::from(b.state != "closed")));
+            opened.push((labels(), b.opens));
+            failures.push((labels(), b.failures));
+            kept.push((labels(), b.kept));
+        }
+        Ok([
+            gauge("breaker_open", "1 while the breaker of the service's gray arm is open.", open),
+            counter("breaker_opened", "Times that the breaker opened.", opened),
+            counter("breaker_failures", "Failures of gray that the breaker counted.", failures),
+            counter(
+                "breaker_kept",
+                "Connections that a route would have sent to gray, kept with stable by the breaker.",
+                kept,
+            ),
+        ])
     }
 
     fn health_families(&self) -> [Family; 6] {
@@ -226,9 +248,10 @@ impl Inner {
             .collect()
     }
 
-    fn arm_families(&self) -> Result<[Family; 5], KernelError> {
-        let (mut connections, mut packets, mut bytes, mut failures, mut shadowed) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    fn arm_families(&self) -> Result<[Family; 6], KernelError> {
+        let (mut connections, mut packets, mut bytes, mut failures) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut shadowed, mut lost) = (Vec::new(), Vec::new());
         for (service, id) in self.compiled.assigned.services.iter() {
             for (arm, number) in [("gray", ARM_GRAY), ("stable", ARM_STABLE)] {
                 let c = self.live.arm(id, number)?;
@@ -249,7 +272,9 @@ impl Inner {
                 ];
                 failures.extend(kinds.map(|(kind, n)| (labels("kind", kind), n)));
                 if number == ARM_STABLE {
-                    shadowed.push((vec![("service", service.to_string())], c.shadowed));
+                    let labels = || vec![("service", service.to_string())];
+                    shadowed.push((labels(), c.shadowed));
+                    lost.push((labels(), c.lost));
                 }
             }
         }
@@ -270,6 +295,11 @@ impl Inner {
                 "shadowed",
                 "Connections that a route would have sent to gray, of services in shadow.",
                 shadowed,
+            ),
+            counter(
+                "agent_lost",
+                "Connections that a route would have sent to gray, while no agent had renewed its lease.",
+                lost,
             ),
         ])
     }

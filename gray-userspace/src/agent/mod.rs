@@ -3,6 +3,7 @@
 mod alarm;
 pub mod attach;
 mod audit;
+mod breaker;
 pub mod change;
 mod choices;
 mod connect;
@@ -19,6 +20,7 @@ pub(crate) mod fuzz;
 pub mod health;
 mod http;
 mod kernel_log;
+mod lease;
 mod logging;
 mod metrics;
 mod migrate;
@@ -85,9 +87,11 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("interfaces", attach::follow(core.clone(), links));
     tasks.spawn("events", events::pump(core.clone()));
     tasks.spawn("housekeeping", keep_house(core.clone()));
+    tasks.spawn("the agent's lease", lease::renew(core.clone()));
     tasks.spawn("workloads", follow_workloads(core.clone()));
     tasks.spawn("drains", drain::watch(core.clone()));
     tasks.spawn("silent clients", silent::watch(core.clone()));
+    tasks.spawn("breakers", breaker::watch(core.clone()));
     tasks.spawn("alarms", alarm::watch(core.clone()));
     tasks.spawn("releases", release::run(core.clone()));
     if let Some(dir) = o.policy_dir.clone() {

@@ -116,6 +116,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         board: Arc::new(Mutex::new(board)),
         events,
         alarms: Arc::default(),
+        breakers: BTreeMap::new(),
         policy_dir: None,
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),
@@ -139,6 +140,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     fail::point(Point::StartSettled)?;
     reconcile(&mut inner)?;
     fail::point(Point::StartWritten)?;
+    inner.take_lease().map_err(plain)?;
     attach(&mut inner, o)?;
     inner.load_releases()?;
     inner.finish_move(o.flows);

@@ -60,6 +60,7 @@ impl Inner {
                 let alarms = alarm::lock(&self.alarms);
                 alarms.iter().filter(|(_, a)| a.is_up()).map(|(service, a)| a.status(service)).collect()
             },
+            breakers: self.breaker_status()?,
             health,
             health_error,
             policy_dir: self.policy_dir.clone(),
@@ -82,6 +83,7 @@ impl Inner {
                 gray: gray.packet_flows + gray.connects,
                 stable: stable.packet_flows + stable.connects,
                 shadow: (s.shadow || stable.shadowed != 0).then_some(stable.shadowed),
+                agent_lost: (s.agent_lease.is_some() || stable.lost != 0).then_some(stable.lost),
             });
         }
         Ok(out)

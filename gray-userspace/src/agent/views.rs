@@ -42,6 +42,8 @@ impl Inner {
             listen: s.listen.iter().map(ToString::to_string).collect(),
             identify: s.identify.iter().map(|k| k.name().to_string()).collect(),
             on_missing_identity: s.on_missing.name().into(),
+            breaker: s.breaker.map(|b| b.to_string()),
+            on_agent_lost: s.agent_lease.map_or_else(|| "keep".into(), |l| format!("stable after {l}")),
             nat: s.nat.name().into(),
             encapsulation: (s.nat == Nat::Dsr).then(|| s.encapsulation.name().into()),
             balance: s.balance.name().into(),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{
     client::query,
-    types::{AlarmEvent, ArmName, Event, EventLine, HealthEvent, MissingEvent, PolicyEvent},
+    types::{AlarmEvent, ArmName, BreakerEvent, Event, EventLine, HealthEvent, MissingEvent, PolicyEvent},
 };
 
 #[derive(Debug, Args)]
@@ -81,6 +81,7 @@ fn print(line: &str, ctx: &mut Ctx<'_>) -> Result<bool, Failure> {
         (Format::Table, EventLine::Health(e)) => writeln!(ctx.io.out, "{}", health(e, paint))?,
         (Format::Table, EventLine::Missing(e)) => writeln!(ctx.io.out, "{}", missing(e, paint))?,
         (Format::Table, EventLine::Alarm(e)) => writeln!(ctx.io.out, "{}", alarm(e, paint))?,
+        (Format::Table, EventLine::Breaker(e)) => writeln!(ctx.io.out, "{}", breaker(e, paint))?,
         (Format::Table, EventLine::Policy(e)) => writeln!(ctx.io.out, "{}", policy(e, paint))?,
         (Format::Table, EventLine::Lost { lost }) => writeln!(ctx.io.out, "... {lost} events skipped")?,
     }
@@ -105,6 +106,14 @@ fn policy(e: &PolicyEvent, paint: Paint) -> String {
     let line = clean(format!("{}  policy   {:<42}", e.at, e.dir.display()));
     let revision = e.revision.map_or_else(String::new, |r| format!("revision {r}"));
     format!("{line}  {}  {}", paint.text(style, &clean(e.policy.clone())), clean(revision + &e.text))
+}
+
+fn breaker(e: &BreakerEvent, paint: Paint) -> String {
+    let clean = |text: String| text.replace(char::is_control, "?");
+    let style = if e.breaker == "open" { Style::Bad } else { Style::Good };
+    let line = clean(format!("{}  breaker  {:<42}", e.at, e.service));
+    let rest = clean(format!("{} failures of gray yet ({})", e.failures, e.rule));
+    format!("{line}  {}  {rest}", paint.text(style, &clean(e.breaker.clone())))
 }
 
 fn alarm(e: &AlarmEvent, paint: Paint) -> String {

@@ -8,7 +8,7 @@ use super::{
     table::{Cell, Paint, Style, Table},
     text::{count, duration},
 };
-use crate::api::types::{AttachmentStatus, Status};
+use crate::api::types::{AttachmentStatus, ServiceCounts, Status};
 
 pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let status: Status = ctx.wait(ctx.client.get("/v1/status"))?;
@@ -26,6 +26,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + "\n"
         + &services(s).render(paint, "services")
         + &alarms(s, paint)
+        + &breakers(s, paint)
         + &health(s, paint)
         + &policy_dir(s, paint)
         + "\n"
@@ -109,14 +110,18 @@ fn hook(a: &AttachmentStatus) -> Option<String> {
 }
 
 fn services(s: &Status) -> Table {
-    if s.services.iter().all(|c| c.shadow.is_none()) {
-        let mut t = Table::new(&["SERVICE", "GRAY", "STABLE"]);
-        s.services.iter().for_each(|c| t.row([c.service.as_str().into(), c.gray.into(), c.stable.into()]));
-        return t;
-    }
-    let mut t = Table::new(&["SERVICE", "GRAY", "STABLE", "IN SHADOW"]);
+    // Of those of stable, by why they are not gray: what no service has is not shown.
+    type Kept = (&'static str, fn(&ServiceCounts) -> Option<u64>);
+    let kept: [Kept; 2] = [("IN SHADOW", |c| c.shadow), ("AGENT LOST", |c| c.agent_lost)];
+    let kept = kept.into_iter().filter(|(_, of)| s.services.iter().any(|c| of(c).is_some()));
+    let kept: Vec<_> = kept.collect();
+    let heads: Vec<_> =
+        ["SERVICE", "GRAY", "STABLE"].into_iter().chain(kept.iter().map(|(h, _)| *h)).collect();
+    let mut t = Table::new(&heads);
     for c in &s.services {
-        t.row([c.service.as_str().into(), c.gray.into(), c.stable.into(), c.shadow.into()]);
+        let mut row: Vec<Cell> = vec![c.service.as_str().into(), c.gray.into(), c.stable.into()];
+        row.extend(kept.iter().map(|(_, of)| Cell::from(of(c))));
+        t.cells(row);
     }
     t
 }
@@ -138,6 +143,26 @@ fn alarms(s: &Status, paint: Paint) -> String {
         ]);
     }
     "\n".to_owned() + &t.render(paint, "alarms")
+}
+
+/// Nothing where there is none.
+fn breakers(s: &Status, paint: Paint) -> String {
+    if s.breakers.is_empty() {
+        return String::new();
+    }
+    let mut t = Table::new(&["BREAKER", "RULE", "STATE", "FAILURES", "OPENED", "KEPT"]);
+    for b in &s.breakers {
+        let style = if b.state == "closed" { Style::Good } else { Style::Bad };
+        t.row([
+            b.service.as_str().into(),
+            b.rule.as_str().into(),
+            Cell::styled(style, &*b.state),
+            b.failures.into(),
+            b.opens.into(),
+            b.kept.into(),
+        ]);
+    }
+    "\n".to_owned() + &t.render(paint, "breakers")
 }
 
 /// Nothing where no directory is followed.

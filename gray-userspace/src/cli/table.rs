@@ -90,6 +90,12 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// The same, of columns that were picked.
+    pub fn cells(&mut self, cells: Vec<Cell>) {
+        debug_assert_eq!(cells.len(), self.head.len());
+        self.rows.push(cells);
+    }
+
     /// The table, or one line that says there is none of `what`.
     pub fn render(&self, paint: Paint, what: &str) -> String {
         if self.rows.is_empty() {

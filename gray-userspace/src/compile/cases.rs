@@ -8,7 +8,7 @@ use gray_common::{
     decide::{Claims, Request, Verdict, decide},
     hash::{HashKey, mix},
     request::reading::read,
-    wire::{ARM_GRAY, Addr, ListenerKey, Workload},
+    wire::{ARM_GRAY, Addr, ListenerKey, Trip, Workload},
 };
 
 use super::{
@@ -47,6 +47,23 @@ impl World {
         }
         (self.compiled, self.policy) = (compiled, policy);
         Ok(())
+    }
+
+    /// For so long no agent was able to act.
+    fn leave(&mut self, seconds: u64) {
+        let t = &mut self.path.tables;
+        (t.control.hz, t.control.renewed) = (250, 1 << 32);
+        t.now = t.control.renewed + seconds * 250 + 1;
+    }
+
+    /// So long ago the breaker of a service opened.
+    fn trip(&mut self, service: &str, seconds: u64) -> bool {
+        self.leave(0);
+        let Some(id) = self.compiled.assigned.services.get(service) else { return false };
+        let t = &mut self.path.tables;
+        let opened = t.now - seconds * 250;
+        let _ = t.trips.insert(id, Trip { opened, ..Trip::default() });
+        true
     }
 
     /// `SERVICE ARM SUBSET REASON` and the instance.
@@ -249,6 +266,16 @@ fn run(path: &Path, wrong: &mut Vec<String>) -> usize {
             let drained = rest.trim().strip_prefix("drained=").unwrap_or_default();
             let drained = drained.split(',').filter(|d| !d.is_empty()).map(str::to_owned).collect();
             inside = Some((line.starts_with("next"), drained));
+        } else if let Some(seconds) = line.strip_prefix("gone ") {
+            match seconds.trim().parse::<u64>() {
+                Ok(seconds) => world.leave(seconds),
+                Err(_) => wrong.push(format!("{place}: not `gone SECONDS`")),
+            }
+        } else if let Some(rest) = line.strip_prefix("breaker ") {
+            let parts = rest.split_once(' ').and_then(|(name, s)| Some((name, s.trim().parse().ok()?)));
+            if !parts.is_some_and(|(name, seconds)| world.trip(name, seconds)) {
+                wrong.push(format!("{place}: not `breaker SERVICE SECONDS`"));
+            }
         } else if !line.trim().is_empty() && !line.starts_with('#') {
             cases += 1;
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();

@@ -7,7 +7,7 @@ use gray_common::{
     decide::Precedence,
     hash::salt,
     limits,
-    wire::{ARM_GRAY, ARM_STABLE, ListenerValue, Rule, SUBSET_REFUSE, Service},
+    wire::{ARM_GRAY, ARM_STABLE, Breaker, ListenerValue, Rule, SUBSET_REFUSE, Service},
 };
 
 use super::{
@@ -101,7 +101,8 @@ pub fn put(
         identify: identify_codes(guard.service),
         list_kinds,
         flags: flags | marked(guard.service, &facts, list_kinds),
-        _pad: 0,
+        lease_ms: 0,
+        breaker: Breaker::default(),
     });
     out.facts.extend(facts.0);
     let index = out.services.len() as u32 - 1;

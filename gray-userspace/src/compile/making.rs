@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
+    Reason,
+    decide::kept_by,
     hash::{lane_check, salt},
     limits,
     wire::{
-        ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE, SERVICE_NO_FAILOVER,
-        SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT, Service,
+        Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
+        SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service,
     },
 };
 
@@ -169,7 +171,13 @@ impl<'p> Making<'p> {
             flags |= SERVICE_NO_FAILOVER;
         }
         if service.shadow {
-            flags |= SERVICE_SHADOW;
+            flags |= kept_by(Reason::Shadow);
+        }
+        if service.agent_lease.is_some() {
+            flags |= SERVICE_LEASE;
+        }
+        if service.breaker.is_some() {
+            flags |= SERVICE_BREAKER;
         }
         out.readings.push(wildcards(reading(service), service, (wild, &facts))?);
         flags |= marked(service, &facts, list_kinds);
@@ -185,7 +193,8 @@ impl<'p> Making<'p> {
             identify: identify_codes(service),
             list_kinds,
             flags,
-            _pad: 0,
+            lease_ms: service.agent_lease.map_or(0, |l| l.0),
+            breaker: breaker(service),
         });
         out.facts.extend(facts.0);
         for l in &service.listen {
@@ -223,6 +232,15 @@ impl<'p> Making<'p> {
         self.out.assigned = self.assigned;
         Ok(self.out)
     }
+}
+
+fn breaker(service: &model::Service) -> Breaker {
+    service.breaker.map_or(Breaker::default(), |b| Breaker {
+        window_ms: b.window.0,
+        open_ms: b.open.0,
+        failures: b.failures,
+        _pad: 0,
+    })
 }
 
 /// Of what, how much there is, and room for how much.

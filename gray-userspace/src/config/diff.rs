@@ -216,6 +216,15 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
     }
+    if a.breaker != b.breaker {
+        let show = |s: &Service| s.breaker.map_or_else(|| "none".to_owned(), |b| b.to_string());
+        detail.push(format!("breaker {} -> {}", show(a), show(b)));
+    }
+    if a.agent_lease != b.agent_lease {
+        let show =
+            |s: &Service| s.agent_lease.map_or_else(|| "keep".to_owned(), |l| format!("stable after {l}"));
+        detail.push(format!("on-agent-lost {} -> {}", show(a), show(b)));
+    }
     if a.alarm != b.alarm {
         let show = |s: &Service| s.alarm.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         detail.push(match (show(a), show(b)) {

@@ -4,6 +4,7 @@
 mod accept;
 mod alarm;
 mod blacklist;
+mod breaker;
 mod check;
 mod claims;
 mod cohort;

@@ -10,11 +10,11 @@ use super::{
     accept::{self, AcceptDraft},
     alarm,
     blacklist::{self, BlacklistDraft},
-    claims, headers, health, limits,
+    breaker, claims, headers, health, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_MISSING,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_LOST, ON_MISSING,
         PER, SERVICE, YES_NO,
     },
     tree::Node,
@@ -22,12 +22,15 @@ use super::{
     walk::{self, Fields},
 };
 use crate::model::{
-    Affinity, Alarm, Balance, ClaimKind, Encapsulation, Failover, Health, Instance, Listener, MetaKey,
-    Millis, Nat, OnMissing, Per, Place, Proto, RouteHeaders, Selector, Tls,
+    Affinity, Alarm, Balance, Breaker, ClaimKind, Encapsulation, Failover, Health, Instance, Listener,
+    MetaKey, Millis, Nat, OnMissing, Per, Place, Proto, RouteHeaders, Selector, Tls,
 };
 
 /// Clients open connections that they use later (a browser for up to 10 s): who is taken for silent too soon is taken for nobody.
 pub(super) const FIRST_BYTE: Millis = Millis(30_000);
+
+/// Longer than an agent takes to be started again, or another one to take its place.
+pub(super) const AGENT_LEASE: Millis = Millis(30_000);
 
 pub(super) struct ServiceDraft {
     pub name: At<String>,
@@ -38,6 +41,8 @@ pub(super) struct ServiceDraft {
     pub per: Per,
     pub first_byte: Millis,
     pub on_missing: Option<At<OnMissing>>,
+    pub breaker: Option<Breaker>,
+    pub agent_lease: Option<Millis>,
     pub alarm: Option<Alarm>,
     pub nat: Nat,
     pub encapsulation: Encapsulation,
@@ -66,6 +71,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         per: Per::default(),
         first_byte: FIRST_BYTE,
         on_missing: None,
+        breaker: None,
+        agent_lease: None,
         alarm: None,
         nat: Nat::default(),
         encapsulation: Encapsulation::default(),
@@ -106,6 +113,10 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         let value = if found == Some(1) { OnMissing::Deny } else { OnMissing::Stable };
         draft.on_missing = Some(At { value, span: node.span });
     }
+    if let Some(node) = fields.get("breaker") {
+        draft.breaker = breaker::read(node, report);
+    }
+    agent_lost(&fields, &mut draft, report);
     if let Some((key, node)) = fields.pair("missing-alarm") {
         draft.alarm = alarm::read(node, report);
         if fields.get("claims").is_none() {
@@ -212,6 +223,8 @@ impl ServiceDraft {
             per: self.per,
             first_byte: self.first_byte,
             on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
+            breaker: self.breaker,
+            agent_lease: self.agent_lease,
             alarm: self.alarm.map(Arc::new),
             nat: self.nat,
             encapsulation: self.encapsulation,
@@ -234,6 +247,25 @@ fn per(node: &Node<'_>, fields: &Fields<'_, '_>, draft: &mut ServiceDraft, repor
         draft.per = Per::Request;
     }
     needs_claims(node.span, "per", fields, report);
+}
+
+fn agent_lost(fields: &Fields<'_, '_>, draft: &mut ServiceDraft, report: &mut Report<'_>) {
+    let word = |node| walk::word(node, "on-agent-lost", (ON_LOST, &[]), report);
+    let said = fields.get("on-agent-lost").map(word);
+    if said == Some(Some(1)) {
+        draft.agent_lease = Some(AGENT_LEASE);
+    }
+    let Some((key, node)) = fields.pair("agent-lease") else { return };
+    let lease = walk::duration(node, "agent-lease", 5_000..=86_400_000, report);
+    match said {
+        Some(Some(1)) => draft.agent_lease = lease.map(Millis).or(draft.agent_lease),
+        // What is wrong with it was said.
+        Some(None) => {}
+        Some(Some(_)) | None => report.error(
+            Draft::new(key.span, "`agent-lease` without `on-agent-lost: stable`")
+                .help("say what is to become of new connections when it is over: on-agent-lost: stable"),
+        ),
+    }
 }
 
 fn needs_claims(span: Span, key: &str, fields: &Fields<'_, '_>, report: &mut Report<'_>) {

@@ -67,6 +67,8 @@ pub(super) enum Shape {
 mod accept;
 #[path = "shape_alarm.rs"]
 mod alarm;
+#[path = "shape_breaker.rs"]
+mod breaker;
 #[path = "shape_claims.rs"]
 mod claims;
 #[path = "shape_headers.rs"]
@@ -80,6 +82,7 @@ mod strategy;
 
 pub(super) use accept::ACCEPT;
 pub(super) use alarm::ALARM;
+pub(super) use breaker::BREAKER;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use headers::{ROUTE_HEADERS, ROUTE_KEYS, ROUTE_KEYS_LATER};
 pub(super) use health::{DAMPING, HEALTH};
@@ -107,6 +110,7 @@ pub(super) const NAT: &[&str] = &["dnat", "snat", "dsr"];
 pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
+pub(super) const ON_LOST: &[&str] = &["keep", "stable"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const FAILOVER: &[&str] = &["stable", "any", "deny"];
@@ -181,6 +185,21 @@ pub(super) static SERVICE: Object = Object {
             Shape::Word(ON_MISSING),
         ),
         optional(
+            "breaker",
+            "A circuit breaker in the kernel: too many failures of gray, and everybody goes to stable for a while. Default: none.",
+            Shape::One(&BREAKER),
+        ),
+        optional(
+            "on-agent-lost",
+            "What becomes of new connections when no agent was able to act for longer than `agent-lease`. keep: routes decide as ever. stable: everybody goes to stable. Default: keep.",
+            Shape::Word(ON_LOST),
+        ),
+        optional(
+            "agent-lease",
+            "Of `on-agent-lost: stable`: for how long an agent may be gone. 5s to 24h. Default: 30s.",
+            Shape::Duration,
+        ),
+        optional(
             "missing-alarm",
             "Tells people when too many requests name none of `claims`. Default: no alarm.",
             Shape::One(&ALARM),
@@ -246,7 +265,7 @@ pub(super) static SERVICE: Object = Object {
             Shape::List(&Shape::One(&ACCEPT), 1, Some(limits::ACCEPTS)),
         ),
     ],
-    later: &["zone-affinity", "on-agent-lost"],
+    later: &["zone-affinity"],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";

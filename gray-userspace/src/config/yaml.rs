@@ -61,6 +61,16 @@ fn service(out: &mut String, s: &Service) {
         let _ = writeln!(out, "    first-byte: {}", s.first_byte);
     }
     let _ = writeln!(out, "    on-missing-identity: {}\n    nat: {}", s.on_missing.name(), s.nat.name());
+    if let Some(b) = &s.breaker {
+        let _ = writeln!(
+            out,
+            "    breaker: {{ failures: {}, window: {}, open: {} }}",
+            b.failures, b.window, b.open
+        );
+    }
+    if let Some(lease) = s.agent_lease {
+        let _ = writeln!(out, "    on-agent-lost: stable\n    agent-lease: {lease}");
+    }
     if let Some(a) = &s.alarm {
         let _ = writeln!(out, "    missing-alarm: {{ {} }}", alarm(a));
     }

@@ -54,6 +54,13 @@ impl ControlPage {
         unsafe { self.at.as_ptr().write_volatile(c) };
     }
 
+    /// When an agent was last able to act, in ticks: one atomic store.
+    pub fn set_renewed(&mut self, ticks: u64) {
+        // SAFETY: the field is 8-aligned, as the element is, and lives as long as self.
+        let cell = unsafe { AtomicU64::from_ptr(&raw mut (*self.at.as_ptr()).renewed) };
+        cell.store(ticks, Ordering::Relaxed);
+    }
+
     /// The flip: one atomic store, after which every new program run uses the other bank.
     pub fn set_epoch(&mut self, epoch: u64) {
         // SAFETY: the epoch is the first field, 8-aligned, and lives as long as self.

@@ -9,6 +9,7 @@ mod xdp;
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use gray_common::{
@@ -18,8 +19,8 @@ use gray_common::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         Addr, ArmCount, Bound, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Versioned, Weighted, Wire,
-        Workload,
+        ListenerKey, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Trip, Versioned, Weighted,
+        Wire, Workload,
     },
 };
 
@@ -37,6 +38,9 @@ use super::{
     ticks,
 };
 
+/// The agent's lease is renewed this often.
+pub const RENEWALS: Duration = Duration::from_secs(1);
+
 /// The loaded and pinned data path.
 pub struct Live {
     pins: Pins,
@@ -46,12 +50,15 @@ pub struct Live {
     maps: Maps,
     cpus: usize,
     hook: Hook,
+    /// When the agent's lease was last renewed by this process.
+    renewed: Option<Instant>,
 }
 
 struct Maps {
     listeners: Map<ListenerKey, Versioned>,
     services: Map<u32, Service>,
     readings: Map<u32, Reading>,
+    trips: Map<u32, Trip>,
     splices: Map<Tuple, Bound>,
     waiting: Map<Tuple, Bound>,
     frames: Map<Tuple, Frames>,
@@ -129,6 +136,7 @@ impl Live {
             listeners: open(&pins, names::LISTENERS)?,
             services: open(&pins, names::SERVICES)?,
             readings: open(&pins, names::READINGS)?,
+            trips: open(&pins, names::TRIPS)?,
             splices: open(&pins, names::SPLICES)?,
             waiting: open(&pins, names::WAITING)?,
             frames: open(&pins, names::FRAMES)?,
@@ -162,7 +170,7 @@ impl Live {
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
-        Ok(Self { pins, loaded, tables, control: page, maps, cpus, hook })
+        Ok(Self { pins, loaded, tables, control: page, maps, cpus, hook, renewed: None })
     }
 
     pub fn control(&self) -> Control {
@@ -200,6 +208,25 @@ impl Live {
     pub fn clock(&mut self) -> Result<Clock, KernelError> {
         self.loaded.note_clock()?;
         Ok(self.maps.clock.lookup(&0).map_err(failed("the clock"))?.unwrap_or_default())
+    }
+
+    /// Says to the programs that an agent is there and able to act. Returns for how long none had said so; `None`: none ever did.
+    pub fn renew_lease(&mut self) -> Result<Option<Duration>, KernelError> {
+        let now = self.clock()?.jiffies;
+        let c = self.control.read();
+        self.control.set_renewed(now);
+        self.renewed = Some(Instant::now());
+        let ticks = now.saturating_sub(c.renewed);
+        let ms = ticks.saturating_mul(1000) / u64::from(c.hz.max(1));
+        Ok((c.renewed != 0).then(|| Duration::from_millis(ms)))
+    }
+
+    /// The same while many writes are made, one after the other: whoever makes them is able to act.
+    fn go_on(&mut self) -> Result<(), KernelError> {
+        if self.renewed.is_some_and(|at| at.elapsed() > RENEWALS) {
+            let _ = self.renew_lease()?;
+        }
+        Ok(())
     }
 
     /// The request path's clock, milliseconds: `Splice::since` is by it.
@@ -307,7 +334,19 @@ impl Live {
             client_resets: s.client_resets + a.client_resets,
             unanswered: s.unanswered + a.unanswered,
             shadowed: s.shadowed + a.shadowed,
+            lost: s.lost + a.lost,
+            broken: s.broken + a.broken,
         }))
+    }
+
+    /// The breaker of a service, by its stable id.
+    pub fn trip(&self, service: u32) -> Result<Trip, KernelError> {
+        Ok(self.maps.trips.lookup(&service).map_err(failed("a breaker"))?.unwrap_or_default())
+    }
+
+    /// Closes a breaker that nobody asks for any more.
+    pub fn forget_trip(&mut self, service: u32) -> Result<(), KernelError> {
+        self.maps.trips.update(&service, &Trip::default()).map_err(failed("a breaker"))
     }
 
     /// Requests of a service (by its stable id) whose `claims` are read, summed over CPUs.
@@ -369,6 +408,7 @@ impl Live {
                     let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default());
                 }
                 Miss::Service(i) => array(&m.services, &mut t.services, i)?,
+                Miss::Trip(i) => array(&m.trips, &mut t.trips, i)?,
                 Miss::Reading(i) => array(&m.readings, &mut t.readings, i)?,
                 Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
                 Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
@@ -410,6 +450,7 @@ impl Live {
 pub enum Miss {
     Listener(ListenerKey),
     Service(u32),
+    Trip(u32),
     Reading(u32),
     Fact(u32),
     Rule(u32),

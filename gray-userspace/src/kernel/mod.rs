@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use attach::{Direction, Hook, clear_clsact};
-pub use live::{Live, Miss, Turner, Unsteered};
+pub use live::{Live, Miss, RENEWALS, Turner, Unsteered};
 pub use migrate::migrate_to;
 pub use moving::Moved;
 pub use object::LogLines;

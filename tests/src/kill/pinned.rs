@@ -24,7 +24,7 @@ const NETS: [u32; 2] = [198 << 8 | 18, 198 << 8 | 19];
 pub fn read(bpffs: &Path) -> Result<MemTables> {
     let pins = Pins { dir: bpffs.join(format!("abi{ABI}/maps")) };
     let mut t =
-        MemTables { control: pins.cells::<Control, 416>(names::CONTROL)?.at(0)?, ..MemTables::default() };
+        MemTables { control: pins.cells::<Control, 424>(names::CONTROL)?.at(0)?, ..MemTables::default() };
     t.listeners = pins.entries::<ListenerKey, Versioned, 20, 16>(names::LISTENERS)?.into_iter().collect();
     t.identities = pins.entries::<u64, Versioned, 8, 16>(names::IDENTITIES)?.into_iter().collect();
     t.lanes = pins.entries::<u32, Versioned, 4, 16>(names::LANES)?.into_iter().collect();
@@ -37,7 +37,7 @@ pub fn read(bpffs: &Path) -> Result<MemTables> {
     }
     let bank = (t.control.epoch & 1) as u32;
     let first = bank * limits::SERVICES;
-    let services = pins.cells::<Service, 40>(names::SERVICES)?;
+    let services = pins.cells::<Service, 56>(names::SERVICES)?;
     let (rules, facts) = (pins.cells::<Rule, 32>(names::RULES)?, pins.cells::<Fact, 16>(names::FACTS)?);
     for i in first..first + FEW {
         let s = services.at(i)?;

@@ -15,7 +15,7 @@ use std::{
 use gray_common::{
     Reason,
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
-    wire::{Addr, ArmCount, ListenerKey},
+    wire::{Addr, ArmCount, ListenerKey, Trip},
 };
 use gray_userspace::{compile::Circumstances, kernel::Direction};
 
@@ -35,6 +35,9 @@ pub use self::flows::{Entry, Tuple};
 /// Any time between the adoption deadlines of the cases: long after the one, long before the other.
 const NOW_NS: u64 = 1 << 40;
 
+/// Of gray that open a breaker, where a policy here has one.
+pub const FAILURES: u64 = 3;
+
 /// The packet path in memory.
 #[derive(Debug)]
 pub struct Model {
@@ -51,6 +54,8 @@ pub struct Model {
     /// By service number and arm.
     pub arms: BTreeMap<(u32, u32), ArmCount>,
     pub rule_hits: BTreeMap<u32, u64>,
+    /// By service number: failures of gray, and those before its breaker was closed.
+    breakers: HashMap<u16, (u64, u64)>,
     policy: Policy,
 }
 
@@ -72,12 +77,19 @@ impl Model {
             counters: Reason::ALL.iter().map(|r| (*r, 0)).collect(),
             arms: BTreeMap::new(),
             rule_hits: BTreeMap::new(),
+            breakers: HashMap::new(),
             policy: Policy::default(),
         }
     }
 
     pub fn apply(&mut self, text: &str, around: &Circumstances) {
         self.policy.apply(text, around);
+    }
+
+    /// Whether the agent's lease is over.
+    pub fn lose(&mut self, lost: bool) {
+        let t = &mut self.policy.tables;
+        (t.control.hz, t.control.renewed, t.now) = (1, u64::from(!lost) << 40, 1 << 30);
     }
 
     /// Verdict and frame after one run.
@@ -199,15 +211,48 @@ impl Model {
                 (false, false) => &mut arm.refused,
             } += 1;
         }
+        if before.is_some_and(|e| e.watched && s.resets && !e.closing && !e.forward) {
+            self.failed(&mut entry);
+        } else if s.says && entry.watched && !(entry.forward && s.opens()) {
+            self.said(&mut entry);
+        }
         let done = self.forward(d, frame, s, &mut entry);
         self.flows.put(s.tuple, entry);
         Some(done)
+    }
+
+    /// An instance has refused a connection, or reset it before its first word.
+    fn failed(&mut self, e: &mut Entry) {
+        let (count, before) = self.breakers.entry(e.service).or_default();
+        *count += 1;
+        let t = &mut self.policy.tables;
+        let opened = t.now - 1;
+        if !e.tries && *count - *before >= FAILURES {
+            let _ = t.trips.insert(e.service.into(), Trip { opened, ..Trip::default() });
+        }
+        (e.watched, e.tries) = (false, false);
+    }
+
+    /// Somebody said something on a watched connection; what clients say counts where answers pass elsewhere.
+    fn said(&mut self, e: &mut Entry) {
+        e.watched = false;
+        if e.forward && e.outer.is_none() {
+            return;
+        }
+        if std::mem::take(&mut e.tries) {
+            let (count, before) = self.breakers.entry(e.service).or_default();
+            *before = *count;
+            let _ = self.policy.tables.trips.remove(&e.service.into());
+        }
     }
 
     fn admit(&mut self, s: &Segment, mark: u32) -> Admit {
         let t = s.tuple;
         let (source, dialled) = (Addr::from(t.src.ip()), Addr::from(t.dst.ip()));
         let (sport, dport) = (t.src.port().to_be(), t.dst.port().to_be());
+        let tables = &mut self.policy.tables;
+        tables.unseen = t.proto != TCP || !s.opens();
+        tables.control.hz = u32::from(!self.aged);
         let view = self.policy.tables.view();
         let listener = view.listener(&ListenerKey { addr: dialled, port: dport, proto: t.proto, _pad: 0 });
         let Some(index) = listener.service() else { return Admit::Leave };
@@ -241,7 +286,11 @@ impl Model {
                 // Unwrap: a decision's reason is one.
                 reasons.push(Reason::from_code(d.reason).unwrap());
                 *self.rule_hits.entry(u32::from(d.rule)).or_default() += 1;
-                self.arm(u32::from(d.service), u32::from(d.arm)).packet_flows += 1;
+                let arm = self.arm(u32::from(d.service), u32::from(d.arm));
+                arm.packet_flows += 1;
+                arm.lost += u64::from(d.reason == Reason::AgentLost as u8);
+                arm.broken += u64::from(d.reason == Reason::Broken as u8);
+                let d = Decision { marks: self.policy.tables.view().marks(&d), ..d };
                 if matches!(verdict, Verdict::Stay(_)) { Admit::Stay(d) } else { Admit::Steer(d) }
             }
         };

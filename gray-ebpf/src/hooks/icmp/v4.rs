@@ -8,6 +8,7 @@ use gray_common::{
 };
 
 use super::super::{
+    breaker::unreached,
     dsr::{self, Inner},
     life::{hop_is_old, set_hop},
     packet::{NEXT, Side, Way, exit, leave},
@@ -43,6 +44,9 @@ const Q_DPORT: usize = 64;
 
 /// Destination unreachable (and fragmentation needed), time exceeded, parameter problem.
 const ERRORS: [u8; 3] = [3, 11, 12];
+const UNREACHABLE: u8 = 3;
+/// A code of it: fragmentation needed.
+const TOO_LARGE: u8 = 4;
 /// Difference of the word that holds TTL and protocol when the TTL falls by one.
 const TTL_STEP: u16 = 0xfffe;
 
@@ -77,6 +81,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
     // An instance may have that port, too.
     let Some(h) = skb.head::<MIN>() else { return NEXT };
     let (client, ttl, tos) = (h.get::<u32, DADDR>(), h.get::<u8, TTL>(), h.get::<u8, TOS>());
+    let unreachable = h.get::<u8, TYPE>() == UNREACHABLE && h.get::<u8, { TYPE + 1 }>() != TOO_LARGE;
     let back = FlowKey4 {
         saddr: h.get::<u32, Q_DADDR>(),
         daddr: h.get::<u32, Q_SADDR>(),
@@ -108,6 +113,9 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             let hop = skb.next_hop4(f.saddr, f.daddr, tos);
             set_hop(&k, &mut f.state, hop);
         }
+    }
+    if unreachable {
+        unreached(&mut f.state, proto);
     }
     let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };

@@ -8,6 +8,7 @@ use gray_common::{
 };
 
 use super::super::{
+    breaker::unreached,
     dsr::{self, Inner},
     life::{hop_is_old, set_hop},
     packet::{NEXT, Side, Way, exit, leave},
@@ -36,6 +37,7 @@ const Q_DADDR: usize = 86;
 const Q_SPORT: usize = 102;
 const Q_DPORT: usize = 104;
 
+const UNREACHABLE: u8 = 1;
 /// Destination unreachable, packet too big, time exceeded, parameter problem.
 const ERRORS: core::ops::RangeInclusive<u8> = 1..=4;
 
@@ -73,6 +75,7 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
         proto: u32::from(proto),
     };
     let (client, hops) = (h.get::<[u64; 2], DADDR>(), h.get::<u8, HOP_LIMIT>());
+    let unreachable = h.get::<u8, TYPE>() == UNREACHABLE;
     let class = h.get::<u8, 14>() << 4 | h.get::<u8, 15>() >> 4;
     let Some(f) = maps::FLOWS6.find(&*back, maps::flooded()) else { return NEXT };
     // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on the next hop only.
@@ -98,6 +101,9 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             let hop = skb.next_hop6(&f.saddr, &f.daddr);
             set_hop(&k, &mut f.state, hop);
         }
+    }
+    if unreachable {
+        unreached(&mut f.state, proto);
     }
     let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };

@@ -2,7 +2,7 @@
 
 use gray_common::{
     decide::{
-        Claims, Known as _, Tables as _,
+        Claims, Known as _, MARK_SPLICE, Tables as _,
         claims::{BEGINNING, SOURCE},
         tail,
     },
@@ -232,7 +232,7 @@ pub extern "C" fn chosen(code: u32) -> u32 {
         scratch.decision.instance =
             Instance { addr: scratch.arrival.daddr, port: scratch.arrival.dport, proto: TCP, live: 1 };
     }
-    scratch.decision.splice = 1;
+    scratch.decision.marks |= MARK_SPLICE;
     c.bound.decision = scratch.decision;
     if c.bound.splice.has(PER_REQUEST) && FRAMES.get_ptr(&c.key).is_none() {
         // Without, its requests are not followed.
@@ -271,5 +271,7 @@ pub extern "C" fn rebuild() -> u32 {
     // What is in mid-stream has its port already.
     scratch.arrival.tcp_flags = TCP_ACK;
     scratch.decision = c.bound.decision;
+    // Its instance has spoken.
+    (scratch.decision.marks, scratch.decision.tunnel) = (MARK_SPLICE, 0);
     1
 }

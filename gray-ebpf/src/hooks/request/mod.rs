@@ -19,7 +19,7 @@ mod unknown;
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
-    decide::{Claims, Tables as _},
+    decide::{Claims, HAS_BREAKER, Tables as _},
     limits,
     packet::{TCP, TCP_ACK, TCP_RST},
     request::machine::{
@@ -27,7 +27,7 @@ use gray_common::{
         NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS,
         PER_REQUEST, SYN_SENT, Terms,
     },
-    wire::{Addr, ListenerKey, Reading},
+    wire::{ARM_GRAY, Addr, ListenerKey, Reading},
 };
 
 use self::{
@@ -37,7 +37,7 @@ use self::{
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::admit::Admit,
+    hooks::{admit::Admit, breaker},
     maps::{
         self,
         request::{Call, READINGS, call},
@@ -190,8 +190,14 @@ fn note(note: u32) {
         NOTE_SPLICED => Reason::RequestBound,
         NOTE_EARLY => Reason::RequestEarly,
         NOTE_DENIED => return denied(),
-        NOTE_ANOTHER => Reason::RequestAnother,
-        NOTE_NO_INSTANCE => Reason::RequestNoInstance,
+        NOTE_ANOTHER => {
+            unwilling();
+            Reason::RequestAnother
+        }
+        NOTE_NO_INSTANCE => {
+            unwilling();
+            Reason::RequestNoInstance
+        }
         NOTE_CHALLENGE => Reason::RequestChallenge,
         NOTE_SWITCHED => Reason::RequestSwitched,
         NOTE_WAITS => Reason::RequestWaits,
@@ -201,6 +207,17 @@ fn note(note: u32) {
         _ => return,
     };
     emit::count(reason);
+}
+
+/// The instance that the connection has refused it or says nothing: a breaker hears of that.
+#[inline(always)]
+fn unwilling() {
+    let Some(c) = call() else { return };
+    let d = &mut c.bound.decision;
+    if d.tunnel & HAS_BREAKER != 0 && u32::from(d.arm) == ARM_GRAY {
+        let _ = breaker::hears(u32::from(emit::counter(d)), breaker::FAILED);
+        d.tunnel = 0;
+    }
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use core::hint::cold_path;
 
 use gray_common::{
     Reason, csum,
-    decide::{Decision, Tables as _, bucket::flow_seed},
+    decide::{Decision, HAS_BREAKER, Tables as _, bucket::flow_seed},
     limits,
     packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
@@ -18,6 +18,7 @@ use crate::{
     emit,
     hooks::{
         admit::Arrival,
+        breaker,
         life::{How, lives},
     },
     maps::{self, Scratch},
@@ -31,6 +32,10 @@ use crate::{
 #[inline(never)]
 pub extern "C" fn record(how: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot. Before it is borrowed: `mark` changes it.
+    if unsafe { (*scratch).decision.tunnel } & HAS_BREAKER != 0 && breaker::mark(how) == 0 {
+        return 0;
+    }
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
@@ -157,7 +162,7 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, 
     }
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
     let state = FlowState {
-        flags: FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.tunnel),
+        flags: FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.tunnel) | u16::from(d.marks) << 7,
         l4_port: gue_port(seed),
         ..state(d)
     };
@@ -299,7 +304,7 @@ fn fill(f: &mut Flow4, key: &FlowKey4, addrs: [u32; 2], ports: [u16; 2], directi
         l3: csum::add(addr, TTL_STEP),
         l4_addr: addr,
         l4_port: port,
-        flags: direction | FLOW_UNRESOLVED | u16::from(d.splice) << 7,
+        flags: direction | FLOW_UNRESOLVED | u16::from(d.marks) << 7,
         ..state(d)
     };
     *f = Flow4 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };

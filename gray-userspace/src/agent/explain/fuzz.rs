@@ -73,7 +73,8 @@ pub fn explain(data: &[u8]) {
                 return;
             }
         };
-        let tables = Tables { control: w.tables.control, policy: &w.policy, compiled: &w.compiled };
+        let tables =
+            Tables { control: w.tables.control, now: w.tables.now, policy: &w.policy, compiled: &w.compiled };
         let all = |t: &mut MemTables, _| {
             w.tables.clone_into(t);
             Ok::<(), Infallible>(())

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use gray_common::{
     decide::{Request, mem::MemTables},
+    packet::UDP,
     wire::{Addr, Control, FlowKey4, FlowKey6},
 };
 
@@ -47,7 +48,9 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
         Some(_) => Some(live(inner, &asked, &names)?),
         None => None,
     };
-    let tables = Tables { control: inner.live.control(), policy: &inner.policy, compiled: &inner.compiled };
+    let now = inner.live.clock().map_err(|e| ApiError::internal(&e))?.jiffies;
+    let control = inner.live.control();
+    let tables = Tables { control, now, policy: &inner.policy, compiled: &inner.compiled };
     let mut reply = answer(&tables, &asked, &names, |t, miss| inner.live.fetch(t, miss))
         .map_err(|e| ApiError::internal(&e))?;
     reply::tell_out(&mut reply, health::lock(&inner.board).out(&asked.service, health::now()));
@@ -67,6 +70,8 @@ fn label(inner: &Inner, workload: Option<&str>) -> Result<Option<String>, ApiErr
 /// What an answer is made from beside the kernel's entries.
 struct Tables<'a> {
     control: Control,
+    /// Ticks.
+    now: u64,
     policy: &'a Policy,
     compiled: &'a Compiled,
 }
@@ -77,7 +82,12 @@ fn answer<E>(
     names: &Names,
     mut fetch: impl Fetch<E>,
 ) -> Result<ExplainReply, E> {
-    let mut t = MemTables { control: on.control, ..MemTables::default() };
+    let mut t = MemTables {
+        control: on.control,
+        now: on.now,
+        unseen: asked.key().proto == UDP,
+        ..MemTables::default()
+    };
     let key = on.control.key[(on.control.epoch & 1) as usize];
     let source = asked.source_addr();
     let listener = paging::listener(&mut t, asked.key(), &mut fetch)?;

@@ -158,6 +158,11 @@ impl Tables for Paged<'_> {
         self.view.turn(at)
     }
 
+    fn guard(&self, service: &Service) -> u32 {
+        let _ = self.or(self.view.trip(service.id.into()), Miss::Trip(service.id.into()));
+        self.view.guard(service)
+    }
+
     fn looked_at(&self, rule: &Rule, facts: u64, matched: bool) {
         self.view.looked_at(rule, facts, matched);
     }

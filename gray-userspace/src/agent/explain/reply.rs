@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gray_common::{
     Reason,
-    decide::{Decision, Known as _, NO_BUCKET, Verdict, mem::MemTables},
+    decide::{Decision, Known as _, MARK_TRIES, NO_BUCKET, Verdict, mem::MemTables},
     limits,
     wire::{Fact, SERVICE_ROUND_ROBIN},
 };
@@ -150,6 +150,16 @@ impl Explained<'_> {
                     "{arm}: in shadow; route {route} would have sent it to {wanted}, and it goes to {instance}"
                 )
             }
+            Reason::Broken => {
+                format!(
+                    "{arm}: the breaker is open; route {route} would have sent it to {wanted}, and it goes to {instance}"
+                )
+            }
+            Reason::AgentLost => {
+                format!(
+                    "{arm}: no agent has renewed its lease; route {route} would have sent it to {wanted}, and it goes to {instance}"
+                )
+            }
             Reason::Default => format!("{arm}: no route applies, so it goes to {instance}"),
             Reason::Failover => {
                 format!(
@@ -158,6 +168,9 @@ impl Explained<'_> {
             }
             _ => format!("{arm}: route {route} sends it to {instance}"),
         };
+        if self.tables.view().marks(d) & MARK_TRIES != 0 {
+            text.push_str("; the breaker is open, and this one tries whether gray works again");
+        }
         if stay {
             text.push_str(", the address that it dials");
         }

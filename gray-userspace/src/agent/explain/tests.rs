@@ -6,7 +6,7 @@ use gray_common::{
     decide::{Request, Verdict, decide, mem::MemTables},
     hash::HashKey,
     limits, nets,
-    wire::{Addr, PrefixKey, Reading, Versioned},
+    wire::{Addr, PrefixKey, Reading, Trip, Versioned},
 };
 use proptest::prelude::*;
 
@@ -124,6 +124,8 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
         }
         Miss::Service(i) => copy(&all.services, &mut t.services, i),
         Miss::Reading(i) => copy(&all.readings, &mut t.readings, i),
+        // An array of the kernel has every element.
+        Miss::Trip(i) => drop(t.trips.insert(i, all.trips.get(&i).copied().unwrap_or_default())),
         Miss::Rule(i) => copy(&all.rules, &mut t.rules, i),
         Miss::Fact(i) => copy(&all.facts, &mut t.facts, i),
         Miss::Weighted(i) => copy(&all.weighted, &mut t.weighted, i),
@@ -165,7 +167,8 @@ impl World {
     }
 
     fn answer(&self, asked: &Asked) -> ExplainReply {
-        let on = Tables { control: self.tables.control, policy: &self.policy, compiled: &self.compiled };
+        let (control, now) = (self.tables.control, self.tables.now);
+        let on = Tables { control, now, policy: &self.policy, compiled: &self.compiled };
         let Ok(reply) = answer(&on, asked, &self.names, |t, miss| fetch(&self.tables, t, miss));
         reply
     }
@@ -186,7 +189,7 @@ impl World {
             seed,
             spares: 0,
         };
-        let mut t = MemTables { control: self.tables.control, ..MemTables::default() };
+        let mut t = MemTables { control: self.tables.control, now: self.tables.now, ..MemTables::default() };
         let Ok(paged) = paging::ask(&mut t, &r, |t, miss| fetch(&self.tables, t, miss));
         (decide(&self.tables.view(), &r), paged.verdict)
     }
@@ -590,7 +593,9 @@ routes:
         )
     };
     let told = |more: &str, ask: &ExplainRequest| {
-        let r = world_of(&document(more)).explain(ask);
+        let mut w = world_of(&document(more));
+        w.tables.now = 1;
+        let r = w.explain(ask);
         let whys: Vec<_> = r.trail.iter().map(|s| format!("{} {}: {}", s.rule, s.matched, s.why)).collect();
         (r.reason, r.route.unwrap_or_default(), r.text, whys)
     };
@@ -603,6 +608,31 @@ routes:
         "stable: in shadow; route listed would have sent it to version=2.0, and it goes to one (198.18.2.2:8080)"
     );
     assert_eq!(whys, [format!("listed true: {list}")]);
+    // No agent ever renewed a lease here.
+    let (reason, route, text, _) = told("    on-agent-lost: stable", &asked);
+    assert_eq!((reason.as_str(), route.as_str()), ("agent_lost", "listed"));
+    assert_eq!(
+        text,
+        "stable: no agent has renewed its lease; route listed would have sent it to version=2.0, and it goes to one (198.18.2.2:8080)"
+    );
+    let (reason, _, text, _) = told("    breaker: { failures: 3 }", &asked);
+    assert_eq!(reason, "condition", "{text}");
+    let mut w = world_of(&document("    breaker: { failures: 3 }"));
+    let shop = w.compiled.assigned.services.get("shop").unwrap();
+    let _ = w.tables.trips.insert(shop, Trip { opened: 1, ..Trip::default() });
+    w.tables.now = 1;
+    let r = w.explain(&asked);
+    assert_eq!((r.reason.as_str(), r.route.as_deref()), ("broken", Some("listed")));
+    assert_eq!(
+        r.text,
+        "stable: the breaker is open; route listed would have sent it to version=2.0, and it goes to one (198.18.2.2:8080)"
+    );
+    w.tables.now = 2;
+    let text = w.explain(&asked).text;
+    assert!(
+        text.starts_with("gray: ") && text.ends_with("this one tries whether gray works again"),
+        "{text}"
+    );
     let (reason, route, text, _) = told("    failover: deny\n    blacklist: { ids: [two] }", &asked);
     assert_eq!((reason.as_str(), route.as_str()), ("failover_denied", "listed"));
     assert_eq!(

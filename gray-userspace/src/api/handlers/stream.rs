@@ -78,6 +78,7 @@ fn wants(query: &EventsQuery, line: &EventLine) -> bool {
         // It is about all services.
         (EventLine::Policy(_), Some(_)) => true,
         (EventLine::Alarm(e), Some(service)) => e.service == *service,
+        (EventLine::Breaker(e), Some(service)) => e.service == *service,
         _ => true,
     }
 }

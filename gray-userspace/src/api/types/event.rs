@@ -74,6 +74,20 @@ pub struct AlarmEvent {
     pub missing: u64,
 }
 
+/// The breaker of a service opened, or is closed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerEvent {
+    /// RFC 3339, UTC: when the agent saw it.
+    pub at: String,
+    pub service: String,
+    /// `open` or `closed`.
+    pub breaker: String,
+    /// `5 failures in 10s, open for 30s`.
+    pub rule: String,
+    /// Failures of gray that it ever counted.
+    pub failures: u64,
+}
+
 /// The files of the policy directory were applied, or could not be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyEvent {
@@ -96,6 +110,7 @@ pub enum EventLine {
     Health(HealthEvent),
     Missing(MissingEvent),
     Alarm(AlarmEvent),
+    Breaker(BreakerEvent),
     Policy(PolicyEvent),
     /// This reader was too slow: so many events were skipped here.
     Lost {

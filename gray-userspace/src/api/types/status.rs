@@ -29,6 +29,9 @@ pub struct Status {
     pub services: Vec<ServiceCounts>,
     /// Those that are up.
     pub alarms: Vec<AlarmStatus>,
+    /// Services with a breaker.
+    #[serde(default)]
+    pub breakers: Vec<BreakerStatus>,
     /// Services with a health check.
     pub health: Vec<ServiceHealth>,
     /// Why the kernel's tables are not what health says; tried again and again.
@@ -68,6 +71,22 @@ pub struct AlarmStatus {
     pub missing: u64,
     /// Why the last notice did not arrive; none: it did, or is on its way.
     pub error: Option<String>,
+}
+
+/// The circuit breaker of a service's gray arm. All counts are since the counters began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerStatus {
+    pub service: String,
+    /// `5 failures in 10s, open for 30s`.
+    pub rule: String,
+    /// `open` or `closed`.
+    pub state: String,
+    /// Failures of gray.
+    pub failures: u64,
+    /// How often it opened.
+    pub opens: u64,
+    /// Connections that it kept with stable.
+    pub kept: u64,
 }
 
 /// The instances of a service, by health.
@@ -165,4 +184,7 @@ pub struct ServiceCounts {
     pub stable: u64,
     /// Of those of stable: whom a route would have sent to gray while the service was in shadow. None: it never was.
     pub shadow: Option<u64>,
+    /// ... and while no agent had renewed its lease (`on-agent-lost: stable`). None: there never was such a lease.
+    #[serde(default)]
+    pub agent_lost: Option<u64>,
 }

@@ -14,6 +14,12 @@ pub struct ServiceView {
     pub identify: Vec<String>,
     /// `stable` or `deny`.
     pub on_missing_identity: String,
+    /// `5 failures in 10s, open for 30s`; none: it has none.
+    #[serde(default)]
+    pub breaker: Option<String>,
+    /// `keep`, or `stable after 30s`.
+    #[serde(default)]
+    pub on_agent_lost: String,
     /// `dnat`, `snat` or `dsr`.
     pub nat: String,
     /// Of `dsr`: `ipip` or `gue`.

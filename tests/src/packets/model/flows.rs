@@ -4,12 +4,12 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use gray_common::{
     Reason,
-    decide::{Decision, bucket::flow_seed},
+    decide::{Decision, MARK_TRIES, MARK_WATCHED, bucket::flow_seed},
     limits::PORT_TRIES,
     packet::{other_client_port, snat_port},
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED,
-        SERVICE_DSR, SERVICE_GUE,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_TRIES,
+        FLOW_UNRESOLVED, FLOW_WATCHED, SERVICE_DSR, SERVICE_GUE,
     },
 };
 
@@ -44,6 +44,9 @@ pub struct Entry {
     pub service: u16,
     pub arm: u8,
     pub rule: u16,
+    /// A breaker waits for the instance's first word; this one tries.
+    pub watched: bool,
+    pub tries: bool,
     /// It goes in another packet, from `src` to `dst`.
     pub outer: Option<Outer>,
 }
@@ -57,6 +60,8 @@ impl Entry {
             (self.unresolved, FLOW_UNRESOLVED),
             (self.established, FLOW_ESTABLISHED),
             (self.closing, FLOW_CLOSING),
+            (self.watched, FLOW_WATCHED),
+            (self.tries, FLOW_TRIES),
             (self.outer.is_some(), FLOW_DSR),
             (self.outer.is_some_and(|o| o.gue), FLOW_GUE),
         ]
@@ -107,7 +112,7 @@ impl Flows {
     pub fn stay(&mut self, s: &Segment, d: &Decision, aged: bool) -> bool {
         let t = s.tuple;
         let back = Tuple { src: t.dst, dst: t.src, proto: t.proto };
-        let kept = |t: Tuple| Entry { pass: true, unresolved: false, ..entry(d, t.src, t.dst) };
+        let kept = |t: Tuple| Entry { pass: true, unresolved: false, watched: false, tries: false, ..entry(d, t.src, t.dst) };
         let older = d.reason == Reason::Adopted as u8;
         if t.proto == TCP && !older && !self.taken(s, &back, aged) {
             self.put(back, kept(back));
@@ -164,7 +169,7 @@ impl Flows {
                 // The instance could not tell the connections apart. On stable's own address this one stays there.
                 if own {
                     let stable = Decision { arm: 0, ..*d };
-                    let kept = Entry { pass: true, unresolved: false, ..entry(&stable, t.src, t.dst) };
+                    let kept = Entry { pass: true, unresolved: false, watched: false, tries: false, ..entry(&stable, t.src, t.dst) };
                     self.put(t, Entry { forward: true, ..kept });
                 }
                 return (Some(Reason::TupleClash), own);
@@ -231,6 +236,8 @@ fn entry(d: &Decision, src: SocketAddr, dst: SocketAddr) -> Entry {
         service: d.service,
         arm: d.arm,
         rule: d.rule,
+        watched: d.marks & MARK_WATCHED != 0,
+        tries: d.marks & MARK_TRIES != 0,
         outer: None,
     }
 }

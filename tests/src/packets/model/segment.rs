@@ -29,13 +29,27 @@ pub struct Segment {
     /// FIN or RST.
     pub ends: bool,
     pub resets: bool,
+    /// FIN, or PSH: the end of what its sender says for now.
+    pub says: bool,
 }
 
 impl Segment {
     /// A later fragment of a packet with this tuple.
     pub fn later(tuple: Tuple, ttl: u8) -> Self {
         let (at, no) = (0, false);
-        Self { tuple, ttl, dscp: 0, whole: no, at, plain: no, syn: no, ack: no, ends: no, resets: no }
+        Self {
+            tuple,
+            ttl,
+            dscp: 0,
+            whole: no,
+            at,
+            plain: no,
+            syn: no,
+            ack: no,
+            ends: no,
+            resets: no,
+            says: no,
+        }
     }
 
     pub fn opens(&self) -> bool {
@@ -245,7 +259,8 @@ fn tcp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
     }
     let ports = (h.source_port(), h.destination_port());
     let (syn, ack, resets) = (h.syn(), h.ack(), h.rst());
-    Some(Segment { syn, ack, ends: h.fin() || resets, resets, ..segment(ip, ports) })
+    let says = h.psh() || h.fin();
+    Some(Segment { syn, ack, ends: h.fin() || resets, resets, says, ..segment(ip, ports) })
 }
 
 fn udp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
@@ -276,5 +291,6 @@ fn segment(ip: &Ip, ports: (u16, u16)) -> Segment {
         ack: false,
         ends: false,
         resets: false,
+        says: false,
     }
 }

@@ -1,0 +1,147 @@
+//! Circuit breakers: what they say of new connections, and what they hear of those that gray has. Each function is exported, and so
+//! checked once by itself: what comes after it is followed once, whatever it answers.
+
+use gray_common::{
+    Reason,
+    decide::{HAS_BREAKER, MARK_TRIES, MARK_WATCHED, kept_by},
+    packet::{TCP, opens},
+    wire::{
+        ARM_GRAY, Breaker, FLOW_FORWARD, FLOW_TRIES, FLOW_WATCHED, FlowState, SERVICE_BREAKER, SERVICE_LEASE,
+        SERVICE_SHADOW, Trip, trip_is_open,
+    },
+};
+
+use crate::{
+    ctx::{exchange, jiffies, taken},
+    maps,
+};
+
+/// `Tables::guard`, with the service's numbers. `of`: its own; bit 16: the connection's end will be seen; from bit 24 on: how many failures
+/// are too many.
+#[unsafe(export_name = "gray_guard")]
+#[inline(never)]
+pub extern "C" fn guard(of: u32, flags: u32, lease_ms: u32, window_ms: u32, open_ms: u32) -> u32 {
+    let Some(c) = maps::CONTROL.get(0) else { return flags };
+    let (now, hz) = (jiffies(), c.hz);
+    if flags & SERVICE_SHADOW != 0 {
+        return flags;
+    }
+    if flags & SERVICE_LEASE != 0 && c.is_lost(now, lease_ms) {
+        return flags | kept_by(Reason::AgentLost);
+    }
+    if flags & SERVICE_BREAKER == 0 {
+        return flags;
+    }
+    let Some(trip) = maps::TRIPS.get_ptr_mut(of & 0xffff) else { return flags };
+    // SAFETY: the element stays; what CPUs race on is changed by atomic instructions, or is the same whoever writes it.
+    let trip = unsafe { &mut *trip };
+    let rule = Breaker { window_ms, open_ms, failures: of >> 24, _pad: 0 };
+    if trip.rule != rule {
+        trip.rule = rule;
+    }
+    if trip_is_open(opened(trip), now, hz, open_ms, of & 1 << 16 != 0) {
+        return flags | kept_by(Reason::Broken);
+    }
+    flags
+}
+
+/// Marks the decision in `SCRATCH`, of a service with a breaker, whose flow is about to be recorded: `how`, as `record` has it. Where the
+/// breaker was open, the connection tries: for all that are decided from now on it has just opened; whoever was decided at the same
+/// moment goes along. 0: nothing is to be recorded, for whoever decides again shall let it try.
+#[unsafe(export_name = "gray_breaker_mark")]
+#[inline(never)]
+pub extern "C" fn mark(how: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let (a, d) = unsafe { (&(*scratch).arrival, &mut (*scratch).decision) };
+    d.tunnel &= !HAS_BREAKER;
+    // Of others nobody sees the end.
+    let seen = a.proto == TCP && opens(a.tcp_flags);
+    if how == 1 || !seen || u32::from(d.arm) != ARM_GRAY {
+        return 1;
+    }
+    let Some(trip) = maps::TRIPS.get_ptr_mut(d.service.into()) else { return 1 };
+    // SAFETY: as in `guard`.
+    let trip = unsafe { &mut *trip };
+    let was = opened(trip);
+    d.marks |= MARK_WATCHED;
+    if was != 0 {
+        if how == 2 {
+            return 0;
+        }
+        // It may be closed at this moment.
+        if exchange(&raw mut trip.opened, was, jiffies()) == was {
+            d.marks |= MARK_TRIES;
+        }
+    }
+    1
+}
+
+#[inline(always)]
+fn opened(trip: &Trip) -> u64 {
+    // SAFETY: a plain aligned load.
+    unsafe { core::ptr::read_volatile(&trip.opened) }
+}
+
+/// What was heard: it failed; the one that tries did; the one that tries was answered.
+pub const FAILED: u32 = 0;
+const TRY_FAILED: u32 = 1;
+const TRY_ANSWERED: u32 = 2;
+
+#[unsafe(export_name = "gray_breaker_hears")]
+#[inline(never)]
+pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
+    let (Some(trip), Some(c)) = (maps::TRIPS.get_ptr_mut(counter >> 1), maps::CONTROL.get(0)) else {
+        return 0;
+    };
+    // SAFETY: as in `guard`.
+    let trip = unsafe { &mut *trip };
+    let now = jiffies();
+    if what == TRY_ANSWERED {
+        trip.before = trip.count;
+        // SAFETY: a plain aligned store.
+        unsafe { core::ptr::write_volatile(&mut trip.opened, 0) };
+        return 0;
+    }
+    let n = taken(&raw mut trip.count) + 1;
+    let many = trip.fails(n, now, c.hz);
+    if what == TRY_FAILED {
+        let was = opened(trip);
+        if was != 0 {
+            let _ = exchange(&raw mut trip.opened, was, now);
+        }
+    } else if many && exchange(&raw mut trip.opened, 0, now) == 0 {
+        let _ = taken(&raw mut trip.opens);
+    }
+    0
+}
+
+/// A connection that a breaker watches has failed: once, whatever comes.
+#[inline(always)]
+pub fn failed(f: &mut FlowState) {
+    let what = if f.flags & FLOW_TRIES != 0 { TRY_FAILED } else { FAILED };
+    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
+    let _ = hears(u32::from(f.counter), what);
+}
+
+/// Its instance has said something.
+#[inline(always)]
+pub fn answered(f: &mut FlowState) {
+    if f.flags & FLOW_TRIES != 0 {
+        let _ = hears(u32::from(f.counter), TRY_ANSWERED);
+    }
+    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
+}
+
+/// What was sent to the instance of an answers' entry has not reached it. Datagrams are not watched: each counts.
+#[inline(always)]
+pub fn unreached(f: &mut FlowState, proto: u8) {
+    if f.flags & FLOW_FORWARD != 0 {
+        return;
+    }
+    if f.flags & FLOW_WATCHED != 0 && proto == TCP {
+        failed(f);
+    } else if proto != TCP && u32::from(f.counter) & 1 == ARM_GRAY {
+        let _ = hears(u32::from(f.counter), FAILED);
+    }
+}
