@@ -4,7 +4,7 @@ use gray_userspace::config::{Source, load, schema_json};
 use serde_json::Value;
 
 /// A document in which the map of one kind has only `KEY: [[[]]]`, which no key accepts.
-const PLACES: [(&str, &str); 17] = [
+const PLACES: [(&str, &str); 18] = [
     ("route-headers", "services: { s: { route-headers: { KEY: NONSENSE } } }"),
     ("entry-of-accept", "services: { s: { accept: [{ KEY: NONSENSE }] } }"),
     ("blacklist", "blacklist: { KEY: NONSENSE }"),
@@ -12,6 +12,7 @@ const PLACES: [(&str, &str); 17] = [
     ("service", "services: { s: { KEY: NONSENSE } }"),
     ("service's-claims", "services: { s: { claims: { KEY: NONSENSE } } }"),
     ("claim", "services: { s: { claims: { app: { KEY: NONSENSE } } } }"),
+    ("breaker", "services: { s: { breaker: { KEY: NONSENSE } } }"),
     ("alarm", "services: { s: { missing-alarm: { KEY: NONSENSE } } }"),
     ("health-check", "services: { s: { health: { KEY: NONSENSE } } }"),
     ("damping", "services: { s: { health: { damping: { KEY: NONSENSE } } } }"),
@@ -72,7 +73,7 @@ fn d4_every_key_of_the_schema_is_read_and_no_other() {
     let all = 1 + schema["$defs"].as_object().unwrap().len();
     assert_eq!(
         (PLACES.len(), seen),
-        (all, 124),
+        (all, 130),
         "a kind of map without a place here, or another number of keys"
     );
 }
