@@ -7,8 +7,8 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
-        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset,
-        Trip, UdpPeers, Versioned, Weighted, Workload,
+        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset, Trip,
+        UdpPeers, Versioned, Weighted, Workload,
     },
 };
 

@@ -94,7 +94,7 @@ fn f15_refusals_open_it_and_an_answer_closes_it() {
 /// Told by the agent; on the connect path, too; other services do not mind; without the key it is over.
 #[test]
 fn f15_an_open_breaker_is_told_of() {
-    let mut scene = Scene::start(WorldSpec::default());
+    let scene = Scene::start(WorldSpec::default());
     scene.apply(&policy(&scene, "10m"));
     let (client, caller) = (scene.world.clients[0].place(), scene.world.caller());
     scene.gray.kill9().unwrap();
@@ -152,7 +152,7 @@ fn resetting(scene: &Scene, first: Arc<AtomicBool>) {
 /// Resets count before the first byte, and not after it.
 #[test]
 fn f15_resets_before_the_first_byte_open_it() {
-    let mut scene = Scene::packets(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene, "10m"));
     let client = scene.world.clients[0].place();
     scene.gray.kill9().unwrap();
@@ -189,7 +189,7 @@ fn f15_silence_opens_it() {
 #[test]
 fn f15_unreachable_ports_open_it() {
     for v6 in [false, true] {
-        let mut scene = Scene::packets(WorldSpec::default());
+        let scene = Scene::packets(WorldSpec::default());
         scene.apply(&policy(&scene, "10m"));
         let client = scene.world.clients[0].place();
         scene.gray.kill9().unwrap();
@@ -209,7 +209,7 @@ fn f15_unreachable_ports_open_it() {
 /// Where requests are read, instances are tried behind the client's back, and each attempt counts: it opens with the first client.
 #[test]
 fn f15_refusals_of_connections_that_are_read_open_it() {
-    let mut scene = Scene::packets(WorldSpec::default());
+    let scene = Scene::packets(WorldSpec::default());
     scene.apply(&policy(&scene, "10m").claims("app: { header: X-App-Id }"));
     let client = scene.world.clients[0].place();
     all_of("2.0", &client, 10);

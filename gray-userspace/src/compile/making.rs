@@ -8,8 +8,9 @@ use gray_common::{
     hash::{lane_check, salt},
     limits,
     wire::{
-        Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
-        SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service,
+        Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR,
+        SERVICE_GUE, SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
+        Service,
     },
 };
 

@@ -14,8 +14,8 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_LOST, ON_MISSING,
-        PER, SERVICE, YES_NO,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_LOST,
+        ON_MISSING, PER, SERVICE, YES_NO,
     },
     tree::Node,
     value::{self, BadAddress},

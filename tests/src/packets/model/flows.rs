@@ -112,7 +112,13 @@ impl Flows {
     pub fn stay(&mut self, s: &Segment, d: &Decision, aged: bool) -> bool {
         let t = s.tuple;
         let back = Tuple { src: t.dst, dst: t.src, proto: t.proto };
-        let kept = |t: Tuple| Entry { pass: true, unresolved: false, watched: false, tries: false, ..entry(d, t.src, t.dst) };
+        let kept = |t: Tuple| Entry {
+            pass: true,
+            unresolved: false,
+            watched: false,
+            tries: false,
+            ..entry(d, t.src, t.dst)
+        };
         let older = d.reason == Reason::Adopted as u8;
         if t.proto == TCP && !older && !self.taken(s, &back, aged) {
             self.put(back, kept(back));
@@ -169,7 +175,13 @@ impl Flows {
                 // The instance could not tell the connections apart. On stable's own address this one stays there.
                 if own {
                     let stable = Decision { arm: 0, ..*d };
-                    let kept = Entry { pass: true, unresolved: false, watched: false, tries: false, ..entry(&stable, t.src, t.dst) };
+                    let kept = Entry {
+                        pass: true,
+                        unresolved: false,
+                        watched: false,
+                        tries: false,
+                        ..entry(&stable, t.src, t.dst)
+                    };
                     self.put(t, Entry { forward: true, ..kept });
                 }
                 return (Some(Reason::TupleClash), own);
