@@ -115,8 +115,6 @@ pub struct Scratch {
     pub own: u32,
     /// What the packet's tag says, if it has a good one.
     pub tag: Tag,
-    /// `FLOW_TAGGED`, if it had a part in the decision.
-    pub tagged: u16,
     pub claims: Claims,
     pub decision: Decision,
     pub flow4: Flow4,

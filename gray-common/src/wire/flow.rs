@@ -117,12 +117,10 @@ pub const FLOW_GUE: u16 = 1 << 6;
 pub const FLOW_SPLICE: u16 = 1 << 7;
 /// Its SYN came again, and was counted as unanswered.
 pub const FLOW_UNANSWERED: u16 = 1 << 8;
-/// Its SYN had a tag, which its later packets do not have: nobody can decide it again.
-pub const FLOW_TAGGED: u16 = 1 << 9;
 /// A breaker waits for what the instance says first: see [`Trip`](super::Trip).
-pub const FLOW_WATCHED: u16 = 1 << 10;
+pub const FLOW_WATCHED: u16 = 1 << 9;
 /// ... which opens it again, or closes it.
-pub const FLOW_TRIES: u16 = 1 << 11;
+pub const FLOW_TRIES: u16 = 1 << 10;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;

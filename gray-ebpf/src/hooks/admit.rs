@@ -5,8 +5,8 @@ use gray_common::{
     decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide, tag::Tag},
     packet::{TCP, opens},
     wire::{
-        Addr, Event, FLOW_TAGGED, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DENY,
-        SERVICE_DSR, SERVICE_MARK, SERVICE_REQUEST,
+        Addr, Event, FlowKey4, FlowKey6, ListenerKey, ListenerValue, PATH_PACKET, SERVICE_DENY, SERVICE_DSR,
+        SERVICE_MARK, SERVICE_REQUEST,
     },
 };
 
@@ -117,7 +117,6 @@ pub extern "C" fn admit_at(epoch: u64, how: u32) -> u32 {
     k.seen = how != ASKED && scratch.arrival.proto == TCP && opens(scratch.arrival.tcp_flags);
     let to = (&mut scratch.claims, &mut scratch.decision, &mut scratch.own);
     let tag = if how == TAGGED { scratch.tag } else { Tag::default() };
-    scratch.tagged = if how == TAGGED { FLOW_TAGGED } else { 0 };
     judge(&k, (&scratch.arrival, tag), to, how & !TAGGED) as u32
 }
 

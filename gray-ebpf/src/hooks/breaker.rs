@@ -65,7 +65,8 @@ pub extern "C" fn mark(how: u32) -> u32 {
     let trip = unsafe { &mut *trip };
     let was = opened(trip);
     d.marks |= MARK_WATCHED;
-    if was != 0 {
+    // Decided before another CPU opened it: it goes along, and does not try.
+    if was != 0 && !trip_is_open(was, jiffies(), hz(), trip.rule.open_ms, true) {
         if how == 2 {
             return 0;
         }
@@ -78,15 +79,21 @@ pub extern "C" fn mark(how: u32) -> u32 {
 }
 
 #[inline(always)]
+fn hz() -> u32 {
+    maps::CONTROL.get(0).map_or(0, |c| c.hz)
+}
+
+#[inline(always)]
 fn opened(trip: &Trip) -> u64 {
     // SAFETY: a plain aligned load.
     unsafe { core::ptr::read_volatile(&trip.opened) }
 }
 
-/// What was heard: it failed; the one that tries did; the one that tries was answered.
+/// What was heard: it failed; the one that tries did; the one that tries was answered; its client left before that.
 pub const FAILED: u32 = 0;
 const TRY_FAILED: u32 = 1;
 const TRY_ANSWERED: u32 = 2;
+const TRY_LEFT: u32 = 3;
 
 #[unsafe(export_name = "gray_breaker_hears")]
 #[inline(never)]
@@ -96,21 +103,30 @@ pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
     };
     // SAFETY: as in `guard`.
     let trip = unsafe { &mut *trip };
-    let now = jiffies();
+    let (now, was) = (jiffies(), opened(trip));
     if what == TRY_ANSWERED {
         trip.before = trip.count;
-        // SAFETY: a plain aligned store.
-        unsafe { core::ptr::write_volatile(&mut trip.opened, 0) };
+        // After that: an atomic instruction, which other CPUs see in this order. Who has opened it anew at this moment has seen more.
+        let _ = exchange(&raw mut trip.opened, was, 0);
+        return 0;
+    }
+    if what == TRY_LEFT {
+        // The next one tries.
+        let open = u64::from(trip.rule.open_ms).wrapping_mul(u64::from(c.hz)) / 1000;
+        if was != 0 {
+            let _ = exchange(&raw mut trip.opened, was, now.wrapping_sub(open + 1));
+        }
         return 0;
     }
     let n = taken(&raw mut trip.count) + 1;
     let many = trip.fails(n, now, c.hz);
-    if what == TRY_FAILED {
-        let was = opened(trip);
-        if was != 0 {
-            let _ = exchange(&raw mut trip.opened, was, now);
-        }
-    } else if many && exchange(&raw mut trip.opened, 0, now) == 0 {
+    if what == TRY_FAILED && was != 0 {
+        let _ = exchange(&raw mut trip.opened, was, now);
+    } else if many
+        && !trip_is_open(was, now, c.hz, trip.rule.open_ms, false)
+        && exchange(&raw mut trip.opened, was, now) == was
+    {
+        // Also anew: where nobody tries, all may after a while.
         let _ = taken(&raw mut trip.opens);
     }
     0
@@ -122,6 +138,13 @@ pub fn failed(f: &mut FlowState) {
     let what = if f.flags & FLOW_TRIES != 0 { TRY_FAILED } else { FAILED };
     f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
     let _ = hears(u32::from(f.counter), what);
+}
+
+/// The client of one that tries has reset it before it was answered: nothing was learned.
+#[inline(always)]
+pub fn left(f: &mut FlowState) {
+    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
+    let _ = hears(u32::from(f.counter), TRY_LEFT);
 }
 
 /// Its instance has said something.

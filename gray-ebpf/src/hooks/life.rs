@@ -7,7 +7,7 @@ use gray_common::{
     packet::{TCP, TCP_FIN, TCP_PSH, TCP_RST, UDP, opens},
     wire::{
         ArmCount, CONTROL_ASKS, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE,
-        FLOW_UNANSWERED, FLOW_UNRESOLVED, FLOW_WATCHED, FlowState,
+        FLOW_TRIES, FLOW_UNANSWERED, FLOW_UNRESOLVED, FLOW_WATCHED, FlowState,
     },
 };
 
@@ -91,6 +91,8 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
                 // Refused, or reset before it said anything.
                 if f.flags & (FLOW_FORWARD | FLOW_WATCHED) == FLOW_WATCHED {
                     breaker::failed(f);
+                } else if f.flags & TRIES == TRIES {
+                    breaker::left(f);
                 }
             }
         }
@@ -109,6 +111,9 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
     }
     Known::Same
 }
+
+/// A client's entry, of a connection that tries and of which nothing was heard.
+const TRIES: u16 = FLOW_FORWARD | FLOW_WATCHED | FLOW_TRIES;
 
 /// Somebody has said something on a connection that a breaker watches. Where answers pass elsewhere, that its client does says that
 /// the instance has taken it.

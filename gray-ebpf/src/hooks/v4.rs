@@ -9,8 +9,7 @@ use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMP, IPIP, TCP, UDP, V4_DF, V4_FRAGMENT, V4_OFFSET},
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_TAGGED, FLOW_UNRESOLVED,
-        Flow4, FlowKey4,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4,
     },
 };
 
@@ -124,10 +123,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
             }
         }
         if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
-            let verdict = forward::<LATE>(k, skb, f, &seen, side);
-            if verdict != NEW {
-                return verdict;
-            }
+            return forward::<LATE>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
@@ -284,7 +280,8 @@ fn is_half(f: &Flow4, seen: &Seen) -> bool {
     maps::answers(1) == 0
 }
 
-/// What was decided with a tag cannot be decided again: its answers get their entry back as it was. After [`is_half`].
+/// Its answers get their entry back as it was: decided again, it might go elsewhere (a tag in its SYN, a breaker, a lost agent). After
+/// [`is_half`].
 #[inline(always)]
 fn mend(f: &Flow4, seen: &Seen) {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
@@ -293,16 +290,13 @@ fn mend(f: &Flow4, seen: &Seen) {
     let _ = record::mend();
 }
 
-/// Rewrites a packet of a known flow and sends it on. [`NEW`]: of one that is to be decided anew.
+/// Rewrites a packet of a known flow and sends it on.
 #[inline(always)]
 fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow4, seen: &Seen, side: Side) -> i32 {
     let old = side == Side::Ingress && hop_is_old(k, &f.state);
     if old {
         cold_path();
         if !LATE && is_half(f, seen) {
-            if f.state.flags & FLOW_TAGGED == 0 {
-                return NEW;
-            }
             mend(f, seen);
         }
     }

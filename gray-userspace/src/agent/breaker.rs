@@ -1,12 +1,15 @@
 //! What becomes of breakers, which programs open and close by themselves: told once a second, in events and the log.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use gray_common::wire::{ARM_STABLE, Trip};
+use gray_common::{
+    limits,
+    wire::{ARM_STABLE, Trip},
+};
 use tokio::time::MissedTickBehavior;
 
 use super::{
@@ -38,6 +41,8 @@ pub async fn watch(core: Arc<Core>) {
 /// What was known of a service's breaker.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
+    /// The service's number, which it may lose.
+    id: u16,
     open: bool,
     opens: u64,
 }
@@ -46,8 +51,9 @@ impl Inner {
     fn look_at_breakers(&mut self) -> Result<(), KernelError> {
         let mut seen = BTreeMap::new();
         for (service, rule, trip) in self.trips()? {
-            let now = Seen { open: trip.opened != 0, opens: trip.opens };
-            let was = self.breakers.get(&service).copied().unwrap_or(Seen { open: false, opens: now.opens });
+            let id = self.compiled.assigned.services.get(&service).unwrap_or(0) as u16;
+            let now = Seen { id, open: trip.opened != 0, opens: trip.opens };
+            let was = self.breakers.get(&service).copied().unwrap_or(Seen { open: false, ..now });
             // It may have opened and closed in between.
             if now.opens > was.opens || now.open && !was.open {
                 self.tell(&service, true, &rule, &trip);
@@ -57,12 +63,19 @@ impl Inner {
             }
             let _ = seen.insert(service, now);
         }
-        // What nobody asks for any more does not stay open.
-        for service in self.breakers.keys().filter(|s| !seen.contains_key(*s)) {
-            if let Some(id) = self.compiled.assigned.services.get(service) {
+        // What nobody asks for any more does not stay open: its number may become another service's.
+        let kept: BTreeSet<u16> = seen.values().map(|s| s.id).collect();
+        let gone: Vec<u16> = match self.breakers_known {
+            true => self.breakers.values().map(|s| s.id).filter(|id| !kept.contains(id)).collect(),
+            // An agent before this one may have seen it go.
+            false => (0..limits::SERVICES as u16).filter(|id| !kept.contains(id)).collect(),
+        };
+        for id in gone.into_iter().map(u32::from) {
+            if self.live.trip(id)? != Trip::default() {
                 self.live.forget_trip(id)?;
             }
         }
+        self.breakers_known = true;
         self.breakers = seen;
         Ok(())
     }

@@ -56,6 +56,7 @@ pub struct Inner {
     pub alarms: alarm::Shared,
     /// By service: what was known of its breaker.
     pub breakers: BTreeMap<String, breaker::Seen>,
+    pub breakers_known: bool,
     /// What became of `--policy-dir`; none: it was not given, or not read yet.
     pub policy_dir: Option<PolicyDirStatus>,
     /// The directory of programs that checks and alarms may run.
@@ -131,7 +132,10 @@ impl Core {
     /// A panic elsewhere must not stop the agent from serving: the state is valid between operations, and `change`
     /// reads the kernel again after any failure.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever gets here is able to act, however long it will take.
+        inner.live.go_on();
+        inner
     }
 }
 

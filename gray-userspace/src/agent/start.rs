@@ -117,6 +117,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         events,
         alarms: Arc::default(),
         breakers: BTreeMap::new(),
+        breakers_known: false,
         policy_dir: None,
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),

@@ -52,6 +52,8 @@ pub struct Live {
     hook: Hook,
     /// When the agent's lease was last renewed by this process.
     renewed: Option<Instant>,
+    /// The longest that no agent had said it, of those that nobody was told of.
+    gone: Option<Duration>,
 }
 
 struct Maps {
@@ -170,7 +172,7 @@ impl Live {
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(_, e)| KernelError::io("cannot count", Path::new("the CPUs"), e))?;
-        Ok(Self { pins, loaded, tables, control: page, maps, cpus, hook, renewed: None })
+        Ok(Self { pins, loaded, tables, control: page, maps, cpus, hook, renewed: None, gone: None })
     }
 
     pub fn control(&self) -> Control {
@@ -218,15 +220,17 @@ impl Live {
         self.renewed = Some(Instant::now());
         let ticks = now.saturating_sub(c.renewed);
         let ms = ticks.saturating_mul(1000) / u64::from(c.hz.max(1));
-        Ok((c.renewed != 0).then(|| Duration::from_millis(ms)))
+        let gone = (c.renewed != 0).then(|| Duration::from_millis(ms));
+        Ok(self.gone.take().max(gone))
     }
 
     /// The same while many writes are made, one after the other: whoever makes them is able to act.
-    fn go_on(&mut self) -> Result<(), KernelError> {
+    ///
+    /// A failure is nobody's but the lease's: the next renewal tells of it.
+    pub fn go_on(&mut self) {
         if self.renewed.is_some_and(|at| at.elapsed() > RENEWALS) {
-            let _ = self.renew_lease()?;
+            self.gone = self.renew_lease().unwrap_or_default();
         }
-        Ok(())
     }
 
     /// The request path's clock, milliseconds: `Splice::since` is by it.

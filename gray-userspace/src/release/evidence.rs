@@ -26,6 +26,9 @@ pub struct ArmCounts {
     pub unanswered: u64,
     #[serde(default)]
     pub client_resets: u64,
+    /// Of stable: connections of gray's that went here because gray's breaker was open.
+    #[serde(default)]
+    pub broken: u64,
 }
 
 /// Of one service.
@@ -80,10 +83,11 @@ impl ArmCounts {
             resets: self.resets - base.resets,
             unanswered: self.unanswered - base.unanswered,
             client_resets: self.client_resets - base.client_resets,
+            broken: self.broken - base.broken,
         }
     }
 
-    fn all(&self) -> [u64; 10] {
+    fn all(&self) -> [u64; 11] {
         [
             self.connections,
             self.packets,
@@ -95,6 +99,7 @@ impl ArmCounts {
             self.resets,
             self.unanswered,
             self.client_resets,
+            self.broken,
         ]
     }
 
@@ -150,6 +155,11 @@ pub fn judge(stage: &[Counts], least: u64, whole: bool) -> Verdict {
     // As soon as it is seen: the test may be looked at all the time.
     if let Some((s, v)) = first(Outcome::Fail) {
         return Verdict::Fail(told(s, v.as_ref()));
+    }
+    // Behind an open breaker gray has nobody to fail: the failures that opened it are what there is to see.
+    if let Some(s) = stage.iter().find(|s| s.stable.broken > 0) {
+        let (n, of) = (s.stable.broken, &s.service);
+        return Verdict::Fail(format!("{of}: gray's breaker opened; it kept {n} connections with stable"));
     }
     for s in stage {
         for (arm, n) in [("gray", s.gray.connections), ("stable", s.stable.connections)] {
@@ -248,6 +258,15 @@ mod tests {
         assert!(!matches!(of(arm(100, 30), arm(9900, 2970), 100), Verdict::Fail(_)));
         // A few may be chance.
         assert!(!matches!(of(arm(100, 1), arm(9900, 10), 100), Verdict::Fail(_)));
+    }
+
+    #[test]
+    fn f9_f15_gray_whose_breaker_opened_fails_however_few_it_had() {
+        let kept = ArmCounts { broken: 1, ..arm(9900, 0) };
+        for least in [0, 100] {
+            let verdict = of(arm(5, 5), kept, least);
+            assert!(matches!(&verdict, Verdict::Fail(why) if why.contains("breaker")), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -187,7 +187,10 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
 #[inline(always)]
 fn note(note: u32) {
     let reason = match note {
-        NOTE_SPLICED => Reason::RequestBound,
+        NOTE_SPLICED => {
+            willing();
+            Reason::RequestBound
+        }
         NOTE_EARLY => Reason::RequestEarly,
         NOTE_DENIED => return denied(),
         NOTE_ANOTHER => {
@@ -207,6 +210,14 @@ fn note(note: u32) {
         _ => return,
     };
     emit::count(reason);
+}
+
+/// The instance has taken the connection: a breaker is not to hear of it any more.
+#[inline(always)]
+fn willing() {
+    if let Some(c) = call() {
+        c.bound.decision.tunnel &= !HAS_BREAKER;
+    }
 }
 
 /// The instance that the connection has refused it or says nothing: a breaker hears of that.

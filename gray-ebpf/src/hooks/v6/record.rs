@@ -101,7 +101,7 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     if !insert(back, f, how) {
         return false;
     }
-    fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD | scratch.tagged, d);
+    fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
     insert(key, f, how)
 }
 

@@ -220,6 +220,7 @@ impl Inner {
                     resets: n.resets,
                     unanswered: n.unanswered,
                     client_resets: n.client_resets,
+                    broken: n.broken,
                 })
             };
             out.push(Counts { service: s.name.clone(), gray: arm(ARM_GRAY)?, stable: arm(ARM_STABLE)? });

@@ -88,10 +88,13 @@ impl Flows {
     pub fn follow(&mut self, s: &Segment, aged: bool) -> Option<Entry> {
         self.last_was_reply = false;
         let mut e = *self.table.get(&s.tuple)?;
-        if over(&e, s, aged) || aged && self.is_half(&e, s.tuple.proto) {
+        if over(&e, s, aged) {
             let _ = self.table.remove(&s.tuple);
             self.last_was_reply = !e.forward;
             return None;
+        }
+        if aged && self.is_half(&e, s.tuple.proto) {
+            self.mend(s.tuple, &e);
         }
         if s.tuple.proto == TCP {
             let opening = e.forward && s.opens();
@@ -99,6 +102,24 @@ impl Flows {
             e.closing |= s.ends;
         }
         Some(e)
+    }
+
+    /// Its answers' entry, as it was when it was made.
+    fn mend(&mut self, t: Tuple, e: &Entry) {
+        let back = Tuple { src: e.dst, dst: e.src, proto: t.proto };
+        let (src, dst) = (t.dst, t.src);
+        let made = Entry {
+            src,
+            dst,
+            forward: false,
+            unresolved: true,
+            established: false,
+            closing: false,
+            watched: false,
+            tries: false,
+            ..*e
+        };
+        self.put(back, made);
     }
 
     /// Whether a flow's answers have no entry any more, which is asked when the next hop is looked up anew.
