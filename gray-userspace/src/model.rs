@@ -12,6 +12,7 @@ mod headers;
 mod health;
 mod selector;
 pub mod tenant;
+mod zone;
 
 use std::{
     borrow::Cow,
@@ -34,6 +35,7 @@ pub use condition::{Condition, List, beginnings, claim_text};
 pub use headers::RouteHeaders;
 pub use health::{Damping, Empty, Health, Millis, Probe};
 pub use selector::{MetaKey, Selector, has};
+pub use zone::ZoneAffinity;
 
 /// Transport protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,6 +167,7 @@ pub struct Service {
     pub encapsulation: Encapsulation,
     pub balance: Balance,
     pub affinity: Affinity,
+    pub zone_affinity: ZoneAffinity,
     /// `None`: instances are taken as up.
     pub health: Option<Health>,
     pub instances: Vec<Instance>,
@@ -203,6 +206,8 @@ pub enum CohortBody {
     Percent { of: Option<ClaimKind>, basis_points: u16, salt: String },
     /// The claim's last characters are these, one or two digits each. Never empty.
     Tail { of: ClaimKind, digits: BTreeSet<String> },
+    /// Made of others, and of claims. Never of itself; written out, of at most `limits::COHORT_PARTS`.
+    Joined(Condition),
 }
 
 /// (service, condition) -> weighted subsets, or a lane.

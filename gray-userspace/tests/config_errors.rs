@@ -123,6 +123,7 @@ fn d4_service() {
         "service",
         &[
             ("balance_unknown", more("balance: random")),
+            ("zone_affinity_word", more("zone-affinity: yes")),
             ("balance_with_affinity", more("balance: round-robin\n    affinity: client")),
             ("is_empty", "services:\n  shop:\n".into()),
             ("needs", "services:\n  shop: { nat: dnat }\n".into()),
@@ -286,6 +287,8 @@ fn d4_cohort() {
     let cohort = |text: &str| then(&format!("cohorts:\n  early: {text}\n"));
     let lists = |n| (0..n).map(|i| format!("  c{i}: {{ sources: [] }}\n")).collect::<String>();
     let (many, some) = (lists(257), lists(200));
+    let bomb: String =
+        (1..9).map(|i| format!("  c{i}: {{ all: [{0}, {0}, {0}] }}\n", format!("c{}", i - 1))).collect();
     // 57 different ones, and one of them again.
     let conditions: String = (0..58)
         .map(|i| {
@@ -329,6 +332,15 @@ fn d4_cohort() {
             ("percent_of_later", cohort("{ percent: 10, of: tag }")),
             ("percent_salt", cohort("{ percent: 10, salt: \"a b\" }")),
             ("of_without_percent", cohort("{ sources: [], of: source, salt: x }")),
+            (
+                "joined_circle",
+                then("cohorts:\n  a: { any: [b, { not: c }] }\n  b: { sources: [] }\n  c: { not: a }\n"),
+            ),
+            ("joined_of_itself", cohort("{ not: early }")),
+            ("joined_of_nobody", cohort("{ all: [erly, { any: [] }] }")),
+            ("joined_bomb", then(&format!("cohorts:\n  c0: {{ percent: 1 }}\n{bomb}"))),
+            ("joined_and_percent", cohort("{ any: [early], percent: 10 }")),
+            ("joined_text", cohort("{ not: [early] }")),
             ("too_many_lists", then(&format!("cohorts:\n{many}"))),
             ("too_many_conditions", then(&format!("cohorts:\n{some}routes:\n{conditions}"))),
         ],

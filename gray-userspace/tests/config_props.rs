@@ -149,6 +149,11 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         encapsulation: Encapsulation::Ipip,
         balance: if udp && !sticky { Balance::RoundRobin } else { Balance::Maglev },
         affinity: if sticky { Affinity::Client } else { Affinity::Connection },
+        zone_affinity: match (v6, udp) {
+            (false, false) => ZoneAffinity::Off,
+            (true, false) => ZoneAffinity::Prefer,
+            _ => ZoneAffinity::Only,
+        },
         health,
         stable: Selector::one(MetaKey::Version, "1.0"),
         failover: if sticky { Failover::Any } else { Failover::To(Selector::one(MetaKey::Version, "1.0")) },

@@ -4,6 +4,7 @@ use gray_userspace::{
     config::{Loaded, Problems, Source, default_route_name, load, to_yaml},
     model::{
         ClaimKind, CohortBody, Condition, Encapsulation, Failover, MetaKey, Nat, OnMissing, Proto, Selector,
+        ZoneAffinity,
     },
 };
 
@@ -37,6 +38,52 @@ fn c1_service_defaults_and_texts_as_written() {
     assert_eq!(shop.instances[0].id, "198.18.2.2:8080");
     assert_eq!((shop.instances[0].weight, shop.instances[1].weight), (100, 7));
     assert_eq!(shop.stable, Selector::one(MetaKey::Version, "1.0"));
+}
+
+#[test]
+fn b6_cohorts_of_cohorts_are_written_as_they_are_read() {
+    let text = format!(
+        "{SHOP}cohorts:
+  a: {{ sources: ['198.18.9.1'] }}
+  b: {{ percent: 10 }}
+  both: {{ all: [a, {{ not: b }}] }}
+  either: {{ any: [both, a, {{ mark: 7 }}] }}
+  others: {{ not: either }}
+routes:
+  - {{ service: shop, when: others, to: {{ version: 2.10 }} }}
+"
+    );
+    let loaded = ok(&text);
+    assert_eq!(loaded.warnings.len(), 0, "those that another one is made of are used: {:?}", loaded.warnings);
+    let policy = loaded.policy;
+    let not = |c: &str| Condition::Not(Box::new(Condition::Cohort(c.into())));
+    let body = |name: &str| &policy.cohort(name).unwrap().body;
+    assert_eq!(
+        *body("both"),
+        CohortBody::Joined(Condition::All(vec![Condition::Cohort("a".into()), not("b")]))
+    );
+    assert_eq!(*body("others"), CohortBody::Joined(not("either")));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let when = policy.routes[0].when.as_ref().unwrap();
+    assert!(policy.asks(when, "b") && policy.asks(when, "others") && !policy.asks(when, "c"));
+    assert!(policy.lists().iter().any(|l| l.name == "mark=7"), "their claims are lists");
+}
+
+#[test]
+fn c4_zone_affinity_is_written_as_it_is_read() {
+    let with = |word: &str| SHOP.replace("    stable:", &format!("    zone-affinity: {word}\n    stable:"));
+    let policy = ok(SHOP).policy;
+    assert_eq!(policy.services[0].zone_affinity, ZoneAffinity::Off);
+    assert_eq!(ok(&with("off")).policy, policy);
+    for (word, means) in [("prefer", ZoneAffinity::Prefer), ("only", ZoneAffinity::Only)] {
+        let loaded = ok(&with(word));
+        assert_eq!(loaded.policy.services[0].zone_affinity, means);
+        assert_eq!(ok(&to_yaml(&loaded.policy)).policy, loaded.policy);
+        let said: Vec<_> = loaded.warnings.iter().map(|w| w.message.clone()).collect();
+        assert_eq!(said, [format!("`zone-affinity: {word}`, and no instance has a zone")]);
+        let zoned = with(word).replace("version: 1.0 }\n      -", "version: 1.0, zone: z1 }\n      -");
+        assert_eq!(ok(&zoned).warnings.len(), 0);
+    }
 }
 
 #[test]

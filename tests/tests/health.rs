@@ -215,6 +215,54 @@ fn h2_what_is_out_stays_out_over_a_dead_agent_and_a_new_one() {
     residue::assert_none(&w, agent);
 }
 
+/// Of gray, one instance in the agent's zone: it serves alone, the other one only while it is down, whoever dies meanwhile; and an
+/// agent of the other zone turns them round.
+#[test]
+fn c4_clients_leave_the_zone_only_while_nobody_of_it_serves() {
+    let w = world();
+    let mut servers: Vec<Option<Server>> = (0..4).map(|j| Some(server(&w, j))).collect();
+    let spec = AgentSpec { args: vec!["--zone".into(), "z1".into()], ..AgentSpec::packets(&w) };
+    let mut agent = Agent::start_with(&w, spec).unwrap();
+    let text = Shop::checked(&http())
+        .all_to("2.0")
+        .text(&w)
+        .replace("id: g0", "id: g0, zone: z1")
+        .replace("id: g1", "id: g1, zone: z2")
+        .replace("    stable:", "    zone-affinity: prefer\n    stable:");
+    let _ = agent.apply(&text).unwrap();
+    wait_states(&agent, &ALL_UP);
+    assert_eq!(agent.gray_json(&["status"]).unwrap()["zone"], "z1");
+    let client = w.clients[0].place();
+    let served = |s: &Option<Server>| s.as_ref().unwrap().stats().unwrap().requests;
+    let by = |report: &Report| report.of_version("2.0");
+    let elsewhere = |agent: &Agent, j: usize| !in_tables(agent).contains(&backend(&w, j));
+    assert!(elsewhere(&agent, 3), "nobody needs it");
+    assert_eq!(by(&load(&w, &client, 200)), 200);
+    servers[2].take().unwrap().kill9().unwrap();
+    wait_states(&agent, &[("g0", "down"), ("g1", "up")]);
+    assert!(elsewhere(&agent, 2));
+    let before = served(&servers[3]);
+    assert_eq!(by(&load(&w, &client, 200)), 200);
+    assert!(served(&servers[3]) >= before + 200, "the other zone serves");
+    agent.kill9().unwrap();
+    agent.restart().unwrap();
+    assert!(elsewhere(&agent, 2), "what is out stays out");
+    assert_eq!(by(&load(&w, &client, 100)), 100);
+    servers[2] = Some(server(&w, 2));
+    wait_states(&agent, &ALL_UP);
+    wait_for("the own zone serves again", PATIENCE, || Ok(elsewhere(&agent, 3))).unwrap();
+    let before = served(&servers[2]);
+    assert_eq!(by(&load(&w, &client, 200)), 200);
+    assert!(served(&servers[2]) >= before + 200);
+    agent.kill9().unwrap();
+    agent.use_args(&["--zone", "z2"]);
+    agent.restart().unwrap();
+    // What was in no table comes in like what was down.
+    wait_for("the other zone", PATIENCE, || Ok(elsewhere(&agent, 2) && !elsewhere(&agent, 3))).unwrap();
+    assert_eq!(by(&load(&w, &client, 100)), 100);
+    residue::assert_none(&w, agent);
+}
+
 /// A verdict does not wait for what else the agent does: it is in the tables while a large list is still being loaded.
 #[test]
 fn c12_an_ejection_does_not_wait_for_a_large_change() {

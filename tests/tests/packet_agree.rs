@@ -14,10 +14,11 @@ use gray_tests::command::note;
 use gray_tests::pace::many;
 use gray_tests::packets::{
     case::REDIRECT,
+    frame::{ACK, FIN, PSH, Packet, RST, SYN, TCP},
     front::Front,
     fuzz,
     land::{around, policy},
-    model::{FAILURES, Model, Tuple},
+    model::{Entry, FAILURES, Model, Tuple},
     pcap,
     random::Random,
     rig::{Rig, Routes, hex, moved, with},
@@ -95,6 +96,20 @@ fn renewed(lost: bool) -> u64 {
     u64::from(!lost) << 40
 }
 
+/// Now and then: what an instance says first on a connection that a breaker watches.
+fn answer(r: &mut Random, model: &Model) -> Option<Vec<u8>> {
+    if r.below(16) != 0 {
+        return None;
+    }
+    let waits = |(t, e): (&Tuple, &Entry)| (!e.forward && e.watched).then_some((t.src, t.dst));
+    let mut waiting: Vec<_> = model.flows.table.iter().filter_map(waits).collect();
+    // The map's own order is another in every process.
+    waiting.sort_unstable();
+    let &(src, dst) = waiting.get(r.below(waiting.len().max(1)))?;
+    let flags = [RST, RST | ACK, SYN | ACK, PSH | ACK, FIN | ACK][r.below(5)];
+    Some(Packet::new(TCP, src, dst).flags(flags).frame())
+}
+
 fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
     let mut r = Random(seed);
     let mut model = Model::new(rig.way.clone());
@@ -102,6 +117,9 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
     let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
     let mut lost = false;
     for n in 0..count {
+        if std::mem::take(&mut model.aged) {
+            on.rig.live.configure(|c| (c.hz, c.renewed) = (NEVER_HZ, renewed(lost)));
+        }
         if n % CHANGE == 0 {
             let early = (n / CHANGE).is_multiple_of(2);
             // Two services want stable when the agent is lost, which it is half of the time; others have breakers.
@@ -119,14 +137,14 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
             on.rig.live.configure(|c| (c.hz, c.renewed) = (NEVER_HZ, renewed(lost)));
             model.lose(lost);
         }
+        let frame = answer(&mut r, &model).unwrap_or_else(|| fuzz::wide(&mut r));
+        if fuzz::is_icmp(&frame) {
+            continue;
+        }
         let silence = n % SILENCE == SILENCE - 1;
         if silence {
             on.rig.age();
             model.age();
-        }
-        let frame = fuzz::wide(&mut r);
-        if fuzz::is_icmp(&frame) {
-            continue;
         }
         let d = if r.below(8) == 0 { Direction::Egress } else { Direction::Ingress };
         let mark = [0, 0, 0, 0, 7, 8][r.below(6)];
@@ -163,10 +181,6 @@ fn run(rig: &mut Rig, seed: u64, count: usize, seen: &mut Seen, front: bool) {
                     _ => &mut seen.passed,
                 } += 1;
             }
-        }
-        if silence {
-            model.young();
-            on.rig.live.configure(|c| (c.hz, c.renewed) = (NEVER_HZ, renewed(lost)));
         }
         recent.push_back(frame);
         if recent.len() > KEPT {

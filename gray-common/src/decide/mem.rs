@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use super::{Decision, HAS_BREAKER, MARK_TRIES, MARK_WATCHED, Tables, kept_by};
+use super::{Decision, HAS_BREAKER, MARK_TRIES, MARK_WATCHED, Tables, kept_by, mark_opening};
 use crate::{
     Reason, limits, nets,
     wire::{
@@ -85,8 +85,10 @@ impl View<'_> {
         if d.tunnel & HAS_BREAKER == 0 || u32::from(d.arm) != ARM_GRAY || self.tables.unseen {
             return 0;
         }
-        let opened = self.tables.trips.get(&u32::from(d.service)).map_or(0, |t| t.opened);
-        if opened != 0 { MARK_WATCHED | MARK_TRIES } else { MARK_WATCHED }
+        match self.tables.trips.get(&u32::from(d.service)) {
+            Some(t) if t.opened != 0 => MARK_WATCHED | MARK_TRIES | mark_opening(t.opens),
+            _ => MARK_WATCHED,
+        }
     }
 
     /// What is read of a service's requests.

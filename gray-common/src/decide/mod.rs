@@ -23,11 +23,11 @@ use crate::{
     Reason,
     hash::mix,
     wire::{
-        ARM_STABLE, Addr, Class, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance, ListenerValue, Rule,
-        SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE, SERVICE_LEASE,
-        SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT,
-        SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table,
-        Versioned, wire,
+        ARM_STABLE, Addr, Class, FLOW_OPENING, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance,
+        ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
+        SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
+        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
+        SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -91,6 +91,10 @@ pub const HAS_BREAKER: u8 = 1;
 pub const MARK_SPLICE: u8 = 1;
 pub const MARK_WATCHED: u8 = (FLOW_WATCHED >> 7) as u8;
 pub const MARK_TRIES: u8 = (FLOW_TRIES >> 7) as u8;
+/// Of [`Decision::marks`] of one that tries.
+pub const fn mark_opening(opens: u64) -> u8 {
+    (((opens as u16) << 11 & FLOW_OPENING) >> 7) as u8
+}
 const _: () = assert!(FLOW_SPLICE >> 7 == MARK_SPLICE as u16 && SERVICE_BREAKER >> 12 == HAS_BREAKER as u32);
 
 /// No bucket took part.
@@ -212,7 +216,7 @@ fn arrive<T: Tables, C>(
     (mut subset, stable): (u32, u32),
     (seed, flags): (u64, u32),
 ) -> Verdict {
-    let Some(mut arm) = arm_of(t, subset, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
+    let Some(mut arm) = arm_of(t, subset, r) else { return Verdict::Pass(Reason::TableHole) };
     if arm.refuse != 0 {
         return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
     }
@@ -222,7 +226,7 @@ fn arrive<T: Tables, C>(
         if flags & SERVICE_NO_FAILOVER != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
-        let Some(s) = arm_of(t, stable, r.is_v4) else { return Verdict::Pass(Reason::TableHole) };
+        let Some(s) = arm_of(t, stable, r) else { return Verdict::Pass(Reason::TableHole) };
         arm = s;
         subset = stable;
         // No branch, either.
@@ -272,8 +276,11 @@ struct Arm {
 }
 
 #[inline(always)]
-fn arm_of<T: Tables>(t: &T, subset: u32, is_v4: bool) -> Option<Arm> {
-    let away = if is_v4 { SUBSET_AWAY4 } else { SUBSET_AWAY6 };
+fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
+    let is_v4 = r.is_v4;
+    let (away, near) = if is_v4 { (SUBSET_AWAY4, SUBSET_NEAR4) } else { (SUBSET_AWAY6, SUBSET_NEAR6) };
+    // No branch: the verifier would follow all that comes after once for each side.
+    let away = away | near & u32::from(r.listener.is_far()).wrapping_neg();
     let spare = if is_v4 { SUBSET_SPARE4.trailing_zeros() } else { SUBSET_SPARE6.trailing_zeros() };
     let arm = |s: &Subset| Arm {
         which: s.arm,

@@ -110,16 +110,22 @@ pub struct ListenerKey {
     pub _pad: u8,
 }
 
-/// What [`Versioned`] holds for a listener: the service's index in the bank plus one, and a flag.
+/// What [`Versioned`] holds for a listener: the service's index in the bank plus one, and two flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerValue(pub u32);
 
 impl ListenerValue {
     /// The address is a stable instance's own: stable means no rewrite.
     pub const SELF: u32 = 1 << 31;
+    /// ... of an instance of another zone: see [`SUBSET_NEAR4`].
+    pub const FAR: u32 = 1 << 30;
 
     pub fn new(service: u32, is_self: bool) -> Self {
         Self((service + 1) | if is_self { Self::SELF } else { 0 })
+    }
+
+    pub fn with_far(self, far: bool) -> Self {
+        Self(self.0 | if far { Self::FAR } else { 0 })
     }
 
     #[inline(always)]
@@ -127,10 +133,15 @@ impl ListenerValue {
         self.0 & Self::SELF != 0
     }
 
+    #[inline(always)]
+    pub fn is_far(self) -> bool {
+        self.0 & Self::FAR != 0
+    }
+
     /// Index in the bank; `None` when the listener is absent.
     #[inline(always)]
     pub fn service(self) -> Option<u32> {
-        (self.0 & !Self::SELF).checked_sub(1)
+        (self.0 & !(Self::SELF | Self::FAR)).checked_sub(1)
     }
 }
 
@@ -284,6 +295,9 @@ pub const SUBSET_SPARE4: u32 = 4;
 pub const SUBSET_SPARE6: u32 = 8;
 /// Whoever is sent here is refused.
 pub const SUBSET_REFUSE: u32 = 16;
+/// An instance of the agent's zone takes its whole share: stable does not stay on an address in another zone.
+pub const SUBSET_NEAR4: u32 = 32;
+pub const SUBSET_NEAR6: u32 = 64;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

@@ -3,11 +3,11 @@
 
 use gray_common::{
     Reason,
-    decide::{HAS_BREAKER, MARK_TRIES, MARK_WATCHED, kept_by},
+    decide::{HAS_BREAKER, MARK_TRIES, MARK_WATCHED, kept_by, mark_opening},
     packet::{TCP, opens},
     wire::{
-        ARM_GRAY, Breaker, FLOW_FORWARD, FLOW_TRIES, FLOW_WATCHED, FlowState, SERVICE_BREAKER, SERVICE_LEASE,
-        SERVICE_SHADOW, Trip, trip_is_open,
+        ARM_GRAY, Breaker, FLOW_FORWARD, FLOW_OPENING, FLOW_TRIES, FLOW_WATCHED, FlowState, SERVICE_BREAKER,
+        SERVICE_LEASE, SERVICE_SHADOW, Trip, trip_is_open,
     },
 };
 
@@ -72,7 +72,7 @@ pub extern "C" fn mark(how: u32) -> u32 {
         }
         // It may be closed at this moment.
         if exchange(&raw mut trip.opened, was, jiffies()) == was {
-            d.marks |= MARK_TRIES;
+            d.marks |= MARK_TRIES | mark_opening(trip.opens);
         }
     }
     1
@@ -89,7 +89,8 @@ fn opened(trip: &Trip) -> u64 {
     unsafe { core::ptr::read_volatile(&trip.opened) }
 }
 
-/// What was heard: it failed; the one that tries did; the one that tries was answered; its client left before that.
+/// What was heard: it failed; the one that tries did; the one that tries was answered; its client left before that. Of those that try,
+/// with the opening's bits of their flow: what they say of an earlier one says nothing of this.
 pub const FAILED: u32 = 0;
 const TRY_FAILED: u32 = 1;
 const TRY_ANSWERED: u32 = 2;
@@ -104,6 +105,17 @@ pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
     // SAFETY: as in `guard`.
     let trip = unsafe { &mut *trip };
     let (now, was) = (jiffies(), opened(trip));
+    let opening = (trip.opens as u32) << 11 & u32::from(FLOW_OPENING);
+    let (of, mut what) = (what & u32::from(FLOW_OPENING), what & 3);
+    if what != FAILED && of != opening {
+        if what != TRY_FAILED {
+            return 0;
+        }
+        what = FAILED;
+    }
+    if what == TRY_ANSWERED && was == 0 {
+        return 0;
+    }
     if what == TRY_ANSWERED {
         trip.before = trip.count;
         // After that: an atomic instruction, which other CPUs see in this order. Who has opened it anew at this moment has seen more.
@@ -132,28 +144,36 @@ pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
     0
 }
 
+/// What it knows of a flow.
+pub const MARKS: u16 = FLOW_WATCHED | FLOW_TRIES | FLOW_OPENING;
+
+fn opening(f: &FlowState) -> u32 {
+    u32::from(f.flags & FLOW_OPENING)
+}
+
 /// A connection that a breaker watches has failed: once, whatever comes.
 #[inline(always)]
 pub fn failed(f: &mut FlowState) {
-    let what = if f.flags & FLOW_TRIES != 0 { TRY_FAILED } else { FAILED };
-    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
+    let what = if f.flags & FLOW_TRIES != 0 { TRY_FAILED | opening(f) } else { FAILED };
+    f.flags &= !MARKS;
     let _ = hears(u32::from(f.counter), what);
 }
 
 /// The client of one that tries has reset it before it was answered: nothing was learned.
 #[inline(always)]
 pub fn left(f: &mut FlowState) {
-    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
-    let _ = hears(u32::from(f.counter), TRY_LEFT);
+    let what = TRY_LEFT | opening(f);
+    f.flags &= !MARKS;
+    let _ = hears(u32::from(f.counter), what);
 }
 
 /// Its instance has said something.
 #[inline(always)]
 pub fn answered(f: &mut FlowState) {
     if f.flags & FLOW_TRIES != 0 {
-        let _ = hears(u32::from(f.counter), TRY_ANSWERED);
+        let _ = hears(u32::from(f.counter), TRY_ANSWERED | opening(f));
     }
-    f.flags &= !(FLOW_WATCHED | FLOW_TRIES);
+    f.flags &= !MARKS;
 }
 
 /// What was sent to the instance of an answers' entry has not reached it. Datagrams are not watched: each counts.

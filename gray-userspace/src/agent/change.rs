@@ -96,8 +96,11 @@ impl Inner {
         drained: &BTreeSet<String>,
         places: &Places,
     ) -> Result<Compiled, ApiError> {
-        let mut around =
-            Circumstances { drained: drained.clone(), adopt_until_ns: self.adopt_until_ns.clone() };
+        let mut around = Circumstances {
+            drained: drained.clone(),
+            adopt_until_ns: self.adopt_until_ns.clone(),
+            zone: self.zone.clone(),
+        };
         let until = time::monotonic_ns() + ADOPT_NS;
         let services = policy.services.iter().map(|s| (s.name.clone(), s.listen.clone()));
         let guards = compile::guard::guards(policy).into_iter().map(|g| (g.name.clone(), g.listeners()));

@@ -68,6 +68,8 @@ pub struct Inner {
     pub snat: Vec<IpAddr>,
     /// What packets to instances are sent from, with `nat: dsr`.
     pub dsr_source: Vec<IpAddr>,
+    /// Of this node: what services with `zone-affinity` prefer.
+    pub zone: Option<String>,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
     /// The last flip took an instance from a service: UDP flows may still go there.

@@ -40,7 +40,9 @@ use crate::{
         ApiError, Who,
         types::{Done, InstanceRef},
     },
+    compile::is_far,
     kernel::KernelError,
+    model::ZoneAffinity,
     store::Kind,
     sys::sockets,
 };
@@ -166,7 +168,10 @@ impl Inner {
         }
         if drain && self.holds_the_address(&instance.id) {
             return Err(ApiError::conflict(
-                format!("{} is dialled by its own address and stable has no other instance", instance.id),
+                format!(
+                    "{} is dialled by its own address and no other instance of stable may serve here",
+                    instance.id
+                ),
                 "add another stable instance first; without one, clients reach it whatever is decided",
             ));
         }
@@ -203,6 +208,7 @@ impl Inner {
                 && o.address.is_ipv4() == i.address.is_ipv4()
                 && !self.drained.contains(&format!("{service}/{}", o.id))
                 && !self.policy.is_blacklisted(service, o)
+                && !(s.zone_affinity == ZoneAffinity::Only && is_far(s, o, self.zone.as_deref()))
         };
         s.listen.iter().any(|l| l.addr == i.address)
             && s.stable.matches(i)

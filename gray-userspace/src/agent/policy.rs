@@ -287,6 +287,10 @@ impl Inner {
                 format!("cohort {name} is a tail, it has no list"),
                 "change its digits in the document and apply it",
             )),
+            (CohortBody::Joined(of), _) => Err(ApiError::conflict(
+                format!("cohort {name} is made of others, {}, and has no list", config::condition_text(of)),
+                "edit the list of one of those, or apply a changed document",
+            )),
             _ => Err(ApiError::conflict(
                 format!("cohort {name} is a percentage, it has no list"),
                 "change its percentage in the document and apply it",

@@ -124,6 +124,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         releases: Releases::default(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),
+        zone: o.zone.clone(),
         untidy: false,
         orphans: false,
         leftovers: Arc::default(),
@@ -249,8 +250,11 @@ fn reconcile(inner: &mut Inner) -> anyhow::Result<()> {
         .into_iter()
         .filter_map(|(id, until)| Some((before.services.name(u32::from(id))?.to_string(), until)))
         .collect();
-    let around =
-        Circumstances { drained: active.drained.clone(), adopt_until_ns: inner.adopt_until_ns.clone() };
+    let around = Circumstances {
+        drained: active.drained.clone(),
+        adopt_until_ns: inner.adopt_until_ns.clone(),
+        zone: inner.zone.clone(),
+    };
     if let Err(e) = inner.may_stand_in(&policy) {
         tracing::error!(error = %e, "with `snat` their packets keep the clients' addresses, with `dsr` they are left alone");
     }

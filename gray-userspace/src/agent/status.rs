@@ -44,6 +44,7 @@ impl Inner {
             revision: (self.revision != 0).then_some(self.revision),
             attachments: self.attachments.iter().map(|a| attachment(a, self.live.hook())).collect(),
             connect: self.connect.as_ref().map(connect),
+            zone: self.zone.clone(),
             policy: PolicySize {
                 services: self.policy.services.len() as u64,
                 cohorts: self.policy.cohorts.len() as u64,

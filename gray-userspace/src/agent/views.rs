@@ -27,7 +27,7 @@ use crate::{
     },
     compile::{lane_rule, order::Order, rule_name},
     config::condition_text,
-    model::{Affinity, ClaimKind, Cohort, CohortBody, Condition, Lane, Nat, Policy, Route},
+    model::{Affinity, ClaimKind, Cohort, CohortBody, Lane, Nat, Policy, Route},
     store::{Mark, OverlayInfo, Revision, State, Store as _, Workload},
 };
 
@@ -52,6 +52,7 @@ impl Inner {
                 Affinity::Client => "client",
             }
             .into(),
+            zone_affinity: s.zone_affinity.name().into(),
             health: s.health.as_ref().map(ToString::to_string),
             shadow: s.shadow,
             stable: s.stable.to_string(),
@@ -122,7 +123,9 @@ impl Inner {
 
     fn cohort_view(&self, c: &Cohort) -> Result<CohortView, ApiError> {
         let (kind, of, basis_points, _) = body(c);
-        let mut view = CohortView { name: c.name.clone(), kind, of, basis_points, ..CohortView::default() };
+        let joined = c.joined().map(condition_text);
+        let mut view =
+            CohortView { name: c.name.clone(), kind, of, basis_points, joined, ..CohortView::default() };
         if let CohortBody::List { ids, .. } = &c.body {
             let info = self.overlay_info(&c.name)?;
             view.edited = info != OverlayInfo::default();
@@ -142,13 +145,15 @@ impl Inner {
             ApiError::not_found(format!("there is no cohort `{name}`"), "`gray get cohorts` shows them")
         })?;
         let (kind, of, basis_points, salt) = body(c);
-        let routes = self.policy.routes.iter().filter(|r| r.when.as_ref().is_some_and(|w| names(w, name)));
+        let routes =
+            self.policy.routes.iter().filter(|r| r.when.as_ref().is_some_and(|w| self.policy.asks(w, name)));
         let mut show = CohortShow {
             name: c.name.clone(),
             kind,
             of,
             basis_points,
             salt,
+            joined: c.joined().map(condition_text),
             offset: page.offset,
             routes: routes.map(|r| r.name.clone()).collect(),
             ..CohortShow::default()
@@ -281,16 +286,7 @@ fn body(c: &Cohort) -> (String, Option<String>, Option<u16>, Option<String>) {
             ("percent".into(), of.map(claim), Some(*basis_points), Some(salt.clone()))
         }
         CohortBody::Tail { of, .. } => ("tail".into(), Some(claim(*of)), None, None),
-    }
-}
-
-/// Whether a condition names a cohort.
-fn names(when: &Condition, cohort: &str) -> bool {
-    match when {
-        Condition::Cohort(n) => n == cohort,
-        Condition::Claim { .. } | Condition::Lane(_) => false,
-        Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| names(p, cohort)),
-        Condition::Not(inner) => names(inner, cohort),
+        CohortBody::Joined(_) => ("joined".into(), None, None, None),
     }
 }
 

@@ -13,7 +13,10 @@ use serde::Deserialize;
 use gray_common::limits::DSR_FROM;
 
 use super::{Failure, agent_file::AgentFile, prefix::Prefix};
-use crate::api::DEFAULT_SOCKET;
+use crate::{
+    api::DEFAULT_SOCKET,
+    config::{META, is_meta},
+};
 
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/gray";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/gray";
@@ -57,6 +60,8 @@ pub struct AgentOptions {
     pub tags: bool,
     /// Interfaces of `attach` whose tags are believed.
     pub trust_tags: Vec<String>,
+    /// This node's zone; none: it is in none.
+    pub zone: Option<String>,
 }
 
 /// `IFACE=ROLE`, with `:auto`, `:xdp` or `:tc` behind it.
@@ -172,6 +177,9 @@ pub struct AgentArgs {
     /// they are overwritten then, and with --tags
     #[arg(long, value_name = "IFACE")]
     trust_tags: Vec<String>,
+    /// The zone of this node, whose instances serve first where a policy says `zone-affinity` [default: none]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
 }
 
 impl AgentArgs {
@@ -206,6 +214,7 @@ impl AgentArgs {
             dsr_from: if self.dsr_from.is_empty() { file.dsr_from } else { self.dsr_from },
             tags: self.tags || file.tags.unwrap_or(false),
             trust_tags: if self.trust_tags.is_empty() { file.trust_tags } else { self.trust_tags },
+            zone: self.zone.or(file.zone),
         };
         options.check()
     }
@@ -231,6 +240,9 @@ impl AgentOptions {
                     "one interface has one role; `host` is edge and backend in one",
                 ));
             }
+        }
+        if let Some(zone) = self.zone.as_ref().filter(|z| !is_meta(z)) {
+            return Err(Failure::usage(format!("{zone:?} is no zone"), format!("give --zone {META}")));
         }
         if let Some(other) = self.trust_tags.iter().find(|t| !self.attach.iter().any(|a| a.iface == **t)) {
             let what = format!("tags by {other} are to be trusted, and gray is not attached there");

@@ -205,6 +205,9 @@ fn show(args: &ShowArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 fn described(c: &CohortShow, _: Paint) -> String {
     let of = c.of.as_deref().unwrap_or("identity");
     let routes = if c.routes.is_empty() { "no route".into() } else { c.routes.join(", ") };
+    if let Some(joined) = &c.joined {
+        return format!("{}: {joined}, used by {routes}\n", c.name);
+    }
     let mut out = match (&c.digits, c.basis_points) {
         (Some(digits), _) => {
             format!("{}: {of} that ends with {}, used by {routes}\n", c.name, digits.join(" or "))

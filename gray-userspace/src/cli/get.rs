@@ -106,7 +106,11 @@ fn services(all: &[ServiceView], paint: Paint) -> String {
             s.on_missing_identity.as_str().into(),
             s.encapsulation.as_ref().map_or_else(|| s.nat.clone(), |by| format!("{} ({by})", s.nat)).into(),
             s.balance.as_str().into(),
-            s.affinity.as_str().into(),
+            match s.zone_affinity.as_str() {
+                "" | "off" => s.affinity.clone(),
+                zone => format!("{} (zone: {zone})", s.affinity),
+            }
+            .into(),
             s.health.as_deref().into(),
             if s.shadow { format!("{} (shadow)", s.routes.join(" ")) } else { s.routes.join(" ") }.into(),
         ]);
@@ -163,13 +167,13 @@ fn cohorts(all: &[CohortView], paint: Paint) -> String {
     for c in all {
         let size = match c.basis_points {
             Some(bp) => Cell::from(percent(bp)),
-            None if c.kind == "tail" => "".into(),
+            None if c.kind == "tail" || c.joined.is_some() => "".into(),
             None => c.size.into(),
         };
         t.row([
             c.name.as_str().into(),
             c.kind.as_str().into(),
-            c.of.as_deref().unwrap_or("identity").into(),
+            c.joined.as_deref().or(c.of.as_deref()).unwrap_or("identity").into(),
             size,
             if c.edited { "yes" } else { "no" }.into(),
         ]);

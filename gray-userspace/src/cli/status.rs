@@ -62,12 +62,13 @@ fn head(s: &Status) -> [(&'static str, String); 5] {
         (
             "agent",
             format!(
-                "gray {}, abi {}, pid {}, up {}, kernel {}",
+                "gray {}, abi {}, pid {}, up {}, kernel {}{}",
                 s.version,
                 s.abi,
                 s.pid,
                 duration(s.uptime_s),
-                s.kernel
+                s.kernel,
+                s.zone.as_ref().map(|z| format!(", zone {z}")).unwrap_or_default()
             ),
         ),
         ("policy", format!("{revision}, epoch {}: {}", s.epoch, parts.join(", "))),

@@ -1,7 +1,7 @@
 //! What policies decide, as tables: `tests/cases/*.cases`, run through the compiled tables in memory. Each case is a line,
 //! `ID what | who asks | what is decided`; the file `tests/cases/README.md` has the words. Must not judge anything itself.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, net::SocketAddr, path::Path};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
 
 use gray_common::{
     Reason,
@@ -36,10 +36,9 @@ struct World {
 }
 
 impl World {
-    fn apply(&mut self, text: &str, drained: BTreeSet<String>) -> Result<(), String> {
+    fn apply(&mut self, text: &str, around: &Circumstances) -> Result<(), String> {
         let policy = config::load(&[Source::new("policy", text)]).map_err(|e| e.to_string())?.policy;
-        let around = Circumstances { drained, ..Circumstances::default() };
-        let compiled = compile(&policy, &self.compiled.assigned, &around).map_err(|e| e.to_string())?;
+        let compiled = compile(&policy, &self.compiled.assigned, around).map_err(|e| e.to_string())?;
         let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
         let want = Want::all(self.have.revision + 1, KEY, &compiled, &lists);
         for step in plan(&mut self.have, &want).map_err(|e| e.to_string())? {
@@ -235,7 +234,12 @@ fn check(world: &World, who: &Who, want: &str) -> Result<(), String> {
     let (least, most) = range.split_once("..").unwrap_or((range, range));
     let bound = |t: &str| t.trim().parse::<f64>().map_err(|_| format!("`{t}` is no number"));
     let (least, most) = (bound(least)?, bound(most)?);
-    let hits = (0..*n).filter(|i| world.decided(&who.number(*i)).0.starts_with(what)).count();
+    let (what, at) = what.split_once(" @").map_or((what, None), |(what, at)| (what, Some(at)));
+    let hit = |i: &u32| {
+        let (said, instance) = world.decided(&who.number(*i));
+        said.starts_with(what) && at.is_none_or(|at| instance == at)
+    };
+    let hits = (0..*n).filter(hit).count();
     let share = 100.0 * hits as f64 / f64::from(*n);
     if (least..=most).contains(&share) { Ok(()) } else { Err(format!("{share:.3} %")) }
 }
@@ -245,27 +249,37 @@ fn run(path: &Path, wrong: &mut Vec<String>) -> usize {
     let text = fs::read_to_string(path).unwrap();
     let file = path.file_name().unwrap().to_string_lossy().into_owned();
     let (mut world, mut document, mut inside) =
-        (World::default(), String::new(), None::<(bool, BTreeSet<String>)>);
+        (World::default(), String::new(), None::<(bool, Circumstances)>);
     let mut cases = 0;
     for (number, line) in text.lines().enumerate() {
         let place = format!("{file}:{}", number + 1);
-        if let Some((next, drained)) = inside.take() {
+        if let Some((next, around)) = inside.take() {
             if line != "--" {
                 document.push_str(line);
                 document.push('\n');
-                inside = Some((next, drained));
+                inside = Some((next, around));
                 continue;
             }
             if !next {
                 world = World::default();
             }
-            if let Err(e) = world.apply(&std::mem::take(&mut document), drained) {
+            if let Err(e) = world.apply(&std::mem::take(&mut document), &around) {
                 wrong.push(format!("{place}: the policy: {e}"));
             }
         } else if let Some(rest) = line.strip_prefix("policy").or_else(|| line.strip_prefix("next")) {
-            let drained = rest.trim().strip_prefix("drained=").unwrap_or_default();
-            let drained = drained.split(',').filter(|d| !d.is_empty()).map(str::to_owned).collect();
-            inside = Some((line.starts_with("next"), drained));
+            let mut around = Circumstances::default();
+            for word in rest.split_whitespace() {
+                match word.split_once('=') {
+                    Some(("drained", names)) => {
+                        around.drained = names.split(',').map(str::to_owned).collect()
+                    }
+                    Some(("zone", zone)) => around.zone = Some(zone.to_owned()),
+                    _ => {
+                        wrong.push(format!("{place}: `{word}` is not `drained=SERVICE/ID,..` or `zone=ZONE`"))
+                    }
+                }
+            }
+            inside = Some((line.starts_with("next"), around));
         } else if let Some(seconds) = line.strip_prefix("gone ") {
             match seconds.trim().parse::<u64>() {
                 Ok(seconds) => world.leave(seconds),

@@ -81,18 +81,9 @@ impl Facts {
 
 /// The step of the decision's order that a condition belongs to: plain lists are explicit identities.
 pub fn precedence(policy: &Policy, when: Option<&Condition>) -> Precedence {
-    fn explicit(policy: &Policy, c: &Condition) -> bool {
-        match c {
-            Condition::Cohort(n) => {
-                policy.cohort(n).is_some_and(|c| matches!(c.body, CohortBody::List { .. }))
-            }
-            Condition::Any(parts) => parts.iter().all(|p| explicit(policy, p)),
-            Condition::Claim { .. } | Condition::Lane(_) | Condition::All(_) | Condition::Not(_) => false,
-        }
-    }
     match when {
         None => Precedence::Weight,
-        Some(c) if explicit(policy, c) => Precedence::Explicit,
+        Some(c) if policy.is_explicit(c) => Precedence::Explicit,
         Some(_) => Precedence::Condition,
     }
 }
@@ -124,7 +115,10 @@ impl Spread<'_> {
             (Condition::Cohort(name), _) => {
                 let policy = self.policy;
                 let cohort = policy.cohort(name).ok_or_else(|| CompileError::NoCohort(name.clone()))?;
-                self.one(fact(cohort, &self.assigned.lists)?, negated)
+                match fact(cohort, &self.assigned.lists)? {
+                    Asked::Fact(fact) => self.one(fact, negated),
+                    Asked::All(of) => self.spread(of, negated),
+                }
             }
             (Condition::Claim { of, values }, _) => {
                 self.one(list_fact(&claim_text(*of, values), &self.assigned.lists)?, negated)
@@ -145,6 +139,10 @@ impl Spread<'_> {
             (Condition::All(parts), false) | (Condition::Any(parts), true) => {
                 let mut out = vec![Alternative::default()];
                 for p in parts {
+                    // Nobody is left that the rest could be asked of.
+                    if out.is_empty() {
+                        break;
+                    }
                     let right = self.spread(p, negated)?;
                     out = out
                         .iter()
@@ -185,8 +183,14 @@ pub fn on_list(bit: u32) -> Fact {
     Fact { kind: FACT_LIST, value: bit, ..Fact::default() }
 }
 
-fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
-    Ok(match &cohort.body {
+/// What a cohort asks.
+enum Asked<'a> {
+    Fact(Fact),
+    All(&'a Condition),
+}
+
+fn fact<'a>(cohort: &'a Cohort, lists: &Numbers) -> Result<Asked<'a>, CompileError> {
+    let fact = match &cohort.body {
         CohortBody::List { .. } => list_fact(&cohort.name, lists)?,
         CohortBody::Percent { of, basis_points, salt: s } => Fact {
             kind: FACT_PERCENT,
@@ -199,5 +203,7 @@ fn fact(cohort: &Cohort, lists: &Numbers) -> Result<Fact, CompileError> {
         CohortBody::Tail { of, digits } => {
             tail::fact(claim_code(*of), digits.iter().map(String::as_str)).unwrap_or_default()
         }
-    })
+        CohortBody::Joined(of) => return Ok(Asked::All(of)),
+    };
+    Ok(Asked::Fact(fact))
 }

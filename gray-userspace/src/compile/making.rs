@@ -107,7 +107,8 @@ impl<'p> Making<'p> {
     fn fill(&mut self, index: usize, service: &model::Service) -> Result<(), CompileError> {
         let Self { policy, before, around, ref lists, ref wild, ref away, .. } = *self;
         let (assigned, out) = (&mut self.assigned, &mut self.out);
-        let mut subsets = Subsets::new((index, service), &assigned.instances, away, out);
+        let zone = around.zone.as_deref();
+        let mut subsets = Subsets::new((index, service), &assigned.instances, (away, zone), out);
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
         let mut facts = Facts::default();
@@ -201,8 +202,10 @@ impl<'p> Making<'p> {
         for l in &service.listen {
             let drained = |i: &model::Instance| away.contains(&format!("{}/{}", service.name, i.id));
             let stable = |i: &&model::Instance| service.stable.matches(i) && !drained(i);
-            let own = service.instances.iter().filter(stable).any(|i| i.address == l.addr);
-            let _ = out.listeners.insert(listener_key(l), ListenerValue::new(index as u32, own));
+            let own = service.instances.iter().filter(stable).find(|i| i.address == l.addr);
+            let far = own.is_some_and(|i| subsets::is_far(service, i, zone));
+            let value = ListenerValue::new(index as u32, own.is_some()).with_far(far);
+            let _ = out.listeners.insert(listener_key(l), value);
             // Who has the address answers its echo requests: an instance, or else gray.
             if !policy.services.iter().flat_map(|s| &s.instances).any(|i| i.address.ip() == l.addr.ip()) {
                 let _ = out.listeners.insert(echo_key(l), ListenerValue::new(index as u32, false));

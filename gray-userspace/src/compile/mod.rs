@@ -46,7 +46,7 @@ use gray_common::{
 pub use assigned::Assigned;
 pub use error::{About, CompileError};
 pub use order::{lane_rule, rule_name};
-pub use subsets::{Family, Member, SubsetPlan, Who};
+pub use subsets::{Family, Member, SubsetPlan, Who, is_far};
 
 use self::{
     conditions::{Facts, claim_code},
@@ -61,6 +61,8 @@ pub struct Circumstances {
     pub drained: BTreeSet<String>,
     /// `CLOCK_MONOTONIC` ns until which a service takes connections found in mid-stream as stable's own.
     pub adopt_until_ns: BTreeMap<String, u64>,
+    /// Of the agent's node; `None`: affinity to a zone means nothing.
+    pub zone: Option<String>,
 }
 
 /// What one bank shall hold, and the numbers that go with it. Indexes are relative to the bank.

@@ -8,11 +8,14 @@ use std::{
 use gray_common::{
     hash::salt,
     maglev, turns,
-    wire::{ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6},
+    wire::{
+        ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
+        SUBSET_SPARE6,
+    },
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
-use crate::model::{self, Balance, Failover, Policy, Proto, Selector};
+use crate::model::{self, Balance, Failover, MetaKey, Policy, Proto, Selector, ZoneAffinity};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub struct Who {
     pub refuse: bool,
 }
 
-/// One address family of a subset. Drained ones are among the members: who is out for a while moves nobody else.
+/// One address family of a subset. Drained ones and those of other zones are among the members: who is out for a while moves nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
     pub members: Vec<Member>,
@@ -55,7 +58,10 @@ pub struct Member {
     /// In `INSTANCES`.
     pub number: u32,
     pub weight: u16,
+    /// It never serves: it is drained, or of another zone where only those of the agent's may.
     pub drained: bool,
+    /// Of another zone than the agent: it serves until one of the agent's takes its whole share.
+    pub far: bool,
 }
 
 impl Family {
@@ -65,14 +71,22 @@ impl Family {
         !self.members.iter().any(serves) && self.spare.iter().any(serves)
     }
 
-    /// The table when each member has so many per cent of its weight, drained ones none; empty when nobody has any. Its
+    /// An instance of the agent's zone takes its whole share: others do not serve.
+    pub fn is_near(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> bool {
+        service.zone_affinity != ZoneAffinity::Off && is_near(&self.members, share)
+    }
+
+    /// The table when each member has so many per cent of its weight, drained ones none, and those of other zones none while one of
+    /// the agent's has its whole share; empty when nobody has any. Its
     /// length depends on the number of members only.
     pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
         let members = if self.is_away(&share) { &self.spare } else { &self.members };
         let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
         let all: Vec<(String, Member)> = members.iter().filter_map(known).collect();
         let backends: Vec<(&str, u32)> = all.iter().map(|(n, m)| (n.as_str(), u32::from(m.weight))).collect();
-        let shares: Vec<u32> = all.iter().map(|(_, m)| if m.drained { 0 } else { share(m) }).collect();
+        let of = |m: &Member| if m.drained { 0 } else { share(m) };
+        let near = is_near(members, &share);
+        let shares: Vec<u32> = all.iter().map(|(_, m)| if near && m.far { 0 } else { of(m) }).collect();
         let len = maglev::table_len(all.len());
         let slots = match service.balance {
             Balance::Maglev => {
@@ -89,6 +103,11 @@ impl Family {
     }
 }
 
+/// One of the agent's zone takes its whole share.
+fn is_near(members: &[Member], share: impl Fn(&Member) -> u32) -> bool {
+    members.iter().any(|m| !m.far && !m.drained && share(m) >= 100)
+}
+
 /// The protocols of a service's listeners. An instance serves each of them on its one port.
 pub fn protocols(s: &model::Service) -> BTreeSet<Proto> {
     s.listen.iter().map(|l| l.proto).collect()
@@ -97,6 +116,12 @@ pub fn protocols(s: &model::Service) -> BTreeSet<Proto> {
 /// The tables hold addresses, and the protocol is the flow's own: one number per address.
 fn instance_name(i: &model::Instance) -> String {
     i.address.to_string()
+}
+
+/// Whether an instance is in another zone than the agent, or in none, where that matters.
+pub fn is_far(service: &model::Service, i: &model::Instance, zone: Option<&str>) -> bool {
+    let own = |zone: &str| i.meta.get(&MetaKey::Zone).is_some_and(|z| z == zone);
+    service.zone_affinity != ZoneAffinity::Off && zone.is_some_and(|z| !own(z))
 }
 
 /// Every instance address of a policy.
@@ -110,6 +135,7 @@ pub struct Subsets<'a> {
     at: usize,
     numbers: &'a Numbers,
     drained: &'a BTreeSet<String>,
+    zone: Option<&'a str>,
     known: BTreeMap<Selector, u32>,
     /// Where those are sent who are refused by a subset.
     refused: BTreeMap<Selector, u32>,
@@ -120,7 +146,7 @@ impl<'a> Subsets<'a> {
     pub fn new(
         (at, service): (usize, &'a model::Service),
         numbers: &'a Numbers,
-        drained: &'a BTreeSet<String>,
+        (drained, zone): (&'a BTreeSet<String>, Option<&'a str>),
         out: &'a mut Compiled,
     ) -> Self {
         let proto = protocols(service).into_iter().next().map_or(0, proto_number);
@@ -135,7 +161,7 @@ impl<'a> Subsets<'a> {
                 let _ = out.instances.entry(n).or_insert(wire);
             }
         }
-        Self { service, at, numbers, drained, known: BTreeMap::new(), refused: BTreeMap::new(), out }
+        Self { service, at, numbers, drained, zone, known: BTreeMap::new(), refused: BTreeMap::new(), out }
     }
 
     pub fn out(&mut self) -> &mut Compiled {
@@ -159,14 +185,18 @@ impl<'a> Subsets<'a> {
             },
         };
         let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false };
-        let away = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
+        let spare = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
+        let near = |f: &Family, bit| if stable && f.is_near(self.service, |_| 100) { bit } else { 0 };
         let plan = SubsetPlan {
             name: format!("{}: {selector}", self.service.name),
             target: self.target(if stable { &self.service.stable } else { selector }),
             v4: who.v4.table(self.service, |_| 100),
             v6: who.v6.table(self.service, |_| 100),
             arm: if stable { ARM_STABLE } else { ARM_GRAY },
-            flags: away(&who.v4, SUBSET_SPARE4) | away(&who.v6, SUBSET_SPARE6),
+            flags: spare(&who.v4, SUBSET_SPARE4)
+                | spare(&who.v6, SUBSET_SPARE6)
+                | near(&who.v4, SUBSET_NEAR4)
+                | near(&who.v6, SUBSET_NEAR6),
             who: Arc::new(who),
         };
         self.out.subsets.push(plan);
@@ -224,7 +254,9 @@ impl<'a> Subsets<'a> {
         let members = chosen.filter_map(|(instance, i)| {
             let number = self.numbers.get(&instance_name(i))?;
             let drained = self.drained.contains(&format!("{}/{}", self.service.name, i.id));
-            Some(Member { instance, number, weight: i.weight, drained })
+            let far = is_far(self.service, i, self.zone);
+            let drained = drained || far && self.service.zone_affinity == ZoneAffinity::Only;
+            Some(Member { instance, number, weight: i.weight, drained, far })
         });
         members.collect()
     }

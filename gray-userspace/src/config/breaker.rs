@@ -1,6 +1,6 @@
 //! Reads the circuit breaker of a service. Must not look at the service around it.
 
-use gray_common::wire::FAILURES;
+use gray_common::wire::MOST_FAILURES;
 
 use super::{
     report::Report,
@@ -17,7 +17,7 @@ const OPEN: u32 = 30_000;
 pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<Breaker> {
     let fields = Fields::open(node, &BREAKER, node.span, report)?;
     // Read whatever is missing: every problem at once.
-    let failures = fields.get("failures").map(|n| walk::integer(n, "failures", 1..=FAILURES as u32, report));
+    let failures = fields.get("failures").map(|n| walk::integer(n, "failures", 1..=MOST_FAILURES, report));
     let window = match fields.get("window") {
         Some(n) => walk::duration(n, "window", 1000..=HOUR, report),
         None => Some(WINDOW),

@@ -8,6 +8,7 @@ use super::{
     blacklist::BlacklistDraft,
     cohort::{self, CohortDraft},
     condition,
+    joined::{self, Through},
     lane::LaneDraft,
     limits,
     report::{At, Draft, Report, Span, did_you_mean, quoted},
@@ -16,8 +17,8 @@ use super::{
     service::ServiceDraft,
 };
 use crate::model::{
-    ClaimKind, CohortBody, Failover, Instance, Listener, Nat, OnMissing, Probe, Proto, Selector, address,
-    beginnings,
+    ClaimKind, CohortBody, Failover, Instance, Listener, MetaKey, Nat, OnMissing, Probe, Proto, Selector,
+    ZoneAffinity, address, beginnings,
 };
 
 /// All documents together, as far as they could be read.
@@ -35,32 +36,45 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     unique("service", drafts.services.iter().map(|s| &s.name), report);
     unique("cohort", drafts.cohorts.iter().map(|c| &c.name), report);
     unique("lane", drafts.lanes.iter().map(|l| &l.name), report);
+    names(drafts, report);
+    joined::check(drafts, report);
+    let before = report.errors();
+    counts(drafts, report);
+    // What follows looks at each route of each service: not at more than there may be.
+    if report.errors() > before {
+        return;
+    }
+    let through = joined::through(drafts);
     listeners(&drafts.services, report);
     for service in &drafts.services {
         families(service, report);
         stable(service, report);
         failover(service, report);
+        zones(service, report);
         accept::check(service, drafts, report);
         blacklisted(service, &drafts.blacklist, report);
         probes(service, report);
         untouched(service, report);
-        wildcards(service, drafts, report);
+        wildcards(service, drafts, &through, report);
     }
     for (service, subset) in drafts.lanes.iter().flat_map(|l| &l.subsets) {
         target(service, [subset].map(|s| (s.span, &s.value)), drafts, report);
     }
     for route in &drafts.routes {
         targets(route, drafts, report);
-        unread(route, drafts, report);
+        unread(route, drafts, &through, report);
     }
-    names(drafts, report);
-    counts(drafts, report);
 }
 
 /// What conditions ask about: of routes, then of `accept`.
 fn asked(drafts: &Drafts) -> impl Iterator<Item = &condition::Asked> {
     let accepts = drafts.services.iter().flat_map(|s| &s.accept).map(|a| &a.asked);
     drafts.routes.iter().map(|r| &r.asked).chain(accepts)
+}
+
+/// Those, and what cohorts ask about that are made of others.
+fn every(drafts: &Drafts) -> impl Iterator<Item = &condition::Asked> {
+    asked(drafts).chain(drafts.cohorts.iter().map(|c| &c.asked))
 }
 
 /// What is right but odd. Only worth saying when nothing is wrong.
@@ -180,6 +194,18 @@ fn failover(service: &ServiceDraft, report: &mut Report<'_>) {
     if !instances().any(|i| subset.matches(i)) {
         let help = selector::seen(subset, instances());
         report.error(selector::matches_nothing(*span, subset, &quoted(&service.name.value), help));
+    }
+}
+
+/// Affinity to a zone that nobody is in.
+fn zones(service: &ServiceDraft, report: &mut Report<'_>) {
+    let Some(At { value, span }) = service.zone_affinity.as_ref().filter(|_| service.whole) else { return };
+    let zoned = |i: &At<Instance>| i.value.meta.contains_key(&MetaKey::Zone);
+    if *value != ZoneAffinity::Off && !service.instances.iter().any(zoned) {
+        report.warning(
+            Draft::new(*span, format!("`zone-affinity: {}`, and no instance has a zone", value.name()))
+                .help("give instances theirs: zone: z1; and agents: --zone z1"),
+        );
     }
 }
 
@@ -373,7 +399,7 @@ fn every_service(at: Span, subset: &Selector, services: &[ServiceDraft], report:
 }
 
 /// A claim that is never there: a rule that never applies, or always.
-fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
+fn unread(route: &RouteDraft, drafts: &Drafts, through: &Through<'_>, report: &mut Report<'_>) {
     if report.incomplete {
         return;
     }
@@ -395,24 +421,34 @@ fn unread(route: &RouteDraft, drafts: &Drafts, report: &mut Report<'_>) {
         report.error(Draft::new(*span, text).help(help(*of)));
     }
     for name in &route.asked.cohorts {
-        let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
-        if let Some(of) = cohort.and_then(CohortDraft::of).filter(|of| nobody(*of)) {
+        let mut of: BTreeSet<ClaimKind> = of_cohort(&name.value, drafts).into_iter().collect();
+        for more in through.get(name.value.as_str()).into_iter().flat_map(|a| joined::reached(a, through)) {
+            of.extend(more.claims.iter().map(|c| c.value.0));
+            of.extend(more.cohorts.iter().filter_map(|c| of_cohort(&c.value, drafts)));
+        }
+        for of in of.into_iter().filter(|of| nobody(*of)) {
             let text = format!("{} the claim `{}` of cohort {}", who(), of.name(), quoted(&name.value));
             report.warning(Draft::new(name.span, text).help(help(of)));
         }
     }
 }
 
+/// The one claim that a cohort of this name is about.
+fn of_cohort(name: &str, drafts: &Drafts) -> Option<ClaimKind> {
+    drafts.cohorts.iter().find(|c| c.name.value == name)?.of()
+}
+
 /// What the wildcards of one service ask for, over all its routes.
-fn wildcards(service: &ServiceDraft, drafts: &Drafts, report: &mut Report<'_>) {
+fn wildcards(service: &ServiceDraft, drafts: &Drafts, through: &Through<'_>, report: &mut Report<'_>) {
     let mut asked: BTreeSet<(ClaimKind, u8)> = BTreeSet::new();
     let whose = |r: &&RouteDraft| r.service.as_ref().is_none_or(|n| n.value == service.name.value);
     for route in drafts.routes.iter().filter(whose) {
         let mut more = |of: ClaimKind, lengths: &BTreeSet<u8>| {
             asked.extend(lengths.iter().filter(|_| service.claims.contains_key(&of)).map(|len| (of, *len)));
         };
-        route.asked.claims.iter().for_each(|c| more(c.value.0, &c.value.1));
-        for name in &route.asked.cohorts {
+        let all = joined::reached(&route.asked, through);
+        all.iter().flat_map(|a| &a.claims).for_each(|c| more(c.value.0, &c.value.1));
+        for name in all.iter().flat_map(|a| &a.cohorts) {
             let cohort = drafts.cohorts.iter().find(|c| c.name.value == name.value);
             if let Some(CohortBody::List { of, ids }) = cohort.and_then(|c| c.body.as_ref()) {
                 more(*of, &beginnings(*of, ids));
@@ -434,13 +470,14 @@ fn wildcards(service: &ServiceDraft, drafts: &Drafts, report: &mut Report<'_>) {
     }
 }
 
+/// Cohorts and lanes that conditions name, those of cohorts, too.
 fn names(drafts: &Drafts, report: &mut Report<'_>) {
     if report.incomplete {
         return;
     }
     let known: HashSet<&str> = drafts.cohorts.iter().map(|c| c.name.value.as_str()).collect();
-    asked(drafts).flat_map(|a| &a.lanes).for_each(|name| lane(name, drafts, report));
-    for name in asked(drafts).flat_map(|a| &a.cohorts) {
+    every(drafts).flat_map(|a| &a.lanes).for_each(|name| lane(name, drafts, report));
+    for name in every(drafts).flat_map(|a| &a.cohorts) {
         if !known.contains(name.value.as_str()) {
             let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
             report.error(cohort::unknown(name, names));
@@ -461,7 +498,7 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     let cohorts = drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
     let mut lists: Vec<Span> = cohorts.map(|c| c.name.span).collect();
     let mut seen = HashSet::new();
-    let conditions = asked(drafts).flat_map(|a| &a.lists);
+    let conditions = every(drafts).flat_map(|a| &a.lists);
     lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
     let at = lists.get(limits::LISTS).copied();
     beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
@@ -523,7 +560,7 @@ fn unused(drafts: &Drafts, report: &mut Report<'_>) {
         let at = Span { line: 1, column: 1, ..Span::default() };
         report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
     }
-    let used: HashSet<&str> = asked(drafts).flat_map(|a| &a.cohorts).map(|n| n.value.as_str()).collect();
+    let used: HashSet<&str> = every(drafts).flat_map(|a| &a.cohorts).map(|n| n.value.as_str()).collect();
     for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
         let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
         report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));

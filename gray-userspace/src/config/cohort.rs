@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    condition::{self, Asked},
     report::{At, Draft, Report, did_you_mean, nearest, quoted},
     service::claim,
     shape::{COHORT, KINDS, TAIL},
@@ -15,6 +16,8 @@ pub(super) struct CohortDraft {
     pub name: At<String>,
     /// `None`: something is wrong with it (and reported); routes may name it all the same.
     pub body: Option<CohortBody>,
+    /// Of one that is made of others.
+    pub asked: Asked,
 }
 
 impl CohortDraft {
@@ -24,17 +27,24 @@ impl CohortDraft {
             CohortBody::List { of, .. } => Some(*of),
             CohortBody::Percent { of, .. } => *of,
             CohortBody::Tail { of, .. } => Some(*of),
+            CohortBody::Joined(_) => None,
         }
     }
 }
 
 pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -> CohortDraft {
     let before = report.errors();
-    let body = body(&name, node, report).filter(|_| report.errors() == before);
-    CohortDraft { name, body }
+    let mut asked = Asked::default();
+    let body = body(&name, node, &mut asked, report).filter(|_| report.errors() == before);
+    CohortDraft { name, body, asked }
 }
 
-fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<CohortBody> {
+fn body(
+    name: &At<String>,
+    node: &Node<'_>,
+    asked: &mut Asked,
+    report: &mut Report<'_>,
+) -> Option<CohortBody> {
     let before = report.errors();
     let fields = Fields::open(node, &COHORT, name.span, report)?;
     let given: Vec<_> = KINDS.iter().filter_map(|kind| fields.pair(kind)).collect();
@@ -46,7 +56,7 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
                 format!("cohort {} has {}", quoted(&name.value), names.join(" and ")),
             )
             .expected(format!("exactly one of {}", KINDS.join(", ")))
-            .help("make two cohorts, and join them in a route: when: { any: [ .., .. ] }"),
+            .help("make two cohorts, and a third one of them: { any: [ .., .. ] }"),
         );
     }
     if given.is_empty() && report.errors() == before {
@@ -64,7 +74,14 @@ fn body(name: &At<String>, node: &Node<'_>, report: &mut Report<'_>) -> Option<C
             );
         }
     }
-    let (key, node) = *given.first()?;
+    let (key, inner) = *given.first()?;
+    if ["all", "any", "not"].contains(&&*key.text) {
+        if report.errors() > before {
+            return None;
+        }
+        return condition::read(node, asked, report).map(|c| CohortBody::Joined(c.value));
+    }
+    let node = inner;
     if key.text == "tail" {
         return tail(node, report);
     }

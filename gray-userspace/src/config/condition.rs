@@ -14,7 +14,7 @@ use crate::model::{ClaimKind, Condition, beginnings, claim_text};
 const EXPECTED: &str = "a cohort's name, or one of all, any, not, lane, or a claim";
 
 /// What conditions ask about. Of claims also how many first bytes their wildcards ask for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Asked {
     pub cohorts: Vec<At<String>>,
     pub lanes: Vec<At<String>>,

@@ -244,6 +244,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.affinity != b.affinity {
         detail.push(format!("affinity {:?} -> {:?}", a.affinity, b.affinity).to_lowercase());
     }
+    if a.zone_affinity != b.zone_affinity {
+        detail.push(format!("zone-affinity {} -> {}", a.zone_affinity.name(), b.zone_affinity.name()));
+    }
     if a.health != b.health {
         let show = |s: &Service| s.health.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         detail.push(match (show(a), show(b)) {
@@ -319,6 +322,7 @@ fn body(c: &Cohort) -> String {
         CohortBody::Percent { of, basis_points, .. } => {
             format!("{} of {}", percent(*basis_points), of.map_or("the identity", |of| of.name()))
         }
+        CohortBody::Joined(of) => condition_text(of),
         CohortBody::Tail { of, digits } => {
             format!(
                 "{} that ends with {}",

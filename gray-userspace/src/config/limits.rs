@@ -32,6 +32,10 @@ pub const SELECTOR_VALUES: usize = 64;
 /// Nested `all`, `any`, `not` of one condition.
 pub const CONDITION_DEPTH: usize = 8;
 
+/// What a cohort is made of, with what those are made of that it names: each `all`, `any`, `not`, claim, lane and other cohort is one.
+pub const COHORT_PARTS: usize = 256;
+/// The same of a condition.
+pub const CONDITION_PARTS: usize = 1_024;
 /// Values of one condition on a claim.
 pub const CONDITION_VALUES: usize = 64;
 

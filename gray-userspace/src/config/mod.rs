@@ -14,6 +14,7 @@ mod diff;
 pub(crate) mod fuzz;
 mod headers;
 mod health;
+mod joined;
 mod lane;
 pub mod limits;
 mod places;
@@ -41,7 +42,7 @@ pub use release::load_release;
 pub use route::default_name as default_route_name;
 pub use schema::schema_json;
 pub use strategy::load_strategy;
-pub use value::{is_name, millis, percent_text};
+pub use value::{META, is_meta, is_name, millis, percent_text};
 pub use yaml::to_yaml;
 
 use self::{

@@ -15,7 +15,7 @@ use super::{
     selector,
     shape::{
         self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_LOST,
-        ON_MISSING, PER, SERVICE, YES_NO,
+        ON_MISSING, PER, SERVICE, YES_NO, ZONE_AFFINITY,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::model::{
     Affinity, Alarm, Balance, Breaker, ClaimKind, Encapsulation, Failover, Health, Instance, Listener,
-    MetaKey, Millis, Nat, OnMissing, Per, Place, Proto, RouteHeaders, Selector, Tls,
+    MetaKey, Millis, Nat, OnMissing, Per, Place, Proto, RouteHeaders, Selector, Tls, ZoneAffinity,
 };
 
 /// Clients open connections that they use later (a browser for up to 10 s): who is taken for silent too soon is taken for nobody.
@@ -48,6 +48,7 @@ pub(super) struct ServiceDraft {
     pub encapsulation: Encapsulation,
     pub balance: Balance,
     pub affinity: Affinity,
+    pub zone_affinity: Option<At<ZoneAffinity>>,
     pub health: Option<At<Health>>,
     pub instances: Vec<At<Instance>>,
     pub stable: Option<At<Selector>>,
@@ -78,6 +79,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         encapsulation: Encapsulation::default(),
         balance: Balance::default(),
         affinity: Affinity::default(),
+        zone_affinity: None,
         health: None,
         instances: Vec::new(),
         stable: None,
@@ -158,6 +160,14 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
             );
         }
     }
+    if let Some(node) = fields.get("zone-affinity") {
+        let value = match walk::word(node, "zone-affinity", (ZONE_AFFINITY, &[]), report) {
+            Some(1) => ZoneAffinity::Prefer,
+            Some(2) => ZoneAffinity::Only,
+            _ => ZoneAffinity::Off,
+        };
+        draft.zone_affinity = Some(At { value, span: node.span });
+    }
     if let Some(node) = fields.get("health") {
         draft.health = health::read(node, report).map(|value| At { value, span: node.span });
     }
@@ -230,6 +240,7 @@ impl ServiceDraft {
             encapsulation: self.encapsulation,
             balance: self.balance,
             affinity: self.affinity,
+            zone_affinity: self.zone_affinity.map(|z| z.value).unwrap_or_default(),
             health: self.health.map(|h| h.value),
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,

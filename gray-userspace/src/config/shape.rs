@@ -111,6 +111,7 @@ pub(super) const ENCAPSULATION: &[&str] = &["ipip", "gue"];
 pub(super) const PER: &[&str] = &["connection", "request"];
 pub(super) const ON_MISSING: &[&str] = &["stable", "deny"];
 pub(super) const ON_LOST: &[&str] = &["keep", "stable"];
+pub(super) const ZONE_AFFINITY: &[&str] = &["off", "prefer", "only"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const FAILOVER: &[&str] = &["stable", "any", "deny"];
@@ -225,6 +226,11 @@ pub(super) static SERVICE: Object = Object {
             Shape::Word(AFFINITY),
         ),
         optional(
+            "zone-affinity",
+            "Whether instances of the agent's zone (--zone) come first in each subset. prefer: others serve while none of them does. only: others never serve. Default: off.",
+            Shape::Word(ZONE_AFFINITY),
+        ),
+        optional(
             "health",
             "How instances are found healthy. Default: they are taken as up.",
             Shape::One(&HEALTH),
@@ -265,7 +271,7 @@ pub(super) static SERVICE: Object = Object {
             Shape::List(&Shape::One(&ACCEPT), 1, Some(limits::ACCEPTS)),
         ),
     ],
-    later: &["zone-affinity"],
+    later: &[],
 };
 
 const META_DOC: &str = "Text, as written: 1.0 stays 1.0.";
@@ -353,7 +359,7 @@ pub(super) static ARM: Object = Object {
 
 pub(super) static COHORT: Object = Object {
     name: "a cohort",
-    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`, `tail`.",
+    doc: "A set of clients: exactly one of `sources`, `marks`, `dscps`, `workloads`, `apps`, `users`, `tenants`, `devices`, `platforms`, `channels`, `percent`, `tail`, `all`, `any`, `not`.",
     keys: &[
         optional("sources", "Client addresses and prefixes: `198.18.7.0/24`.", Shape::Members),
         optional("marks", "Socket or packet marks, decimal or 0x.. .", Shape::Members),
@@ -371,6 +377,9 @@ pub(super) static COHORT: Object = Object {
             Shape::Percent,
         ),
         optional("tail", "Clients by the last digits of a claim.", Shape::One(&TAIL)),
+        optional("all", "Who is in every one of these.", Shape::List(&Shape::Condition, 1, None)),
+        optional("any", "Who is in at least one of these.", Shape::List(&Shape::Condition, 1, None)),
+        optional("not", "Everybody else.", Shape::Condition),
         optional(
             "of",
             "With `percent`: the claim that is divided. Default: the identity.",
@@ -382,7 +391,7 @@ pub(super) static COHORT: Object = Object {
             Shape::Text,
         ),
     ],
-    later: &["tags", "lanes", "headers", "cookies", "snis", "all", "any", "not", "file"],
+    later: &["tags", "lanes", "headers", "cookies", "snis", "file"],
 };
 
 pub(super) const KINDS: &[&str] = &[
@@ -398,6 +407,9 @@ pub(super) const KINDS: &[&str] = &[
     "channels",
     "percent",
     "tail",
+    "all",
+    "any",
+    "not",
 ];
 
 pub(super) static ROUTE: Object = Object {

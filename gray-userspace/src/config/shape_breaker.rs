@@ -1,6 +1,6 @@
 //! The keys of a service's `breaker`.
 
-use gray_common::wire::FAILURES;
+use gray_common::wire::MOST_FAILURES;
 
 use super::{Object, Shape, optional, required};
 
@@ -8,7 +8,7 @@ pub(in super::super) static BREAKER: Object = Object {
     name: "a breaker",
     doc: "So many failures of gray inside of a window, and nobody new goes to gray for a while; then one connection tries.",
     keys: &[
-        required("failures", "How many are too many.", Shape::Integer(1, FAILURES as u64)),
+        required("failures", "How many are too many.", Shape::Integer(1, MOST_FAILURES as u64)),
         optional("window", "1s to 1h. Default: 10s.", Shape::Duration),
         optional(
             "open",

@@ -7,7 +7,7 @@ use super::limits;
 use crate::model::{Listener, Proto};
 
 pub(super) const NAME: &str = "a name: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit";
-pub(super) const META: &str = "text of 1 to 64 characters without spaces, commas, equals signs, bars";
+pub const META: &str = "text of 1 to 64 characters without spaces, commas, equals signs, bars";
 pub(super) const ADDRESS: &str = "an address and port like 198.18.2.2:8080 or [fd00::2]:8080";
 pub(super) const LISTENER: &str =
     "an address and port like 198.18.1.100:80, [fd00::100]:80 or 198.18.1.100:53/udp";
@@ -20,7 +20,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Spaces, `,`, `=` and `|` are kept out: a selector is written `version=2.0,zone=z1|z2` in names and tables.
-pub(super) fn is_meta(text: &str) -> bool {
+pub fn is_meta(text: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || [',', '=', '|', '\u{feff}'].contains(&c);
     !text.is_empty() && text.chars().count() <= limits::META_CHARS && !text.contains(bad)
 }

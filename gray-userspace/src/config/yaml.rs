@@ -6,6 +6,7 @@ use super::{limits, route::default_name, service::FIRST_BYTE, value::percent_tex
 use crate::model::{
     Affinity, Alarm, Arm, Balance, Blacklist, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation,
     Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
+    ZoneAffinity,
 };
 
 /// Lists longer than this get one line per entry.
@@ -82,6 +83,9 @@ fn service(out: &mut String, s: &Service) {
     }
     if s.affinity == Affinity::Client {
         out.push_str("    affinity: client\n");
+    }
+    if s.zone_affinity != ZoneAffinity::default() {
+        let _ = writeln!(out, "    zone-affinity: {}", s.zone_affinity.name());
     }
     if let Some(h) = &s.health {
         let _ = writeln!(out, "    health: {{ {} }}", health(h));
@@ -221,6 +225,7 @@ fn cohort(out: &mut String, c: &Cohort) {
                 }
             }
         }
+        CohortBody::Joined(of) => drop(writeln!(out, "{}", condition(of))),
         CohortBody::Tail { of, digits } => {
             let digits: Vec<_> = digits.iter().map(|d| quote(d)).collect();
             let _ = writeln!(out, "{{ tail: {{ of: {}, digits: [{}] }} }}", of.name(), digits.join(", "));

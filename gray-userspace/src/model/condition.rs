@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use super::{ClaimKind, CohortBody, Policy};
+use super::{ClaimKind, Cohort, CohortBody, Policy};
 
 /// When a route applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +61,48 @@ impl Condition {
     }
 }
 
+impl Cohort {
+    /// What it is made of, if that is no list and no part.
+    pub fn joined(&self) -> Option<&Condition> {
+        match &self.body {
+            CohortBody::Joined(of) => Some(of),
+            _ => None,
+        }
+    }
+}
+
 impl Policy {
+    /// Whether a condition asks about a cohort, also by way of others.
+    pub fn asks(&self, when: &Condition, cohort: &str) -> bool {
+        match when {
+            Condition::Cohort(n) => {
+                n == cohort || self.cohort(n).and_then(Cohort::joined).is_some_and(|w| self.asks(w, cohort))
+            }
+            Condition::Claim { .. } | Condition::Lane(_) => false,
+            Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| self.asks(p, cohort)),
+            Condition::Not(inner) => self.asks(inner, cohort),
+        }
+    }
+
+    /// Whether a condition is about who a client is and nothing else: a list, or any of several.
+    pub fn is_explicit(&self, when: &Condition) -> bool {
+        match when {
+            Condition::Cohort(n) => match self.cohort(n).map(|c| &c.body) {
+                Some(CohortBody::List { .. }) => true,
+                Some(CohortBody::Joined(of)) => self.is_explicit(of),
+                _ => false,
+            },
+            Condition::Any(parts) => parts.iter().all(|p| self.is_explicit(p)),
+            Condition::Claim { .. } | Condition::Lane(_) | Condition::All(_) | Condition::Not(_) => false,
+        }
+    }
+
     /// Every list, each once: those of cohorts, then those of conditions.
     pub fn lists(&self) -> Vec<List<'_>> {
         let mut conditions = Vec::new();
         self.routes.iter().filter_map(|r| r.when.as_ref()).for_each(|w| w.lists(&mut conditions));
         self.services.iter().flat_map(|s| &s.accept).for_each(|a| a.from.lists(&mut conditions));
+        self.cohorts.iter().filter_map(Cohort::joined).for_each(|w| w.lists(&mut conditions));
         let headers: BTreeSet<_> = self.services.iter().flat_map(|s| s.header_values()).collect();
         for (of, value) in headers {
             let values = BTreeSet::from([value]);
@@ -77,7 +113,7 @@ impl Policy {
             CohortBody::List { of, ids } => {
                 Some(List { name: Cow::from(&*c.name), of: *of, ids: Cow::Borrowed(ids), is_cohort: true })
             }
-            CohortBody::Percent { .. } | CohortBody::Tail { .. } => None,
+            CohortBody::Percent { .. } | CohortBody::Tail { .. } | CohortBody::Joined(_) => None,
         });
         cohorts.chain(conditions).collect()
     }

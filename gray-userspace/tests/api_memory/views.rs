@@ -19,6 +19,7 @@ pub fn status(s: &State) -> Status {
         uptime_s: 7384,
         epoch: revision,
         revision: Some(revision),
+        zone: Some("z1".into()),
         attachments: vec![AttachmentStatus {
             iface: "veth-edge".into(),
             ifindex: Some(7),
@@ -77,6 +78,7 @@ pub fn services() -> Vec<ServiceView> {
         encapsulation: None,
         balance: "maglev".into(),
         affinity: "connection".into(),
+        zone_affinity: "prefer".into(),
         health: Some("http /ready every 2s".into()),
         shadow: false,
         stable: "version=1.0".into(),

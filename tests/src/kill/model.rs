@@ -60,7 +60,7 @@ impl State {
     fn compile(&self) -> Result<(Compiled, Lists)> {
         let source = config::Source::new("policy", self.document.clone());
         let policy = config::load(&[source]).map_err(|e| anyhow::anyhow!("{e}"))?.policy;
-        let around = Circumstances { drained: self.drained.clone(), adopt_until_ns: BTreeMap::new() };
+        let around = Circumstances { drained: self.drained.clone(), ..Circumstances::default() };
         let compiled = compile::compile(&policy, &self.assigned, &around)?;
         let mut lists = of_policy(&policy, &compiled.assigned.lists, self.key);
         for l in policy.lists().iter().filter(|l| l.is_cohort) {

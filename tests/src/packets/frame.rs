@@ -12,6 +12,7 @@ pub const UDP: u8 = 17;
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
+pub const PSH: u8 = 0x08;
 pub const ACK: u8 = 0x10;
 
 /// A well-formed packet; [`Packet::frame`] spells it out.

@@ -144,6 +144,7 @@ pub fn around() -> Circumstances {
     Circumstances {
         drained: DRAINED.iter().map(|d| (*d).to_owned()).collect(),
         adopt_until_ns: BTreeMap::from([("old".to_owned(), u64::MAX), ("late".to_owned(), 1)]),
+        zone: None,
     }
 }
 

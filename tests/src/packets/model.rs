@@ -14,7 +14,7 @@ use std::{
 
 use gray_common::{
     Reason,
-    decide::{Claims, Decision, Request, Tables as _, Verdict, bucket::flow_seed, decide},
+    decide::{Claims, Decision, MARK_TRIES, Request, Tables as _, Verdict, bucket::flow_seed, decide},
     wire::{Addr, ArmCount, ListenerKey, Trip},
 };
 use gray_userspace::{compile::Circumstances, kernel::Direction};
@@ -35,8 +35,19 @@ pub use self::flows::{Entry, Tuple};
 /// Any time between the adoption deadlines of the cases: long after the one, long before the other.
 const NOW_NS: u64 = 1 << 40;
 
+/// How long a breaker stays open: ticks here.
+const OPEN_S: u64 = 30;
+
 /// Of gray that open a breaker, where a policy here has one.
 pub const FAILURES: u64 = 3;
+
+/// Failures of gray, those before its breaker was closed, and how often it opened.
+#[derive(Debug, Default)]
+struct Breaker {
+    count: u64,
+    before: u64,
+    opens: u64,
+}
 
 /// The packet path in memory.
 #[derive(Debug)]
@@ -54,8 +65,8 @@ pub struct Model {
     /// By service number and arm.
     pub arms: BTreeMap<(u32, u32), ArmCount>,
     pub rule_hits: BTreeMap<u32, u64>,
-    /// By service number: failures of gray, and those before its breaker was closed.
-    breakers: HashMap<u16, (u64, u64)>,
+    /// By service number: what becomes of them when they close, too.
+    breakers: HashMap<u16, Breaker>,
     policy: Policy,
 }
 
@@ -213,6 +224,8 @@ impl Model {
         }
         if before.is_some_and(|e| e.watched && s.resets && !e.closing && !e.forward) {
             self.failed(&mut entry);
+        } else if before.is_some_and(|e| e.watched && e.tries && s.resets && !e.closing && e.forward) {
+            self.left(&mut entry);
         } else if s.says && entry.watched && !(entry.forward && s.opens()) {
             self.said(&mut entry);
         }
@@ -223,27 +236,45 @@ impl Model {
 
     /// An instance has refused a connection, or reset it before its first word.
     fn failed(&mut self, e: &mut Entry) {
-        let (count, before) = self.breakers.entry(e.service).or_default();
-        *count += 1;
-        let t = &mut self.policy.tables;
+        let b = self.breakers.entry(e.service).or_default();
+        b.count += 1;
+        let (tries, t) = (e.is_try(b.opens), &mut self.policy.tables);
         let opened = t.now - 1;
-        if !e.tries && *count - *before >= FAILURES {
-            let _ = t.trips.insert(e.service.into(), Trip { opened, ..Trip::default() });
+        match t.trips.get_mut(&e.service.into()) {
+            Some(trip) if tries => trip.opened = opened,
+            // In a silence, those before are long ago.
+            None if !self.aged && b.count - b.before >= FAILURES => {
+                b.opens += 1;
+                let trip = Trip { opened, opens: b.opens, ..Trip::default() };
+                let _ = t.trips.insert(e.service.into(), trip);
+            }
+            _ => {}
         }
-        (e.watched, e.tries) = (false, false);
+        e.forget_breaker();
+    }
+
+    /// The client of one that tries has reset it: the next one tries.
+    fn left(&mut self, e: &mut Entry) {
+        let opens = self.breakers.entry(e.service).or_default().opens;
+        let t = &mut self.policy.tables;
+        if let Some(trip) = t.trips.get_mut(&e.service.into()).filter(|_| e.is_try(opens)) {
+            // In a silence all times are short, and after it this one is long again.
+            trip.opened = if self.aged { t.now - 1 } else { t.now - OPEN_S - 1 };
+        }
+        e.forget_breaker();
     }
 
     /// Somebody said something on a watched connection; what clients say counts where answers pass elsewhere.
     fn said(&mut self, e: &mut Entry) {
-        e.watched = false;
         if e.forward && e.outer.is_none() {
+            e.watched = false;
             return;
         }
-        if std::mem::take(&mut e.tries) {
-            let (count, before) = self.breakers.entry(e.service).or_default();
-            *before = *count;
-            let _ = self.policy.tables.trips.remove(&e.service.into());
+        let b = self.breakers.entry(e.service).or_default();
+        if e.is_try(b.opens) && self.policy.tables.trips.remove(&e.service.into()).is_some() {
+            b.before = b.count;
         }
+        e.forget_breaker();
     }
 
     fn admit(&mut self, s: &Segment, mark: u32) -> Admit {
@@ -291,6 +322,11 @@ impl Model {
                 arm.lost += u64::from(d.reason == Reason::AgentLost as u8);
                 arm.broken += u64::from(d.reason == Reason::Broken as u8);
                 let d = Decision { marks: self.policy.tables.view().marks(&d), ..d };
+                if d.marks & MARK_TRIES != 0 {
+                    let opened = self.policy.tables.now - 1;
+                    let _ =
+                        self.policy.tables.trips.entry(d.service.into()).and_modify(|t| t.opened = opened);
+                }
                 if matches!(verdict, Verdict::Stay(_)) { Admit::Stay(d) } else { Admit::Steer(d) }
             }
         };

@@ -18,6 +18,7 @@ use gray_common::{
     },
 };
 
+use super::breaker;
 use super::packet::{DROP, Exit, NEXT, TOO_BIG, WRAP, Way, is_known};
 use crate::{
     ctx::skb::{Head, Skb},
@@ -111,7 +112,7 @@ fn without_route(k: &Kernel, f: &mut FlowState, to: &ListenerKey, sent: bool) ->
     if sent || f.flags & FLOW_ESTABLISHED != 0 {
         return DROP;
     }
-    f.flags = f.flags & !(FLOW_DSR | FLOW_GUE) | FLOW_PASS;
+    f.flags = f.flags & !(FLOW_DSR | FLOW_GUE | breaker::MARKS) | FLOW_PASS;
     f.counter = f.counter & !1 | ARM_STABLE as u16;
     NEXT
 }

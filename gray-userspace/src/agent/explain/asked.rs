@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use gray_common::{
     decide::{bucket::flow_seed, claims},
     hash::HashKey,
+    packet::UDP,
     wire::{Addr, ListenerKey, Reading, Workload},
 };
 
@@ -43,6 +44,11 @@ struct Lane {
 }
 
 impl Asked {
+    /// Nobody sees how connections of local callers end, and datagrams do not.
+    pub fn end_is_unseen(&self) -> bool {
+        self.workload.is_some() || self.key().proto == UDP
+    }
+
     /// In the lane that its workload's label says, if the request names none.
     pub fn in_lane_of(mut self, label: Option<&str>, policy: &Policy, lanes: &Lasting) -> Self {
         let number = |name: &str| policy.lane(name).and(lanes.get(name)).unwrap_or(0);

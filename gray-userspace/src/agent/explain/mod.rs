@@ -14,7 +14,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use gray_common::{
     decide::{Request, mem::MemTables},
-    packet::UDP,
     wire::{Addr, Control, FlowKey4, FlowKey6},
 };
 
@@ -82,12 +81,8 @@ fn answer<E>(
     names: &Names,
     mut fetch: impl Fetch<E>,
 ) -> Result<ExplainReply, E> {
-    let mut t = MemTables {
-        control: on.control,
-        now: on.now,
-        unseen: asked.key().proto == UDP,
-        ..MemTables::default()
-    };
+    let mut t =
+        MemTables { control: on.control, now: on.now, unseen: asked.end_is_unseen(), ..MemTables::default() };
     let key = on.control.key[(on.control.epoch & 1) as usize];
     let source = asked.source_addr();
     let listener = paging::listener(&mut t, asked.key(), &mut fetch)?;

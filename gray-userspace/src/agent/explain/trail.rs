@@ -124,7 +124,7 @@ impl Telling<'_> {
             CohortBody::Tail { of, digits } => {
                 tail::fact(claim_code(*of), digits.iter().map(String::as_str)).as_ref() == Some(f)
             }
-            CohortBody::List { .. } => false,
+            CohortBody::List { .. } | CohortBody::Joined(_) => false,
         };
         self.policy.cohorts.iter().find(|c| same(&c.body)).map_or("a cohort that is gone", |c| &c.name)
     }

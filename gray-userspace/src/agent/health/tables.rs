@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use gray_common::wire::{
-    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6,
+    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
+    SUBSET_SPARE6,
 };
 
 use crate::{
@@ -50,13 +51,18 @@ pub fn made<'a>(
             service.listen.iter().any(|l| Some(l.addr) == at)
         };
         let away = !kept && !slots.is_empty() && serving.iter().any(|(m, s)| *s == 0 && dialled(m));
-        (slots, kept, (away && arm == ARM_STABLE, spare))
+        // Kept: as if all were up.
+        let near = family.is_near(service, |m| if kept { 100 } else { of(m) });
+        let stable = arm == ARM_STABLE;
+        (slots, kept, (away && stable, near && stable, spare))
     };
-    let (v4, kept4, (away4, spare4)) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
-    let (v6, kept6, (away6, spare6)) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
+    let (v4, kept4, (away4, near4, spare4)) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
+    let (v6, kept6, (away6, near6, spare6)) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
     let flag = |on, bit| if on { bit } else { 0 };
     let flags = flag(away4, SUBSET_AWAY4)
         | flag(away6, SUBSET_AWAY6)
+        | flag(near4, SUBSET_NEAR4)
+        | flag(near6, SUBSET_NEAR6)
         | flag(spare4, SUBSET_SPARE4)
         | flag(spare6, SUBSET_SPARE6)
         | flag(who.refuse, SUBSET_REFUSE);
@@ -159,6 +165,45 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
         assert_eq!(who(&out, &["m1"]), (ids(&[]), 0));
         let both = with("{ version: '1.5' }", "    blacklist: { ids: [g1] }\n");
         assert_eq!(who(&both, &["g2"]), (ids(&["m1"]), SUBSET_SPARE4));
+    }
+
+    /// `s1` and `g1` are of the agent's zone.
+    #[test]
+    fn c4_other_zones_serve_while_nobody_of_the_own_one_does() {
+        let who = |affinity: &str, subset: &str, down: &[&str]| {
+            let text = shop("198.18.1.100:80", "stable")
+                .replace("id: s1", "id: s1, zone: z1")
+                .replace("id: s2", "id: s2, zone: z2")
+                .replace("id: g1", "id: g1, zone: z1")
+                .replace("    stable:", &format!("    zone-affinity: {affinity}\n    stable:"));
+            let (policy, compiled) = testing::compiled_in(Some("z1"), &text);
+            let plan = compiled.subsets.iter().find(|s| s.name == subset).unwrap();
+            let service = &policy.services[0];
+            let share = |i: &Instance| if down.contains(&i.id.as_str()) { 0 } else { 100 };
+            let m = made(&plan.who, plan.arm, service, share, Some(plan));
+            let again = made(&plan.who, plan.arm, service, share, None);
+            assert_eq!(m.content.v4, again.content.v4, "{down:?}");
+            let of = |n: &u32| plan.who.v4.members.iter().find(|m| m.number == *n).unwrap().instance;
+            let ids: std::collections::BTreeSet<&str> =
+                m.content.v4.iter().map(|n| service.instances[of(n)].id.as_str()).collect();
+            (ids.into_iter().collect::<Vec<_>>().join(" "), m.kept)
+        };
+        let (stable, gray) = ("shop: version=1", "shop: version=2");
+        for (affinity, subset, down, ids, kept) in [
+            ("off", stable, &[][..], "s1 s2", false),
+            ("prefer", stable, &[], "s1", false),
+            ("prefer", stable, &["s2"], "s1", false),
+            ("prefer", stable, &["s1"], "s2", false),
+            ("prefer", stable, &["s1", "s2"], "s1", true),
+            ("prefer", gray, &[], "g1", false),
+            ("prefer", gray, &["g1"], "g2", false),
+            ("prefer", gray, &["g1", "g2"], "", false),
+            ("only", gray, &[], "g1", false),
+            ("only", gray, &["g1"], "", false),
+            ("only", stable, &["s1"], "s1", true),
+        ] {
+            assert_eq!(who(affinity, subset, down), (ids.to_owned(), kept), "{affinity} {subset} {down:?}");
+        }
     }
 
     #[test]

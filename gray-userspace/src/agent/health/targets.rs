@@ -87,7 +87,11 @@ impl Board {
             for (family, table) in [(&plan.who.v4, subset.v4), (&plan.who.v6, subset.v6)] {
                 let Some(slots) = slots(table) else { continue };
                 let there: BTreeSet<u32> = slots.iter().copied().collect();
-                for m in family.members.iter().filter(|m| !m.drained) {
+                // Those of other zones are in no table as long as nobody needs them.
+                let some =
+                    |far: bool| family.members.iter().any(|m| m.far == far && there.contains(&m.number));
+                let needed = !some(false) || some(true);
+                for m in family.members.iter().filter(|m| !m.drained && (!m.far || needed)) {
                     let key = (plan.who.service, m.instance);
                     let _ = member.insert(key);
                     if there.contains(&m.number) {

@@ -79,7 +79,7 @@ fn default_limit() -> u64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CohortShow {
     pub name: String,
-    /// `list`, `percent` or `tail`.
+    /// `list`, `percent`, `tail` or `joined`.
     pub kind: String,
     /// The claim it is about; none: the identity, whichever claim that is.
     pub of: Option<String>,
@@ -95,6 +95,9 @@ pub struct CohortShow {
     /// Of a tail: what the claim ends with.
     #[serde(default)]
     pub digits: Option<Vec<String>>,
-    /// Routes that name it.
+    /// Of one that is made of others: `any(early,not(office))`.
+    #[serde(default)]
+    pub joined: Option<String>,
+    /// Routes that name it, or a cohort that is made of it.
     pub routes: Vec<String>,
 }

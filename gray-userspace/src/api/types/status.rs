@@ -20,6 +20,9 @@ pub struct Status {
     pub attachments: Vec<AttachmentStatus>,
     /// None: the connect path is switched off.
     pub connect: Option<ConnectStatus>,
+    /// Of this node: what services with `zone-affinity` prefer. None: the agent was given none.
+    #[serde(default)]
+    pub zone: Option<String>,
     pub policy: PolicySize,
     pub flows: FlowTable,
     /// Only those that are not zero, largest first.

@@ -28,6 +28,9 @@ pub struct ServiceView {
     pub balance: String,
     /// `connection` or `client`.
     pub affinity: String,
+    /// `off`, `prefer` or `only`.
+    #[serde(default)]
+    pub zone_affinity: String,
     /// `http /ready every 2s`; none: instances are taken as up.
     pub health: Option<String>,
     /// Its routes decide and are counted, and everybody goes to stable.
@@ -84,13 +87,16 @@ pub struct InstanceHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CohortView {
     pub name: String,
-    /// `list`, `percent` or `tail`.
+    /// `list`, `percent`, `tail` or `joined`.
     pub kind: String,
-    /// The claim it is about; none: the identity.
+    /// The claim it is about; none: the identity, or what others are about.
     pub of: Option<String>,
     /// Entries of the list; 0 for what is none.
     pub size: u64,
     pub basis_points: Option<u16>,
+    /// Of one that is made of others: `any(early,not(office))`.
+    #[serde(default)]
+    pub joined: Option<String>,
     /// Live edits since the document: entries added and removed.
     pub edited: bool,
 }

@@ -30,9 +30,10 @@ pub fn route<'p>(policy: &'p Policy, service: &Service, a: &Asking) -> Option<&'
 
 fn explicit(policy: &Policy, when: &Condition) -> bool {
     match when {
-        Condition::Cohort(name) => {
-            matches!(policy.cohort(name).map(|c| &c.body), Some(CohortBody::List { .. }))
-        }
+        Condition::Cohort(name) => match policy.cohort(name).map(|c| &c.body) {
+            Some(CohortBody::Joined(of)) => explicit(policy, of),
+            body => matches!(body, Some(CohortBody::List { .. })),
+        },
         Condition::Any(parts) => parts.iter().all(|p| explicit(policy, p)),
         _ => false,
     }
@@ -60,6 +61,7 @@ impl Client<'_> {
     fn is_in(&self, cohort: &CohortBody) -> bool {
         match cohort {
             CohortBody::List { of, ids } => ids.iter().any(|id| self.has(*of, id)),
+            CohortBody::Joined(of) => self.meets(of),
             CohortBody::Tail { of, digits } => {
                 let value = self.asking.said.get(of);
                 value.is_some_and(|v| digits.iter().any(|d| v.ends_with(d.as_bytes())))

@@ -8,8 +8,8 @@ use gray_common::{
     limits::PORT_TRIES,
     packet::{other_client_port, snat_port},
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_TRIES,
-        FLOW_UNRESOLVED, FLOW_WATCHED, SERVICE_DSR, SERVICE_GUE,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_OPENING, FLOW_PASS,
+        FLOW_TRIES, FLOW_UNRESOLVED, FLOW_WATCHED, SERVICE_DSR, SERVICE_GUE,
     },
 };
 
@@ -47,6 +47,8 @@ pub struct Entry {
     /// A breaker waits for the instance's first word; this one tries.
     pub watched: bool,
     pub tries: bool,
+    /// Which opening: the bits of the flow.
+    pub opening: u16,
     /// It goes in another packet, from `src` to `dst`.
     pub outer: Option<Outer>,
 }
@@ -67,7 +69,16 @@ impl Entry {
         ]
         .iter()
         .filter(|(on, _)| *on)
-        .fold(0, |all, (_, bit)| all | bit)
+        .fold(self.opening, |all, (_, bit)| all | bit)
+    }
+
+    /// Whether it tries for the latest of so many openings.
+    pub fn is_try(&self, opens: u64) -> bool {
+        self.tries && self.opening == (opens as u16) << 11 & FLOW_OPENING
+    }
+
+    pub fn forget_breaker(&mut self) {
+        (self.watched, self.tries, self.opening) = (false, false, 0);
     }
 }
 
@@ -117,6 +128,7 @@ impl Flows {
             closing: false,
             watched: false,
             tries: false,
+            opening: 0,
             ..*e
         };
         self.put(back, made);
@@ -138,6 +150,7 @@ impl Flows {
             unresolved: false,
             watched: false,
             tries: false,
+            opening: 0,
             ..entry(d, t.src, t.dst)
         };
         let older = d.reason == Reason::Adopted as u8;
@@ -201,6 +214,7 @@ impl Flows {
                         unresolved: false,
                         watched: false,
                         tries: false,
+                        opening: 0,
                         ..entry(&stable, t.src, t.dst)
                     };
                     self.put(t, Entry { forward: true, ..kept });
@@ -271,6 +285,7 @@ fn entry(d: &Decision, src: SocketAddr, dst: SocketAddr) -> Entry {
         rule: d.rule,
         watched: d.marks & MARK_WATCHED != 0,
         tries: d.marks & MARK_TRIES != 0,
+        opening: u16::from(d.marks) << 7 & FLOW_OPENING,
         outer: None,
     }
 }

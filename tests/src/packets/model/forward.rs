@@ -106,6 +106,7 @@ impl Model {
             }
             (e.src, e.dst) = (s.tuple.src, s.tuple.dst);
             (e.pass, e.outer, e.arm) = (true, None, 0);
+            e.forget_breaker();
             return unchanged;
         }
         if reach == Reach::Known && frame.len() - ETH + outer.room() > MTU as usize {
