@@ -74,21 +74,20 @@ fn body(
             );
         }
     }
-    let (key, inner) = *given.first()?;
+    let (key, value) = *given.first()?;
     if ["all", "any", "not"].contains(&&*key.text) {
         if report.errors() > before {
             return None;
         }
         return condition::read(node, asked, report).map(|c| CohortBody::Joined(c.value));
     }
-    let node = inner;
     if key.text == "tail" {
-        return tail(node, report);
+        return tail(value, report);
     }
     let Some(of) = ClaimKind::ALL.into_iter().find(|of| of.plural() == key.text) else {
-        return percentage(name, &fields, node, report);
+        return percentage(name, &fields, value, report);
     };
-    Some(CohortBody::List { of, ids: members(&key.text, of, node, report) })
+    Some(CohortBody::List { of, ids: members(&key.text, of, value, report) })
 }
 
 fn percentage(

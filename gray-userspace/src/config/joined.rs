@@ -75,9 +75,11 @@ pub(super) fn check(drafts: &Drafts, report: &mut Report<'_>) {
     circles(&all, &parts, &sizes, report);
     let accepts = drafts.services.iter().flat_map(|s| &s.accept).map(|a| &a.from);
     for when in drafts.routes.iter().filter_map(|r| r.when.as_ref()).chain(accepts) {
-        // Some part of it was refused, then.
-        let whole = |n: usize| n <= limits::COHORT_PARTS;
-        let n = size(&when.value, &|name| Some(size_of(&sizes, name)).filter(|n| whole(*n)).unwrap_or(1));
+        let n = size(&when.value, &|name| match size_of(&sizes, name) {
+            n if n <= limits::COHORT_PARTS => n,
+            // It was refused itself.
+            _ => 1,
+        });
         if n > limits::CONDITION_PARTS {
             too_much(when, "the condition", limits::CONDITION_PARTS, report);
         }
