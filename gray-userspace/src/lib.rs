@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod lint_sql;
 pub mod model;
 pub mod release;
+pub mod splice;
 pub mod store;
 pub mod sys;
 pub mod tenants;

@@ -26,11 +26,16 @@ pub fn read<'a>(reading: &Reading, bytes: &'a [u8]) -> Read<'a> {
     let held = &bytes[..bytes.len().min(HOLD as usize)];
     let mut scan = Scan::request();
     let whole = scan.run(held, &reading.names) == END;
+    Read { whole, ..found(reading, &scan, held) }
+}
+
+/// What a scan has found in `head`, which it has read as far as it can be read.
+pub fn found<'a>(reading: &Reading, scan: &Scan, head: &'a [u8]) -> Read<'a> {
     let value = |i: usize| {
         let (kind, span) = (*reading.kinds.get(i)?, scan.values.get(i)?);
         let (at, len) = (usize::from(span.at), usize::from(span.len));
         let there = scan.found & 1 << i != 0 && kind != 0;
-        there.then(|| (kind, held.get(at..at + len).unwrap_or_default()))
+        there.then(|| (kind, head.get(at..at + len).unwrap_or_default()))
     };
     let beginning = |i: usize| {
         let (kind, value) = value(usize::from(reading.beginning_of[i]).checked_sub(1)?)?;
@@ -40,7 +45,7 @@ pub fn read<'a>(reading: &Reading, bytes: &'a [u8]) -> Read<'a> {
     Read {
         values: (0..reading.kinds.len()).filter_map(value).collect(),
         beginnings: (0..reading.beginning_of.len()).filter_map(beginning).collect(),
-        whole,
+        whole: false,
     }
 }
 

@@ -42,7 +42,7 @@ mod syn_tags;
 mod tag;
 mod tasks;
 #[cfg(any(test, feature = "fuzz"))]
-mod testing;
+pub(crate) mod testing;
 mod time;
 mod uninstall;
 mod views;
