@@ -17,6 +17,7 @@ pub mod import;
 pub mod kernel;
 pub mod lint_sql;
 pub mod model;
+pub mod paging;
 pub mod release;
 pub mod splice;
 pub mod store;

@@ -1,11 +1,17 @@
 //! The splice listener ([ADR 24](../../../docs/adr/0024-the-splice-listener.md)): what programs cannot read of a client's first bytes is
-//! read here.
+//! read here, decided on by the tables in force, and copied to its instance. Writes no table.
 
+pub mod counters;
+pub mod decide;
 pub mod first;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod hpack;
 pub mod http2;
+pub mod listen;
+mod relay;
 mod value;
 
+pub use decide::{Goes, Tables, Whose};
 pub use first::{First, Protocol, Said, Why};
+pub use listen::{Node, Splice};

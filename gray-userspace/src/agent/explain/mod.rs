@@ -4,7 +4,6 @@ mod asked;
 mod claimed;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
-mod paging;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -31,9 +30,9 @@ use crate::{
     compile::{Compiled, proto_number},
     kernel::KernelError,
     model::{Policy, Proto},
+    paging::{self, Fetch},
 };
 use asked::Asked;
-use paging::Fetch;
 use reply::Explained;
 
 /// # Errors

@@ -9,10 +9,11 @@ use gray_common::{
     wire::{Fact, SERVICE_ROUND_ROBIN},
 };
 
-use super::{Tables, asked::Asked, claimed::Known, paging::Answer, trail::Telling};
+use super::{Tables, asked::Asked, claimed::Known, trail::Telling};
 use crate::{
     agent::names::{Names, arm_name, canonical, socket_addr},
     api::types::{ArmName, ExplainReply, Flow},
+    paging::Answer,
 };
 
 pub struct Explained<'a> {

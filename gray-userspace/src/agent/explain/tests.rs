@@ -10,7 +10,7 @@ use gray_common::{
 };
 use proptest::prelude::*;
 
-use super::{Asked, Tables, answer, paging};
+use super::{Asked, Tables, answer};
 use crate::{
     agent::{names::Names, testing},
     api::{
@@ -26,6 +26,7 @@ use crate::{
     datapath::{Datapath as _, Fake},
     kernel::Miss,
     model::{ClaimKind, Policy, Proto},
+    paging,
 };
 
 const KEY: HashKey = HashKey { k0: 3, k1: 9 };

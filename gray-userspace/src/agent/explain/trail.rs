@@ -6,12 +6,12 @@ use gray_common::{
     wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, FACT_TAIL, Fact, Rule},
 };
 
-use super::paging::Answer;
 use crate::{
     agent::names::Names,
     api::types::TrailStep,
     compile::{Assigned, conditions::claim_code},
     model::{ClaimKind, CohortBody, Policy},
+    paging::Answer,
 };
 
 /// What the words are made from.

@@ -57,12 +57,23 @@ pub fn reading<E>(
     Ok(t.view().reading(service).copied().filter(|r| r.kinds != [0; WATCHES]))
 }
 
-/// Decides, fetching until nothing is missing; an entry that stays missing is a hole, as it is for the data path.
-pub fn ask<E>(t: &mut MemTables, request: &Request<'_>, mut fetch: impl Fetch<E>) -> Result<Answer, E> {
+/// Decides, fetching until nothing is missing; an entry that stays missing is a hole, as it is for the data path. The first turn of
+/// round robin is this one's.
+pub fn ask<E>(t: &mut MemTables, request: &Request<'_>, fetch: impl Fetch<E>) -> Result<Answer, E> {
+    ask_in_turn(t, request, 0, fetch)
+}
+
+/// The same by whoever decides again and again: `turn` counts its decisions.
+pub fn ask_in_turn<E>(
+    t: &mut MemTables,
+    request: &Request<'_>,
+    turn: u32,
+    mut fetch: impl Fetch<E>,
+) -> Result<Answer, E> {
     let mut last = None;
     let mut steps = 0;
     loop {
-        let paged = Paged::new(t);
+        let paged = Paged::new(t, turn);
         let verdict = decide(&paged, request);
         match paged.miss.get() {
             Some(miss) if last != Some(miss) && steps < STEPS => {
@@ -90,13 +101,14 @@ struct Paged<'a> {
     miss: Cell<Option<Miss>>,
     wanted: Cell<Option<u32>>,
     subset: Cell<Option<u32>>,
+    turn: u32,
 }
 
 impl<'a> Paged<'a> {
-    fn new(t: &'a MemTables) -> Self {
+    fn new(t: &'a MemTables, turn: u32) -> Self {
         let view = t.view();
         let bank = (view.epoch() & 1) as u32;
-        Self { view, bank, miss: Cell::new(None), wanted: Cell::new(None), subset: Cell::new(None) }
+        Self { view, bank, miss: Cell::new(None), wanted: Cell::new(None), subset: Cell::new(None), turn }
     }
 
     fn or<T>(&self, found: Option<T>, miss: Miss) -> Option<T> {
@@ -155,7 +167,7 @@ impl Tables for Paged<'_> {
     }
 
     fn turn(&self, at: u32) -> u32 {
-        self.view.turn(at)
+        self.view.turn(at).wrapping_add(self.turn)
     }
 
     fn guard(&self, service: &Service) -> u32 {

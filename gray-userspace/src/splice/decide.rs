@@ -1,0 +1,147 @@
+//! Where a connection goes whose first bytes were read: what the data path decides of the same bytes, attempt by attempt.
+
+use std::net::SocketAddr;
+
+use gray_common::{
+    Reason,
+    decide::{Claims, Decision, Request, Verdict, bucket::flow_seed, mem::MemTables},
+    hash::HashKey,
+    packet::TCP,
+    request::machine::ATTEMPTS,
+    wire::{Addr, Control, ListenerKey, Reading, SERVICE_DENY},
+};
+
+use super::First;
+use crate::{
+    kernel::{KernelError, Miss},
+    paging,
+};
+
+/// Decisions of which each met another policy, at most.
+const FLIPS: u32 = 8;
+
+/// The tables in force.
+pub trait Tables {
+    fn control(&self) -> Control;
+
+    /// # Errors
+    /// The kernel's.
+    fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError>;
+}
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose {
+    pub client: SocketAddr,
+    /// What the client dialled.
+    pub service: SocketAddr,
+    pub mark: u32,
+    pub dscp: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goes {
+    To(SocketAddr, Decision),
+    Refused(Decision),
+    /// No service, no instance, or a table hole.
+    Nowhere(Reason),
+}
+
+impl Whose {
+    fn listener(&self) -> ListenerKey {
+        let to = Addr::from(self.service.ip().to_canonical());
+        ListenerKey { addr: to, port: self.service.port().to_be(), proto: TCP, _pad: 0 }
+    }
+
+    /// What is read of such a connection; `None`: nothing, or it is of no service.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reading(&self, on: &impl Tables) -> Result<Option<Reading>, KernelError> {
+        let mut t = MemTables { control: on.control(), ..MemTables::default() };
+        let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
+        paging::reading(&mut t, listener, |t, miss| on.fetch(t, miss))
+    }
+
+    /// Decides; `turn` counts this node's decisions, for round robin. A change of policy meanwhile has it decided again, so that it
+    /// is of one policy.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn goes(
+        &self,
+        on: &impl Tables,
+        first: &First,
+        (attempt, turn): (u32, u32),
+    ) -> Result<Goes, KernelError> {
+        let mut control = on.control();
+        for _ in 0..FLIPS {
+            let goes = self.goes_at(on, control, first, (attempt, turn))?;
+            let now = on.control();
+            if now.epoch == control.epoch {
+                return Ok(goes);
+            }
+            control = now;
+        }
+        Ok(Goes::Nowhere(Reason::TableHole))
+    }
+
+    fn goes_at(
+        &self,
+        on: &impl Tables,
+        control: Control,
+        first: &First,
+        (attempt, turn): (u32, u32),
+    ) -> Result<Goes, KernelError> {
+        let mut t = MemTables { control, ..MemTables::default() };
+        let key = control.key[(control.epoch & 1) as usize];
+        let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
+        let claims = self.claims(key, first, attempt);
+        let source = Addr::from(self.client.ip().to_canonical());
+        let request = Request {
+            listener,
+            claims: &claims,
+            source: Some(&source),
+            is_v4: self.service.ip().to_canonical().is_ipv4(),
+            seed: self.seed(key) ^ u64::from(attempt) << 32,
+            // Whom the policy denies was refused at the first attempt.
+            spares: if attempt == 0 { 0 } else { SERVICE_DENY },
+        };
+        let answer = paging::ask_in_turn(&mut t, &request, turn, |t, miss| on.fetch(t, miss))?;
+        Ok(self.arrives(answer.verdict))
+    }
+
+    /// The last attempt is stable's.
+    fn claims(&self, key: HashKey, first: &First, attempt: u32) -> Claims {
+        let mut claims = Claims::none(0);
+        if attempt + 1 < ATTEMPTS {
+            first.claims(key, &mut claims);
+        }
+        claims.set_source(key, &Addr::from(self.client.ip().to_canonical()));
+        claims.set_mark(key, self.mark);
+        claims.set_dscp(key, self.dscp);
+        claims
+    }
+
+    fn seed(&self, key: HashKey) -> u64 {
+        let [from, to] = [self.client, self.service].map(|a| Addr::from(a.ip().to_canonical()));
+        flow_seed(key.k0, &from, &to, self.client.port().to_be(), self.service.port().to_be(), TCP)
+    }
+
+    fn arrives(&self, verdict: Verdict) -> Goes {
+        match verdict {
+            Verdict::Steer(d) => {
+                let at =
+                    SocketAddr::new(std::net::IpAddr::from(d.instance.addr), u16::from_be(d.instance.port));
+                Goes::To(at, d)
+            }
+            Verdict::Stay(d) => Goes::To(self.service, d),
+            Verdict::Deny(d) => Goes::Refused(d),
+            Verdict::Pass(reason) => Goes::Nowhere(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+pub(super) mod tests;

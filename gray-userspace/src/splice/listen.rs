@@ -1,0 +1,228 @@
+//! The listener: takes connections, reads, decides, connects, and hands over to `relay`. A task for each.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use gray_common::{Reason, request::machine::ATTEMPTS, wire::Reading};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    First, Said, Why,
+    counters::Counters,
+    decide::{Goes, Tables, Whose},
+    http2::{Acknowledged, GREETING},
+    relay,
+};
+
+/// From the first byte to the end of the head.
+const HEAD: Duration = Duration::from_secs(5);
+/// After no descriptor was left for another connection.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a client that are read at once.
+const READ: usize = 8192;
+
+/// What the listener needs of its node.
+pub trait Node: Tables + Send + Sync + 'static {
+    /// Whose a connection is that came from `peer` to `local`; `None`: nobody handed it over.
+    fn whose(&self, peer: SocketAddr, local: SocketAddr) -> Option<Whose>;
+
+    /// The name of the service that is dialled, which JSON values of headers ask for.
+    fn service(&self, whose: &Whose) -> String;
+
+    /// Keeps the connect path from steering a socket that is about to be connected.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn unsteered(&self, socket: &TcpSocket) -> io::Result<()>;
+}
+
+/// A listener's node and what it counts.
+#[derive(Debug)]
+pub struct Splice<N> {
+    pub node: N,
+    pub counters: Counters,
+    turns: AtomicU32,
+}
+
+/// A connection that goes no further.
+enum End {
+    /// The client is told with a reset.
+    Reset,
+    Broken(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(e: io::Error) -> Self {
+        Self::Broken(e)
+    }
+}
+
+impl<N: Node> Splice<N> {
+    pub fn new(node: N) -> Arc<Self> {
+        Arc::new(Self { node, counters: Counters::default(), turns: AtomicU32::new(0) })
+    }
+
+    /// Takes connections until it is dropped, `most` at once: then none is accepted, and whoever handed it over goes on without us.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, most: usize) {
+        let room = Arc::new(Semaphore::new(most));
+        loop {
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let (client, peer) = match listener.accept().await {
+                Ok(taken) => taken,
+                Err(e) => {
+                    tracing::warn!("accept: {e}");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let splice = self.clone();
+            drop(tokio::spawn(async move {
+                splice.counters.taken.add(1);
+                splice.one(client, peer).await;
+                splice.counters.ended.add(1);
+                drop(place);
+            }));
+        }
+    }
+
+    async fn one(&self, mut client: TcpStream, peer: SocketAddr) {
+        match self.spliced(&mut client, peer).await {
+            Ok(()) => return,
+            Err(End::Reset) => {}
+            Err(End::Broken(e)) => {
+                self.counters.broken.add(1);
+                tracing::debug!("{peer}: {e}");
+            }
+        }
+        relay::reset(&client);
+    }
+
+    async fn spliced(&self, client: &mut TcpStream, peer: SocketAddr) -> Result<(), End> {
+        relay::prepare(client)?;
+        let Some(whose) = self.node.whose(peer, client.local_addr()?) else { return Err(self.unknown()) };
+        let reading = whose.reading(&self.node).map_err(|e| self.failed(&e))?;
+        let Some(reading) = reading else { return Err(self.unknown()) };
+        let mut first = First::new(reading, &self.node.service(&whose));
+        let (said, greeted) = self.read(client, &mut first, &reading).await?;
+        self.counters.read(said);
+        let mut instance = self.connected(&whose, &first, &reading).await?;
+        let mut acked = greeted.then(|| Acknowledged::behind(first.frames_at()));
+        let mut begin = Vec::new();
+        match &mut acked {
+            Some(acked) => acked.pass(first.bytes(), &mut begin),
+            None => begin.extend_from_slice(first.bytes()),
+        }
+        drop(first);
+        self.counters.from_clients.add(begin.len() as u64);
+        let done = async {
+            instance.write_all(&begin).await?;
+            relay::relay(client, &mut instance, acked, &self.counters).await
+        };
+        done.await.inspect_err(|_| relay::reset(&instance)).map_err(End::from)
+    }
+
+    /// Reads until it is known what the client says, or it is not waited for any more. Whether it was greeted.
+    async fn read(
+        &self,
+        client: &mut TcpStream,
+        first: &mut First,
+        reading: &Reading,
+    ) -> io::Result<(Said, bool)> {
+        let first_byte = Duration::from_millis(u64::from(reading.terms.first_byte_ms));
+        let mut until = Instant::now() + first_byte;
+        let (mut buffer, mut greeted) = (vec![0; READ], false);
+        loop {
+            let n = match timeout_at(until, client.read(&mut buffer)).await {
+                Ok(n) => n?,
+                Err(_) if first.bytes().is_empty() => return Ok((first.stop(Why::Silent), greeted)),
+                Err(_) => return Ok((first.stop(Why::Slow), greeted)),
+            };
+            if first.bytes().is_empty() {
+                until = Instant::now() + HEAD;
+            }
+            let said = match n {
+                0 => first.stop(Why::Ended),
+                n => first.feed(&buffer[..n]),
+            };
+            match said {
+                Said::More => {}
+                Said::Waits if greeted => {}
+                Said::Waits => {
+                    client.write_all(&GREETING).await?;
+                    self.counters.greeted.add(1);
+                    greeted = true;
+                    // It has no request yet, and may have none for a while.
+                    until = Instant::now() + first_byte;
+                }
+                said => return Ok((said, greeted)),
+            }
+        }
+    }
+
+    /// The instance that takes it: the one that is decided on, another one, stable's.
+    async fn connected(&self, whose: &Whose, first: &First, reading: &Reading) -> Result<TcpStream, End> {
+        let within = Duration::from_millis(u64::from(reading.terms.silent_ms));
+        for attempt in 0..ATTEMPTS {
+            let turn = self.turns.fetch_add(1, Relaxed);
+            let goes = whose.goes(&self.node, first, (attempt, turn)).map_err(|e| self.failed(&e))?;
+            let at = match goes {
+                Goes::To(at, _) => at,
+                Goes::Refused(_) => {
+                    self.counters.refused.add(1);
+                    return Err(End::Reset);
+                }
+                Goes::Nowhere(Reason::NotManaged) => return Err(self.unknown()),
+                Goes::Nowhere(_) => continue,
+            };
+            match timeout(within, self.connect(at)).await {
+                Ok(Ok(instance)) => {
+                    self.counters.arrived(&goes);
+                    return Ok(instance);
+                }
+                Ok(Err(e)) => tracing::debug!("{at}: {e}"),
+                Err(_) => tracing::debug!("{at}: silent for {within:?}"),
+            }
+            self.counters.another.add(1);
+        }
+        self.counters.no_instance.add(1);
+        Err(End::Reset)
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = match to.ip() {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        self.node.unsteered(&socket)?;
+        let stream = socket.connect(to).await?;
+        relay::prepare(&stream)?;
+        Ok(stream)
+    }
+
+    fn unknown(&self) -> End {
+        self.counters.unknown.add(1);
+        End::Reset
+    }
+
+    fn failed(&self, e: &crate::kernel::KernelError) -> End {
+        self.counters.failed.add(1);
+        tracing::warn!("{e}");
+        End::Reset
+    }
+}
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;
