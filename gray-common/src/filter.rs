@@ -67,6 +67,13 @@ impl Filter {
         new
     }
 
+    /// Adds all that the other one has.
+    pub fn merge(&mut self, other: &Self) {
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            *word |= more;
+        }
+    }
+
     #[inline(always)]
     fn has(&self, bit: usize) -> bool {
         self.words[bit >> 6] >> (bit & 63) & 1 != 0

@@ -7,8 +7,8 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
-        Instance, ListenerKey, Peer, PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset, Trip,
-        UdpPeers, Versioned, Weighted, Workload,
+        Instance, ListenCount, ListenerKey, Listening, Peer, PrefixKey, Reading, RequestCount, Rule, Saying,
+        Service, Subset, Trip, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -75,11 +75,14 @@ maps! {
     WAITING: LruHash, Tuple => Bound, limits::WAITING;
     HELD: LruHash, Tuple => Held, limits::HELD;
     FRAMES: LruHash, Tuple => Frames, limits::FRAMES;
+    LISTENER: Array, u32 => Listening, 2;
+    LISTENED: Array, u32 => ListenCount, limits::SERVICES;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Peer, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;
     SAYINGS: SkStorage, u32 => Saying, 0;
     TRUSTED: Array, u32 => u32, limits::XDP_OUT_SLOTS;
+    EDGES: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
     ARMS: PerCpuArray, u32 => ArmCount, 2 * limits::SERVICES;
     RULE_HITS: PerCpuArray, u32 => u64, 65_536;

@@ -72,7 +72,7 @@ reasons! {
     RequestAnother = 41, "request_another", "An instance refused a connection or said nothing; another one is tried, at last stable's.";
     RequestNoInstance = 42, "request_no_instance", "No instance took a connection; its client is reset.";
     RequestChallenge = 43, "request_challenge", "An instance remembers an older connection of the same ports; that one is reset and dialled again.";
-    RequestPlain = 44, "request_plain", "The first bytes name no identity that is looked for, or cannot be read (TLS where no server name is looked for, HTTP/2, a bad head, over 4380 bytes); decided without.";
+    RequestPlain = 44, "request_plain", "The first bytes name no identity that is looked for, or cannot be read (TLS where no server name is looked for, a bad head, what only an absent splice listener could read); decided without.";
     RequestSwitched = 45, "request_switched", "With per: request: the next request on a connection belongs to another arm; its instance was dialled.";
     RequestWaits = 46, "request_waits", "With per: request: a request for another arm waits, unacknowledged, for the answers before it.";
     RequestStayed = 47, "request_stayed", "With per: request: a request that cannot be followed (its framing, its head, over 4380 bytes) stays with the connection's instance, and so does all that follows.";
@@ -92,6 +92,8 @@ reasons! {
     TagNoRoom = 61, "tag_no_room", "A connection whose SYN had no room for its tag, or whose socket no memory for it; it says nothing.";
     AgentLost = 62, "agent_lost", "Nobody has renewed the agent's lease for longer than its service allows, and the service wants everybody at stable then (on-agent-lost): it went to stable, as if there were no route.";
     Broken = 63, "broken", "Gray failed too often, and its breaker is open: it went to stable, as if there were no route.";
+    RequestListener = 64, "request_listener", "First bytes that only the splice listener of this node can read (HTTP/2, a PROXY header, over 4380 bytes, a head in pieces, JSON in a header): it has the connection, reads, decides and copies.";
+    RequestAlone = 65, "request_alone", "First bytes that only the splice listener could have read, and it is not there or did not take the connection; decided without what was not read.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -102,7 +102,8 @@ fn went(d: &Decision, path: u8) {
 /// The arm counters' index of a decision.
 #[inline(always)]
 pub fn counter(d: &Decision) -> u16 {
-    d.service << 1 | u16::from(d.arm & 1)
+    // Of no arm: nobody's.
+    if d.refused != 0 { 0 } else { d.service << 1 | u16::from(d.arm & 1) }
 }
 
 #[inline(always)]

@@ -73,6 +73,9 @@ pub static LANES: HashMap<u32, Versioned> = HashMap::with_max_entries(2 * limits
 /// Interfaces whose tags are believed, each at its number modulo the slots; see `agent::syn_tags`.
 #[map]
 pub static TRUSTED: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
+/// Interfaces where only what this node's own sockets say is looked at on its way out, each at its number modulo the slots.
+#[map]
+pub static EDGES: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
 #[map]
 pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.

@@ -54,7 +54,19 @@ pub fn reading<E>(
     let Some(service) = listener.service() else { return Ok(None) };
     let bank = (t.control.epoch & 1) as u32;
     fetch(t, Miss::Reading(bank * limits::SERVICES + service))?;
-    Ok(t.view().reading(service).copied().filter(|r| r.kinds != [0; WATCHES]))
+    Ok(t.view().reading(service).copied().filter(|r| r.kinds != [0; WATCHES] || r.sni | r.alpn != 0))
+}
+
+/// The service of a listener, if it is one's.
+pub fn service<E>(
+    t: &mut MemTables,
+    listener: ListenerValue,
+    mut fetch: impl Fetch<E>,
+) -> Result<Option<Service>, E> {
+    let Some(service) = listener.service() else { return Ok(None) };
+    let bank = (t.control.epoch & 1) as u32;
+    fetch(t, Miss::Service(bank * limits::SERVICES + service))?;
+    Ok(t.view().service(service).copied())
 }
 
 /// Decides, fetching until nothing is missing; an entry that stays missing is a hole, as it is for the data path. The first turn of

@@ -27,6 +27,7 @@ pub mod residue;
 pub mod scene;
 pub mod server;
 pub mod skip;
+pub mod splice;
 pub mod sweep;
 pub mod sys;
 pub mod world;

@@ -86,6 +86,7 @@ mod tests {
             alpn: 0,
             named: u8::MAX,
             _pad: 0,
+            name: 0,
         };
         r.names.names[0] = Watches::header("X-App-Id");
         r.names.names[1] = Watches::cookie("tenant");

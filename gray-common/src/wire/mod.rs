@@ -11,7 +11,7 @@ pub use breaker::*;
 pub use event::*;
 pub use flow::*;
 pub use policy::*;
-pub use request::{Bound, HELD, Held, Reading};
+pub use request::{Bound, HELD, Held, ListenCount, Listening, Reading};
 
 /// A type whose every bit pattern is valid, without padding, so that it may cross the kernel boundary as bytes.
 ///

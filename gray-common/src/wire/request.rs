@@ -1,6 +1,6 @@
 //! What is read of a service's requests, and the connections that wait for it or are translated because of it.
 
-use super::wire;
+use super::{Addr, wire};
 use crate::{
     decide::Decision,
     limits,
@@ -27,6 +27,55 @@ pub struct Reading {
     /// The names of which one at least makes a client known, a bit each; 0: nobody needs to be.
     pub named: u8,
     pub _pad: u8,
+    /// `hash::salt` of the service's name, for values that name services.
+    pub name: u64,
+}
+
+/// Where the splice listener of a node is, one element for IPv4 and one for IPv6. It writes this each second, and the filter's bits with
+/// it. Not the policy's: it is there without an agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    pub addr: Addr,
+    /// Until when it is so: the kernel's monotonic clock, in ns.
+    pub until_ns: u64,
+    /// In network order.
+    pub port: u16,
+    pub _pad: [u8; 6],
+}
+
+/// What the listener has decided on, of one service: added to what programs count. Only listeners write it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenCount {
+    pub read: u64,
+    /// Of these: that name nobody.
+    pub missing: u64,
+    /// Connections by arm.
+    pub stable: u64,
+    pub gray: u64,
+    pub refused: u64,
+    /// Whose first bytes could not be read to their end: decided on what was.
+    pub unread: u64,
+    /// An instance refused a connection, or was silent.
+    pub another: u64,
+    pub no_instance: u64,
+    /// Of connections that an end broke.
+    pub broken: u64,
+}
+
+impl ListenCount {
+    pub fn add(&mut self, more: &Self) {
+        self.read += more.read;
+        self.missing += more.missing;
+        self.stable += more.stable;
+        self.gray += more.gray;
+        self.refused += more.refused;
+        self.unread += more.unread;
+        self.another += more.another;
+        self.no_instance += more.no_instance;
+        self.broken += more.broken;
+    }
 }
 
 /// A connection that is answered by us, or was: its numbers, and where it went.
@@ -58,9 +107,14 @@ pub struct Held {
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
-wire!(Reading, size 104, {
+wire!(Listening, size 32, { addr @ 0: Addr, until_ns @ 16: u64, port @ 24: u16, _pad @ 26: [u8; 6] });
+wire!(ListenCount, size 72, {
+    read @ 0: u64, missing @ 8: u64, stable @ 16: u64, gray @ 24: u64, refused @ 32: u64, unread @ 40: u64,
+    another @ 48: u64, no_instance @ 56: u64, broken @ 64: u64,
+});
+wire!(Reading, size 112, {
     names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
-    sni @ 100: u8, alpn @ 101: u8, named @ 102: u8, _pad @ 103: u8,
+    sni @ 100: u8, alpn @ 101: u8, named @ 102: u8, _pad @ 103: u8, name @ 104: u64,
 });
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,

@@ -108,6 +108,13 @@ impl Skb {
         unsafe { (*self.raw).ifindex }
     }
 
+    /// Whether it came in by some interface, and is none of this node's own sockets.
+    #[inline(always)]
+    pub fn is_forwarded(&self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ingress_ifindex != 0 }
+    }
+
     /// Whether the request path is done with it: it was sent [`home`](Self::home), or is on its way out.
     #[inline(always)]
     pub fn is_done(&mut self, egress: bool) -> bool {

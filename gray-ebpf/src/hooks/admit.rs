@@ -102,6 +102,8 @@ pub const READ: u32 = 2;
 pub const OLD: u32 = 3;
 /// As [`READ`], and no connection follows.
 pub const ASKED: u32 = 4;
+/// As [`READ`], and whether the client is refused was not settled.
+pub const UNREAD: u32 = 5;
 /// As 0, and with what `SCRATCH.tag` says.
 const TAGGED: u32 = 8;
 

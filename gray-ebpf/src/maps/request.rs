@@ -17,7 +17,7 @@ use gray_common::{
         tls::Hello,
         translate::Fields,
     },
-    wire::{Bound, Held, Reading, RequestCount},
+    wire::{Bound, Held, ListenCount, Listening, Reading, RequestCount},
 };
 
 #[map]
@@ -42,6 +42,12 @@ pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(4096
 /// What a new element is made of. Not shared, not pinned.
 #[map]
 pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static LISTENER: Array<Listening> = Array::with_max_entries(2, 0);
+/// By the service's number. Programs do not touch it.
+#[map]
+pub static LISTENED: Array<ListenCount> = Array::with_max_entries(limits::SERVICES, 0);
 
 /// Bytes of a segment that are read at once.
 pub const WINDOW: usize = 512;
@@ -83,7 +89,7 @@ pub struct Call {
     pub service: u32,
     /// What the last step of a scan answered.
     pub read: u32,
-    /// An attempt plus 1: an instance is to be chosen, and no flow leads there yet.
+    /// An attempt plus 1, at the listener 256: an instance is to be chosen, and no flow leads there yet.
     pub picked: u32,
     /// Not 0: what is new in the segment is held; and what was read of it.
     pub prepared: u32,
@@ -94,6 +100,8 @@ pub struct Call {
     pub blank: u32,
     /// Not 0: all that is looked for was read.
     pub enough: u32,
+    /// Not 0: a header's value is one for each service, as JSON.
+    pub json: u32,
     pub came_to: u32,
     /// Not 0: with this segment a request was decided on.
     pub settled: u32,

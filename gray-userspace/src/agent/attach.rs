@@ -36,8 +36,10 @@ impl Seen {
     }
 }
 
-pub fn directions(role: AttachRole) -> &'static [Direction] {
+/// `splice`: there may be a splice listener, whose answers are met on their way out.
+pub fn directions(role: AttachRole, splice: bool) -> &'static [Direction] {
     match role {
+        AttachRole::Edge if splice => &[Direction::Ingress, Direction::Egress],
         AttachRole::Edge | AttachRole::Backend => &[Direction::Ingress],
         AttachRole::Host => &[Direction::Ingress, Direction::Egress],
     }
@@ -103,7 +105,7 @@ impl Inner {
             return;
         };
         let a = self.attachments[i].clone();
-        let directions = directions(a.role);
+        let directions = directions(a.role, self.splice);
         let there = |d: &Direction| self.live.is_attached(&a.iface, link.ifindex, *d);
         if a.state == AttachState::Attached && a.ifindex == Some(link.ifindex) && directions.iter().all(there)
         {

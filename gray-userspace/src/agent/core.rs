@@ -70,6 +70,8 @@ pub struct Inner {
     pub dsr_source: Vec<IpAddr>,
     /// Of this node: what services with `zone-affinity` prefer.
     pub zone: Option<String>,
+    /// Connections may be handed over to a splice listener.
+    pub splice: bool,
     /// A flip happened and its leftovers were not removed yet.
     pub untidy: bool,
     /// The last flip took an instance from a service: UDP flows may still go there.

@@ -21,7 +21,7 @@ pub mod health;
 mod http;
 mod kernel_log;
 mod lease;
-mod logging;
+pub(crate) mod logging;
 mod metrics;
 mod migrate;
 mod missing;

@@ -80,7 +80,7 @@ impl Inner {
             let a = &self.attachments[i];
             let (iface, xdp) = (a.iface.clone(), a.front.on);
             let (AttachState::Attached, Some(ifindex)) = (a.state, a.ifindex) else { continue };
-            let done = directions(a.role)
+            let done = directions(a.role, self.splice)
                 .iter()
                 .try_for_each(|d| {
                     fail::point(Point::MoveLink).map_err(point)?;

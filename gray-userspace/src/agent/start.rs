@@ -9,7 +9,7 @@ use std::{
 
 use gray_common::{
     limits,
-    wire::{Addr, CONTROL_ASKS, Trusted},
+    wire::{Addr, CONTROL_ASKS, CONTROL_SPLICES, Trusted},
 };
 use tokio::sync::broadcast;
 
@@ -85,6 +85,8 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
             c.wall_ms = wall_ms;
         }
         c.flags |= CONTROL_ASKS;
+        // Programs of before this agent find it in the same place.
+        c.flags = if o.splice { c.flags | CONTROL_SPLICES } else { c.flags & !CONTROL_SPLICES };
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;
@@ -125,6 +127,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),
         zone: o.zone.clone(),
+        splice: o.splice,
         untidy: false,
         orphans: false,
         leftovers: Arc::default(),
@@ -290,7 +293,7 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
     let wanted: Vec<_> = inner
         .attachments
         .iter()
-        .flat_map(|a| directions(a.role).iter().map(|d| (a.iface.clone(), *d)))
+        .flat_map(|a| directions(a.role, o.splice).iter().map(|d| (a.iface.clone(), *d)))
         .collect();
     inner.connect = connect(inner, o)?;
     for gone in inner.live.prune_links(&wanted, inner.connect_can())? {

@@ -1,5 +1,7 @@
 //! `gray status`: the agent at a glance. Reads only.
 
+use std::net::SocketAddr;
+
 use gray_common::{
     Reason, abi,
     names::{CONNECT_PROGRAMS, TAG_PROGRAMS},
@@ -15,7 +17,10 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{AttachmentStatus, ConnectStatus, Counter, FlowTable, PolicySize, ServiceCounts, Status},
+        types::{
+            AttachmentStatus, ConnectStatus, Counter, FlowTable, PolicySize, ServiceCounts, SpliceStatus,
+            Status,
+        },
     },
     kernel::{Hook, KernelError},
 };
@@ -45,6 +50,7 @@ impl Inner {
             attachments: self.attachments.iter().map(|a| attachment(a, self.live.hook())).collect(),
             connect: self.connect.as_ref().map(connect),
             zone: self.zone.clone(),
+            splice: if self.splice { Some(self.splice_status()?) } else { None },
             policy: PolicySize {
                 services: self.policy.services.len() as u64,
                 cohorts: self.policy.cohorts.len() as u64,
@@ -66,6 +72,12 @@ impl Inner {
             health_error,
             policy_dir: self.policy_dir.clone(),
         })
+    }
+
+    fn splice_status(&self) -> Result<SpliceStatus, KernelError> {
+        let at = self.live.listeners()?.into_iter().flatten();
+        let at = at.map(|l| SocketAddr::new(l.addr.into(), u16::from_be(l.port)).to_string());
+        Ok(SpliceStatus { at: at.collect() })
     }
 
     /// Walks both tables: the kernel keeps no count of them.

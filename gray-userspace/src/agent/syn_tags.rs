@@ -7,7 +7,7 @@ use gray_common::limits::XDP_OUT_SLOTS;
 use super::core::{AttachState, Attachment, Inner};
 use crate::{
     api::ApiError,
-    cli::AgentOptions,
+    cli::{AgentOptions, AttachRole},
     model::{ClaimKind, Policy},
 };
 
@@ -45,6 +45,12 @@ impl Inner {
         if let Err(e) = self.live.set_trusted(&trusted) {
             tracing::error!(error = %e, "cannot say which interfaces' tags are believed");
             trusted.clear();
+        }
+        let edge = |a: &&Attachment| a.role == AttachRole::Edge && a.state == AttachState::Attached;
+        let edges: Vec<u32> = self.attachments.iter().filter(edge).filter_map(|a| a.ifindex).collect();
+        if let Err(e) = self.live.set_edges(&edges) {
+            // All that goes out there is looked at: slower, and the same.
+            tracing::error!(error = %e, "cannot say where clients are");
         }
         for a in &mut self.attachments {
             a.is_trusted = a.ifindex.is_some_and(|i| trusted.contains(&i));

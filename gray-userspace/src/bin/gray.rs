@@ -2,8 +2,13 @@
 
 use std::process::ExitCode;
 
-use gray_userspace::{agent, cli};
+use gray_userspace::{agent, cli, splice};
 
 fn main() -> ExitCode {
-    cli::main(&cli::Local { agent: agent::run, uninstall: agent::uninstall, migrate: agent::migrate })
+    cli::main(&cli::Local {
+        agent: agent::run,
+        splice: splice::run,
+        uninstall: agent::uninstall,
+        migrate: agent::migrate,
+    })
 }

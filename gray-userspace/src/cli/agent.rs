@@ -62,6 +62,8 @@ pub struct AgentOptions {
     pub trust_tags: Vec<String>,
     /// This node's zone; none: it is in none.
     pub zone: Option<String>,
+    /// What programs cannot read is handed over to this node's splice listener.
+    pub splice: bool,
 }
 
 /// `IFACE=ROLE`, with `:auto`, `:xdp` or `:tc` behind it.
@@ -180,6 +182,9 @@ pub struct AgentArgs {
     /// The zone of this node, whose instances serve first where a policy says `zone-affinity` [default: none]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
+    /// Hand what programs cannot read over to `gray splice`, which is to run beside this agent
+    #[arg(long)]
+    splice: bool,
 }
 
 impl AgentArgs {
@@ -215,6 +220,7 @@ impl AgentArgs {
             tags: self.tags || file.tags.unwrap_or(false),
             trust_tags: if self.trust_tags.is_empty() { file.trust_tags } else { self.trust_tags },
             zone: self.zone.or(file.zone),
+            splice: self.splice || file.splice.unwrap_or(false),
         };
         options.check()
     }

@@ -35,6 +35,7 @@ pub struct AgentFile {
     pub tags: Option<bool>,
     pub trust_tags: Vec<String>,
     pub zone: Option<String>,
+    pub splice: Option<bool>,
 }
 
 impl AgentFile {
@@ -74,13 +75,13 @@ mod tests {
             "state-dir: /a\nbpffs: /b\nsocket: /c\nattach: [eth0=edge, eth1=backend]\ncgroup: /d\n\
              metrics: '[::1]:9464'\nlog-format: json\nflows: 4096\nno-connect: false\nhealth-commands: /e\npolicy-dir: /f\n\
              snat: [198.18.1.1, 'fd00:18::1']\ndsr-source: [198.18.1.1]\ndsr-from: [198.18.1.0/24, 'fd00:18::/64']\n\
-             tags: true\ntrust-tags: [eth1]\nzone: z1\n",
+             tags: true\ntrust-tags: [eth1]\nzone: z1\nsplice: true\n",
         )
         .unwrap();
         assert_eq!((file.attach.len(), file.snat.len()), (2, 2));
         assert_eq!((file.dsr_source.len(), file.dsr_from.len()), (1, 2));
         assert_eq!((file.tags, file.trust_tags), (Some(true), vec!["eth1".to_owned()]));
-        assert_eq!(file.zone.as_deref(), Some("z1"));
+        assert_eq!((file.zone.as_deref(), file.splice), (Some("z1"), Some(true)));
         assert_eq!(
             (file.flows, file.no_connect, file.log_format),
             (Some(4096), Some(false), Some(LogFormat::Json))

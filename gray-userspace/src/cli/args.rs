@@ -49,6 +49,8 @@ pub enum Format {
 pub enum Verb {
     /// Run the agent on this node
     Agent(agent::AgentArgs),
+    /// Read what programs in the kernel cannot: HTTP/2, long heads, JSON
+    Splice(splice::SpliceArgs),
     /// Make documents the policy in force
     Apply(apply::ApplyArgs),
     /// Check documents; needs no agent

@@ -29,6 +29,7 @@ mod plan;
 mod prefix;
 mod recall;
 mod release;
+mod splice;
 mod status;
 mod table;
 mod tag;
@@ -45,6 +46,7 @@ pub use failure::Failure;
 pub use io::Io;
 pub use migrate::MigrateOptions;
 pub use prefix::Prefix;
+pub use splice::SpliceOptions;
 pub use uninstall::UninstallOptions;
 
 use args::{Cli, Verb};
@@ -56,6 +58,8 @@ use ctx::Ctx;
 pub struct Local {
     /// Returns when the agent was told to end. An `ApiError`, `ServerError` or `Failure` in the chain keeps its advice.
     pub agent: fn(AgentOptions) -> anyhow::Result<()>,
+    /// Returns when the splice listener was told to end, or another one is in its place.
+    pub splice: fn(&SpliceOptions) -> anyhow::Result<()>,
     /// What was (dry run: would be) removed, one line each.
     pub uninstall: fn(UninstallOptions) -> anyhow::Result<Vec<String>>,
     /// What was done, one line each.
@@ -99,6 +103,7 @@ fn dispatch(cli: Cli, local: &Local, io: &mut Io) -> Result<(), Failure> {
     let mut ctx = Ctx::new(io, &global)?;
     match cli.verb {
         Verb::Agent(a) => (local.agent)(a.options(global.socket)?).map_err(Failure::from_anyhow),
+        Verb::Splice(a) => (local.splice)(&a.options()?).map_err(Failure::from_anyhow),
         Verb::Uninstall(a) => uninstall::run(a, global.socket, local.uninstall, &mut ctx),
         Verb::Migrate(a) => migrate::run(a, local.migrate, &mut ctx),
         Verb::Validate(a) => validate::run(&a, &mut ctx),

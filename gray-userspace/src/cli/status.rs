@@ -21,6 +21,13 @@ fn text(s: &Status, paint: Paint) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{} {value}", paint.text(Style::Bold, &format!("{name:<8}")));
     }
+    if let Some(splice) = &s.splice {
+        let at = match &splice.at[..] {
+            [] => "nobody listens: run `gray splice`".into(),
+            at => at.join(", "),
+        };
+        let _ = writeln!(out, "{} {at}", paint.text(Style::Bold, "splice  "));
+    }
     out + "\n"
         + &attachments(s).render(paint, "interfaces attached")
         + "\n"

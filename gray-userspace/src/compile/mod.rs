@@ -30,11 +30,11 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
-    hash::HashKey,
+    hash::{HashKey, salt},
     limits,
     packet::{ICMP, ICMPV6},
     request::{
-        machine::{ALONE, PER_REQUEST, Terms},
+        machine::{PER_REQUEST, Terms},
         watch::{WATCHES, Watches},
     },
     wire::{
@@ -171,7 +171,7 @@ fn identify_codes(service: &model::Service) -> [u8; limits::IDENTIFY] {
 
 /// What holds for the connections of a service whose requests are read.
 pub fn terms(service: &model::Service) -> Terms {
-    let flags = ALONE | if service.per == model::Per::Request { PER_REQUEST } else { 0 };
+    let flags = if service.per == model::Per::Request { PER_REQUEST } else { 0 };
     Terms { first_byte_ms: service.first_byte.0, silent_ms: 1000, mss: MSS, scale: SCALE, flags }
 }
 
@@ -187,6 +187,7 @@ pub fn reading(service: &model::Service) -> Reading {
         alpn: 0,
         named: 0,
         _pad: 0,
+        name: salt(&service.name),
     };
     for (kind, tls) in &service.tls {
         match tls {

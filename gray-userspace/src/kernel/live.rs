@@ -7,20 +7,15 @@ mod tables;
 mod xdp;
 
 use std::{
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use gray_common::{
     decide::mem::MemTables,
-    filter::Filter,
-    limits, names, nets,
-    request::{cookie::Tuple, frame::Frames},
+    limits, names,
     wire::{
-        Addr, ArmCount, Bound, Class, Clock, Control, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Trip, Versioned, Weighted,
-        Wire, Workload,
+        ARM_GRAY, ArmCount, Clock, Control, ListenCount, Listening, RequestCount, Service, Trip, Workload,
     },
 };
 
@@ -32,11 +27,13 @@ use super::{
     attach::{self, Direction, Hook},
     bpf::Map,
     control::ControlPage,
+    maps::{Maps, Miss, failed, open},
     moving::{self, FlowTable},
     object::{self, Loaded, Parts},
     pins::Pins,
     ticks,
 };
+use crate::sys::clock::monotonic_ns;
 
 /// The agent's lease is renewed this often.
 pub const RENEWALS: Duration = Duration::from_secs(1);
@@ -54,63 +51,6 @@ pub struct Live {
     renewed: Option<Instant>,
     /// The longest that no agent had said it, of those that nobody was told of.
     gone: Option<Duration>,
-}
-
-struct Maps {
-    listeners: Map<ListenerKey, Versioned>,
-    services: Map<u32, Service>,
-    readings: Map<u32, Reading>,
-    trips: Map<u32, Trip>,
-    splices: Map<Tuple, Bound>,
-    waiting: Map<Tuple, Bound>,
-    frames: Map<Tuple, Frames>,
-    facts: Map<u32, Fact>,
-    rules: Map<u32, Rule>,
-    weighted: Map<u32, Weighted>,
-    subsets: Map<u32, Subset>,
-    arena: Map<u32, u32>,
-    instances: Map<u32, Instance>,
-    identities: Map<u64, Versioned>,
-    prefixes: Map<PrefixKey, Versioned>,
-    nets: Map<u32, u32>,
-    bounds: Map<u32, u32>,
-    classes: Map<u32, Class>,
-    workloads: Map<u64, Workload>,
-    lanes: Map<u32, Versioned>,
-    filter: Map<u32, Filter>,
-    flows4: Map<FlowKey4, Flow4>,
-    opening4: Map<FlowKey4, Flow4>,
-    opening6: Map<FlowKey6, Flow6>,
-    flows6: Map<FlowKey6, Flow6>,
-    reasons: Map<u32, u64>,
-    arms: Map<u32, ArmCount>,
-    requests: Map<u32, RequestCount>,
-    rule_hits: Map<u32, u64>,
-    clock: Map<u32, Clock>,
-    xdp_out: Map<u32, u32>,
-    trusted: Map<u32, u32>,
-}
-
-fn open<K: Wire, V: Wire>(pins: &Pins, name: &str) -> Result<Map<K, V>, KernelError> {
-    open_at(pins, pins.map(name))
-}
-
-fn open_flows<K: Wire, V: Wire>(
-    pins: &Pins,
-    tables: &[FlowTable],
-    name: &str,
-) -> Result<Map<K, V>, KernelError> {
-    let at = tables.iter().find(|t| t.name == name).map_or_else(|| pins.map(name), |t| t.now.clone());
-    open_at(pins, at)
-}
-
-fn open_at<K: Wire, V: Wire>(pins: &Pins, path: PathBuf) -> Result<Map<K, V>, KernelError> {
-    let fd = pins.open(&path)?.ok_or_else(|| KernelError::ForeignMap { path: path.clone() })?;
-    Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))
-}
-
-fn failed(what: impl ToString) -> impl FnOnce(io::Error) -> KernelError {
-    move |source| KernelError::Write { what: what.to_string(), source }
 }
 
 impl Live {
@@ -134,40 +74,7 @@ impl Live {
     ) -> Result<Self, KernelError> {
         let loaded = object::load(&pins, &tables, parts)?;
         let control: Map<u32, Control> = open(&pins, names::CONTROL)?;
-        let maps = Maps {
-            listeners: open(&pins, names::LISTENERS)?,
-            services: open(&pins, names::SERVICES)?,
-            readings: open(&pins, names::READINGS)?,
-            trips: open(&pins, names::TRIPS)?,
-            splices: open(&pins, names::SPLICES)?,
-            waiting: open(&pins, names::WAITING)?,
-            frames: open(&pins, names::FRAMES)?,
-            facts: open(&pins, names::FACTS)?,
-            rules: open(&pins, names::RULES)?,
-            weighted: open(&pins, names::WEIGHTED)?,
-            subsets: open(&pins, names::SUBSETS)?,
-            arena: open(&pins, names::ARENA)?,
-            instances: open(&pins, names::INSTANCES)?,
-            identities: open(&pins, names::IDENTITIES)?,
-            prefixes: open(&pins, names::PREFIXES)?,
-            nets: open(&pins, names::NETS)?,
-            bounds: open(&pins, names::BOUNDS)?,
-            classes: open(&pins, names::CLASSES)?,
-            workloads: open(&pins, names::WORKLOADS)?,
-            lanes: open(&pins, names::LANES)?,
-            filter: open(&pins, names::FILTER)?,
-            flows4: open_flows(&pins, &tables, names::FLOWS4)?,
-            flows6: open_flows(&pins, &tables, names::FLOWS6)?,
-            opening4: open(&pins, names::OPENING4)?,
-            opening6: open(&pins, names::OPENING6)?,
-            reasons: open(&pins, names::REASONS)?,
-            arms: open(&pins, names::ARMS)?,
-            requests: open(&pins, names::REQUESTS)?,
-            rule_hits: open(&pins, names::RULE_HITS)?,
-            clock: open(&pins, names::CLOCK)?,
-            xdp_out: open(&pins, names::XDP_OUT)?,
-            trusted: open(&pins, names::TRUSTED)?,
-        };
+        let maps = Maps::open(&pins, &tables)?;
         let page = ControlPage::map(control.fd())
             .map_err(|e| KernelError::io("cannot map", &pins.map(names::CONTROL), e))?;
         let cpus = aya::util::nr_cpus()
@@ -326,7 +233,10 @@ impl Live {
     pub fn arm(&self, service: u32, arm: u32) -> Result<ArmCount, KernelError> {
         let all =
             self.maps.arms.lookup_percpu(&(service * 2 + arm), self.cpus).map_err(failed("a counter"))?;
-        Ok(all.iter().fold(ArmCount::default(), |s, a| ArmCount {
+        let listened = self.listened(service)?;
+        // Connections of the packet path, too.
+        let packet_flows = if arm == ARM_GRAY { listened.gray } else { listened.stable };
+        Ok(all.iter().fold(ArmCount { packet_flows, ..ArmCount::default() }, |s, a| ArmCount {
             packet_flows: s.packet_flows + a.packet_flows,
             connects: s.connects + a.connects,
             packets: s.packets + a.packets,
@@ -356,10 +266,26 @@ impl Live {
     /// Requests of a service (by its stable id) whose `claims` are read, summed over CPUs.
     pub fn requests(&self, service: u32) -> Result<RequestCount, KernelError> {
         let all = self.maps.requests.lookup_percpu(&service, self.cpus).map_err(failed("a counter"))?;
-        Ok(all.iter().fold(RequestCount::default(), |s, n| RequestCount {
-            read: s.read + n.read,
-            missing: s.missing + n.missing,
-        }))
+        let listened = self.listened(service)?;
+        let by_listener = RequestCount { read: listened.read, missing: listened.missing };
+        Ok(all
+            .iter()
+            .fold(by_listener, |s, n| RequestCount { read: s.read + n.read, missing: s.missing + n.missing }))
+    }
+
+    /// What the splice listener decided on of a service (by its stable id).
+    pub fn listened(&self, service: u32) -> Result<ListenCount, KernelError> {
+        Ok(self.maps.listened.lookup(&service).map_err(failed("a counter"))?.unwrap_or_default())
+    }
+
+    /// Where splice listeners say that they are, by IPv4 and by IPv6; a lease that is over counts as none.
+    pub fn listeners(&self) -> Result<[Option<Listening>; 2], KernelError> {
+        let now = monotonic_ns();
+        let at = |i: u32| {
+            let there = self.maps.listener.lookup(&i).map_err(failed("the splice listener"))?;
+            Ok(there.filter(|l| l.until_ns > now))
+        };
+        Ok([at(0)?, at(1)?])
     }
 
     pub fn rule_hits(&self, rule: u32) -> Result<u64, KernelError> {
@@ -404,76 +330,6 @@ impl Live {
 
     /// Fetches what a decision missed into tables in memory; see `agent::explain`.
     pub fn fetch(&self, t: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
-        let m = &self.maps;
-        let why = failed("explain");
-        (|| {
-            match miss {
-                Miss::Listener(k) => {
-                    let _ = t.listeners.insert(k, m.listeners.lookup(&k)?.unwrap_or_default());
-                }
-                Miss::Service(i) => array(&m.services, &mut t.services, i)?,
-                Miss::Trip(i) => array(&m.trips, &mut t.trips, i)?,
-                Miss::Reading(i) => array(&m.readings, &mut t.readings, i)?,
-                Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
-                Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
-                Miss::Subset(i) => array(&m.subsets, &mut t.subsets, i)?,
-                Miss::Slot(i) => array(&m.arena, &mut t.arena, i)?,
-                Miss::Instance(i) => array(&m.instances, &mut t.instances, i)?,
-                Miss::Class(i) => array(&m.classes, &mut t.classes, i)?,
-                Miss::Weighted(i) => {
-                    if let Some(v) = m.weighted.lookup(&i)? {
-                        let _ = t.weighted.insert(i, Box::new(v));
-                    }
-                }
-                Miss::Identity(h) => {
-                    let _ = t.identities.insert(h, m.identities.lookup(&h)?.unwrap_or_default());
-                }
-                Miss::Prefix(addr) if addr.is_v4() => {
-                    let bank = (t.control.epoch & 1) as u32;
-                    let net = bank * limits::NETS + (u32::from_be(addr.as_v4()) >> 16);
-                    let element = m.nets.lookup(&net)?.unwrap_or_default();
-                    let _ = t.nets.insert(net, element);
-                    if let Some(at) = nets::offset(element) {
-                        let words = m.bounds.lookup(&at)?.unwrap_or(0) + 1;
-                        t.bounds.extend((at..).zip(m.bounds.read(at, words)?));
-                    }
-                }
-                Miss::Prefix(addr) => {
-                    let key = PrefixKey { bits: 128, addr };
-                    let _ = t.prefixes.insert(key, m.prefixes.lookup(&key)?.unwrap_or_default());
-                }
-            }
-            Ok(())
-        })()
-        .map_err(why)
+        self.maps.fetch(t, miss)
     }
-}
-
-/// A lookup that tables in memory could not answer. Array indexes are the kernel's, bank included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
-    Listener(ListenerKey),
-    Service(u32),
-    Trip(u32),
-    Reading(u32),
-    Fact(u32),
-    Rule(u32),
-    Weighted(u32),
-    Subset(u32),
-    Slot(u32),
-    Instance(u32),
-    Class(u32),
-    Identity(u64),
-    Prefix(Addr),
-}
-
-fn array<V: Wire>(
-    map: &Map<u32, V>,
-    into: &mut std::collections::BTreeMap<u32, V>,
-    i: u32,
-) -> io::Result<()> {
-    if let Some(v) = map.lookup(&i)? {
-        let _ = into.insert(i, v);
-    }
-    Ok(())
 }

@@ -5,7 +5,9 @@ mod attach;
 mod bpf;
 mod control;
 mod link_name;
+mod listener;
 mod live;
+mod maps;
 mod migrate;
 mod moving;
 mod object;
@@ -20,7 +22,9 @@ use std::{
 };
 
 pub use attach::{Direction, Hook, clear_clsact};
-pub use live::{Live, Miss, RENEWALS, Turner, Unsteered};
+pub use listener::{Listener, Whose};
+pub use live::{Live, RENEWALS, Turner, Unsteered};
+pub use maps::Miss;
 pub use migrate::migrate_to;
 pub use moving::Moved;
 pub use object::LogLines;

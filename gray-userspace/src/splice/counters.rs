@@ -59,12 +59,17 @@ impl Counters {
         }
     }
 
-    /// An instance has it.
-    pub(super) fn arrived(&self, goes: &Goes) {
-        match goes {
-            Goes::To(_, d) if u32::from(d.arm) == ARM_GRAY => self.gray.add(1),
-            _ => self.stable.add(1),
-        }
+    /// An instance has it. True: one of gray.
+    pub(super) fn arrived(&self, goes: &Goes) -> bool {
+        let gray = matches!(goes, Goes::To(_, d) if u32::from(d.arm) == ARM_GRAY);
+        let counter = if gray { &self.gray } else { &self.stable };
+        counter.add(1);
+        gray
+    }
+
+    /// Connections that have not ended.
+    pub fn open(&self) -> u64 {
+        self.taken.get().saturating_sub(self.ended.get())
     }
 
     pub fn unread_for(&self, why: Why) -> u64 {

@@ -12,6 +12,7 @@ use gray_common::{
 };
 
 use super::First;
+pub use crate::kernel::Whose;
 use crate::{
     kernel::{KernelError, Miss},
     paging,
@@ -22,21 +23,20 @@ const FLIPS: u32 = 8;
 
 /// The tables in force.
 pub trait Tables {
-    fn control(&self) -> Control;
+    /// # Errors
+    /// The kernel's.
+    fn control(&self) -> Result<Control, KernelError>;
 
     /// # Errors
     /// The kernel's.
     fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError>;
 }
 
-/// Whose a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Whose {
-    pub client: SocketAddr,
-    /// What the client dialled.
-    pub service: SocketAddr,
-    pub mark: u32,
-    pub dscp: u8,
+/// What is read of a connection, and the number of its service as counters know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub service: u16,
+    pub reading: Reading,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,10 +57,12 @@ impl Whose {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn reading(&self, on: &impl Tables) -> Result<Option<Reading>, KernelError> {
-        let mut t = MemTables { control: on.control(), ..MemTables::default() };
+    pub fn served(&self, on: &impl Tables) -> Result<Option<Served>, KernelError> {
+        let mut t = MemTables { control: on.control()?, ..MemTables::default() };
         let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
-        paging::reading(&mut t, listener, |t, miss| on.fetch(t, miss))
+        let reading = paging::reading(&mut t, listener, |t, miss| on.fetch(t, miss))?;
+        let service = paging::service(&mut t, listener, |t, miss| on.fetch(t, miss))?;
+        Ok(reading.zip(service).map(|(reading, service)| Served { service: service.id, reading }))
     }
 
     /// Decides; `turn` counts this node's decisions, for round robin. A change of policy meanwhile has it decided again, so that it
@@ -74,10 +76,10 @@ impl Whose {
         first: &First,
         (attempt, turn): (u32, u32),
     ) -> Result<Goes, KernelError> {
-        let mut control = on.control();
+        let mut control = on.control()?;
         for _ in 0..FLIPS {
             let goes = self.goes_at(on, control, first, (attempt, turn))?;
-            let now = on.control();
+            let now = on.control()?;
             if now.epoch == control.epoch {
                 return Ok(goes);
             }

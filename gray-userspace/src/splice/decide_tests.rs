@@ -27,8 +27,8 @@ pub fn memory(document: &str) -> Memory {
 }
 
 impl Tables for Memory {
-    fn control(&self) -> Control {
-        self.turns_to.lock().unwrap().pop().unwrap_or(self.tables.control)
+    fn control(&self) -> Result<Control, KernelError> {
+        Ok(self.turns_to.lock().unwrap().pop().unwrap_or(self.tables.control))
     }
 
     fn fetch(&self, to: &mut MemTables, _: Miss) -> Result<(), KernelError> {
@@ -62,8 +62,8 @@ fn whose(client: &str) -> Whose {
 }
 
 fn first(on: &Memory, head: &str) -> First {
-    let reading = whose("198.18.1.3:1").reading(on).unwrap().unwrap();
-    let mut first = First::new(reading, "shop");
+    let reading = whose("198.18.1.3:1").served(on).unwrap().unwrap().reading;
+    let mut first = First::new(reading);
     let _ = first.feed(head.as_bytes());
     first
 }
@@ -100,7 +100,7 @@ fn a1_attempts_go_where_the_data_path_sends_them() {
 fn a1_what_is_no_service_goes_nowhere() {
     let on = memory(DOCUMENT);
     let who = Whose { service: "198.18.1.101:80".parse().unwrap(), ..whose("198.18.1.3:1") };
-    assert_eq!(who.reading(&on).unwrap(), None);
+    assert!(who.served(&on).unwrap().is_none());
     let known = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n");
     assert_eq!(who.goes(&on, &known, (0, 0)).unwrap(), Goes::Nowhere(Reason::NotManaged));
 }

@@ -84,7 +84,6 @@ enum Phase {
 #[derive(Debug)]
 pub struct First {
     reading: Reading,
-    service: String,
     bytes: Vec<u8>,
     /// Behind a PROXY header.
     at: usize,
@@ -95,10 +94,9 @@ pub struct First {
 }
 
 impl First {
-    pub fn new(reading: Reading, service: &str) -> Self {
-        let service = service.to_owned();
+    pub fn new(reading: Reading) -> Self {
         let (values, beginnings) = (Vec::new(), Vec::new());
-        Self { reading, service, bytes: Vec::new(), at: 0, phase: Phase::Begins, values, beginnings }
+        Self { reading, bytes: Vec::new(), at: 0, phase: Phase::Begins, values, beginnings }
     }
 
     /// Takes more of what the client says.
@@ -124,6 +122,17 @@ impl First {
     /// Where HTTP/2's frames begin, of a client that [`Said::Waits`].
     pub fn frames_at(&self) -> usize {
         self.at + PREFACE
+    }
+
+    /// Whether nothing was read that makes a client known, where something is looked for.
+    pub fn names_nobody(&self) -> bool {
+        let named = |kind: &u8| {
+            let mut kinds = self.reading.kinds.iter().enumerate();
+            kinds.any(|(i, k)| k == kind && self.reading.named >> i & 1 != 0)
+                || [self.reading.sni, self.reading.alpn].contains(kind)
+        };
+        let asks = self.reading.named != 0 || self.reading.sni | self.reading.alpn != 0;
+        asks && !self.values.iter().any(|(kind, _)| named(kind))
     }
 
     /// What was read, as claims.
@@ -219,7 +228,7 @@ impl First {
         let found = reading::found(&self.reading, scan, head);
         for (kind, text) in found.values {
             let said = match kind {
-                ND_VERSION | ND_REGION | ND_ENV => value::of(text, &self.service),
+                ND_VERSION | ND_REGION | ND_ENV => value::of(text, self.reading.name),
                 _ => Some(text.to_vec()),
             };
             self.values.extend(said.map(|said| (kind, said)));

@@ -23,7 +23,7 @@ pub fn reading() -> Reading {
 }
 
 fn read(parts: &[&[u8]]) -> (Said, Vec<(u8, String)>) {
-    let mut first = First::new(reading(), "shop");
+    let mut first = First::new(reading());
     let said = parts.iter().fold(Said::More, |_, p| first.feed(p));
     (said, shown(&first))
 }
@@ -109,20 +109,20 @@ fn a1_what_is_bad_counts_as_far_as_it_is_read() {
     assert_eq!(read(&[b"\x80\x01"]).0, bad);
     assert_eq!(read(&[PROXY, PROXY]).0, bad, "one PROXY header");
     assert_eq!(read(&[&PROXY[..12], &[0x31, 0x11, 0, 0]]).0, bad);
-    let mut first = First::new(reading(), "shop");
+    let mut first = First::new(reading());
     assert_eq!(first.feed(b"GET / HTTP/1.1\r\nX-App-Id: 7\r\nX-"), Said::More);
     assert_eq!(first.stop(Why::Slow), Said::Unread(Why::Slow));
     assert_eq!(
         (shown(&first), first.feed(b"A: 1\r\n\r\n")),
         (values(&[(APP, "7")]), Said::Unread(Why::Slow))
     );
-    assert_eq!(First::new(reading(), "shop").stop(Why::Silent), Said::Unread(Why::Silent));
+    assert_eq!(First::new(reading()).stop(Why::Silent), Said::Unread(Why::Silent));
 }
 
 #[test]
 fn a1_claims_are_those_of_programs() {
     let key = HashKey { k0: 1, k1: 2 };
-    let mut first = First::new(reading(), "shop");
+    let mut first = First::new(reading());
     let head = GET.replace("{\"shop\":\"2\"}", "2");
     assert_eq!(first.feed(head.as_bytes()), HTTP1);
     let (mut ours, mut theirs) = (Claims::none(0), Claims::none(0));

@@ -22,7 +22,7 @@ pub fn first(data: &[u8]) {
     let Some((size, data)) = data.split_first() else { return };
     let reading = READING.with(|r| *r);
     let read = |size: usize| {
-        let mut first = First::new(reading, "shop");
+        let mut first = First::new(reading);
         let mut said = Said::More;
         for part in data.chunks(size) {
             said = first.feed(part);

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use gray_common::{Reason, request::machine::ATTEMPTS, wire::Reading};
+use gray_common::{
+    Reason,
+    request::machine::ATTEMPTS,
+    wire::{ListenCount, Reading},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -21,10 +25,11 @@ use tokio::{
 use super::{
     First, Said, Why,
     counters::Counters,
-    decide::{Goes, Tables, Whose},
+    decide::{Goes, Served, Tables, Whose},
     http2::{Acknowledged, GREETING},
     relay,
 };
+use crate::kernel::KernelError;
 
 /// From the first byte to the end of the head.
 const HEAD: Duration = Duration::from_secs(5);
@@ -36,10 +41,13 @@ const READ: usize = 8192;
 /// What the listener needs of its node.
 pub trait Node: Tables + Send + Sync + 'static {
     /// Whose a connection is that came from `peer` to `local`; `None`: nobody handed it over.
-    fn whose(&self, peer: SocketAddr, local: SocketAddr) -> Option<Whose>;
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn whose(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<Whose>, KernelError>;
 
-    /// The name of the service that is dialled, which JSON values of headers ask for.
-    fn service(&self, whose: &Whose) -> String;
+    /// Adds to what is counted of a service, by its number.
+    fn count(&self, service: u16, more: &ListenCount);
 
     /// Keeps the connect path from steering a socket that is about to be connected.
     ///
@@ -54,6 +62,8 @@ pub struct Splice<N> {
     pub node: N,
     pub counters: Counters,
     turns: AtomicU32,
+    /// For so many connections at once.
+    room: Arc<Semaphore>,
 }
 
 /// A connection that goes no further.
@@ -70,15 +80,17 @@ impl From<io::Error> for End {
 }
 
 impl<N: Node> Splice<N> {
-    pub fn new(node: N) -> Arc<Self> {
-        Arc::new(Self { node, counters: Counters::default(), turns: AtomicU32::new(0) })
+    /// For `most` connections at once.
+    pub fn new(node: N, most: usize) -> Arc<Self> {
+        let (counters, turns) = (Counters::default(), AtomicU32::new(0));
+        Arc::new(Self { node, counters, turns, room: Arc::new(Semaphore::new(most)) })
     }
 
-    /// Takes connections until it is dropped, `most` at once: then none is accepted, and whoever handed it over goes on without us.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, most: usize) {
-        let room = Arc::new(Semaphore::new(most));
+    /// Takes connections until it is dropped. Where there is no room for another, none is accepted, and whoever handed it over goes on
+    /// without us.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let Ok(place) = self.room.clone().acquire_owned().await else { return };
             let (client, peer) = match listener.accept().await {
                 Ok(taken) => taken,
                 Err(e) => {
@@ -111,13 +123,20 @@ impl<N: Node> Splice<N> {
 
     async fn spliced(&self, client: &mut TcpStream, peer: SocketAddr) -> Result<(), End> {
         relay::prepare(client)?;
-        let Some(whose) = self.node.whose(peer, client.local_addr()?) else { return Err(self.unknown()) };
-        let reading = whose.reading(&self.node).map_err(|e| self.failed(&e))?;
-        let Some(reading) = reading else { return Err(self.unknown()) };
-        let mut first = First::new(reading, &self.node.service(&whose));
+        let whose = self.node.whose(peer, client.local_addr()?).map_err(|e| self.failed(&e))?;
+        let Some(whose) = whose else { return Err(self.unknown()) };
+        let served = whose.served(&self.node).map_err(|e| self.failed(&e))?;
+        let Some(Served { service, reading }) = served else { return Err(self.unknown()) };
+        let mut first = First::new(reading);
         let (said, greeted) = self.read(client, &mut first, &reading).await?;
         self.counters.read(said);
-        let mut instance = self.connected(&whose, &first, &reading).await?;
+        let missing = u64::from(first.names_nobody());
+        let unread = u64::from(matches!(said, Said::Unread(_)));
+        self.node.count(service, &ListenCount { read: 1, missing, unread, ..ListenCount::default() });
+        if missing != 0 {
+            tracing::info!(client = %whose.client, service = %whose.service, ?said, "a client that names nobody");
+        }
+        let mut instance = self.connected(&whose, &first, (service, &reading)).await?;
         let mut acked = greeted.then(|| Acknowledged::behind(first.frames_at()));
         let mut begin = Vec::new();
         match &mut acked {
@@ -130,7 +149,12 @@ impl<N: Node> Splice<N> {
             instance.write_all(&begin).await?;
             relay::relay(client, &mut instance, acked, &self.counters).await
         };
-        done.await.inspect_err(|_| relay::reset(&instance)).map_err(End::from)
+        done.await
+            .inspect_err(|_| {
+                relay::reset(&instance);
+                self.node.count(service, &ListenCount { broken: 1, ..ListenCount::default() });
+            })
+            .map_err(End::from)
     }
 
     /// Reads until it is known what the client says, or it is not waited for any more. Whether it was greeted.
@@ -172,7 +196,13 @@ impl<N: Node> Splice<N> {
     }
 
     /// The instance that takes it: the one that is decided on, another one, stable's.
-    async fn connected(&self, whose: &Whose, first: &First, reading: &Reading) -> Result<TcpStream, End> {
+    async fn connected(
+        &self,
+        whose: &Whose,
+        first: &First,
+        (service, reading): (u16, &Reading),
+    ) -> Result<TcpStream, End> {
+        let count = |more: ListenCount| self.node.count(service, &more);
         let within = Duration::from_millis(u64::from(reading.terms.silent_ms));
         for attempt in 0..ATTEMPTS {
             let turn = self.turns.fetch_add(1, Relaxed);
@@ -181,6 +211,7 @@ impl<N: Node> Splice<N> {
                 Goes::To(at, _) => at,
                 Goes::Refused(_) => {
                     self.counters.refused.add(1);
+                    count(ListenCount { refused: 1, ..ListenCount::default() });
                     return Err(End::Reset);
                 }
                 Goes::Nowhere(Reason::NotManaged) => return Err(self.unknown()),
@@ -188,15 +219,21 @@ impl<N: Node> Splice<N> {
             };
             match timeout(within, self.connect(at)).await {
                 Ok(Ok(instance)) => {
-                    self.counters.arrived(&goes);
+                    let gray = self.counters.arrived(&goes);
+                    count(match gray {
+                        true => ListenCount { gray: 1, ..ListenCount::default() },
+                        false => ListenCount { stable: 1, ..ListenCount::default() },
+                    });
                     return Ok(instance);
                 }
                 Ok(Err(e)) => tracing::debug!("{at}: {e}"),
                 Err(_) => tracing::debug!("{at}: silent for {within:?}"),
             }
             self.counters.another.add(1);
+            count(ListenCount { another: 1, ..ListenCount::default() });
         }
         self.counters.no_instance.add(1);
+        count(ListenCount { no_instance: 1, ..ListenCount::default() });
         Err(End::Reset)
     }
 
@@ -216,7 +253,7 @@ impl<N: Node> Splice<N> {
         End::Reset
     }
 
-    fn failed(&self, e: &crate::kernel::KernelError) -> End {
+    fn failed(&self, e: &KernelError) -> End {
         self.counters.failed.add(1);
         tracing::warn!("{e}");
         End::Reset

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::kernel::{KernelError, Miss};
 
-struct Loopback(Memory);
+struct Loopback(Memory, Mutex<ListenCount>);
 
 impl Tables for Loopback {
-    fn control(&self) -> Control {
+    fn control(&self) -> Result<Control, KernelError> {
         self.0.control()
     }
 
@@ -24,12 +24,12 @@ impl Tables for Loopback {
 }
 
 impl Node for Loopback {
-    fn whose(&self, client: SocketAddr, service: SocketAddr) -> Option<Whose> {
-        Some(Whose { client, service, mark: 0, dscp: 0 })
+    fn whose(&self, client: SocketAddr, service: SocketAddr) -> Result<Option<Whose>, KernelError> {
+        Ok(Some(Whose { client, service, mark: 0, dscp: 0 }))
     }
 
-    fn service(&self, _: &Whose) -> String {
-        "shop".into()
+    fn count(&self, _: u16, more: &ListenCount) {
+        self.1.lock().unwrap().add(more);
     }
 
     fn unsteered(&self, _: &TcpSocket) -> io::Result<()> {
@@ -104,8 +104,8 @@ routes:
         stable.at,
         gray_at.unwrap_or(gray.at)
     );
-    let splice = Splice::new(Loopback(memory(&document)));
-    let task = tokio::spawn(splice.clone().serve(listener, most));
+    let splice = Splice::new(Loopback(memory(&document), Mutex::default()), most);
+    let task = tokio::spawn(splice.clone().serve(listener));
     World { at, splice, stable, gray, _task: task }
 }
 

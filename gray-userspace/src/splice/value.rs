@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use gray_common::hash::salt;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// `None`: nothing that counts, as if the header were not there. So is JSON that cannot be read, and an object that names the service
+/// `service`: the [`salt`] of its name. `None`: nothing that counts, as if the header were not there. So is JSON that cannot be read, and an object that names the service
 /// twice: two readers could read it differently.
-pub fn of(value: &[u8], service: &str) -> Option<Vec<u8>> {
+pub fn of(value: &[u8], service: u64) -> Option<Vec<u8>> {
     if value.first() != Some(&b'{') {
         return Some(value.to_vec());
     }
@@ -16,9 +17,9 @@ pub fn of(value: &[u8], service: &str) -> Option<Vec<u8>> {
     said.map(String::into_bytes).filter(|v| !v.is_empty())
 }
 
-struct Of<'a>(&'a str);
+struct Of(u64);
 
-impl<'de> Visitor<'de> for Of<'_> {
+impl<'de> Visitor<'de> for Of {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +29,7 @@ impl<'de> Visitor<'de> for Of<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut said = None;
         while let Some(name) = map.next_key::<String>()? {
-            if name != self.0 {
+            if salt(&name) != self.0 {
                 let IgnoredAny = map.next_value()?;
             } else if said.is_some() {
                 return Err(A::Error::custom("named twice"));
@@ -64,7 +65,7 @@ mod tests {
             (r#"{"cart":{"shop":"2.0"}}"#, None),
             ("[\"2.0\"]", Some("[\"2.0\"]")),
         ] {
-            assert_eq!(of(value.as_bytes(), "shop"), want.map(|w| w.as_bytes().to_vec()), "{value}");
+            assert_eq!(of(value.as_bytes(), salt("shop")), want.map(|w| w.as_bytes().to_vec()), "{value}");
         }
     }
 
@@ -72,13 +73,13 @@ mod tests {
     #[test]
     fn c8_depth_is_no_matter() {
         let deep = format!("{{\"cart\":{}1{},\"shop\":\"2\"}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(of(deep.as_bytes(), "shop"), Some(b"2".to_vec()));
+        assert_eq!(of(deep.as_bytes(), salt("shop")), Some(b"2".to_vec()));
     }
 
     proptest! {
         #[test]
         fn c8_any_bytes_are_taken_well(tail in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = of(&[b"{", &tail[..]].concat(), "shop");
+            let _ = of(&[b"{", &tail[..]].concat(), salt("shop"));
         }
     }
 }

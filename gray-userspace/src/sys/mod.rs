@@ -2,6 +2,7 @@
 //! Reads only, except the locks, the priority of own threads, the end of drained sockets and programs that are run. No policy.
 
 pub mod background;
+pub mod clock;
 pub mod command;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;

@@ -20,6 +20,7 @@ pub fn status(s: &State) -> Status {
         epoch: revision,
         revision: Some(revision),
         zone: Some("z1".into()),
+        splice: Some(SpliceStatus { at: vec!["198.18.0.1:4011".into()] }),
         attachments: vec![AttachmentStatus {
             iface: "veth-edge".into(),
             ifindex: Some(7),

@@ -51,6 +51,7 @@ impl Write for Closed {
 pub fn local() -> Local {
     Local {
         agent: |o| Err(anyhow::anyhow!("{o:?}")),
+        splice: |o| Err(anyhow::anyhow!("{o:?}")),
         uninstall: |o| Ok(vec![format!("{o:?}")]),
         migrate: |o| Ok(vec![format!("{o:?}")]),
     }

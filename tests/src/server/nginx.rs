@@ -23,6 +23,8 @@ pub struct Site<'a> {
     pub port: u16,
     /// With a certificate of its own that nobody knows.
     pub tls: bool,
+    /// HTTP/2 with prior knowledge, and nothing else.
+    pub h2: bool,
     /// Of so many in a hundred requests that carry a nonce, the connection is reset; others, such as a tester's, are answered.
     pub resets: u8,
 }
@@ -43,12 +45,12 @@ pub struct Nginx {
 impl Nginx {
     /// `temp` is the lab's directory; `name` and `port` make the prefix unique inside it.
     pub fn start(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::serving(place, temp, &[Site { name, version, port, tls: false, resets: 0 }])
+        Self::serving(place, temp, &[Site { name, version, port, tls: false, h2: false, resets: 0 }])
     }
 
     /// The same over TLS, with a certificate of its own that nobody knows.
     pub fn start_tls(place: &Place, temp: &Path, name: &str, version: &str, port: u16) -> Result<Self> {
-        Self::serving(place, temp, &[Site { name, version, port, tls: true, resets: 0 }])
+        Self::serving(place, temp, &[Site { name, version, port, tls: true, h2: false, resets: 0 }])
     }
 
     /// One process for all of these; `port` and `version` are the first one's.
@@ -147,8 +149,9 @@ http {{
     )
 }
 
-fn server(prefix: &str, Site { name, version, port, tls, resets }: &Site<'_>) -> String {
+fn server(prefix: &str, Site { name, version, port, tls, h2, resets }: &Site<'_>) -> String {
     let ssl = if *tls { " ssl" } else { "" };
+    let h2 = if *h2 { " http2" } else { "" };
     let keys = match tls {
         true => format!("ssl_certificate {prefix}/cert;\n        ssl_certificate_key {prefix}/key;"),
         false => String::new(),
@@ -166,8 +169,8 @@ fn server(prefix: &str, Site { name, version, port, tls, resets }: &Site<'_>) ->
     };
     format!(
         r#"{fate}    server {{
-        listen {port}{ssl} backlog=4096;
-        listen [::]:{port}{ssl} ipv6only=on backlog=4096;
+        listen {port}{ssl}{h2} backlog=4096;
+        listen [::]:{port}{ssl}{h2} ipv6only=on backlog=4096;
         {keys}
         root {prefix}/www;
         location = /file {{ }}

@@ -1,7 +1,7 @@
 //! The machine's cases one by one: what goes out for what comes in.
 
 use super::{
-    model::{Edge, Pkt},
+    model::{Edge, LISTENING, Pkt},
     *,
 };
 use crate::{
@@ -52,6 +52,13 @@ impl Lab {
         let (to, p) = &out[0];
         assert_eq!((*to, p.head.flags, p.head.ack, out.len()), (0, SYN | ACK, FIRST, 1));
         Self { edge, cookie: p.head.seq, echo: p.head.time_value, now: 1000 }
+    }
+
+    /// ... where there is a listener.
+    fn listened(flags: u8) -> Self {
+        let mut lab = Self::new(flags);
+        lab.edge.desk.listener = LISTENING;
+        lab
     }
 
     fn client(&mut self, flags: u8, seq: u32, data: &[u8]) -> Vec<(u32, Pkt)> {
@@ -194,7 +201,7 @@ fn a1_a_silent_client_is_asked_ever_more_rarely() {
         (0..8000).map(|i| 1000 + i * 100).filter(|now| !lab.edge.tick(*now).is_empty()).collect();
     assert_eq!(asked, [4000, 7000, 13_000, 25_000, 49_000, 97_000, 193_000, 385_000]);
     // Of one that has begun to speak, or has ended, nothing is asked.
-    let mut lab = Lab::new(ALONE);
+    let mut lab = Lab::new(0);
     assert!(lab.client(ACK, FIRST, b"GET / HT").is_empty() && lab.edge.tick(60_000).is_empty());
     let mut lab = Lab::new(0);
     assert!(!lab.client(FIN | ACK, FIRST, b"").is_empty() && lab.edge.tick(60_000).is_empty());
@@ -291,27 +298,57 @@ fn a1_a_head_in_pieces() {
 #[test]
 fn a1_what_only_the_listener_can_settle() {
     // Bytes that are no head; a client that waits for an acknowledgement; a head over the limit.
-    let mut lab = Lab::new(0);
-    assert!(lab.client(ACK, FIRST, b"\x16\x03\x01").is_empty() && lab.state() == USER);
-    let mut lab = Lab::new(0);
-    for _ in 0..2 {
-        assert!(lab.client(ACK, FIRST, b"GET / HT").is_empty());
-    }
-    assert_eq!(lab.state(), USER);
-    let mut lab = Lab::new(0);
-    assert!(lab.client(ACK, FIRST, &[&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; 60_000]].concat()).is_empty());
-    assert_eq!((lab.state(), lab.edge.splice.unwrap().held), (USER, HOLD));
-    assert!(lab.edge.saw(NOTE_USER));
+    let to_it = [(LISTENING, SYN, FIRST - 1, 0)];
+    let mut lab = Lab::listened(0);
+    assert_eq!(seen(&lab.client(ACK, FIRST, b"\x16\x03\x01")), to_it);
+    let mut lab = Lab::listened(0);
+    assert!(lab.client(ACK, FIRST, b"GET / HT").is_empty());
+    assert_eq!(seen(&lab.client(ACK, FIRST, b"GET / HT")), to_it);
+    let mut lab = Lab::listened(0);
+    let long = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; 60_000]].concat();
+    assert_eq!(seen(&lab.client(ACK, FIRST, &long)), to_it);
+    assert_eq!((lab.edge.splice.unwrap().held, lab.edge.saw(NOTE_LISTENER)), (HOLD, true));
+    // Three segments of what is held, and then everything.
+    let out = lab.instance(LISTENING, SYN | ACK, 7000, FIRST);
+    assert_eq!(out.iter().map(|(_, p)| p.data.len()).collect::<Vec<_>>(), [1448; 3]);
+    assert_eq!(seen(&lab.client(ACK, FIRST + HOLD, &long[..9])), [(LISTENING, ACK, FIRST + HOLD, 9)]);
+}
+
+/// Where it refuses or is silent, what was read is decided on, as where there is none.
+#[test]
+fn a1_a_listener_that_takes_nothing() {
+    let mut lab = Lab::listened(0);
+    lab.edge.desk.picks = vec![3, 2, 1];
+    let _ = lab.client(ACK, FIRST, b"\x16\x03\x01");
+    assert_eq!(seen(&lab.instance(LISTENING, RST | ACK, 0, FIRST)), [(3, SYN, FIRST - 1, 0)]);
+    assert!(lab.edge.saw(NOTE_ALONE) && !lab.edge.saw(NOTE_ANOTHER));
+    let mut lab = Lab::listened(0);
+    lab.edge.desk.picks = vec![3, 2, 1];
+    let _ = lab.client(ACK, FIRST, b"\x16\x03\x01");
+    lab.now += u64::from(lab.edge.terms.silent_ms);
+    let out = lab.client(ACK, FIRST, b"\x16\x03\x01");
+    assert_eq!(seen(&out), [(LISTENING, RST, FIRST, 0), (3, SYN, FIRST - 1, 0)]);
+}
+
+/// Where every request chooses, it chooses once.
+#[test]
+fn a1_a_connection_of_the_listener_stays_there() {
+    let mut lab = Lab::listened(PER_REQUEST);
+    let _ = lab.client(ACK, FIRST, b"\x16\x03\x01");
+    let _ = lab.instance(LISTENING, SYN | ACK, 7000, FIRST);
+    assert!(!lab.edge.splice.unwrap().has(PER_REQUEST));
+    // Another one keeps choosing.
+    let mut lab = Lab::listened(PER_REQUEST);
+    let _ = lab.client(ACK, FIRST, b"\x16\x03\x01");
+    let _ = lab.instance(LISTENING, RST | ACK, 0, FIRST);
+    let _ = lab.instance(1, SYN | ACK, 7000, FIRST);
+    assert!(lab.edge.splice.unwrap().has(PER_REQUEST));
 }
 
 #[test]
 fn a1_without_a_listener_there_is_stable() {
     // Bytes that are no head; a client that waits for an acknowledgement; a head over the limit.
-    let lab = || {
-        let mut lab = Lab::new(0);
-        lab.edge.terms.flags = ALONE;
-        lab
-    };
+    let lab = || Lab::new(0);
     assert_eq!(seen(&lab().client(ACK, FIRST, b"\x16\x03\x01")), [(1, SYN, FIRST - 1, 0)]);
     let mut waits = lab();
     for _ in 0..2 {
@@ -337,8 +374,18 @@ fn a1_an_instance_without_timestamps() {
     let mut lab = Lab::dialled(0);
     let mut p = pkt(SYN | ACK, 7000, FIRST, b"");
     p.head.time = 0;
-    assert_eq!(seen(&lab.edge.instance(2, &p, 1000)), [(2, RST, FIRST, 0)]);
-    assert_eq!(lab.state(), USER);
+    let end = lab.cookie.wrapping_add(1);
+    assert_eq!(seen(&lab.edge.instance(2, &p, 1000)), [(2, RST, FIRST, 0), (0, RST | ACK, end, 0)]);
+    assert_eq!((lab.state(), lab.edge.saw(NOTE_NOT_FOLLOWED)), (CLOSED, true));
+    // The listener's own socket has them. Once: it may have none either.
+    let mut lab = Lab::dialled(0);
+    lab.edge.desk.listener = LISTENING;
+    lab.edge.desk.picks = vec![3];
+    let to_it = [(2, RST, FIRST, 0), (LISTENING, SYN, FIRST - 1, 0)];
+    assert_eq!(seen(&lab.edge.instance(2, &p, 1000)), to_it);
+    let to_first = [(LISTENING, RST, FIRST, 0), (3, SYN, FIRST - 1, 0)];
+    assert_eq!(seen(&lab.edge.instance(LISTENING, &p, 1000)), to_first);
+    assert_eq!(seen(&lab.edge.instance(3, &p, 1000))[1], (0, RST | ACK, end, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the client's segments do.
 
 use super::{
-    open::{another, close, settle},
+    open::{another, close, hand_over, settle},
     requests::per_request,
     *,
 };
@@ -15,7 +15,6 @@ use crate::{
 pub fn client<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, (now, terms): (u32, &Terms), out: &mut Outs) {
     out.again = 0;
     match s.state {
-        USER => out.hand_up(g),
         EST => established(s, h, g, now, out),
         IDLE | SYN_SENT => opening(s, h, g, now, terms, out),
         _ if g.flags & TCP_SYN != 0 => out.note = NOTE_RESTART,
@@ -79,7 +78,7 @@ fn opening<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Te
     }
     if s.state == IDLE && s.held != 0 {
         s.since = now;
-        settle(s, h, (s.has(HELD_FIN), now), Some(g), out);
+        settle(s, h, (s.has(HELD_FIN), now), out);
     } else if s.state == IDLE && s.has(HELD_FIN) {
         // It asked for nothing.
         say(s, TCP_FIN | TCP_ACK, end.wrapping_add(1), out);
@@ -103,17 +102,12 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
         // A client that waits for an acknowledgement before it goes on; it may be on its way: a tail loss probe comes after two
         // round trips.
         let due = if bare { terms.first_byte_ms } else { WHOLE_MS };
-        if bare || s.held != 0 && s.has(ALONE) {
-            if now.wrapping_sub(s.since) >= due {
-                settle(s, h, (true, now), None, out);
-                if bare && out.note == 0 {
-                    out.note = NOTE_SILENT;
-                }
+        let read = !bare && s.held != 0 && hand_over(s, h, now, out);
+        if !read && (bare || s.held != 0) && now.wrapping_sub(s.since) >= due {
+            settle(s, h, (true, now), out);
+            if bare && out.note == 0 {
+                out.note = NOTE_SILENT;
             }
-        } else if s.held != 0 {
-            s.state = USER;
-            out.note = NOTE_USER;
-            out.hand_up(g);
         }
         return true;
     }

@@ -1,7 +1,7 @@
 //! What an instance's segments do.
 
 use super::{
-    open::{another, close},
+    open::{another, close, hand_over},
     *,
 };
 use crate::{
@@ -46,7 +46,7 @@ fn dialled<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut 
         return;
     }
     if g.flags & TCP_SYN != 0 && ours {
-        return spliced(s, h, g, out);
+        return spliced(s, h, g, now, out);
     }
     if ours {
         return;
@@ -65,17 +65,23 @@ fn dialled<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut 
 
 /// The instance is there.
 #[inline(always)]
-fn spliced<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, out: &mut Outs) {
+fn spliced<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &mut Outs) {
     if s.offered.time != 0 && g.time == 0 {
         // The client was promised timestamps (RFC 7323, 3.2).
         out.reset_instance(s.instance, s.first);
-        if s.has(SERVED | ALONE) {
-            out.note = NOTE_NOT_FOLLOWED;
-            return close(s, (s.answered, s.first), out);
+        if s.attempt == LISTENER {
+            return another(s, h, now, out);
         }
-        s.state = USER;
-        out.note = NOTE_USER;
+        // The listener's side has them.
+        if s.has(SERVED) || !hand_over(s, h, now, out) {
+            out.note = NOTE_NOT_FOLLOWED;
+            close(s, (s.answered, s.first), out);
+        }
         return;
+    }
+    if s.attempt == LISTENER {
+        // It decides once, and what follows stays there.
+        s.flags &= !PER_REQUEST;
     }
     let scaled = s.offered.scale < NO_SCALE;
     s.shift = Shift {

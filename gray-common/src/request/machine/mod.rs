@@ -4,12 +4,14 @@
 //! ```text
 //!           silent, or a whole head          SYN-ACK
 //!    IDLE ---------------------> SYN_SENT -------------> EST --- another identity ---> SYN_SENT
-//!     |  \                        |   ^ |                 |
-//!     |   cannot be settled       |   +-+ refused,        | reset by us
-//!     |          \                |       silent: another |
-//!     v           v               v                       v
-//!   (FIN: FIN)   USER           CLOSED <------------------+
+//!     |                           |   ^ |                 |
+//!     |                           |   +-+ refused,        | reset by us
+//!     |                           |       silent: another |
+//!     v                           v                       v
+//!   (FIN: FIN)                  CLOSED <------------------+
 //! ```
+//!
+//! What only the splice listener can read goes there first: an instance of its own ([`LISTENER`]), before the first attempt.
 //!
 //! One rule makes loss and reordering harmless: no byte of the client is acknowledged before the instance has
 //! acknowledged it. What is held are copies; whatever is dropped, the client sends again.
@@ -25,7 +27,7 @@ pub use client::probe;
 pub use client::{client, follows, goes_on};
 pub use instance::instance;
 pub use open::{SYN_OPTIONS, answer_syn, give_up, open, refuse};
-pub use out::{CLIENT, FORWARD, HAND_UP, INSTANCE, OUTS, Out, Outs, PART, SEND};
+pub use out::{CLIENT, FORWARD, INSTANCE, OUTS, Out, Outs, PART, SEND};
 pub use requests::{TURNS, unheld};
 
 use super::{
@@ -41,9 +43,11 @@ pub const HOLD: u32 = 4380;
 pub const HOLD_SEGMENTS: u32 = 3;
 /// Attempts at an instance; the last one is stable's.
 pub const ATTEMPTS: u32 = 3;
+/// The attempt before the first: at the splice listener, which reads what programs cannot.
+pub const LISTENER: u8 = u8::MAX;
 /// SYNs again because of a challenge, per attempt.
 const CHALLENGES: u8 = 3;
-/// A head that is not whole after this, and whose client sends again, goes to the listener.
+/// A head that is not whole after this, and whose client sends again, counts as far as it is there, where no listener reads it.
 const WHOLE_MS: u32 = 200;
 /// A SYN with an older number is a late one of a connection whose two ends are over, for so long; and of one that has only one
 /// end left, for so long (two maximum segment life times). Numbers of clients grow with a clock that comes round in minutes, and
@@ -54,16 +58,12 @@ const SILENT_MS: u32 = 60_000;
 pub const IDLE: u8 = 1;
 pub const SYN_SENT: u8 = 2;
 pub const EST: u8 = 3;
-/// The listener has it.
-pub const USER: u8 = 4;
 pub const CLOSED: u8 = 5;
 
 /// `Splice::flags`. Every request chooses its instance.
 pub const PER_REQUEST: u8 = 1;
 /// What cannot be followed is reset, and does not stay where it is.
 pub const STRICT: u8 = 2;
-/// There is no listener: what cannot be settled goes where it goes without an identity.
-pub const ALONE: u8 = 64;
 /// No byte that this instance was sent is acknowledged yet.
 const FRESH: u8 = 4;
 /// An instance has had the connection before.
@@ -89,7 +89,8 @@ pub const READ_DENY: u32 = 3;
 
 /// What happened, for counters. 0: nothing to count.
 pub const NOTE_EARLY: u32 = 1;
-pub const NOTE_USER: u32 = 2;
+/// To the listener; and: it was to go there, and there is none, or it did not take it.
+pub const NOTE_LISTENER: u32 = 2;
 pub const NOTE_DENIED: u32 = 3;
 pub const NOTE_SPLICED: u32 = 4;
 pub const NOTE_SWITCHED: u32 = 5;
@@ -106,6 +107,7 @@ pub const NOTE_CHALLENGE: u32 = 11;
 pub const NOTE_RESTART: u32 = 12;
 /// A client that said nothing: it waits for the server.
 pub const NOTE_SILENT: u32 = 13;
+pub const NOTE_ALONE: u32 = 14;
 
 /// One TCP segment; numbers in host order.
 #[repr(C)]
@@ -138,7 +140,7 @@ pub struct Terms {
     /// What clients are told.
     pub mss: u16,
     pub scale: u8,
-    /// [`PER_REQUEST`], [`STRICT`], [`ALONE`].
+    /// [`PER_REQUEST`], [`STRICT`].
     pub flags: u8,
 }
 
@@ -169,17 +171,20 @@ pub struct Splice {
     pub state: u8,
     pub flags: u8,
     pub ends: u8,
+    /// At which instance: 0 and up, [`LISTENER`].
     pub attempt: u8,
     challenges: u8,
     told: u8,
-    pub _pad: [u8; 2],
+    /// Not 0: the listener was to read it.
+    pub handed: u8,
+    pub _pad: u8,
 }
 
 wire!(Splice, size 72, {
     shift @ 0: Shift, first @ 20: u32, held @ 24: u32, answered @ 28: u32, acked @ 32: u32, begun @ 36: u32,
     instance @ 40: u32, time_base @ 44: u32, time_value @ 48: u32, since @ 52: u32, window @ 56: u16, mss @ 58: u16,
     offered @ 60: Offered, state @ 64: u8, flags @ 65: u8, ends @ 66: u8, attempt @ 67: u8, challenges @ 68: u8,
-    told @ 69: u8, _pad @ 70: [u8; 2],
+    told @ 69: u8, handed @ 70: u8, _pad @ 71: u8,
 });
 
 /// What the machine needs of its surroundings.
@@ -188,7 +193,7 @@ pub trait Host {
     fn hold(&mut self, at: u32, from: u32, len: u32) -> bool;
     /// What the first `held` bytes say; `ended`: no more will come, so `READ_MORE` is no answer.
     fn read(&mut self, held: u32, ended: bool) -> u32;
-    /// The instance of the last `read` at this attempt, stable's at the last one; 0: there is none.
+    /// The instance of the last `read` at this attempt, stable's at the last one, the listener at [`LISTENER`]; 0: there is none.
     fn pick(&mut self, attempt: u32) -> u32;
     /// The last `read` may stay with this instance.
     fn keeps(&mut self, instance: u32) -> bool;

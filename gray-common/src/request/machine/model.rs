@@ -6,7 +6,7 @@ mod http;
 mod tcp;
 mod world;
 
-pub use edge::{Edge, HELD_UP};
+pub use edge::{Edge, LISTENING};
 pub use http::Plan;
 pub use tcp::{Pkt, Tcp};
 pub use world::{Hostile, Outcome, World};

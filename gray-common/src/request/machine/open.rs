@@ -70,24 +70,19 @@ pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
         mss,
         offered,
         state: IDLE,
-        flags: terms.flags & (PER_REQUEST | STRICT | ALONE),
+        flags: terms.flags & (PER_REQUEST | STRICT),
         ends: 0,
         attempt: 0,
         challenges: 0,
         told: if offered.scale < NO_SCALE { terms.scale } else { 0 },
-        _pad: [0; 2],
+        handed: 0,
+        _pad: 0,
     }
 }
 
-/// Looks at what is held, and goes where it says. `g`: the segment that came last, for the listener.
+/// Looks at what is held, and goes where it says.
 #[inline(always)]
-pub(super) fn settle<H: Host>(
-    s: &mut Splice,
-    h: &mut H,
-    (ended, now): (bool, u32),
-    g: Option<&Segment>,
-    out: &mut Outs,
-) {
+pub(super) fn settle<H: Host>(s: &mut Splice, h: &mut H, (ended, now): (bool, u32), out: &mut Outs) {
     match h.read(s.held, ended) {
         READ_FOUND => {
             s.attempt = 0;
@@ -98,18 +93,40 @@ pub(super) fn settle<H: Host>(
             close(s, (s.answered, s.first.wrapping_add(s.held)), out);
         }
         READ_MORE if !ended && s.held < HOLD => {}
-        _ if s.has(ALONE) => {
+        _ if hand_over(s, h, now, out) => {}
+        _ => {
             s.attempt = 0;
             connect(s, h, now, out);
         }
-        _ => {
-            s.state = USER;
-            out.note = NOTE_USER;
-            if let Some(g) = g {
-                out.hand_up(g);
-            }
-        }
     }
+}
+
+/// What only the listener can read goes there, once in a connection's life. False: it cannot.
+#[inline(always)]
+pub(super) fn hand_over<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) -> bool {
+    if s.handed != 0 {
+        return false;
+    }
+    s.handed = 1;
+    let listener = h.pick(LISTENER.into());
+    if listener == 0 {
+        out.note = NOTE_ALONE;
+        return false;
+    }
+    s.attempt = LISTENER;
+    out.note = NOTE_LISTENER;
+    dial(s, listener, now, out);
+    true
+}
+
+#[inline(always)]
+fn dial(s: &mut Splice, instance: u32, now: u32, out: &mut Outs) {
+    s.instance = instance;
+    s.state = SYN_SENT;
+    s.since = now;
+    s.challenges = 0;
+    s.shift = Shift::default();
+    out.syn(s);
 }
 
 /// Resets the client, which expects `seq` and has said everything before `ack`.
@@ -134,13 +151,7 @@ pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Ou
     while i < ATTEMPTS && u32::from(s.attempt) < ATTEMPTS {
         let instance = h.pick(u32::from(s.attempt));
         if instance != 0 {
-            s.instance = instance;
-            s.state = SYN_SENT;
-            s.since = now;
-            s.challenges = 0;
-            s.shift = Shift::default();
-            out.syn(s);
-            return;
+            return dial(s, instance, now, out);
         }
         s.attempt += 1;
         i += 1;
@@ -151,7 +162,8 @@ pub(super) fn connect<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Ou
 /// The instance refused, or is silent.
 #[inline(always)]
 pub(super) fn another<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) {
-    out.note = NOTE_ANOTHER;
-    s.attempt = s.attempt.saturating_add(1);
+    out.note = if s.attempt == LISTENER { NOTE_ALONE } else { NOTE_ANOTHER };
+    // The one after the listener is the first.
+    s.attempt = s.attempt.wrapping_add(1);
     connect(s, h, now, out);
 }

@@ -6,10 +6,9 @@ use super::{
 };
 use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
-/// `Out::kind`: a segment of ours; the segment that arrived, translated; the segment that arrived, to the listener.
+/// `Out::kind`: a segment of ours; the segment that arrived, translated.
 pub const SEND: u8 = 1;
 pub const FORWARD: u8 = 2;
-pub const HAND_UP: u8 = 3;
 /// A part of the segment that arrived, as one of ours.
 pub const PART: u8 = 4;
 
@@ -89,11 +88,6 @@ impl Outs {
     pub(super) fn forward(&mut self, s: &Splice, to: u8, g: &Segment, len: u32) {
         let flags = if len < g.len { g.flags & !TCP_FIN } else { g.flags };
         self.push(Out { kind: FORWARD, to, instance: s.instance, seq: g.seq, len, flags, ..Out::default() });
-    }
-
-    #[inline(always)]
-    pub(super) fn hand_up(&mut self, g: &Segment) {
-        self.push(Out { kind: HAND_UP, seq: g.seq, len: g.len, flags: g.flags, ..Out::default() });
     }
 
     /// Ends the client's side.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    model::{Dice, Edge, Hostile, Outcome, Pkt, Plan, World},
+    model::{Dice, Edge, Hostile, LISTENING, Outcome, Pkt, Plan, World},
     *,
 };
 
@@ -17,15 +17,19 @@ fn run(seed: u64, plan: &Plan, h: Hostile, flags: u8) -> (Outcome, World) {
     let outcome = w.run();
     let answers: Vec<u8> = plan.all.iter().flat_map(|e| e.answer.clone()).collect();
     let heard = w.client.heard();
-    let stayed = w.edge.saw(NOTE_STAYED);
+    // What only a listener could have read goes where nobody known goes.
+    let stayed = w.edge.saw(NOTE_STAYED) || w.edge.saw(NOTE_ALONE);
+    let said: Vec<u8> = plan.all.iter().flat_map(|e| e.request.clone()).collect();
+    for (_, bytes) in w.heard.iter().filter(|(i, _)| *i == LISTENING) {
+        assert!(said.starts_with(bytes), "the listener heard something else");
+    }
     if flags & PER_REQUEST == 0 {
-        let said: Vec<u8> = plan.all.iter().flat_map(|e| e.request.clone()).collect();
-        for (i, bytes) in &w.heard {
+        for (i, bytes) in w.heard.iter().filter(|(i, _)| *i != LISTENING) {
             assert!(bytes.is_empty() || *i == plan.all[0].instance, "another instance heard something");
             assert!(said.starts_with(bytes), "an instance heard something else");
         }
     } else if !stayed {
-        for (i, bytes) in &w.heard {
+        for (i, bytes) in w.heard.iter().filter(|(i, _)| *i != LISTENING) {
             own_requests(plan, *i, bytes);
         }
     }

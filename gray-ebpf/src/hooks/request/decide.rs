@@ -3,14 +3,14 @@
 use gray_common::{
     decide::{
         Claims, Known as _, MARK_SPLICE, Tables as _,
-        claims::{BEGINNING, SOURCE},
+        claims::{BEGINNING, ND_ENV, ND_REGION, ND_VERSION, SOURCE},
         tail,
     },
     hash::{CLAIM_MAX, HashKey, claim_hash_words},
     limits::BEGINNINGS,
     packet::{TCP, TCP_ACK, TCP_SYN},
     request::{
-        machine::{ATTEMPTS, HOLD, PER_REQUEST, READ_DENY},
+        machine::{ATTEMPTS, HOLD, LISTENER, PER_REQUEST, READ_DENY},
         scan::Span,
         tls,
         watch::WATCHES,
@@ -45,7 +45,11 @@ pub extern "C" fn claims() -> u32 {
             return false;
         }
         if c.scan.found & 1 << i != 0 {
-            claim(c, key, text, (reading.kinds[i], c.scan.values[i], 0));
+            let kind = reading.kinds[i];
+            claim(c, key, text, (kind, c.scan.values[i], 0));
+            // Of each service, as JSON: for the listener.
+            let named = kind == ND_VERSION || kind == ND_REGION || kind == ND_ENV;
+            c.json |= u32::from(named && c.words[0] as u8 == b'{');
         }
         true
     });
@@ -234,7 +238,8 @@ pub extern "C" fn chosen(code: u32) -> u32 {
     }
     scratch.decision.marks |= MARK_SPLICE;
     c.bound.decision = scratch.decision;
-    if c.bound.splice.has(PER_REQUEST) && FRAMES.get_ptr(&c.key).is_none() {
+    let chooses = c.bound.splice.has(PER_REQUEST) && c.bound.splice.attempt != LISTENER;
+    if chooses && FRAMES.get_ptr(&c.key).is_none() {
         // Without, its requests are not followed.
         let _ = FRAMES.insert(&c.key, &c.frames, 0);
     }
@@ -243,7 +248,7 @@ pub extern "C" fn chosen(code: u32) -> u32 {
 
 /// The packet as one that opens a flow.
 #[inline(always)]
-fn arrived(c: &Call, a: &mut Arrival) {
+pub fn arrived(c: &Call, a: &mut Arrival) {
     *a = Arrival {
         saddr: Addr::from_words(c.key.client),
         daddr: Addr::from_words(c.key.service),

@@ -6,9 +6,10 @@ use gray_common::request::{
     Bytes,
     frame::{Frames, Taken},
     machine::{
-        EST, HOLD, Host, IDLE, PER_REQUEST, READ_DENY, READ_FOUND, READ_LISTENER, READ_MORE, SYN_SENT,
-        Segment,
+        EST, HOLD, Host, IDLE, LISTENER, PER_REQUEST, READ_DENY, READ_FOUND, READ_LISTENER, READ_MORE,
+        SYN_SENT, Segment,
     },
+    preface,
     scan::{BAD, END, MORE, STEP, Scan},
     seq::{Part, part},
     tls::Hello,
@@ -16,7 +17,7 @@ use gray_common::request::{
 };
 use gray_common::wire::{self, Reading};
 
-use super::{decide, follow};
+use super::{decide, follow, listener};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
     maps::request::{Call, EMPTY, HELD, call},
@@ -52,6 +53,9 @@ impl Host for Desk {
     /// Its number is that of the attempt: two of a connection are told apart by it.
     #[inline(always)]
     fn pick(&mut self, attempt: u32) -> u32 {
+        if attempt == u32::from(LISTENER) && listener::listens() == 0 {
+            return 0;
+        }
         if let Some(c) = call() {
             c.picked = attempt + 1;
         }
@@ -238,9 +242,6 @@ impl Bytes for Text {
     }
 }
 
-/// A handshake's record: TLS.
-const TLS: u8 = 0x16;
-
 /// Reads the first `held` bytes: claims into `CALL.claims`.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -253,7 +254,17 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     let text = Text { at: text.cast::<u8>(), len: held };
     c.claims = gray_common::decide::Claims::none(0);
     c.blank = 1;
-    let tls = reading.sni | reading.alpn != 0 && text.at(0) == Some(TLS);
+    c.json = 0;
+    let opening = c.bound.splice.state == IDLE;
+    let kind = preface::kind(&text, 0);
+    let tls = reading.sni | reading.alpn != 0 && kind == preface::TLS;
+    if opening && (kind == preface::HTTP2 || kind == preface::PROXY2) {
+        c.came_to = MORE;
+        return READ_LISTENER;
+    }
+    if opening && kind == preface::MORE && ended == 0 {
+        return READ_MORE;
+    }
     let said = if tls { hello(held) } else { head(held) };
     if tls && said != BAD {
         let _ = decide::hello_claims();
@@ -262,13 +273,17 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     }
     c.came_to = said;
     let verdict = match said {
+        _ if opening && c.json != 0 => READ_LISTENER,
         END => READ_FOUND,
         STEP | MORE if c.enough != 0 => READ_FOUND,
+        // No listener reads it either.
+        BAD if opening => READ_FOUND,
         BAD => READ_LISTENER,
-        _ if ended != 0 || held >= HOLD => READ_FOUND,
+        _ if ended != 0 => READ_FOUND,
+        _ if held >= HOLD => READ_LISTENER,
         _ => READ_MORE,
     };
-    if verdict != READ_MORE && decide::refuses(c) { READ_DENY } else { verdict }
+    if verdict == READ_FOUND && decide::refuses(c) { READ_DENY } else { verdict }
 }
 
 /// Reads the head of a request.

@@ -8,6 +8,7 @@ mod decide;
 mod desk;
 mod follow;
 mod key;
+mod listener;
 mod lock;
 mod parse;
 mod send;
@@ -23,7 +24,7 @@ use gray_common::{
     limits,
     packet::{TCP, TCP_ACK, TCP_RST},
     request::machine::{
-        self, EST, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
+        self, EST, NOTE_ALONE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
         NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS,
         PER_REQUEST, SYN_SENT, Terms,
     },
@@ -56,6 +57,7 @@ pub use steady::{inside, steady};
 /// Requests of one segment, and what is behind them.
 pub const TURNS: u32 = machine::TURNS;
 pub use key::{spliced4, spliced6};
+pub use listener::{picked, was_asked};
 
 /// Whose packet it is, in the order of `packet::SPLICED`; 0: a client's, of a known connection.
 const INSTANCE: u32 = 1;
@@ -205,6 +207,7 @@ fn note(note: u32) {
         NOTE_SWITCHED => Reason::RequestSwitched,
         NOTE_WAITS => Reason::RequestWaits,
         NOTE_SILENT => Reason::RequestSilent,
+        NOTE_ALONE => Reason::RequestAlone,
         NOTE_STAYED => Reason::RequestStayed,
         NOTE_NOT_FOLLOWED => Reason::RequestNotFollowed,
         _ => return,

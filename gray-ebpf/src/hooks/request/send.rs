@@ -5,7 +5,7 @@ use gray_common::{
     csum,
     packet::{TCP, TCP_RST, TCP_SYN},
     request::{
-        machine::{CLIENT, FORWARD, HAND_UP, HOLD, INSTANCE, PART, SEND},
+        machine::{CLIENT, FORWARD, HOLD, INSTANCE, PART, SEND},
         options::{Offer, time_words},
     },
     wire::Addr,
@@ -20,7 +20,7 @@ use crate::{
         length, opaque,
         skb::{Hop, Skb, sum_of},
     },
-    hooks::packet::{DROP, NEXT},
+    hooks::packet::DROP,
     maps::{
         self,
         request::{Call, HELD, SPARE, call},
@@ -76,9 +76,6 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
             return DROP;
         }
         return if c.egress != 0 { HOME } else { back(raw, c, u32::from(last), 1) };
-    }
-    if kind == HAND_UP {
-        return NEXT;
     }
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return DROP };
     // SAFETY: this CPU's own slot.

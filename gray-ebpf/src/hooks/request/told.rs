@@ -4,7 +4,7 @@ use gray_common::{
     Reason,
     decide::{Decision, Tables as _},
     packet::{TCP, TCP_RST, TCP_SYN},
-    request::machine::{EST, IDLE, NOTE_DENIED, NOTE_NOT_FOLLOWED, NOTE_SWITCHED},
+    request::machine::{EST, IDLE, LISTENER, NOTE_DENIED, NOTE_NOT_FOLLOWED, NOTE_SWITCHED},
     wire::{Addr, Event},
 };
 
@@ -18,7 +18,8 @@ use crate::{
 #[inline(always)]
 pub fn settled(was: u8, is: u8, taken: u32, c: &Call) -> bool {
     if was == IDLE {
-        return is != IDLE && c.seg.flags & (TCP_RST | TCP_SYN) == 0;
+        // What the listener reads it tells itself.
+        return is != IDLE && c.seg.flags & (TCP_RST | TCP_SYN) == 0 && c.bound.splice.attempt != LISTENER;
     }
     let note = c.outs.note;
     was == EST

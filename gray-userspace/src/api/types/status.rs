@@ -5,6 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The splice listener of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpliceStatus {
+    /// Address and port that it says, one of each family; none: nobody listens.
+    pub at: Vec<String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub version: String,
@@ -23,6 +30,9 @@ pub struct Status {
     /// Of this node: what services with `zone-affinity` prefer. None: the agent was given none.
     #[serde(default)]
     pub zone: Option<String>,
+    /// What programs cannot read is handed over to a splice listener (`gray agent --splice`); none: it is decided without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splice: Option<SpliceStatus>,
     pub policy: PolicySize,
     pub flows: FlowTable,
     /// Only those that are not zero, largest first.

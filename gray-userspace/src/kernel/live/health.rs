@@ -10,13 +10,15 @@ use gray_common::{
     wire::{Peer, Subset},
 };
 
-use super::{Live, failed, open, tables::write_array};
+use super::{Live, tables::write_array};
 use crate::{
     compile::plan::Write,
     datapath::Turns,
     kernel::{
         KernelError,
         bpf::{self, Map},
+        maps::{failed, open},
+        pins::Pins,
     },
 };
 
@@ -37,7 +39,7 @@ impl Live {
     }
 
     pub fn unsteered(&self) -> Result<Unsteered, KernelError> {
-        Ok(Unsteered { peers: open(&self.pins, names::PEERS)? })
+        Unsteered::open(&self.pins)
     }
 }
 
@@ -60,6 +62,10 @@ impl Turns for Turner {
 }
 
 impl Unsteered {
+    pub(in crate::kernel) fn open(pins: &Pins) -> Result<Self, KernelError> {
+        Ok(Self { peers: open(pins, names::PEERS)? })
+    }
+
     /// The storage of sockets that the connect path steered, or was told not to.
     pub fn records(&self) -> BorrowedFd<'_> {
         self.peers.fd()

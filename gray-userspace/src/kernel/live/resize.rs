@@ -9,7 +9,10 @@ use gray_common::{
     wire::{CONTROL_READS, CONTROL_TAGS, Control, Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
-use super::{Live, failed, open_at, open_flows};
+use super::{
+    super::maps::{failed, open_at, open_flows},
+    Live,
+};
 use crate::{
     fail::{self, Point},
     kernel::{

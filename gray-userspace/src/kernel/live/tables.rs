@@ -118,7 +118,12 @@ impl Datapath for Live {
             Write::Prefixes(v) => write_entries(&m.prefixes, v),
             Write::Bounds(v) => v.iter().try_for_each(|(at, run)| write_array(&m.bounds, *at, run)),
             Write::Nets(v) => write_entries(&m.nets, v),
-            Write::Filter(v) => m.filter.update(&0, v),
+            // A splice listener adds its own bits.
+            Write::Filter(v) => m.filter.lookup(&0).and_then(|now| {
+                let mut all = v.clone();
+                all.merge(&now.unwrap_or_default());
+                m.filter.update(&0, &all)
+            }),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
             Write::Readings { bank, items } => write_array(&m.readings, bank * limits::SERVICES, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),

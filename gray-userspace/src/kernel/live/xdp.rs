@@ -41,6 +41,12 @@ impl Live {
         place(&self.maps.trusted, interfaces).map_err(failed("the interfaces of trusted tags"))
     }
 
+    /// Of what goes out by these interfaces only what this node's own sockets say is looked at. Of two with the same place, one is
+    /// looked at as a whole.
+    pub fn set_edges(&self, interfaces: &[u32]) -> Result<(), KernelError> {
+        place(&self.maps.edges, interfaces).map_err(failed("the interfaces where clients are"))
+    }
+
     /// Runs the XDP program once on a frame (BPF_PROG_TEST_RUN), as if it came in on this interface (0: loopback). Returns
     /// the verdict and the frame after it. For tests and benchmarks.
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {

@@ -1,5 +1,6 @@
 //! A small rtnetlink client: one socket, dumps and notifications of links. Changes nothing in the kernel.
 
+mod address;
 mod features;
 mod link;
 mod message;
@@ -20,8 +21,10 @@ use rustix::{
     },
 };
 
+pub use address::{is_dialled, own_addresses};
 pub use features::{XdpFeatures, xdp_features};
 pub use link::{Link, Xdp};
+use message::Message;
 pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
 pub use policy::{ipsec_policies, marked_rules};
 
@@ -110,22 +113,36 @@ impl AsRawFd for Socket {
 /// # Errors
 /// The kernel's; `Interrupted` when links kept changing during eight attempts.
 pub fn links() -> io::Result<Vec<Link>> {
+    let mut links = dumped(message::link_dump, |m| m.new_link())?;
+    links.sort_by_key(|l| l.ifindex);
+    Ok(links)
+}
+
+/// What a list has, asked for with a number of ours.
+fn dumped<T>(
+    request: impl Fn(u32) -> Vec<u8>,
+    read: impl Fn(&Message<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let socket = Socket::open(0, SocketFlags::empty())?;
     sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_LIMIT))?;
     let mut buffer = vec![0; DATAGRAM];
     for attempt in 1..=ATTEMPTS as u32 {
-        let _ = net::send(&socket, &message::link_dump(attempt), SendFlags::empty())?;
-        if let Some(mut links) = dump(&socket, &mut buffer, attempt)? {
-            links.sort_by_key(|l| l.ifindex);
-            return Ok(links);
+        let _ = net::send(&socket, &request(attempt), SendFlags::empty())?;
+        if let Some(all) = dump(&socket, &mut buffer, attempt, &read)? {
+            return Ok(all);
         }
     }
-    Err(io::Error::new(io::ErrorKind::Interrupted, "links: the list kept changing while it was read"))
+    Err(io::Error::new(io::ErrorKind::Interrupted, "the list kept changing while it was read"))
 }
 
 /// `None`: the list changed meanwhile, the answer may be inconsistent.
-fn dump(socket: &Socket, buffer: &mut [u8], seq: u32) -> io::Result<Option<Vec<Link>>> {
-    let (mut links, mut torn) = (Vec::new(), false);
+fn dump<T>(
+    socket: &Socket,
+    buffer: &mut [u8],
+    seq: u32,
+    read: impl Fn(&Message<'_>) -> Option<T>,
+) -> io::Result<Option<Vec<T>>> {
+    let (mut all, mut torn) = (Vec::new(), false);
     loop {
         let len = match socket.receive(buffer)? {
             Datagram::Kernel(len) => len,
@@ -135,12 +152,12 @@ fn dump(socket: &Socket, buffer: &mut [u8], seq: u32) -> io::Result<Option<Vec<L
         for m in messages(&buffer[..len]).filter(|m| m.seq == seq) {
             torn |= m.interrupted();
             if m.is_done() {
-                return Ok((!torn).then_some(links));
+                return Ok((!torn).then_some(all));
             }
             if let Some(e) = m.error() {
                 return Err(e);
             }
-            links.extend(m.new_link());
+            all.extend(read(&m));
         }
     }
 }

@@ -77,7 +77,7 @@ impl Path {
         let world = World::build(spec)?;
         let site = |i: usize| {
             let (name, version) = SERVERS[i];
-            Site { name, version, port: INSTANCES[i], tls: false, resets: 0 }
+            Site { name, version, port: INSTANCES[i], tls: false, h2: false, resets: 0 }
         };
         let server = Nginx::serving(&world.backends[0].place(), world.temp(), &[site(0), site(1)])?;
         server.offer(bulk)?;

@@ -55,7 +55,7 @@ pub(super) fn begin(stage: &Stage) -> Result<Vec<Nginx>> {
             let port = base + s as u16;
             let name = format!("{service}-{version}");
             let resets = if (service, version) == BROKEN { RESETS } else { 0 };
-            let sites = [Site { name: &name, version, port, tls: false, resets }];
+            let sites = [Site { name: &name, version, port, tls: false, h2: false, resets }];
             let (prefix, conf) = nginx::write(&place, world.temp(), &sites)?;
             let (prefix, conf, tester) = (prefix.display(), conf.display(), tester.display());
             let (ns, vip) = (place.ns.path(), vip4(s + 1));

@@ -8,7 +8,7 @@ use crate::{
         cookie::{Tuple, check},
         frame::{Frames, Taken},
         machine::{
-            out::{CLIENT, FORWARD, HAND_UP},
+            out::{CLIENT, FORWARD},
             *,
         },
         options::{HAS_SACK_OK, HAS_TIME, Options},
@@ -23,8 +23,8 @@ const KEY: HashKey = HashKey { k0: 7, k1: 9 };
 /// Where a packet goes: 0 is the client, others are instances.
 pub type To = u32;
 
-/// Something went to the listener.
-pub const HELD_UP: u32 = NOTE_USER;
+/// The listener, where there is one: an instance as others.
+pub const LISTENING: u32 = 4;
 
 /// The machine's surroundings.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Desk {
     /// By attempt; empty: the identity's number is the instance's.
     pub picks: Vec<u32>,
     pub deny: bool,
+    /// [`LISTENING`], or 0.
+    pub listener: u32,
 }
 
 impl Desk {
@@ -52,6 +54,7 @@ impl Desk {
             stable: 1,
             picks: Vec::new(),
             deny: false,
+            listener: 0,
         }
     }
 
@@ -89,6 +92,9 @@ impl Host for Desk {
     }
 
     fn pick(&mut self, attempt: u32) -> u32 {
+        if attempt == u32::from(LISTENER) {
+            return self.listener;
+        }
         if self.picks.is_empty() { self.app } else { self.picks.get(attempt as usize).copied().unwrap_or(0) }
     }
 
@@ -215,7 +221,7 @@ impl Edge {
             self.notes.push(outs.note);
         }
         let all = &outs.out[..outs.n as usize];
-        all.iter().filter(|o| o.kind != HAND_UP).map(|o| self.packet(o, p)).collect()
+        all.iter().map(|o| self.packet(o, p)).collect()
     }
 
     fn packet(&self, o: &Out, p: &Pkt) -> (To, Pkt) {

@@ -386,3 +386,12 @@ pub fn reset(g: &Segment) -> Pkt {
         data: Vec::new(),
     }
 }
+
+/// What a port that nobody listens on answers a SYN with.
+pub fn refusal(g: &Segment) -> Pkt {
+    let flags = TCP_RST | TCP_ACK;
+    Pkt {
+        head: Segment { ack: g.seq.wrapping_add(1), flags, scale: NO_SCALE, ..Segment::default() },
+        data: Vec::new(),
+    }
+}

@@ -1,8 +1,8 @@
 //! The network between the ends, and the course of things.
 
 use super::{
-    Dice, Edge, Pkt, Plan, Tcp,
-    tcp::{State, reset},
+    Dice, Edge, LISTENING, Pkt, Plan, Tcp,
+    tcp::{State, refusal, reset},
 };
 use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
@@ -22,8 +22,6 @@ pub enum Outcome {
     /// Everything was said and heard.
     Complete,
     Reset,
-    /// The listener has it.
-    HandedUp,
     /// Not over after a long time.
     Stuck,
 }
@@ -53,6 +51,8 @@ pub struct World {
     now: u64,
     /// Of every instance.
     pub room: usize,
+    /// The listener is none: it refuses.
+    dead: bool,
 }
 
 impl World {
@@ -64,11 +64,13 @@ impl World {
         let mut client = Tcp::dial(&mut dice, 0, time, a);
         client.nagle = dice.percent(20);
         let mut edge = Edge::new(flags);
+        edge.desk.listener = if dice.percent(60) { LISTENING } else { 0 };
+        let dead = dice.percent(30);
         edge.forgets = if hostile.lost != 0 && dice.percent(30) { 10 } else { 0 };
         Self {
             edge,
             client,
-            servers: vec![None, None, None, None],
+            servers: vec![None, None, None, None, None],
             heard: Vec::new(),
             plan,
             net: Vec::new(),
@@ -76,6 +78,7 @@ impl World {
             dice,
             now: 1000,
             room,
+            dead,
         }
     }
 
@@ -122,10 +125,6 @@ impl World {
             if self.client.state == State::Reset {
                 self.bury();
                 return Outcome::Reset;
-            }
-            if self.edge.saw(super::HELD_UP) {
-                self.bury();
-                return Outcome::HandedUp;
             }
             if self.client.done() && self.client.closed {
                 self.bury();
@@ -233,6 +232,7 @@ impl World {
         }
         let answers = match &mut self.servers[i] {
             Some(t) => t.input(p, self.now),
+            None if i == LISTENING as usize && self.dead && flags & TCP_SYN != 0 => vec![refusal(&p.head)],
             None if flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN => {
                 self.servers[i] = Some(Tcp::accept(&mut self.dice, self.now, p, self.room));
                 Vec::new()

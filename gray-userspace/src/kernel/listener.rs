@@ -1,0 +1,214 @@
+//! The tables as the splice listener uses them: read for its decisions, and the few elements that are its own. Loads nothing, attaches
+//! nothing, and needs no agent.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
+    path::Path,
+};
+
+use gray_common::{
+    decide::mem::MemTables,
+    names,
+    packet::TCP,
+    request::cookie::Tuple,
+    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Wire},
+};
+
+use super::{
+    KernelError, Unsteered,
+    bpf::Map,
+    maps::{Maps, Miss, failed, open},
+    moving,
+    pins::Pins,
+};
+use crate::sys::clock::monotonic_ns;
+
+/// How long the listener is taken for there after it said so.
+const LEASE_NS: u64 = 3_000_000_000;
+
+/// The data path's tables, opened by their pins.
+pub struct Listener {
+    pins: Pins,
+    /// Of the pin that says where the listener is: another one is of another data path.
+    inode: u64,
+    control: Map<u32, Control>,
+    maps: Maps,
+    unsteered: Unsteered,
+}
+
+/// Whose a connection is that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose {
+    pub client: SocketAddr,
+    /// What the client dialled.
+    pub service: SocketAddr,
+    pub mark: u32,
+    pub dscp: u8,
+}
+
+impl Listener {
+    /// `None`: no data path is pinned at `root`.
+    ///
+    /// # Errors
+    /// What is there is none of ours, or of another ABI.
+    pub fn open(root: &Path) -> Result<Option<Self>, KernelError> {
+        if !root.exists() {
+            return Ok(None);
+        }
+        let pins = Pins::existing(root)?;
+        let Ok(inode) = inode(&pins) else {
+            return pins.others().map_or(Ok(None), |other| {
+                Err(KernelError::OtherAbi { path: root.into(), found: other.abi(), ours: pins.abi() })
+            });
+        };
+        // Of their size, as they are.
+        let tables = moving::adopted(&pins, 0)?;
+        let control = open(&pins, names::CONTROL)?;
+        let maps = Maps::open(&pins, &tables)?;
+        let unsteered = Unsteered::open(&pins)?;
+        Ok(Some(Self { pins, inode, control, maps, unsteered }))
+    }
+
+    /// False: the data path was removed, or another one is in its place.
+    pub fn is_there(&self) -> bool {
+        inode(&self.pins).is_ok_and(|i| i == self.inode)
+    }
+
+    /// # Errors
+    /// The kernel's.
+    pub fn control(&self) -> Result<Control, KernelError> {
+        Ok(self.control.lookup(&0).map_err(failed("the control element"))?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// The kernel's.
+    pub fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
+        self.maps.fetch(to, miss)
+    }
+
+    /// Keeps the connect path from steering a socket that is about to be connected.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unsteered(&self, socket: &impl AsFd) -> io::Result<()> {
+        self.unsteered.pass(socket)
+    }
+
+    /// Says for some seconds that a listener is at `at`, for its family.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn say(&self, at: SocketAddr) -> Result<(), KernelError> {
+        let (addr, port) = (Addr::from(at.ip()), at.port().to_be());
+        // Its answers are met on their way out only where the filter knows it.
+        let mut filter = self.maps.filter.lookup(&0).map_err(failed("the filter"))?.unwrap_or_default();
+        if filter.add(&addr, port) {
+            self.maps.filter.update(&0, &filter).map_err(failed("the filter"))?;
+        }
+        let said = Listening { addr, port, until_ns: monotonic_ns() + LEASE_NS, _pad: [0; 6] };
+        self.maps.listener.update(&family(at), &said).map_err(failed("the listener"))
+    }
+
+    /// Whether the last one who said it is the one at `at`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_said(&self, at: SocketAddr) -> Result<bool, KernelError> {
+        let said = self.maps.listener.lookup(&family(at)).map_err(failed("the listener"))?;
+        let (addr, port) = (Addr::from(at.ip()), at.port().to_be());
+        Ok(said.is_some_and(|s| (s.addr, s.port) == (addr, port)))
+    }
+
+    /// Takes it back, unless it is another one's by now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn take_back(&self, at: SocketAddr) -> Result<(), KernelError> {
+        if self.is_said(at)? {
+            self.maps.listener.update(&family(at), &Listening::default()).map_err(failed("the listener"))?;
+        }
+        Ok(())
+    }
+
+    /// Adds to what was counted of a service, by its number.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn count(&self, service: u16, more: &ListenCount) -> Result<(), KernelError> {
+        let at = u32::from(service);
+        let mut sum = self.maps.listened.lookup(&at).map_err(failed("a counter"))?.unwrap_or_default();
+        sum.add(more);
+        self.maps.listened.update(&at, &sum).map_err(failed("a counter"))
+    }
+
+    /// Whose a connection is that came from `peer` to `local`; `None`: nobody handed it over.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn whose(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<Whose>, KernelError> {
+        let Some((client, service)) = self.ends(peer, local)? else { return Ok(None) };
+        let key = Tuple {
+            client: Addr::from(client.ip()).words(),
+            service: Addr::from(service.ip()).words(),
+            client_port: client.port().to_be(),
+            service_port: service.port().to_be(),
+            number: 0,
+        };
+        let bound = self.maps.splices.lookup(&key).map_err(failed("a connection"))?;
+        Ok(bound.map(|b| Whose { client, service, mark: b.mark, dscp: b.dscp }))
+    }
+
+    /// Both ends as the client sees them: by the answers' entry.
+    fn ends(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<Option<(SocketAddr, SocketAddr)>, KernelError> {
+        let (sport, dport, proto) = (local.port().to_be(), peer.port().to_be(), u32::from(TCP));
+        let (from, to) = (Addr::from(local.ip().to_canonical()), Addr::from(peer.ip().to_canonical()));
+        if from.is_v4() {
+            let key = FlowKey4 { saddr: from.as_v4(), daddr: to.as_v4(), sport, dport, proto };
+            let f = self.find(&key, (names::FLOWS4, &self.maps.flows4, &self.maps.opening4))?;
+            return Ok(f.map(|f: Flow4| (end(Addr::v4(f.daddr), f.dport), end(Addr::v4(f.saddr), f.sport))));
+        }
+        let key = FlowKey6 { saddr: from, daddr: to, sport, dport, proto };
+        let f = self.find(&key, (names::FLOWS6, &self.maps.flows6, &self.maps.opening6))?;
+        Ok(f.map(|f: Flow6| (end(f.daddr, f.dport), end(f.saddr, f.sport))))
+    }
+
+    /// Also apart (ADR 20), and where the flows have moved since (ADR 16).
+    fn find<K: Wire, V: Wire>(
+        &self,
+        key: &K,
+        (name, flows, opening): (&str, &Map<K, V>, &Map<K, V>),
+    ) -> Result<Option<V>, KernelError> {
+        for map in [flows, opening] {
+            if let Some(f) = map.lookup(key).map_err(failed("a flow"))? {
+                return Ok(Some(f));
+            }
+        }
+        for path in [self.pins.next_map(name), self.pins.map(name)] {
+            let Some(fd) = self.pins.open(&path)? else { continue };
+            let map = Map::<K, V>::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
+            if let Some(f) = map.lookup(key).map_err(failed("a flow"))? {
+                return Ok(Some(f));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The element of an address's family.
+fn family(at: SocketAddr) -> u32 {
+    u32::from(at.is_ipv6())
+}
+
+fn end(addr: Addr, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from(addr), u16::from_be(port))
+}
+
+fn inode(pins: &Pins) -> io::Result<u64> {
+    fs::symlink_metadata(pins.map(names::LISTENER)).map(|m| m.ino())
+}

@@ -1,0 +1,298 @@
+//! What programs cannot read, the splice listener reads (A1, C8; ADR 24).
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use gray_tests::{
+    agent::{Agent, AgentSpec},
+    client::{LoadSpec, Mode, curl},
+    command::wait_for,
+    hostile::{Harm, Hostile, HostileSpec, Side},
+    policy::PolicyText,
+    scene::{Scene, servers, vip},
+    server::{Nginx, Site},
+    splice::{Listener, said},
+    world::{World, WorldSpec},
+};
+
+const H2: u16 = 8083;
+
+/// `apps: [app7, app9]` go to 2.0.
+fn stage(more: impl Fn(PolicyText) -> PolicyText) -> Scene {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let mut spec = AgentSpec::packets(&world);
+    spec.args.push("--splice".into());
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let scene = Scene { agent, stable, gray, world };
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    scene
+        .apply(&more(text.service("h2", H2, false)).cohort("early", "apps: [app7, app9]").gray_when("early"));
+    scene
+}
+
+fn counted(agent: &Agent, reason: &str) -> u64 {
+    let status = agent.gray_json(&["status"]).unwrap();
+    let counters = status["counters"].as_array().unwrap();
+    counters.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
+}
+
+fn asked(scene: &Scene, to: SocketAddr, args: &[&str]) -> String {
+    let answer = curl::get(&scene.world.clients[0].place(), &format!("http://{to}/"), args).unwrap();
+    answer.json().unwrap()["version"].as_str().unwrap().to_owned()
+}
+
+/// A header line in front of others, longer than what programs hold.
+fn long() -> String {
+    format!("X-Pad: {}", "p".repeat(6000))
+}
+
+/// Says these parts, a while apart, and returns all that is answered.
+fn in_pieces(scene: &Scene, v6: bool, parts: &[&str]) -> std::io::Result<String> {
+    scene.world.clients[0].ns.enter(|| {
+        let mut s = TcpStream::connect(vip(v6, 8080))?;
+        s.set_read_timeout(Some(Duration::from_secs(30)))?;
+        for part in parts {
+            s.write_all(part.as_bytes())?;
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        let mut answer = String::new();
+        let _ = s.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+/// nginx on both instances, HTTP/2 only.
+fn h2_servers(scene: &Scene) -> [Nginx; 2] {
+    let w = &scene.world;
+    [("stable", "1.0", 0), ("gray", "2.0", 1)].map(|(name, version, j): (_, _, usize)| {
+        let site = Site { name, version, port: H2, tls: false, h2: true, resets: 0 };
+        Nginx::serving(&w.backends[j].place(), w.temp(), &[site]).unwrap()
+    })
+}
+
+/// A client that says nothing of its request before the server's settings came, as gRPC's do.
+fn patient(scene: &Scene, v6: bool, app: &str) -> String {
+    fn frame(kind: u8, flags: u8, stream: u8, body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32).to_be_bytes()[1..], &[kind, flags, 0, 0, 0, stream], body].concat()
+    }
+    fn literal(name: &str, value: &str) -> Vec<u8> {
+        [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+    }
+    scene.world.clients[0].ns.enter(|| {
+        let mut s = TcpStream::connect(vip(v6, H2)).unwrap();
+        s.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        s.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).unwrap();
+        let (mut said, mut answer) = (false, Vec::new());
+        loop {
+            let mut head = [0; 9];
+            s.read_exact(&mut head).unwrap();
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut body = vec![0; len];
+            s.read_exact(&mut body).unwrap();
+            match (head[3], head[4] & 1) {
+                (4, 0) => {
+                    s.write_all(&frame(4, 1, 0, &[])).unwrap();
+                    if !said {
+                        let fields =
+                            [&[0x82, 0x86, 0x84][..], &literal(":authority", "x"), &literal("x-app-id", app)];
+                        s.write_all(&frame(1, 5, 1, &fields.concat())).unwrap();
+                        said = true;
+                    }
+                }
+                (0, end) => {
+                    answer.extend(body);
+                    if end == 1 {
+                        return String::from_utf8(answer).unwrap();
+                    }
+                }
+                (7 | 3, _) => panic!("the connection was ended: {body:?}"),
+                _ => {}
+            }
+        }
+    })
+}
+
+#[test]
+fn a1_http2_is_read() {
+    let scene = stage(|t| t);
+    let nginx = h2_servers(&scene);
+    let listener = Listener::start(&scene.agent, "one").unwrap();
+    for v6 in [false, true] {
+        for (app, want) in [("app7", "2.0"), ("app8", "1.0"), ("app9", "2.0")] {
+            let header = format!("X-App-Id: {app}");
+            let args = ["--http2-prior-knowledge", "-H", &header];
+            assert_eq!(asked(&scene, vip(v6, H2), &args), want, "{app}, v6: {v6}");
+            let answer = patient(&scene, v6, app);
+            assert!(answer.contains(&format!("\"version\":\"{want}\"")), "{app}, v6: {v6}: {answer}");
+        }
+    }
+    assert_eq!(counted(&scene.agent, "request_listener"), 12, "{}", listener.log());
+    // Counted as what it became: the listener tells the tables each second.
+    wait_for("the listener's counts", Duration::from_secs(10), || {
+        let status = scene.agent.gray_json(&["status"])?;
+        let h2 =
+            status["services"].as_array().unwrap().iter().find(|s| s["service"] == "h2").unwrap().clone();
+        Ok(h2["gray"] == 8 && h2["stable"] == 4)
+    })
+    .unwrap();
+    drop((listener, nginx));
+    scene.finish();
+}
+
+/// HTTP/1 where the identity comes late: behind 6 kB, or behind a pause.
+#[test]
+fn a1_long_heads_and_slow_ones() {
+    let scene = stage(|t| t);
+    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let pad = long();
+    for v6 in [false, true] {
+        for (app, want) in [("app7", "2.0"), ("app8", "1.0")] {
+            let header = format!("X-App-Id: {app}");
+            assert_eq!(asked(&scene, vip(v6, 8080), &["-H", &pad, "-H", &header]), want, "{app}, v6: {v6}");
+            let end = format!("-App-Id: {app}\r\nConnection: close\r\n\r\n");
+            let answer = in_pieces(&scene, v6, &["GET / HTTP/1.1\r\nHost: x\r\nX", &end]).unwrap();
+            assert!(answer.contains(&format!("\"{want}\"")), "{app}, v6: {v6}: {answer}");
+        }
+        // What programs read is not handed over.
+        let before = counted(&scene.agent, "request_listener");
+        assert_eq!(asked(&scene, vip(v6, 8080), &["-H", "X-App-Id: app7"]), "2.0");
+        assert_eq!(counted(&scene.agent, "request_listener"), before);
+    }
+    assert_eq!(counted(&scene.agent, "request_listener"), 8, "{}", listener.log());
+    // It needs no agent.
+    let mut scene = scene;
+    scene.agent.kill9().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(asked(&scene, vip(false, 8080), &["-H", &pad, "-H", "X-App-Id: app7"]), "2.0");
+    drop(listener);
+    scene.finish();
+}
+
+/// Many at once through a bad network: whole, and where they belong.
+#[test]
+fn a1_loss_and_reordering_change_nothing() {
+    let scene = stage(|t| t);
+    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let w = &scene.world;
+    let harm = Harm { lose: 100, reorder: 300, duplicate: 100, ..Harm::default() };
+    let pairs = w.clients.iter().map(|c| &c.link).chain(w.backends.iter().map(|b| &b.link));
+    let bad: Vec<Hostile> = pairs
+        .zip(1..)
+        .map(|(p, seed)| Hostile::on(p, Side::Near, HostileSpec::both(seed, harm)).unwrap())
+        .collect();
+    for (v6, app, want) in [(false, "app7", "2.0"), (true, "app7", "2.0"), (false, "app8", "1.0")] {
+        let mut spec = LoadSpec::new(vip(v6, 8080), Mode::Http { per_connection: 3 }).count(300);
+        spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), app.into())];
+        (spec.workers, spec.timeout_ms) = (16, 30_000);
+        let report = spec.run(&w.clients[0].place()).unwrap();
+        report.assert_all_ok();
+        assert_eq!(report.of_version(want), 300, "{app}, v6: {v6}: {:?}", report.by_server);
+    }
+    assert!(counted(&scene.agent, "request_listener") >= 300);
+    drop((bad, listener));
+    scene.finish();
+}
+
+/// Where nobody listens, what was read is decided on: before one is there, when it is killed, when it hangs, when it was stopped.
+#[test]
+fn a1_h2_without_the_listener_nobody_waits_for_it() {
+    let scene = stage(|t| t);
+    let pad = long();
+    let late = |app: &str| asked(&scene, vip(false, 8080), &["-H", &pad, "-H", &format!("X-App-Id: {app}")]);
+    assert_eq!((said(&scene.agent).unwrap(), late("app7").as_str()), (vec![], "1.0"));
+    assert_eq!(counted(&scene.agent, "request_alone"), 1);
+    let mut listener = Listener::start(&scene.agent, "killed").unwrap();
+    assert_eq!(late("app7"), "2.0");
+    listener.kill9().unwrap();
+    // Its place is still said for some seconds, and nobody is there.
+    let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(100);
+    spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), "app7".into())];
+    let report = spec.run(&scene.world.clients[0].place()).unwrap();
+    report.assert_all_ok();
+    assert_eq!(report.of_version("1.0"), 100);
+    let mut listener = Listener::start(&scene.agent, "stopped").unwrap();
+    assert_eq!(late("app9"), "2.0");
+    listener.stop().unwrap();
+    assert!(said(&scene.agent).unwrap().is_empty(), "it takes back what it said");
+    assert_eq!(late("app9"), "1.0");
+    scene.finish();
+}
+
+/// A4: who could not be read is refused where nobody unknown is served.
+#[test]
+fn a4_who_is_denied_is_denied_by_both() {
+    let scene = stage(|t| t.identify("app").each("on-missing-identity: deny"));
+    let ask = |parts: &[&str]| in_pieces(&scene, false, parts);
+    let pad = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", long());
+    let end = "Connection: close\r\n\r\n";
+    let named = format!("X-App-Id: app7\r\n{end}");
+    assert!(ask(&[&pad, &named]).is_err(), "nobody could read it");
+    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let answer = ask(&[&pad, &named]).unwrap();
+    assert!(answer.contains("\"2.0\""), "{answer}");
+    assert!(ask(&[&pad, end]).is_err(), "it names nobody");
+    wait_for("the listener's counts", Duration::from_secs(10), || {
+        let out = scene.agent.gray_ok(&["status"])?;
+        Ok(out.contains("splice"))
+    })
+    .unwrap();
+    drop(listener);
+    scene.finish();
+}
+
+/// C8: a value for each service, as JSON.
+#[test]
+fn c8_c9_a_value_of_each_service() {
+    let scene = stage(|t| t);
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early").to_string();
+    let parts: Vec<&str> = text.split("  dns:\n").collect();
+    let read = "    route-headers: { read: [version], without-route: true }\n    instances:";
+    let _ = scene.agent.apply(&(parts[0].replace("    instances:", read) + "  dns:\n" + parts[1])).unwrap();
+    let listener = Listener::start(&scene.agent, "one").unwrap();
+    for v6 in [false, true] {
+        for (value, want) in [
+            ("2.0", "2.0"),
+            ("{\"web\":\"2.0\"}", "2.0"),
+            ("{\"echo\":\"2.0\",\"web\":\"1.0\"}", "1.0"),
+            ("{\"echo\":\"2.0\"}", "1.0"),
+            ("{\"web\":2}", "1.0"),
+        ] {
+            let header = format!("N-D-Version: {value}");
+            assert_eq!(asked(&scene, vip(v6, 8080), &["-H", &header]), want, "{value}, v6: {v6}");
+        }
+    }
+    assert_eq!(counted(&scene.agent, "request_listener"), 8);
+    drop(listener);
+    scene.finish();
+}
+
+/// A newer one takes over; the older one lives as long as its connections.
+#[test]
+fn h2_one_after_the_other() {
+    let scene = stage(|t| t);
+    let first = Listener::start(&scene.agent, "first").unwrap();
+    let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 });
+    (spec.workers, spec.pause_ms) = (8, 50);
+    spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), "app7".into())];
+    let mut load = spec.start(&scene.world.clients[0].place()).unwrap();
+    let _ = load.wait_requests(40, Duration::from_secs(30)).unwrap();
+    let handed = counted(&scene.agent, "request_listener");
+    assert!(handed >= 8, "{handed}");
+    let second = Listener::start(&scene.agent, "second").unwrap();
+    let report = load.snapshot().unwrap();
+    let _ = load.wait_requests(report.ok + 80, Duration::from_secs(30)).unwrap();
+    assert!(first.pid().is_some(), "it has connections: {}", first.log());
+    assert_eq!(asked(&scene, vip(false, 8080), &["-H", &long(), "-H", "X-App-Id: app9"]), "2.0");
+    let report = load.stop().unwrap();
+    report.assert_all_ok();
+    assert_eq!(report.of_version("2.0"), report.ok);
+    wait_for("the first one to end", Duration::from_secs(20), || Ok(first.log().contains("Followed")))
+        .unwrap();
+    drop((first, second));
+    scene.finish();
+}
