@@ -15,8 +15,9 @@ use gray_common::{
     limits,
     reason::REASON_SLOTS,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance,
-        ListenerKey, Peer, Rule, Saying, Service, Subset, Trip, UdpPeers, Versioned, Weighted, Workload,
+        Addr, ArmCount, Class, Clock, Control, EDGE_WHOLE, EventBudget, Fact, Flow4, Flow6, FlowKey4,
+        FlowKey6, Instance, ListenerKey, Peer, Rule, Saying, Service, Subset, Trip, UdpPeers, Versioned,
+        Weighted, Workload,
     },
 };
 
@@ -73,9 +74,23 @@ pub static LANES: HashMap<u32, Versioned> = HashMap::with_max_entries(2 * limits
 /// Interfaces whose tags are believed, each at its number modulo the slots; see `agent::syn_tags`.
 #[map]
 pub static TRUSTED: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
-/// Interfaces where only what this node's own sockets say is looked at on its way out, each at its number modulo the slots.
+/// Interfaces where what a splice listener answers is met on its way out, each at its number modulo the slots; with `EDGE_WHOLE` those
+/// where all that leaves is.
 #[map]
 pub static EDGES: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
+
+/// Whether only what this node's own sockets say is looked at on its way out.
+#[inline(always)]
+pub fn is_edge(ifindex: u32) -> bool {
+    EDGES.get(ifindex & (limits::XDP_OUT_SLOTS - 1)).is_some_and(|i| *i == ifindex)
+}
+
+/// Whether what they say is looked at.
+#[inline(always)]
+pub fn meets(ifindex: u32) -> bool {
+    EDGES.get(ifindex & (limits::XDP_OUT_SLOTS - 1)).is_some_and(|i| *i & !EDGE_WHOLE == ifindex)
+}
+
 #[map]
 pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 /// Interfaces that take frames of XDP, each at its number modulo the slots; see `agent::xdp`.

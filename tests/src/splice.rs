@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use crate::{
     agent::Agent,
     command::{Daemon, wait_for},
+    place::Place,
 };
 
 /// A running listener; a drop kills it.
@@ -17,10 +18,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Where the agent is, and said by its status when this returns. `name`: of its log.
-    pub fn start(agent: &Agent, name: &str) -> Result<Self> {
+    /// At `place`, where the agent is, and said by its status when this returns. `name`: of its log.
+    pub fn start(agent: &Agent, place: &Place, name: &str) -> Result<Self> {
         let before = said(agent)?;
-        let listener = Self::spawn(agent, name)?;
+        let listener = Self::spawn(agent, place, name)?;
         wait_for("the splice listener to say where it is", Duration::from_secs(30), || {
             let now = said(agent)?;
             Ok(!now.is_empty() && now != before)
@@ -28,11 +29,13 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The same, without waiting for it.
-    pub fn spawn(agent: &Agent, name: &str) -> Result<Self> {
+    /// The same, without waiting for it. With the one right that its unit file grants.
+    pub fn spawn(agent: &Agent, place: &Place, name: &str) -> Result<Self> {
         let log = agent.log().with_file_name(format!("splice-{name}.log"));
-        let mut command = agent.command(&["splice", "--drain", "5", "--bpffs"]);
-        let daemon = Daemon::spawn("gray splice", command.arg(agent.bpffs()), &log)?;
+        let mut command = place.command("setpriv");
+        let _ = command.args(["--bounding-set=-all,+bpf", "--inh-caps=-all", "--no-new-privs"]);
+        let _ = command.arg(agent.binary()).args(["splice", "--drain", "5", "--bpffs"]).arg(agent.bpffs());
+        let daemon = Daemon::spawn("gray splice", &mut command, &log)?;
         Ok(Self { daemon, log })
     }
 

@@ -34,6 +34,10 @@ fn stage(more: impl Fn(PolicyText) -> PolicyText) -> Scene {
     scene
 }
 
+fn listens(scene: &Scene, name: &str) -> Listener {
+    Listener::start(&scene.agent, &scene.world.edge_place(), name).unwrap()
+}
+
 fn counted(agent: &Agent, reason: &str) -> u64 {
     let status = agent.gray_json(&["status"]).unwrap();
     let counters = status["counters"].as_array().unwrap();
@@ -120,7 +124,7 @@ fn patient(scene: &Scene, v6: bool, app: &str) -> String {
 fn a1_http2_is_read() {
     let scene = stage(|t| t);
     let nginx = h2_servers(&scene);
-    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let listener = listens(&scene, "one");
     for v6 in [false, true] {
         for (app, want) in [("app7", "2.0"), ("app8", "1.0"), ("app9", "2.0")] {
             let header = format!("X-App-Id: {app}");
@@ -147,7 +151,7 @@ fn a1_http2_is_read() {
 #[test]
 fn a1_long_heads_and_slow_ones() {
     let scene = stage(|t| t);
-    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let listener = listens(&scene, "one");
     let pad = long();
     for v6 in [false, true] {
         for (app, want) in [("app7", "2.0"), ("app8", "1.0")] {
@@ -176,7 +180,7 @@ fn a1_long_heads_and_slow_ones() {
 #[test]
 fn a1_loss_and_reordering_change_nothing() {
     let scene = stage(|t| t);
-    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let listener = listens(&scene, "one");
     let w = &scene.world;
     let harm = Harm { lose: 100, reorder: 300, duplicate: 100, ..Harm::default() };
     let pairs = w.clients.iter().map(|c| &c.link).chain(w.backends.iter().map(|b| &b.link));
@@ -205,16 +209,18 @@ fn a1_h2_without_the_listener_nobody_waits_for_it() {
     let late = |app: &str| asked(&scene, vip(false, 8080), &["-H", &pad, "-H", &format!("X-App-Id: {app}")]);
     assert_eq!((said(&scene.agent).unwrap(), late("app7").as_str()), (vec![], "1.0"));
     assert_eq!(counted(&scene.agent, "request_alone"), 1);
-    let mut listener = Listener::start(&scene.agent, "killed").unwrap();
+    let mut listener = listens(&scene, "killed");
     assert_eq!(late("app7"), "2.0");
     listener.kill9().unwrap();
     // Its place is still said for some seconds, and nobody is there.
     let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1 }).count(100);
     spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), "app7".into())];
+    // A segment that is lost on a slow machine is sent again, ever later.
+    spec.timeout_ms = 20_000;
     let report = spec.run(&scene.world.clients[0].place()).unwrap();
-    report.assert_all_ok();
-    assert_eq!(report.of_version("1.0"), 100);
-    let mut listener = Listener::start(&scene.agent, "stopped").unwrap();
+    let status = || scene.agent.gray_ok(&["status"]).unwrap();
+    assert_eq!((report.failed(), report.of_version("1.0")), (0, 100), "{:?}\n{}", report.details, status());
+    let mut listener = listens(&scene, "stopped");
     assert_eq!(late("app9"), "2.0");
     listener.stop().unwrap();
     assert!(said(&scene.agent).unwrap().is_empty(), "it takes back what it said");
@@ -231,7 +237,7 @@ fn a4_who_is_denied_is_denied_by_both() {
     let end = "Connection: close\r\n\r\n";
     let named = format!("X-App-Id: app7\r\n{end}");
     assert!(ask(&[&pad, &named]).is_err(), "nobody could read it");
-    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let listener = listens(&scene, "one");
     let answer = ask(&[&pad, &named]).unwrap();
     assert!(answer.contains("\"2.0\""), "{answer}");
     assert!(ask(&[&pad, end]).is_err(), "it names nobody");
@@ -253,7 +259,7 @@ fn c8_c9_a_value_of_each_service() {
     let parts: Vec<&str> = text.split("  dns:\n").collect();
     let read = "    route-headers: { read: [version], without-route: true }\n    instances:";
     let _ = scene.agent.apply(&(parts[0].replace("    instances:", read) + "  dns:\n" + parts[1])).unwrap();
-    let listener = Listener::start(&scene.agent, "one").unwrap();
+    let listener = listens(&scene, "one");
     for v6 in [false, true] {
         for (value, want) in [
             ("2.0", "2.0"),
@@ -271,11 +277,48 @@ fn c8_c9_a_value_of_each_service() {
     scene.finish();
 }
 
+/// C12, F8: what an instance has through the listener ends with the rest of it.
+#[test]
+fn c12_f8_what_is_drained_is_closed_there_too() {
+    let scene = stage(|t| t);
+    let listener = listens(&scene, "one");
+    let load = |app: &str| {
+        let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 });
+        (spec.workers, spec.pause_ms) = (4, 50);
+        spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), app.into())];
+        let mut load = spec.start(&scene.world.clients[0].place()).unwrap();
+        let _ = load.wait_requests(20, Duration::from_secs(30)).unwrap();
+        load
+    };
+    let (mut gray, stable) = (load("app7"), load("app8"));
+    let instances = scene.agent.gray_json(&["get", "instances"]).unwrap();
+    let drained = instances.as_array().unwrap().iter().find(|i| {
+        let v4 = !i["address"].as_str().unwrap().starts_with('[');
+        i["service"] == "web" && i["meta"]["version"] == "2.0" && v4
+    });
+    let id = format!("web/{}", drained.unwrap_or_else(|| panic!("{instances}"))["id"].as_str().unwrap());
+    let before = gray.snapshot().unwrap();
+    assert_eq!((before.failed(), before.opened), (0, 4), "{:?}", before.details);
+    let _ = scene.agent.gray_ok(&["instance", "drain", &id, "--deadline", "1s"]).unwrap();
+    wait_for("the gray connections to be made again", Duration::from_secs(30), || {
+        Ok(gray.snapshot()?.opened >= 8)
+    })
+    .unwrap();
+    // No other gray one: stable serves from now on.
+    let report = gray.stop().unwrap();
+    assert!(report.of_version("1.0") > 0, "{:?}", report.by_server);
+    let report = stable.stop().unwrap();
+    report.assert_all_ok();
+    assert_eq!((report.opened, report.of_version("1.0")), (4, report.ok));
+    drop(listener);
+    scene.finish();
+}
+
 /// A newer one takes over; the older one lives as long as its connections.
 #[test]
 fn h2_one_after_the_other() {
     let scene = stage(|t| t);
-    let first = Listener::start(&scene.agent, "first").unwrap();
+    let first = listens(&scene, "first");
     let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 0 });
     (spec.workers, spec.pause_ms) = (8, 50);
     spec.headers = vec![("X-Pad".into(), "p".repeat(6000)), ("X-App-Id".into(), "app7".into())];
@@ -283,7 +326,7 @@ fn h2_one_after_the_other() {
     let _ = load.wait_requests(40, Duration::from_secs(30)).unwrap();
     let handed = counted(&scene.agent, "request_listener");
     assert!(handed >= 8, "{handed}");
-    let second = Listener::start(&scene.agent, "second").unwrap();
+    let second = listens(&scene, "second");
     let report = load.snapshot().unwrap();
     let _ = load.wait_requests(report.ok + 80, Duration::from_secs(30)).unwrap();
     assert!(first.pid().is_some(), "it has connections: {}", first.log());

@@ -77,8 +77,9 @@ pub const CONTROL_READS: u32 = 2;
 pub const CONTROL_ASKS: u32 = 4;
 /// The latest agent's programs read tags of SYNs, or overwrite them: programs that stand in for them do, too.
 pub const CONTROL_TAGS: u32 = 8;
-/// What a splice listener of this node says is met on its way out: connections may be handed over to it.
-pub const CONTROL_SPLICES: u32 = 16;
+
+/// In `EDGES`: all that leaves by the interface is looked at, not only what this node's own sockets say.
+pub const EDGE_WHOLE: u32 = 1 << 31;
 
 /// A value of a hash table that turns from `old` to `new` when the epoch reaches `since`. 0 means absent.
 #[repr(C)]

@@ -57,8 +57,9 @@ pub struct ListenCount {
     pub refused: u64,
     /// Whose first bytes could not be read to their end: decided on what was.
     pub unread: u64,
-    /// An instance refused a connection, or was silent.
-    pub another: u64,
+    /// Attempts that an instance refused, or did not answer, by arm.
+    pub failed_stable: u64,
+    pub failed_gray: u64,
     pub no_instance: u64,
     /// Of connections that an end broke.
     pub broken: u64,
@@ -72,7 +73,8 @@ impl ListenCount {
         self.gray += more.gray;
         self.refused += more.refused;
         self.unread += more.unread;
-        self.another += more.another;
+        self.failed_stable += more.failed_stable;
+        self.failed_gray += more.failed_gray;
         self.no_instance += more.no_instance;
         self.broken += more.broken;
     }
@@ -91,7 +93,9 @@ pub struct Bound {
     /// Not 0: since then, in ms, a CPU has it. Both directions change it, on two CPUs.
     pub lock: u64,
     pub dscp: u8,
-    pub _pad: [u8; 7],
+    pub _pad: [u8; 3],
+    /// By which the client's packets come.
+    pub ifindex: u32,
 }
 
 /// Bytes of a client that no instance has yet. Longer than what is held by a segment, and zero behind it: for verifiers, and
@@ -108,9 +112,9 @@ wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
 wire!(Listening, size 32, { addr @ 0: Addr, until_ns @ 16: u64, port @ 24: u16, _pad @ 26: [u8; 6] });
-wire!(ListenCount, size 72, {
+wire!(ListenCount, size 80, {
     read @ 0: u64, missing @ 8: u64, stable @ 16: u64, gray @ 24: u64, refused @ 32: u64, unread @ 40: u64,
-    another @ 48: u64, no_instance @ 56: u64, broken @ 64: u64,
+    failed_stable @ 48: u64, failed_gray @ 56: u64, no_instance @ 64: u64, broken @ 72: u64,
 });
 wire!(Reading, size 112, {
     names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
@@ -118,6 +122,6 @@ wire!(Reading, size 112, {
 });
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,
-    _pad @ 137: [u8; 7],
+    _pad @ 137: [u8; 3], ifindex @ 140: u32,
 });
 wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });

@@ -6,7 +6,6 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use gray_common::{
     Reason,
     decide::Tables as _,
-    limits::XDP_OUT_SLOTS,
     packet::{ETH_8021AD, ETH_8021Q, ETH_IPV4, ETH_IPV6, ETH_LEN, ETH_TYPE},
     wire::{FLOW_UNRESOLVED, FlowKey4, FlowKey6, FlowState},
 };
@@ -94,7 +93,7 @@ impl Odd {
 #[inline(always)]
 fn steer<const READS: bool>(ctx: &TcContext, side: Side) -> i32 {
     let mut skb = Skb::new(ctx);
-    if side == Side::Egress && skb.is_forwarded() && is_edge(skb.ifindex()) {
+    if side == Side::Egress && skb.is_forwarded() && maps::is_edge(skb.ifindex()) {
         return NEXT;
     }
     // Done with: by the request path, on its way back in or out.
@@ -130,11 +129,6 @@ fn steer<const READS: bool>(ctx: &TcContext, side: Side) -> i32 {
         return vlan::close(skb.raw(), outer);
     }
     verdict
-}
-
-#[inline(always)]
-fn is_edge(ifindex: u32) -> bool {
-    maps::EDGES.get(ifindex & (XDP_OUT_SLOTS - 1)).is_some_and(|i| *i == ifindex)
 }
 
 /// Three steps, each a function of its own with a stack frame of its own (the verifier grants 512 bytes in all): find
@@ -277,7 +271,10 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             Admit::Steer as u32
         } else {
             let _ = request::ready();
-            admit_at(epoch, if request::was_asked() { UNREAD } else { READ })
+            if request::is_untold() {
+                let _ = request::told();
+            }
+            admit_at(epoch, if request::is_unread() { UNREAD } else { READ })
         };
         if request::chosen(code) == 0 || record(v4, 0) == 0 {
             if code == Admit::Deny as u32 {

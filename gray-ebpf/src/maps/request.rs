@@ -119,6 +119,7 @@ pub struct Call {
     pub from_port: u16,
     pub to_port: u16,
     pub mark: u32,
+    pub ifindex: u32,
     pub dscp: u8,
     /// Of `hooks::request`; and not 0: the packet came from an instance.
     pub whose: u32,

@@ -280,13 +280,14 @@ impl Inner {
         }
     }
 
-    /// Sockets of this node that were sent to an instance when they dialled one of these addresses.
+    /// Sockets of this node that were sent to an instance when they dialled one of these addresses; also those of a splice listener, which
+    /// resets its client then.
     fn close_local(
         &self,
         dialled: &BTreeSet<SocketAddr>,
         instance: SocketAddr,
     ) -> Result<usize, KernelError> {
-        if self.connect.is_none() {
+        if self.connect.is_none() && !self.splice {
             return Ok(0);
         }
         let failed = |source| KernelError::Write { what: "the end of drained sockets".into(), source };

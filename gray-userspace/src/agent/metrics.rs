@@ -126,6 +126,7 @@ impl Inner {
         ];
         out.extend(self.arm_families()?);
         out.push(self.requests()?);
+        out.push(self.spliced()?);
         out.extend(self.alarm_families());
         out.extend(self.breaker_families()?);
         out.extend(self.health_families());
@@ -238,6 +239,28 @@ impl Inner {
             "Requests that were read, by whether they name a claim of their service.",
             samples,
         ))
+    }
+
+    /// Of services whose requests are read: what the splice listener did.
+    fn spliced(&self) -> Result<Family, KernelError> {
+        let mut samples = Vec::new();
+        for s in self.policy.services.iter().filter(|s| s.reads()) {
+            let Some(id) = self.compiled.assigned.services.get(&s.name) else { continue };
+            let n = self.live.listened(id)?;
+            for (what, n) in [
+                ("gray", n.gray),
+                ("stable", n.stable),
+                ("refused", n.refused),
+                ("unread", n.unread),
+                ("failed_gray", n.failed_gray),
+                ("failed_stable", n.failed_stable),
+                ("no_instance", n.no_instance),
+                ("broken", n.broken),
+            ] {
+                samples.push((vec![("service", s.name.clone()), ("what", what.to_string())], n));
+            }
+        }
+        Ok(counter("spliced", "What the splice listener made of connections, and met with.", samples))
     }
 
     fn rule_samples(&self) -> Result<Vec<Sample>, KernelError> {

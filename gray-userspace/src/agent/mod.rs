@@ -144,7 +144,9 @@ async fn keep_house(core: Arc<Core>) {
         let core = core.clone();
         done("housekeeping", move || {
             let mut inner = core.lock();
+            let inner = &mut *inner;
             inner.follow_connect();
+            inner.live.keep_filter(&inner.have.filter).map_err(|e| ApiError::internal(&e))?;
             inner.tidy()
         })
         .await;

@@ -9,7 +9,7 @@ use std::{
 
 use gray_common::{
     limits,
-    wire::{Addr, CONTROL_ASKS, CONTROL_SPLICES, Trusted},
+    wire::{Addr, CONTROL_ASKS, Trusted},
 };
 use tokio::sync::broadcast;
 
@@ -85,8 +85,6 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
             c.wall_ms = wall_ms;
         }
         c.flags |= CONTROL_ASKS;
-        // Programs of before this agent find it in the same place.
-        c.flags = if o.splice { c.flags | CONTROL_SPLICES } else { c.flags & !CONTROL_SPLICES };
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gray_common::limits::XDP_OUT_SLOTS;
+use gray_common::{limits::XDP_OUT_SLOTS, wire::EDGE_WHOLE};
 
 use super::core::{AttachState, Attachment, Inner};
 use crate::{
@@ -46,11 +46,15 @@ impl Inner {
             tracing::error!(error = %e, "cannot say which interfaces' tags are believed");
             trusted.clear();
         }
-        let edge = |a: &&Attachment| a.role == AttachRole::Edge && a.state == AttachState::Attached;
-        let edges: Vec<u32> = self.attachments.iter().filter(edge).filter_map(|a| a.ifindex).collect();
+        let met = |a: &Attachment| match a.role {
+            AttachRole::Edge => a.ifindex,
+            AttachRole::Host => Some(a.ifindex? | EDGE_WHOLE),
+            AttachRole::Backend => None,
+        };
+        let there = |a: &&Attachment| self.splice && a.state == AttachState::Attached;
+        let edges: Vec<u32> = self.attachments.iter().filter(there).filter_map(met).collect();
         if let Err(e) = self.live.set_edges(&edges) {
-            // All that goes out there is looked at: slower, and the same.
-            tracing::error!(error = %e, "cannot say where clients are");
+            tracing::error!(error = %e, "cannot say where the splice listener's answers are met");
         }
         for a in &mut self.attachments {
             a.is_trusted = a.ifindex.is_some_and(|i| trusted.contains(&i));

@@ -17,6 +17,8 @@ pub struct SpliceOptions {
     pub bpffs: PathBuf,
     /// To listen on, one of a family; none: the first ones that this node has.
     pub addresses: Vec<IpAddr>,
+    /// Of both; 0: any.
+    pub port: u16,
     /// At once, at most.
     pub connections: usize,
     /// How long connections may go on when it is told to stop.
@@ -47,6 +49,9 @@ pub struct SpliceArgs {
     /// An address of this node to listen on; one of each family [default: the first ones]
     #[arg(long, value_name = "ADDR")]
     address: Vec<IpAddr>,
+    /// The port to listen on, for a firewall that has to know it; then no other one can take over [default: any]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
     /// Connections at once; more are decided without it [default: 16384, or half of the open files that are allowed]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
@@ -80,6 +85,7 @@ impl SpliceArgs {
         Ok(SpliceOptions {
             bpffs: self.bpffs.or(file.bpffs).unwrap_or_else(|| agent::DEFAULT_BPFFS.into()),
             addresses: self.address,
+            port: self.port.unwrap_or(0),
             connections: self.connections.unwrap_or(CONNECTIONS),
             drain: Duration::from_secs(self.drain.unwrap_or(DRAIN_S).min(86_400)),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),

@@ -82,6 +82,16 @@ impl Listener {
         Ok(self.control.lookup(&0).map_err(failed("the control element"))?.unwrap_or_default())
     }
 
+    /// Ticks now: the agent notes both clocks each second, and nobody does without one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn now(&self, control: &Control) -> Result<u64, KernelError> {
+        let noted = self.maps.clock.lookup(&0).map_err(failed("the clock"))?.unwrap_or_default();
+        let since = u128::from(monotonic_ns().saturating_sub(noted.ktime_ns));
+        Ok(noted.jiffies.wrapping_add((since * u128::from(control.hz) / 1_000_000_000) as u64))
+    }
+
     /// # Errors
     /// The kernel's.
     pub fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
@@ -96,13 +106,22 @@ impl Listener {
         self.unsteered.pass(socket)
     }
 
+    /// Says of a connected socket where it was sent, for the agent to close it with what its instance has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sent(&self, socket: &impl AsFd, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
+        self.unsteered.sent(socket, service, instance)
+    }
+
     /// Says for some seconds that a listener is at `at`, for its family.
     ///
     /// # Errors
     /// The kernel's.
     pub fn say(&self, at: SocketAddr) -> Result<(), KernelError> {
         let (addr, port) = (Addr::from(at.ip()), at.port().to_be());
-        // Its answers are met on their way out only where the filter knows it.
+        // Its answers are met on their way out only where the filter knows it. The agent writes it, too: it keeps what is ours, and brings
+        // back what of its own is lost here.
         let mut filter = self.maps.filter.lookup(&0).map_err(failed("the filter"))?.unwrap_or_default();
         if filter.add(&addr, port) {
             self.maps.filter.update(&0, &filter).map_err(failed("the filter"))?;
@@ -111,14 +130,18 @@ impl Listener {
         self.maps.listener.update(&family(at), &said).map_err(failed("the listener"))
     }
 
-    /// Whether the last one who said it is the one at `at`.
+    fn said(&self, at: SocketAddr) -> Result<Listening, KernelError> {
+        Ok(self.maps.listener.lookup(&family(at)).map_err(failed("the listener"))?.unwrap_or_default())
+    }
+
+    /// Whether another one than the one at `at` says that it is there.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn is_said(&self, at: SocketAddr) -> Result<bool, KernelError> {
-        let said = self.maps.listener.lookup(&family(at)).map_err(failed("the listener"))?;
-        let (addr, port) = (Addr::from(at.ip()), at.port().to_be());
-        Ok(said.is_some_and(|s| (s.addr, s.port) == (addr, port)))
+    pub fn is_followed(&self, at: SocketAddr) -> Result<bool, KernelError> {
+        let said = self.said(at)?;
+        let own = (said.addr, said.port) == (Addr::from(at.ip()), at.port().to_be());
+        Ok(!own && said.until_ns > monotonic_ns())
     }
 
     /// Takes it back, unless it is another one's by now.
@@ -126,7 +149,8 @@ impl Listener {
     /// # Errors
     /// The kernel's.
     pub fn take_back(&self, at: SocketAddr) -> Result<(), KernelError> {
-        if self.is_said(at)? {
+        let said = self.said(at)?;
+        if (said.addr, said.port) == (Addr::from(at.ip()), at.port().to_be()) {
             self.maps.listener.update(&family(at), &Listening::default()).map_err(failed("the listener"))?;
         }
         Ok(())
@@ -170,25 +194,21 @@ impl Listener {
         let (from, to) = (Addr::from(local.ip().to_canonical()), Addr::from(peer.ip().to_canonical()));
         if from.is_v4() {
             let key = FlowKey4 { saddr: from.as_v4(), daddr: to.as_v4(), sport, dport, proto };
-            let f = self.find(&key, (names::FLOWS4, &self.maps.flows4, &self.maps.opening4))?;
+            let f = self.find(&key, names::FLOWS4, &self.maps.opening4)?;
             return Ok(f.map(|f: Flow4| (end(Addr::v4(f.daddr), f.dport), end(Addr::v4(f.saddr), f.sport))));
         }
         let key = FlowKey6 { saddr: from, daddr: to, sport, dport, proto };
-        let f = self.find(&key, (names::FLOWS6, &self.maps.flows6, &self.maps.opening6))?;
+        let f = self.find(&key, names::FLOWS6, &self.maps.opening6)?;
         Ok(f.map(|f: Flow6| (end(f.daddr, f.dport), end(f.saddr, f.sport))))
     }
 
-    /// Also apart (ADR 20), and where the flows have moved since (ADR 16).
+    /// Where the flows are now, or are going (ADR 16): what they have moved out of is of the past. Also those apart (ADR 20).
     fn find<K: Wire, V: Wire>(
         &self,
         key: &K,
-        (name, flows, opening): (&str, &Map<K, V>, &Map<K, V>),
+        name: &str,
+        opening: &Map<K, V>,
     ) -> Result<Option<V>, KernelError> {
-        for map in [flows, opening] {
-            if let Some(f) = map.lookup(key).map_err(failed("a flow"))? {
-                return Ok(Some(f));
-            }
-        }
         for path in [self.pins.next_map(name), self.pins.map(name)] {
             let Some(fd) = self.pins.open(&path)? else { continue };
             let map = Map::<K, V>::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
@@ -196,7 +216,7 @@ impl Listener {
                 return Ok(Some(f));
             }
         }
-        Ok(None)
+        opening.lookup(key).map_err(failed("a flow"))
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use gray_common::{
     decide::mem::MemTables,
+    filter::Filter,
     limits, names,
     wire::{
         ARM_GRAY, ArmCount, Clock, Control, ListenCount, Listening, RequestCount, Service, Trip, Workload,
@@ -235,8 +236,11 @@ impl Live {
             self.maps.arms.lookup_percpu(&(service * 2 + arm), self.cpus).map_err(failed("a counter"))?;
         let listened = self.listened(service)?;
         // Connections of the packet path, too.
-        let packet_flows = if arm == ARM_GRAY { listened.gray } else { listened.stable };
-        Ok(all.iter().fold(ArmCount { packet_flows, ..ArmCount::default() }, |s, a| ArmCount {
+        let (packet_flows, refused) = match arm {
+            ARM_GRAY => (listened.gray, listened.failed_gray),
+            _ => (listened.stable, listened.failed_stable),
+        };
+        Ok(all.iter().fold(ArmCount { packet_flows, refused, ..ArmCount::default() }, |s, a| ArmCount {
             packet_flows: s.packet_flows + a.packet_flows,
             connects: s.connects + a.connects,
             packets: s.packets + a.packets,
@@ -271,6 +275,14 @@ impl Live {
         Ok(all
             .iter()
             .fold(by_listener, |s, n| RequestCount { read: s.read + n.read, missing: s.missing + n.missing }))
+    }
+
+    /// A splice listener that wrote the filter at the same moment as we did may have lost bits of ours.
+    pub fn keep_filter(&mut self, ours: &Filter) -> Result<(), KernelError> {
+        let now = self.maps.filter.lookup(&0).map_err(failed("the filter"))?.unwrap_or_default();
+        let mut all = now;
+        all.merge(ours);
+        if all == now { Ok(()) } else { self.maps.filter.update(&0, &all).map_err(failed("the filter")) }
     }
 
     /// What the splice listener decided on of a service (by its stable id).

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use gray_common::wire::ARM_GRAY;
-
-use super::{Protocol, Said, Why, decide::Goes};
+use super::{Protocol, Said, Why};
 
 /// One name and one number.
 #[derive(Debug, Default)]
@@ -24,6 +22,8 @@ impl Counter {
 pub struct Counters {
     pub taken: Counter,
     pub ended: Counter,
+    /// Reset: there was no room.
+    pub no_room: Counter,
     /// Of no service that is read.
     pub unknown: Counter,
     /// The tables could not be asked.
@@ -59,12 +59,10 @@ impl Counters {
         }
     }
 
-    /// An instance has it. True: one of gray.
-    pub(super) fn arrived(&self, goes: &Goes) -> bool {
-        let gray = matches!(goes, Goes::To(_, d) if u32::from(d.arm) == ARM_GRAY);
+    /// An instance has it.
+    pub(super) fn arrived(&self, gray: bool) {
         let counter = if gray { &self.gray } else { &self.stable };
         counter.add(1);
-        gray
     }
 
     /// Connections that have not ended.
@@ -81,6 +79,7 @@ impl Counters {
         let mut out: Vec<(String, u64)> = [
             ("taken", &self.taken),
             ("ended", &self.ended),
+            ("no_room", &self.no_room),
             ("unknown", &self.unknown),
             ("failed", &self.failed),
             ("http1", &self.http1),

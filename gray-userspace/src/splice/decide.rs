@@ -27,6 +27,12 @@ pub trait Tables {
     /// The kernel's.
     fn control(&self) -> Result<Control, KernelError>;
 
+    /// Ticks now, which the agent's lease and breakers are held against.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn now(&self, control: &Control) -> Result<u64, KernelError>;
+
     /// # Errors
     /// The kernel's.
     fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError>;
@@ -95,7 +101,8 @@ impl Whose {
         first: &First,
         (attempt, turn): (u32, u32),
     ) -> Result<Goes, KernelError> {
-        let mut t = MemTables { control, ..MemTables::default() };
+        // No program sees the end of such a connection: where a breaker is open it does not try.
+        let mut t = MemTables { control, now: on.now(&control)?, unseen: true, ..MemTables::default() };
         let key = control.key[(control.epoch & 1) as usize];
         let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
         let claims = self.claims(key, first, attempt);

@@ -31,6 +31,10 @@ impl Tables for Memory {
         Ok(self.turns_to.lock().unwrap().pop().unwrap_or(self.tables.control))
     }
 
+    fn now(&self, _: &Control) -> Result<u64, KernelError> {
+        Ok(self.tables.now)
+    }
+
     fn fetch(&self, to: &mut MemTables, _: Miss) -> Result<(), KernelError> {
         let control = to.control;
         self.tables.clone_into(to);

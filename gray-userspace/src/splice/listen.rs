@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use gray_common::{
     Reason,
     request::machine::ATTEMPTS,
-    wire::{ListenCount, Reading},
+    wire::{ARM_GRAY, ListenCount, Reading},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -29,7 +29,7 @@ use super::{
     http2::{Acknowledged, GREETING},
     relay,
 };
-use crate::kernel::KernelError;
+use crate::{kernel::KernelError, sys::clock::monotonic_ns};
 
 /// From the first byte to the end of the head.
 const HEAD: Duration = Duration::from_secs(5);
@@ -54,6 +54,12 @@ pub trait Node: Tables + Send + Sync + 'static {
     /// # Errors
     /// The kernel's.
     fn unsteered(&self, socket: &TcpSocket) -> io::Result<()>;
+
+    /// Says of a connected socket where it was sent, for a drain or a recall to close it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn sent(&self, socket: &TcpStream, service: SocketAddr, instance: SocketAddr) -> io::Result<()>;
 }
 
 /// A listener's node and what it counts.
@@ -64,6 +70,27 @@ pub struct Splice<N> {
     turns: AtomicU32,
     /// For so many connections at once.
     room: Arc<Semaphore>,
+    most: usize,
+    said: Budget,
+}
+
+/// Log lines of a second.
+#[derive(Debug, Default)]
+struct Budget(AtomicU64);
+
+impl Budget {
+    const LINES: u64 = 5;
+
+    /// Whether there is room for another one. Two that ask at once may both be the last.
+    fn allows(&self) -> bool {
+        let second = monotonic_ns() / 1_000_000_000;
+        let before = self.0.load(Relaxed);
+        let lines = if before >> 8 == second { before & 0xff } else { 0 };
+        if lines < Self::LINES {
+            self.0.store(second << 8 | (lines + 1), Relaxed);
+        }
+        lines < Self::LINES
+    }
 }
 
 /// A connection that goes no further.
@@ -83,14 +110,18 @@ impl<N: Node> Splice<N> {
     /// For `most` connections at once.
     pub fn new(node: N, most: usize) -> Arc<Self> {
         let (counters, turns) = (Counters::default(), AtomicU32::new(0));
-        Arc::new(Self { node, counters, turns, room: Arc::new(Semaphore::new(most)) })
+        let (room, said) = (Arc::new(Semaphore::new(most)), Budget::default());
+        Arc::new(Self { node, counters, turns, room, most, said })
     }
 
-    /// Takes connections until it is dropped. Where there is no room for another, none is accepted, and whoever handed it over goes on
-    /// without us.
+    /// Whether another eighth of what it may have at once would still fit. Whoever does not say so gets none any more.
+    pub fn has_room(&self) -> bool {
+        self.room.available_permits() > self.most / 8
+    }
+
+    /// Takes connections until it is dropped. One for which there is no room is reset.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let Ok(place) = self.room.clone().acquire_owned().await else { return };
             let (client, peer) = match listener.accept().await {
                 Ok(taken) => taken,
                 Err(e) => {
@@ -98,6 +129,11 @@ impl<N: Node> Splice<N> {
                     sleep(PAUSE).await;
                     continue;
                 }
+            };
+            let Ok(place) = self.room.clone().try_acquire_owned() else {
+                self.counters.no_room.add(1);
+                relay::reset(&client);
+                continue;
             };
             let splice = self.clone();
             drop(tokio::spawn(async move {
@@ -133,7 +169,7 @@ impl<N: Node> Splice<N> {
         let missing = u64::from(first.names_nobody());
         let unread = u64::from(matches!(said, Said::Unread(_)));
         self.node.count(service, &ListenCount { read: 1, missing, unread, ..ListenCount::default() });
-        if missing != 0 {
+        if missing != 0 && self.said.allows() {
             tracing::info!(client = %whose.client, service = %whose.service, ?said, "a client that names nobody");
         }
         let mut instance = self.connected(&whose, &first, (service, &reading)).await?;
@@ -204,22 +240,32 @@ impl<N: Node> Splice<N> {
     ) -> Result<TcpStream, End> {
         let count = |more: ListenCount| self.node.count(service, &more);
         let within = Duration::from_millis(u64::from(reading.terms.silent_ms));
-        for attempt in 0..ATTEMPTS {
+        let (mut attempt, mut again) = (0, 0);
+        while attempt < ATTEMPTS {
+            let epoch = self.epoch()?;
             let turn = self.turns.fetch_add(1, Relaxed);
             let goes = whose.goes(&self.node, first, (attempt, turn)).map_err(|e| self.failed(&e))?;
-            let at = match goes {
-                Goes::To(at, _) => at,
+            let (at, gray) = match &goes {
+                Goes::To(at, d) => (*at, u32::from(d.arm) == ARM_GRAY),
                 Goes::Refused(_) => {
                     self.counters.refused.add(1);
                     count(ListenCount { refused: 1, ..ListenCount::default() });
                     return Err(End::Reset);
                 }
                 Goes::Nowhere(Reason::NotManaged) => return Err(self.unknown()),
-                Goes::Nowhere(_) => continue,
+                Goes::Nowhere(_) => {
+                    attempt += 1;
+                    continue;
+                }
             };
-            match timeout(within, self.connect(at)).await {
+            match timeout(within, self.connect(at, whose.service)).await {
+                // A recall came in between, and may have missed this one.
+                Ok(Ok(_)) if again < ATTEMPTS && self.epoch()? != epoch => {
+                    again += 1;
+                    continue;
+                }
                 Ok(Ok(instance)) => {
-                    let gray = self.counters.arrived(&goes);
+                    self.counters.arrived(gray);
                     count(match gray {
                         true => ListenCount { gray: 1, ..ListenCount::default() },
                         false => ListenCount { stable: 1, ..ListenCount::default() },
@@ -230,20 +276,29 @@ impl<N: Node> Splice<N> {
                 Err(_) => tracing::debug!("{at}: silent for {within:?}"),
             }
             self.counters.another.add(1);
-            count(ListenCount { another: 1, ..ListenCount::default() });
+            count(match gray {
+                true => ListenCount { failed_gray: 1, ..ListenCount::default() },
+                false => ListenCount { failed_stable: 1, ..ListenCount::default() },
+            });
+            attempt += 1;
         }
         self.counters.no_instance.add(1);
         count(ListenCount { no_instance: 1, ..ListenCount::default() });
         Err(End::Reset)
     }
 
-    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+    fn epoch(&self) -> Result<u64, End> {
+        Ok(self.node.control().map_err(|e| self.failed(&e))?.epoch)
+    }
+
+    async fn connect(&self, to: SocketAddr, service: SocketAddr) -> io::Result<TcpStream> {
         let socket = match to.ip() {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
             IpAddr::V6(_) => TcpSocket::new_v6()?,
         };
         self.node.unsteered(&socket)?;
         let stream = socket.connect(to).await?;
+        self.node.sent(&stream, service, to)?;
         relay::prepare(&stream)?;
         Ok(stream)
     }
@@ -255,7 +310,9 @@ impl<N: Node> Splice<N> {
 
     fn failed(&self, e: &KernelError) -> End {
         self.counters.failed.add(1);
-        tracing::warn!("{e}");
+        if self.said.allows() {
+            tracing::warn!("{e}");
+        }
         End::Reset
     }
 }

@@ -18,6 +18,10 @@ impl Tables for Loopback {
         self.0.control()
     }
 
+    fn now(&self, control: &Control) -> Result<u64, KernelError> {
+        self.0.now(control)
+    }
+
     fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
         self.0.fetch(to, miss)
     }
@@ -33,6 +37,10 @@ impl Node for Loopback {
     }
 
     fn unsteered(&self, _: &TcpSocket) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sent(&self, _: &TcpStream, _: SocketAddr, _: SocketAddr) -> io::Result<()> {
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use gray_common::{
     decide::mem::MemTables,
     wire::{Control, ListenCount},
 };
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Node, Tables, Whose};
 use crate::kernel::{KernelError, Listener, Miss};
@@ -49,6 +49,10 @@ impl Tables for Kernel {
         self.tables.control()
     }
 
+    fn now(&self, control: &Control) -> Result<u64, KernelError> {
+        self.tables.now(control)
+    }
+
     fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
         self.tables.fetch(to, miss)
     }
@@ -65,5 +69,9 @@ impl Node for Kernel {
 
     fn unsteered(&self, socket: &TcpSocket) -> io::Result<()> {
         self.tables.unsteered(socket)
+    }
+
+    fn sent(&self, socket: &TcpStream, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
+        self.tables.sent(socket, service, instance)
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::{Splice, node::Kernel};
+use super::{Splice, counters::Counters, node::Kernel};
 use crate::{agent::logging, cli::SpliceOptions, kernel::Listener, sys::netlink::own_addresses};
 
 /// How often it says that it is there.
@@ -24,7 +24,11 @@ const ROUND: Duration = Duration::from_secs(1);
 /// What was on its way here when it stopped saying so comes within this.
 const LATE: Duration = Duration::from_secs(1);
 /// What waits to be accepted.
-const BACKLOG: u32 = 4096;
+const BACKLOG: u32 = 1024;
+/// An address that this node had not for so many rounds is gone.
+const MISSED_ROUNDS: u32 = 5;
+/// How often it tells what it counted.
+const TELL_ROUNDS: u32 = 60;
 /// Descriptors beside those of connections, which have two each.
 const OTHERS: u64 = 128;
 
@@ -88,7 +92,7 @@ async fn serve(o: &SpliceOptions, most: usize) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let mut places = Vec::new();
     for address in chosen(&o.addresses)? {
-        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
+        let listener = listen(address, o.port).with_context(|| format!("cannot listen on {address}"))?;
         places.push(listener.local_addr()?);
         let _ = tasks.spawn(splice.clone().serve(listener));
     }
@@ -101,7 +105,10 @@ async fn serve(o: &SpliceOptions, most: usize) -> anyhow::Result<()> {
         sleep(LATE).await;
     }
     tasks.shutdown().await;
-    ended(&splice, &mut told, o.drain).await;
+    // Who is followed may take its time.
+    let most = if over == Over::Followed { None } else { Some(o.drain) };
+    ended(&splice, &mut told, most).await;
+    tell(&splice.counters, &mut Vec::new());
     match over {
         Over::Told | Over::Followed => Ok(()),
         Over::Removed => anyhow::bail!("the data path at {} was removed or replaced", o.bpffs.display()),
@@ -136,10 +143,24 @@ fn chosen(asked: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
-fn listen(address: IpAddr) -> std::io::Result<TcpListener> {
+fn listen(address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind(SocketAddr::new(address, 0))?;
+    // A port of before, with connections that have ended since.
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(address, port))?;
     socket.listen(BACKLOG)
+}
+
+/// One listening socket, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: SocketAddr,
+    /// It was said once.
+    said: bool,
+    /// Another listener is there for this family.
+    followed: bool,
+    /// Rounds in which this node did not have the address.
+    missed: u32,
 }
 
 /// Says where it is until that is over.
@@ -150,43 +171,74 @@ async fn rounds(
 ) -> anyhow::Result<Over> {
     let mut round = interval(ROUND);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut new = true;
+    let new = |at: &SocketAddr| Place { at: *at, said: false, followed: false, missed: 0 };
+    let mut all: Vec<Place> = places.iter().map(new).collect();
+    let (mut ready, mut rounds, mut before) = (false, 0u32, Vec::new());
     loop {
         tokio::select! {
             _ = round.tick() => {}
             () = told.wait() => return Ok(Over::Told),
         }
-        let (of, at) = (splice.clone(), places.to_vec());
-        if let Some(over) = tokio::task::spawn_blocking(move || one(&of.node, &at, new)).await?? {
-            return Ok(over);
+        let of = splice.clone();
+        // Apart from the connections: these are calls that wait.
+        let (over, now) = tokio::task::spawn_blocking(move || (one(&of, &mut all), all)).await?;
+        all = now;
+        match over {
+            Ok(Some(over)) => return Ok(over),
+            Ok(None) if !ready => {
+                ready = true;
+                tracing::info!(?places, pid = std::process::id(), "ready");
+            }
+            Ok(None) => {}
+            // What is not said again lapses, and until then somebody is here.
+            Err(e) => tracing::warn!("{e:#}"),
         }
-        if std::mem::take(&mut new) {
-            tracing::info!(?places, pid = std::process::id(), "ready");
+        rounds = rounds.wrapping_add(1);
+        if rounds.is_multiple_of(TELL_ROUNDS) {
+            tell(&splice.counters, &mut before);
         }
     }
 }
 
-fn one(node: &Kernel, places: &[SocketAddr], new: bool) -> anyhow::Result<Option<Over>> {
-    if !node.tables.is_there() {
+fn one(splice: &Splice<Kernel>, all: &mut [Place]) -> anyhow::Result<Option<Over>> {
+    let tables = &splice.node.tables;
+    if !tables.is_there() {
         return Ok(Some(Over::Removed));
     }
+    splice.node.settle()?;
     let own = own_addresses()?;
-    for at in places {
-        if !own.contains(&at.ip()) {
-            return Ok(Some(Over::Moved(at.ip())));
+    for p in all.iter_mut().filter(|p| !p.followed) {
+        // One may be away for a moment: an interface that is made again, or a lease that is renewed.
+        p.missed = if own.contains(&p.at.ip()) { 0 } else { p.missed + 1 };
+        if p.missed >= MISSED_ROUNDS {
+            return Ok(Some(Over::Moved(p.at.ip())));
         }
-        if !new && !node.tables.is_said(*at)? {
-            return Ok(Some(Over::Followed));
+        if p.said && tables.is_followed(p.at)? {
+            p.followed = true;
+        } else if p.missed == 0 && splice.has_room() {
+            tables.say(p.at)?;
+            p.said = true;
+        } else {
+            tables.take_back(p.at)?;
         }
-        node.tables.say(*at)?;
     }
-    node.settle()?;
-    Ok(None)
+    Ok(all.iter().all(|p| p.followed).then_some(Over::Followed))
+}
+
+/// What was counted since, where anything was.
+fn tell(counters: &Counters, before: &mut Vec<(String, u64)>) {
+    let now = counters.all();
+    if now != *before {
+        let text: Vec<String> =
+            now.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+        tracing::info!(open = counters.open(), "counted: {}", text.join(" "));
+        *before = now;
+    }
 }
 
 /// Until the last connection has ended, `most` has passed, or it is told to stop once more.
-async fn ended(splice: &Splice<Kernel>, told: &mut Told, most: Duration) {
-    let until = Instant::now() + most;
+async fn ended(splice: &Splice<Kernel>, told: &mut Told, most: Option<Duration>) {
+    let until = most.map(|most| Instant::now() + most);
     loop {
         if let Err(e) = splice.node.settle() {
             tracing::warn!("{e}");
@@ -195,7 +247,7 @@ async fn ended(splice: &Splice<Kernel>, told: &mut Told, most: Duration) {
         if open == 0 {
             return;
         }
-        if Instant::now() >= until {
+        if until.is_some_and(|until| Instant::now() >= until) {
             tracing::warn!(open, "connections that did not end in time are reset");
             return;
         }

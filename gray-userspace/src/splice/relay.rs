@@ -1,6 +1,10 @@
 //! Two connections as one: what one end says the other one hears, its end too. Reads nothing.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use rustix::net::sockopt;
 use tokio::{
@@ -9,6 +13,7 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    time::timeout,
 };
 
 use super::{
@@ -43,8 +48,11 @@ enum Broken {
     Writing(io::Error),
 }
 
+/// After an instance has ended, a client that says nothing for so long has forgotten the connection.
+const HALF: Duration = Duration::from_secs(60);
+
 /// Copies both ways until both ends have said everything. An instance that takes no more may still have answered: it is heard to its
-/// end.
+/// end. A client that has said everything may be answered much later; one that was told the end may not keep its own open for ever.
 ///
 /// # Errors
 /// That of the end which broke it.
@@ -55,29 +63,41 @@ pub async fn relay(
     counters: &Counters,
 ) -> io::Result<()> {
     let ((from_client, to_client), (from_instance, to_instance)) = (client.split(), instance.split());
+    let ended = AtomicBool::new(false);
     let up = async {
-        match copy(from_client, to_instance, acked, &counters.from_clients).await {
+        match copy(from_client, to_instance, acked, (&counters.from_clients, &ended)).await {
             Err(Broken::Writing(_)) => Ok(()),
             said => said,
         }
     };
-    let down = copy(from_instance, to_client, None, &counters.to_clients);
+    let never = AtomicBool::new(false);
+    let down = async {
+        let said = copy(from_instance, to_client, None, (&counters.to_clients, &never)).await;
+        ended.store(true, Relaxed);
+        said
+    };
     match tokio::try_join!(up, down) {
         Ok(((), ())) => Ok(()),
         Err(Broken::Reading(e) | Broken::Writing(e)) => Err(e),
     }
 }
 
-/// One direction, without the acknowledgement that is ours.
+/// One direction, without the acknowledgement that is ours. Where the other one has ended it waits for [`HALF`], or twice that.
 async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut acked: Option<Acknowledged>,
-    counter: &Counter,
+    (counter, ended): (&Counter, &AtomicBool),
 ) -> Result<(), Broken> {
     let (mut buffer, mut out) = (vec![0; BUFFER], Vec::new());
     loop {
-        let n = from.read(&mut buffer).await.map_err(Broken::Reading)?;
+        let n = loop {
+            match timeout(HALF, from.read(&mut buffer)).await {
+                Ok(n) => break n.map_err(Broken::Reading)?,
+                Err(_) if ended.load(Relaxed) => return Err(Broken::Reading(io::ErrorKind::TimedOut.into())),
+                Err(_) => {}
+            }
+        };
         let said = match &mut acked {
             Some(filter) => {
                 out.clear();

@@ -1,7 +1,7 @@
 //! What the client's segments do.
 
 use super::{
-    open::{another, close, hand_over, settle},
+    open::{alone, another, close, hand_over, settle},
     requests::per_request,
     *,
 };
@@ -99,15 +99,17 @@ fn again<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Term
         return g.flags & TCP_FIN == 0;
     }
     if s.state == IDLE {
-        // A client that waits for an acknowledgement before it goes on; it may be on its way: a tail loss probe comes after two
-        // round trips.
-        let due = if bare { terms.first_byte_ms } else { WHOLE_MS };
-        let read = !bare && s.held != 0 && hand_over(s, h, now, out);
-        if !read && (bare || s.held != 0) && now.wrapping_sub(s.since) >= due {
+        let silent = now.wrapping_sub(s.since);
+        if bare && silent >= terms.first_byte_ms {
             settle(s, h, (true, now), out);
-            if bare && out.note == 0 {
+            if out.note == 0 {
                 out.note = NOTE_SILENT;
             }
+        }
+        // A client that waits for an acknowledgement before it goes on. Without a listener the rest of the head may still be on its way: a
+        // tail loss probe comes after two round trips.
+        if !bare && s.held != 0 && !hand_over(s, h, now, out) && silent >= WHOLE_MS {
+            alone(s, h, now, out);
         }
         return true;
     }

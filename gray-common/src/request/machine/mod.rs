@@ -75,6 +75,10 @@ const HOLDING: u8 = 32;
 /// Of an established connection: a SYN of its client went to the instance.
 const DIALLED: u8 = 128;
 
+/// `Splice::handed`: only the listener could have read it, and there was none; it was dialled.
+pub const UNREAD: u8 = 1;
+pub const HANDED: u8 = 2;
+
 /// `Splice::ends`
 const END_CLIENT: u8 = 1;
 const END_INSTANCE: u8 = 2;
@@ -89,7 +93,7 @@ pub const READ_DENY: u32 = 3;
 
 /// What happened, for counters. 0: nothing to count.
 pub const NOTE_EARLY: u32 = 1;
-/// To the listener; and: it was to go there, and there is none, or it did not take it.
+/// To the listener.
 pub const NOTE_LISTENER: u32 = 2;
 pub const NOTE_DENIED: u32 = 3;
 pub const NOTE_SPLICED: u32 = 4;
@@ -107,6 +111,7 @@ pub const NOTE_CHALLENGE: u32 = 11;
 pub const NOTE_RESTART: u32 = 12;
 /// A client that said nothing: it waits for the server.
 pub const NOTE_SILENT: u32 = 13;
+/// What only a listener could have read is decided on without: there is none, or it did not take the connection.
 pub const NOTE_ALONE: u32 = 14;
 
 /// One TCP segment; numbers in host order.
@@ -175,7 +180,7 @@ pub struct Splice {
     pub attempt: u8,
     challenges: u8,
     told: u8,
-    /// Not 0: the listener was to read it.
+    /// 0, [`UNREAD`], [`HANDED`].
     pub handed: u8,
     pub _pad: u8,
 }

@@ -94,25 +94,30 @@ pub(super) fn settle<H: Host>(s: &mut Splice, h: &mut H, (ended, now): (bool, u3
         }
         READ_MORE if !ended && s.held < HOLD => {}
         _ if hand_over(s, h, now, out) => {}
-        _ => {
-            s.attempt = 0;
-            connect(s, h, now, out);
-        }
+        _ => alone(s, h, now, out),
     }
+}
+
+/// What only the listener could have read is decided on by what was.
+#[inline(always)]
+pub(super) fn alone<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) {
+    s.handed = UNREAD;
+    s.attempt = 0;
+    out.note = NOTE_ALONE;
+    connect(s, h, now, out);
 }
 
 /// What only the listener can read goes there, once in a connection's life. False: it cannot.
 #[inline(always)]
 pub(super) fn hand_over<H: Host>(s: &mut Splice, h: &mut H, now: u32, out: &mut Outs) -> bool {
-    if s.handed != 0 {
+    if s.handed == HANDED {
         return false;
     }
-    s.handed = 1;
     let listener = h.pick(LISTENER.into());
     if listener == 0 {
-        out.note = NOTE_ALONE;
         return false;
     }
+    s.handed = HANDED;
     s.attempt = LISTENER;
     out.note = NOTE_LISTENER;
     dial(s, listener, now, out);

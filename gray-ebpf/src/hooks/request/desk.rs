@@ -258,8 +258,8 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     let opening = c.bound.splice.state == IDLE;
     let kind = preface::kind(&text, 0);
     let tls = reading.sni | reading.alpn != 0 && kind == preface::TLS;
-    if opening && (kind == preface::HTTP2 || kind == preface::PROXY2) {
-        c.came_to = MORE;
+    if opening && (kind == preface::HTTP2 || kind == preface::PROXY2) && listener::listens() != 0 {
+        (c.came_to, c.blank) = (BAD, u32::from(reading.named != 0));
         return READ_LISTENER;
     }
     if opening && kind == preface::MORE && ended == 0 {
@@ -273,17 +273,25 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     }
     c.came_to = said;
     let verdict = match said {
-        _ if opening && c.json != 0 => READ_LISTENER,
+        _ if opening && c.json != 0 && listener::listens() != 0 => READ_LISTENER,
         END => READ_FOUND,
         STEP | MORE if c.enough != 0 => READ_FOUND,
         // No listener reads it either.
         BAD if opening => READ_FOUND,
         BAD => READ_LISTENER,
         _ if ended != 0 => READ_FOUND,
-        _ if held >= HOLD => READ_LISTENER,
+        _ if held >= HOLD => {
+            if opening {
+                READ_LISTENER
+            } else {
+                READ_FOUND
+            }
+        }
         _ => READ_MORE,
     };
-    if verdict == READ_FOUND && decide::refuses(c) { READ_DENY } else { verdict }
+    // Of what goes to the listener nobody knows yet.
+    let known = verdict == READ_FOUND || verdict == READ_LISTENER && !opening;
+    if known && decide::refuses(c) { READ_DENY } else { verdict }
 }
 
 /// Reads the head of a request.

@@ -4,8 +4,8 @@ use gray_common::{
     Reason,
     decide::{Decision, MARK_SPLICE, NO_BUCKET, Tables as _},
     packet::TCP,
-    request::machine::LISTENER,
-    wire::{CONTROL_SPLICES, Instance, Listening},
+    request::machine::{HANDED, LISTENER},
+    wire::{Instance, Listening},
 };
 
 use super::decide::arrived;
@@ -25,8 +25,11 @@ use crate::{
 #[inline(never)]
 pub extern "C" fn listens() -> u32 {
     let Some(c) = call() else { return 0 };
-    let met = Kernel::at(c.epoch).is_some_and(|k| k.control.flags & CONTROL_SPLICES != 0);
-    u32::from(met && there(c).is_some_and(|l| l.until_ns > ktime_ns()))
+    // What it answers would be met by nobody.
+    if !maps::meets(c.bound.ifindex) {
+        return 0;
+    }
+    u32::from(there(c).is_some_and(|l| l.until_ns > ktime_ns()))
 }
 
 #[inline(always)]
@@ -63,8 +66,15 @@ pub extern "C" fn picked() -> u32 {
     1
 }
 
-/// Whether the connection is one that the listener was to read: nobody has looked yet whether its client may be refused.
+/// Whether the first attempt is that of a connection which only the listener could have read: nobody has looked yet whether its client is
+/// refused.
 #[inline(always)]
-pub fn was_asked() -> bool {
-    call().is_some_and(|c| c.bound.splice.handed != 0)
+pub fn is_unread() -> bool {
+    call().is_some_and(|c| c.bound.splice.handed != 0 && c.picked == 1)
+}
+
+/// ... and which the listener did not take: nobody has told of it either.
+#[inline(always)]
+pub fn is_untold() -> bool {
+    is_unread() && call().is_some_and(|c| c.bound.splice.handed == HANDED)
 }

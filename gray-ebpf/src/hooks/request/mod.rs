@@ -24,9 +24,9 @@ use gray_common::{
     limits,
     packet::{TCP, TCP_ACK, TCP_RST},
     request::machine::{
-        self, EST, NOTE_ALONE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY, NOTE_NO_INSTANCE,
-        NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED, NOTE_SWITCHED, NOTE_WAITS,
-        PER_REQUEST, SYN_SENT, Terms,
+        self, ATTEMPTS, EST, NOTE_ALONE, NOTE_ANOTHER, NOTE_CHALLENGE, NOTE_DENIED, NOTE_EARLY,
+        NOTE_NO_INSTANCE, NOTE_NOT_FOLLOWED, NOTE_RESTART, NOTE_SILENT, NOTE_SPLICED, NOTE_STAYED,
+        NOTE_SWITCHED, NOTE_WAITS, PER_REQUEST, SYN_SENT, Terms,
     },
     wire::{ARM_GRAY, Addr, ListenerKey, Reading},
 };
@@ -53,11 +53,12 @@ pub use desk::prepare;
 pub use follow::ASK;
 pub use lock::leave;
 pub use steady::{inside, steady};
+pub use told::told;
 
 /// Requests of one segment, and what is behind them.
 pub const TURNS: u32 = machine::TURNS;
 pub use key::{spliced4, spliced6};
-pub use listener::{picked, was_asked};
+pub use listener::{is_unread, is_untold, picked};
 
 /// Whose packet it is, in the order of `packet::SPLICED`; 0: a client's, of a known connection.
 const INSTANCE: u32 = 1;
@@ -245,7 +246,8 @@ fn denied() {
 /// Whether an instance is to be chosen by what was read of earlier packets.
 #[inline(always)]
 fn wants() -> u32 {
-    call().map_or(0, |c| u32::from(c.picked != 0 && c.prepared == 0 || c.picked > 1))
+    let again = |c: &mut Call| c.picked == 1 && c.prepared == 0 || c.picked > 1 && c.picked <= ATTEMPTS;
+    call().map_or(0, |c| u32::from(again(c)))
 }
 
 /// That the run began with.
@@ -329,7 +331,7 @@ pub extern "C" fn client() -> u32 {
         None if machine::goes_on(&mut c.bound.splice, &c.seg, &mut c.outs) => &GONE_TERMS,
         None => return GO,
     };
-    (c.bound.mark, c.bound.dscp) = (c.mark, c.dscp);
+    (c.bound.mark, c.bound.dscp, c.bound.ifindex) = (c.mark, c.dscp, c.ifindex);
     let now = c.now_ms as u32;
     let (was, taken) = (c.bound.splice.state, c.outs.taken());
     machine::client(&mut c.bound.splice, &mut Desk::default(), &c.seg, (now, terms), &mut c.outs);

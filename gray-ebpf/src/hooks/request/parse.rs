@@ -36,7 +36,7 @@ pub extern "C" fn parse(raw: *mut __sk_buff) -> u32 {
     let Some(c) = call() else { return 0 };
     let skb = &mut Skb::from_raw(raw);
     let len = skb.len();
-    c.mark = skb.mark();
+    (c.mark, c.ifindex) = (skb.mark(), skb.ifindex());
     let l4 = c.l4;
     let total = if c.v4 != 0 {
         let Some(h) = skb.head::<34>() else { return 0 };

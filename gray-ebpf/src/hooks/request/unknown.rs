@@ -52,7 +52,8 @@ pub extern "C" fn unknown() -> u32 {
         mark: c.mark,
         lock: 0,
         dscp: c.dscp,
-        _pad: [0; 7],
+        _pad: [0; 3],
+        ifindex: c.ifindex,
     };
     if lock::begin(c) != 0 { GO } else { WAITS }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
@@ -69,6 +70,18 @@ impl Unsteered {
     /// The storage of sockets that the connect path steered, or was told not to.
     pub fn records(&self) -> BorrowedFd<'_> {
         self.peers.fd()
+    }
+
+    /// Says of a connected socket where it was sent when it dialled `service`: whoever closes what an instance has finds it.
+    pub fn sent(&self, socket: &impl AsFd, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
+        let peer = Peer {
+            service: service.ip().into(),
+            instance: instance.ip().into(),
+            service_port: service.port().to_be(),
+            instance_port: instance.port().to_be(),
+            seen: 0,
+        };
+        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &peer)
     }
 
     /// To be called before the socket is connected. A socket's storage is written by its descriptor.

@@ -41,8 +41,8 @@ impl Live {
         place(&self.maps.trusted, interfaces).map_err(failed("the interfaces of trusted tags"))
     }
 
-    /// Of what goes out by these interfaces only what this node's own sockets say is looked at. Of two with the same place, one is
-    /// looked at as a whole.
+    /// By these interfaces, and no others, connections that come may be handed over to a splice listener: what it answers is met there. Of
+    /// two with the same place, by one only.
     pub fn set_edges(&self, interfaces: &[u32]) -> Result<(), KernelError> {
         place(&self.maps.edges, interfaces).map_err(failed("the interfaces where clients are"))
     }
@@ -62,6 +62,7 @@ impl Live {
 /// Each interface at its number modulo the slots, and nothing else.
 fn place(map: &Map<u32, u32>, interfaces: &[u32]) -> std::io::Result<()> {
     let mut want = [0; XDP_OUT_SLOTS as usize];
+    // A bit at the top is no part of its number.
     for i in interfaces {
         want[(i % XDP_OUT_SLOTS) as usize] = *i;
     }
