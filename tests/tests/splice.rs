@@ -297,6 +297,7 @@ fn c12_f8_what_is_drained_is_closed_there_too() {
         i["service"] == "web" && i["meta"]["version"] == "2.0" && v4
     });
     let id = format!("web/{}", drained.unwrap_or_else(|| panic!("{instances}"))["id"].as_str().unwrap());
+    assert_eq!(drained.unwrap()["flows"], 4, "{instances}");
     let before = gray.snapshot().unwrap();
     assert_eq!((before.failed(), before.opened), (0, 4), "{:?}", before.details);
     let _ = scene.agent.gray_ok(&["instance", "drain", &id, "--deadline", "1s"]).unwrap();

@@ -280,6 +280,14 @@ impl Inner {
         }
     }
 
+    /// Service address and instance of every socket of this node that was sent to one: of local callers and of a splice listener.
+    pub(super) fn sent(&self) -> Result<Vec<(SocketAddr, SocketAddr)>, KernelError> {
+        let failed = |source| KernelError::Write { what: "the list of sockets".into(), source };
+        let records = self.live.unsteered()?;
+        let held = sockets::held(records.records()).map_err(failed)?;
+        Ok(held.iter().filter_map(|h| steered(&h.record).filter(|(_, i)| *i == h.peer)).collect())
+    }
+
     /// Sockets of this node that were sent to an instance when they dialled one of these addresses; also those of a splice listener, which
     /// resets its client then.
     fn close_local(

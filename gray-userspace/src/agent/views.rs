@@ -114,6 +114,15 @@ impl Inner {
             .flows4(|_, f| count(Addr::v4(f.daddr), f.dport, f.state.flags, f.state.counter))
             .and_then(|()| self.live.flows6(|_, f| count(f.daddr, f.dport, f.state.flags, f.state.counter)))
             .map_err(|e| ApiError::internal(&e))?;
+        // What a splice listener relays is its own flow's, and no instance's.
+        let sent = if self.splice { self.sent().map_err(|e| ApiError::internal(&e))? } else { Vec::new() };
+        for (dialled, instance) in sent {
+            let of = |s: &&crate::model::Service| s.listen.iter().any(|l| canonical(l.addr) == dialled);
+            let service = self.policy.services.iter().find(of);
+            if let Some(number) = service.and_then(|s| self.compiled.assigned.services.get(&s.name)) {
+                *out.entry((number, instance)).or_default() += 1;
+            }
+        }
         Ok(out)
     }
 

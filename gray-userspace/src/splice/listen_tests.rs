@@ -358,13 +358,15 @@ async fn a1_bytes_come_whole_and_in_order() {
 #[tokio::test]
 async fn a1_at_its_limit_it_takes_no_more() {
     let w = world(None, "", 1).await;
+    assert!(w.splice.has_room());
     let first = TcpStream::connect(w.at).await.unwrap();
     let c = &w.splice.counters;
     until(|| c.taken.get() == 1).await;
-    let at = w.at;
-    let second = tokio::spawn(async move { said(at, &[b"GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n"]).await });
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(c.taken.get(), 1);
+    assert!(!w.splice.has_room(), "nobody is to be handed over any more");
+    let ask: &[&[u8]] = &[b"GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n"];
+    assert_eq!(said(w.at, ask).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!((c.taken.get(), c.no_room.get()), (1, 1));
     drop(first);
-    assert_eq!(second.await.unwrap().unwrap(), "gray");
+    until(|| w.splice.has_room()).await;
+    assert_eq!(said(w.at, ask).await.unwrap(), "gray");
 }
