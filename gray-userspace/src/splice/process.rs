@@ -59,7 +59,7 @@ pub fn run(o: &SpliceOptions) -> anyhow::Result<()> {
 fn room(wanted: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    let raised = setrlimit(Resource::Nofile, limit.clone());
+    let raised = setrlimit(Resource::Nofile, limit);
     let most = if raised.is_ok() { limit.maximum } else { getrlimit(Resource::Nofile).current };
     let fit = most.map_or(usize::MAX, |n| (n.saturating_sub(OTHERS) / 2) as usize).max(1);
     if fit < wanted {

@@ -175,7 +175,7 @@ pub extern "C" fn step(raw: *mut __sk_buff) -> u32 {
     }
     note(c.outs.note);
     if c.settled != 0 {
-        let _ = told::told();
+        let _ = told();
     }
     if next != GO || c.outs.again != 0 {
         return next;

@@ -77,7 +77,7 @@ mod tests {
         let of = |attrs: &[Vec<u8>]| parse(&[&[2, 24, 0x80, 0, 5, 0, 0, 0][..], &attrs.concat()].concat());
         let (own, other) = (attr(IFA_LOCAL, &[198, 18, 0, 1]), attr(IFA_ADDRESS, &[198, 18, 0, 2]));
         assert_eq!(of(&[other.clone(), own]), Some("198.18.0.1".parse().unwrap()));
-        assert_eq!(of(&[other.clone()]), Some("198.18.0.2".parse().unwrap()));
+        assert_eq!(of(std::slice::from_ref(&other)), Some("198.18.0.2".parse().unwrap()));
         assert_eq!(of(&[other, attr(IFA_FLAGS, &0x40u32.to_ne_bytes())]), None);
         assert_eq!(of(&[]), None);
         assert_eq!(parse(&[2, 24]), None);
