@@ -194,6 +194,13 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("gray {} wrote no JSON: {text}", args.join(" ")))
     }
 
+    /// What `/metrics` says, by curl over the agent's socket.
+    pub fn metrics(&self) -> Result<String> {
+        let mut curl = Command::new("curl");
+        let _ = curl.args(["-sS", "--noproxy", "*", "--unix-socket"]).arg(&self.socket);
+        crate::command::run(curl.arg("http://gray/metrics"))
+    }
+
     /// `gray apply -f` of this document; returns what it printed.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         let file = self.state_dir.with_file_name("policy.yaml");

@@ -160,22 +160,13 @@ fn told(agent: &Agent) -> Vec<serde_json::Value> {
 
 /// The metric's two numbers: named, missing.
 fn requests(agent: &Agent) -> [u64; 2] {
-    let text = curl_metrics(agent);
+    let text = agent.metrics().unwrap();
     ["named", "missing"].map(|claims| {
         let name = format!("gray_requests_total{{service=\"web\",claims=\"{claims}\"}} ");
         let line =
             text.lines().find_map(|l| l.strip_prefix(&name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.parse().unwrap()
     })
-}
-
-fn curl_metrics(agent: &Agent) -> String {
-    let socket = agent.socket().to_str().unwrap();
-    let out = std::process::Command::new("curl")
-        .args(["-sS", "--noproxy", "*", "--unix-socket", socket, "http://gray/metrics"])
-        .output()
-        .unwrap();
-    String::from_utf8(out.stdout).unwrap()
 }
 
 /// Each request that names none of the claims is told of once, with what it was and without what is secret; who names one
@@ -340,7 +331,7 @@ fn a3_too_many_that_name_nobody_raise_an_alarm() {
     assert_eq!((&body["service"], &body["alarm"]), (&"web".into(), &"raised".into()), "{body}");
     assert!(body["missing"].as_u64().unwrap() > 0 && body["requests"].as_u64() >= body["missing"].as_u64());
     wait_for("the program", Duration::from_secs(10), || Ok(said.exists())).unwrap();
-    assert!(curl_metrics(&agent).contains("gray_alarm{service=\"web\"} 1"));
+    assert!(agent.metrics().unwrap().contains("gray_alarm{service=\"web\"} 1"));
     wait_for("its end", Duration::from_secs(20), || {
         // Not so many that the agent's latest events are all of them.
         ask(Some("app1"), 10);
@@ -367,7 +358,7 @@ fn a3_too_many_that_name_nobody_raise_an_alarm() {
         "{alarms:?}"
     );
     assert!(!alarms.is_empty());
-    let text = curl_metrics(&agent);
+    let text = agent.metrics().unwrap();
     assert!(text.contains("gray_alarms_total{service=\"web\"} 1"), "{text}");
     assert!(text.contains("gray_alarm_deliveries_total{service=\"web\",result=\"pass\"} 4"), "{text}");
     residue::assert_none(&world, agent);

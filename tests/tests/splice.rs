@@ -241,9 +241,13 @@ fn a4_who_is_denied_is_denied_by_both() {
     let answer = ask(&[&pad, &named]).unwrap();
     assert!(answer.contains("\"2.0\""), "{answer}");
     assert!(ask(&[&pad, end]).is_err(), "it names nobody");
+    // One was served, one refused, both read; told each second.
     wait_for("the listener's counts", Duration::from_secs(10), || {
-        let out = scene.agent.gray_ok(&["status"])?;
-        Ok(out.contains("splice"))
+        let metrics = scene.agent.metrics()?;
+        let is = |what: &str| {
+            metrics.contains(&format!("gray_spliced_total{{service=\"web\",what=\"{what}\"}} 1\n"))
+        };
+        Ok(is("gray") && is("refused"))
     })
     .unwrap();
     drop(listener);

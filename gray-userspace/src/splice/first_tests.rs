@@ -6,18 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-pub fn reading() -> Reading {
-    let document = "services:
-  shop:
-    listen: ['198.18.1.100:80']
-    identify: [app]
-    claims: { app: { header: X-App-Id }, user: { cookie: uid }, channel: { query: ch }, tenant: { sni: true } }
-    route-headers: { read: [version] }
-    instances: [{ address: '198.18.2.2:80', version: '1' }]
-    stable: { version: '1' }
-";
-    let (_, compiled) = crate::agent::testing::compiled(document);
-    let reading = compiled.readings[0];
+fn reading() -> Reading {
+    let reading = super::super::fuzz::reading();
     assert!(reading.names.names.contains(&Watches::header("x-app-id")) && reading.sni == TENANT);
     reading
 }

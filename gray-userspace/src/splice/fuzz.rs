@@ -16,7 +16,12 @@ const DOCUMENT: &str = "services:
     stable: { version: '1' }
 ";
 
-thread_local!(static READING: Reading = testing::compiled(DOCUMENT).1.readings[0]);
+thread_local!(static READING: Reading = reading());
+
+/// What is read of this document's service.
+pub fn reading() -> Reading {
+    testing::compiled(DOCUMENT).1.readings[0]
+}
 
 pub fn first(data: &[u8]) {
     let Some((size, data)) = data.split_first() else { return };
