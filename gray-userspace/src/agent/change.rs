@@ -57,6 +57,8 @@ pub struct Change {
     pub key: Option<StoredKey>,
     /// Of documents that are new, where what is refused stands.
     pub places: Places,
+    /// The release's event that asked for it, `Releases::riding`, is in the same record.
+    pub rides: bool,
 }
 
 /// What a change led to.
@@ -86,6 +88,7 @@ impl Inner {
             lists: ListsChange::Same,
             key: None,
             places: Places::default(),
+            rides: false,
         }
     }
 
@@ -135,7 +138,7 @@ impl Inner {
         let writes = match self.carry_out(revision, &change, &compiled, &mut timings) {
             Ok(writes) => writes,
             Err(e) => {
-                self.give_up(revision, &change, &e);
+                self.give_up(revision, &change, timings.durable_ns != 0, &e);
                 return Err(e);
             }
         };
@@ -153,6 +156,9 @@ impl Inner {
         self.suspect = false;
         self.untidy = true;
         self.leftovers.notify_one();
+        if change.rides {
+            self.has_ridden()?;
+        }
         fail::point(Point::ChangeFlipped).map_err(|e| ApiError::internal(&e))?;
         if self.rekeyed {
             StoredKey::take_staged(&self.state_dir).map_err(|e| ApiError::internal(&e))?;
@@ -166,7 +172,7 @@ impl Inner {
     }
 
     /// The change failed before the flip: its record says so, and what the tables hold is read again.
-    fn give_up(&mut self, revision: u64, change: &Change, e: &ApiError) {
+    fn give_up(&mut self, revision: u64, change: &Change, durable: bool, e: &ApiError) {
         // First: whatever else fails here, `have` is not taken for what is there.
         (self.suspect, self.unread) = (true, true);
         health::lock(&self.board).abandon();
@@ -177,7 +183,15 @@ impl Inner {
         {
             tracing::error!(error = %e, "cannot remove the hash key that did not take effect");
         }
-        let recorded = self.store.commit().and_then(|()| self.store.fail(revision, time::now_ms(), &e.error));
+        let committed = self.store.commit();
+        // It stands in the failed revision's record: what it asked for is still due.
+        if change.rides
+            && (durable || matches!(committed, Ok(true)))
+            && let Err(e) = self.has_ridden()
+        {
+            tracing::error!(error = e.error, "the release goes on all the same");
+        }
+        let recorded = committed.and_then(|_| self.store.fail(revision, time::now_ms(), &e.error));
         if let Err(e) = recorded {
             tracing::error!(revision, error = %e, "cannot record the failure");
         }
@@ -197,6 +211,9 @@ impl Inner {
         compiled: &Compiled,
         timings: &mut Timings,
     ) -> Result<WriteSummary, ApiError> {
+        if change.rides {
+            self.take_along()?;
+        }
         let key = wire_key(change.key.as_ref().unwrap_or(&self.key));
         let mut lists = None;
         let mut prefixes = None;
@@ -252,7 +269,7 @@ impl Inner {
         let (hidden, turn) = steps.split_at(plan::turn(steps));
         self.steps(hidden)?;
         timings.prepared_ns = time::monotonic_ns();
-        self.store.commit().map_err(|e| ApiError::internal(&e))?;
+        let _ = self.store.commit().map_err(|e| ApiError::internal(&e))?;
         timings.durable_ns = time::monotonic_ns();
         fail::point(Point::ChangeBegun).map_err(|e| ApiError::internal(&e))?;
         let board = self.board.clone();

@@ -116,4 +116,9 @@ impl State {
             !e.begun && e.not_before <= now && !waits
         })
     }
+
+    /// What the engine itself does next, of routes and connections.
+    pub fn next_turn(&self, now: u64) -> Option<&Effect> {
+        self.ready(now).find(|e| matches!(e.what, super::What::Traffic(_) | super::What::Close))
+    }
 }

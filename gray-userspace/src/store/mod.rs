@@ -38,13 +38,13 @@ pub trait Store: Send {
     /// revision, [`Error::NoRevision`] / [`Error::NeverActive`] for `restore_lists_of`, [`Error::Invalid`].
     fn prepare(&mut self, draft: &Draft) -> Result<u64>;
 
-    /// What was prepared is durable when this returns, or taken back when it fails. Nothing prepared: nothing happens.
-    fn commit(&mut self) -> Result<()>;
+    /// What was prepared is durable when this returns, or taken back when it fails. `false`: nothing was prepared.
+    fn commit(&mut self) -> Result<bool>;
 
     /// [`Self::prepare`] and [`Self::commit`].
     fn begin(&mut self, draft: &Draft) -> Result<u64> {
         let id = self.prepare(draft)?;
-        self.commit()?;
+        let _ = self.commit()?;
         Ok(id)
     }
 

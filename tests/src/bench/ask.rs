@@ -19,13 +19,22 @@ impl Ask {
     }
 
     /// The answer, which must be 200.
+    pub fn get(&mut self, path: &str) -> Result<Value> {
+        self.send(path, &format!("GET {path} HTTP/1.1\r\nhost: gray\r\n\r\n"))
+    }
+
+    /// The answer, which must be 200.
     pub fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
         let body = body.to_string();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: gray\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        self.stream.get_mut().write_all((head + &body).as_bytes())?;
+        self.send(path, &(head + &body))
+    }
+
+    fn send(&mut self, path: &str, request: &str) -> Result<Value> {
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let mut status = String::new();
         let _ = self.stream.read_line(&mut status)?;
         let mut length = 0;

@@ -1,5 +1,6 @@
 //! How long the old policy decides after the new one's record is on disk.
 
+mod recall;
 pub mod redial;
 pub mod witness;
 
@@ -24,7 +25,11 @@ const HOW: &str = "A caller on the node dials a UDP service with `connect(2)` in
 lab notes, by the kernel's clock, when each backend was last chosen. Two policies, everybody to 1.0 and everybody to 2.0, are applied in \
 turn over the agent's socket. The agent's answer says when revision and audit record were on disk (`durable_ns`, the same clock). The \
 latency of a flip is from there to the last decision for the old version. `first new` is the other bound: a decision by the new policy was \
-there at the latest then.";
+there at the latest then. A recall takes back a release whose ramp has brought everybody to 2.0: the command, the revision and the audit \
+record are one record.";
+
+const FLIPPED: &str = "audit record durable to the last old decision";
+const RECALLED: &str = "recall: audit record durable to the last gray decision";
 
 /// The bar, ms.
 const BAR: f64 = 1.0;
@@ -64,7 +69,10 @@ pub fn run(o: &Options) -> Result<Outcome> {
     }
     let decisions = witness.seen(backends[0])?.count.max(witness.seen(backends[1])?.count);
     ensure!(decisions > 0, "nobody dialled");
-    report(&mut out, &flips);
+    report(&mut out, ("flips", FLIPPED), &flips);
+    // The last of an even number of flips was to 1.0: from there a release takes everybody to 2.0.
+    let recalls = recall::measure(&mut ask, &mut witness, &world, count)?;
+    report(&mut out, ("recalls", RECALLED), &recalls);
     Ok(out)
 }
 
@@ -79,11 +87,22 @@ fn flip(ask: &mut Ask, witness: &mut Witness, text: &str, old: Ipv4Addr, new: Ip
     let asked = monotonic_ns();
     let answer = apply(ask, text)?;
     let answered = monotonic_ns();
+    let at = |key: &str| answer["timings"][key].as_u64().with_context(|| format!("no {key} in {answer}"));
+    read(witness, (old, before), new, (asked, answered), at)
+}
+
+/// What the witness saw of a change whose timings are `at`. `before`: decisions for the old side when it was asked for.
+fn read(
+    witness: &Witness,
+    (old, before): (Ipv4Addr, u64),
+    new: Ipv4Addr,
+    (asked, answered): (u64, u64),
+    at: impl Fn(&str) -> Result<u64>,
+) -> Result<Flip> {
     std::thread::sleep(Duration::from_millis(3));
     let (o, n) = (witness.seen(old)?, witness.seen(new)?);
     ensure!(o.count > before && n.count > 0, "the dialler stands still: {o:?} {n:?}");
-    ensure!(o.last_ns < n.last_ns, "the old policy still decides after the answer");
-    let at = |key: &str| answer["timings"][key].as_u64().with_context(|| format!("no {key} in {answer}"));
+    ensure!(o.last_ns < n.last_ns && o.last_ns < answered, "the old policy still decides after the answer");
     let durable = at("durable_ns")? as f64;
     Ok(Flip {
         last_old: o.last_ns as f64 - durable,
@@ -94,7 +113,7 @@ fn flip(ask: &mut Ask, witness: &mut Witness, text: &str, old: Ipv4Addr, new: Ip
     })
 }
 
-fn report(out: &mut Outcome, flips: &[Flip]) {
+fn report(out: &mut Outcome, (name, what): (&str, &str), flips: &[Flip]) {
     let of = |f: fn(&Flip) -> f64| flips.iter().map(f).collect::<Vec<_>>();
     let rows: [(&str, &str, f64, Vec<f64>); 5] = [
         ("durable to last old decision, us", "last_old_us", 1e3, of(|f| f.last_old)),
@@ -104,7 +123,7 @@ fn report(out: &mut Outcome, flips: &[Flip]) {
         ("request to answer, ms", "answer_ms", 1e6, of(|f| f.answer)),
     ];
     let mut table = Table {
-        title: format!("{} flips", flips.len()),
+        title: format!("{} {name}", flips.len()),
         columns: ["", "p50", "p99", "max"].map(String::from).into(),
         rows: Vec::new(),
     };
@@ -120,7 +139,7 @@ fn report(out: &mut Outcome, flips: &[Flip]) {
     let last = &rows[0].3;
     let p99 = stats::percentile(last, 99.0) / 1e6;
     out.bars.push(Bar {
-        what: format!("audit record durable to the last old decision, p99 of {}", flips.len()),
+        what: format!("{what}, p99 of {}", flips.len()),
         bar: format!("<= {BAR} ms"),
         measured: format!("{p99:.4} ms"),
         met: p99 <= BAR,
@@ -133,11 +152,11 @@ fn report(out: &mut Outcome, flips: &[Flip]) {
         Point { x, y, low: y, high: y }
     });
     out.plots.push(Plot {
-        name: "flip".into(),
-        title: "From the record on disk to the last old decision".into(),
+        name: name.trim_end_matches('s').into(),
+        title: format!("From the record on disk to the last old decision, {name}"),
         x: "us".into(),
-        y: "% of flips".into(),
-        series: vec![Series { name: "flips".into(), points: points.collect() }],
+        y: format!("% of {name}"),
+        series: vec![Series { name: name.into(), points: points.collect() }],
         ..Plot::default()
     });
     out.tables.push(table);

@@ -66,6 +66,8 @@ pub struct Releases {
     /// By release and what it cannot do: why not, as it was last said.
     failing: BTreeMap<(String, &'static str), String>,
     clock: Clock,
+    /// What is to be written down with the change of policy that it asks for: taken when that is durable.
+    pub(super) riding: Option<Turned>,
     /// Rung when something may be due.
     pub wake: Arc<Notify>,
 }
@@ -103,6 +105,34 @@ impl Running {
             state: serde_json::to_string(state).map_err(|e| ApiError::internal(&e))?,
             at,
         })
+    }
+}
+
+/// What an event has made of a release, not written down yet.
+#[derive(Debug)]
+pub(super) struct Turned {
+    kept: Release,
+    log: Vec<LogEntry>,
+    /// For the audit, of who gave a command.
+    who: Option<String>,
+    action: String,
+    state: State,
+    entries: Vec<Entry>,
+}
+
+impl Turned {
+    pub(super) fn name(&self) -> &str {
+        &self.kept.name
+    }
+
+    pub(super) fn note(&self) -> Option<Note<'_>> {
+        let (at, action, detail) = (self.kept.at, &self.action, &self.kept.name);
+        self.who.as_deref().map(|who| Note { at, who, action, detail })
+    }
+
+    /// The rows of its record: the release as it is now, and what happened.
+    pub(super) fn rows(&self) -> (&Release, &[LogEntry]) {
+        (&self.kept, &self.log)
     }
 }
 
@@ -164,36 +194,57 @@ impl Inner {
         }
     }
 
-    /// One event, written down; the routes that it asks for are turned before this returns.
+    /// One event, written down; the routes that it asks for are turned before this returns. Of a turn of routes the event and
+    /// the change of policy are one record, so that nothing durable stands between a recall's word and its effect.
     fn release_event(&mut self, name: &str, event: &Event, who: Option<&Who>) -> Result<(), ApiError> {
-        self.record_event(name, event, who)?;
+        if let Some(turned) = self.turned(name, event, who)? {
+            match turned.state.next_turn(self.releases.clock.now()).cloned() {
+                Some(e) => self.turn_with(turned, &e)?,
+                None => self.save(turned)?,
+            }
+        }
         self.turn_routes(name)
     }
 
     /// One event, written down. What it makes due is not begun before.
     fn record_event(&mut self, name: &str, event: &Event, who: Option<&Who>) -> Result<(), ApiError> {
+        let Some(turned) = self.turned(name, event, who)? else { return Ok(()) };
+        self.save(turned)
+    }
+
+    /// What the event makes of the release; `None`: nothing.
+    fn turned(&self, name: &str, event: &Event, who: Option<&Who>) -> Result<Option<Turned>, ApiError> {
         let Some(r) = self.releases.all.get(name) else { return Err(self.no_release(name)) };
         let counts = self.release_counts(&r.spec).map_err(|e| ApiError::internal(&e))?;
         let (now, mut state) = (time::now_ms(), r.state.clone());
         let entries = on(&r.spec, &mut state, event, self.releases.clock.now(), &counts)
             .map_err(|refused| ApiError::conflict(refused.what, refused.help))?;
         if state == r.state && entries.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         fail::point(Point::ReleaseTurned).map_err(|e| ApiError::internal(&e))?;
-        let (kept, run) = (r.kept(&state, now)?, r.run);
-        let name_of_who = who.map(Who::to_string);
         let action = match event {
             Event::Command(c) => format!("release {}", c.verb.name()),
             _ => String::new(),
         };
-        let note = name_of_who.as_deref().map(|who| Note { at: now, who, action: &action, detail: name });
-        self.store.save_release(&kept, &log(&entries, run, now)?, note.as_ref()).map_err(internal)?;
-        for e in &entries {
+        let kept = r.kept(&state, now)?;
+        let log = log(&entries, r.run, now)?;
+        Ok(Some(Turned { kept, log, action, who: who.map(Who::to_string), state, entries }))
+    }
+
+    fn save(&mut self, turned: Turned) -> Result<(), ApiError> {
+        self.store.save_release(&turned.kept, &turned.log, turned.note().as_ref()).map_err(internal)?;
+        self.saved(turned)
+    }
+
+    /// It is durable.
+    pub(super) fn saved(&mut self, turned: Turned) -> Result<(), ApiError> {
+        let name = &turned.kept.name;
+        for e in &turned.entries {
             tracing::info!(release = name, what = e.what, from = e.from, to = e.to, text = e.text, "release");
         }
         if let Some(r) = self.releases.all.get_mut(name) {
-            r.state = state;
+            r.state = turned.state;
         }
         self.releases.wake.notify_one();
         fail::point(Point::ReleaseSaved).map_err(|e| ApiError::internal(&e))

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::internal;
+use super::{Turned, internal};
 use crate::{
     agent::{
         change::{ListsChange, same_lists},
@@ -21,30 +21,59 @@ impl Inner {
     pub(super) fn turn_routes(&mut self, name: &str) -> Result<(), ApiError> {
         loop {
             let Some(r) = self.releases.all.get(name) else { return Ok(()) };
-            let wanted = |e: &&Effect| matches!(e.what, What::Traffic(_) | What::Close);
-            let Some(e) = r.state.ready(self.releases.clock.now()).find(wanted).cloned() else {
-                return Ok(());
-            };
+            let Some(e) = r.state.next_turn(self.releases.clock.now()).cloned() else { return Ok(()) };
             let spec = r.spec.clone();
             let done = match e.what {
                 What::Traffic(t) => {
                     let _ = self.store.made_room();
-                    let done = match self.shift(&spec, t) {
+                    match self.shift(&spec, t) {
                         Err(_) if self.store.made_room() => self.shift(&spec, t),
                         done => done,
-                    };
-                    self.note_rules(name);
-                    done
+                    }
                 }
                 _ => self.close_gray(&spec),
             };
-            fail::point(Point::ReleaseShifted).map_err(|e| ApiError::internal(&e))?;
-            let (outcome, text) = match done {
-                Ok(text) => (Outcome::Pass, text),
-                Err(e) => (Outcome::Fail, e.error),
-            };
-            self.record_event(name, &Event::Ended(Ended { seq: e.seq, outcome, text }), None)?;
+            self.shifted(name, &e, done)?;
         }
+    }
+
+    /// Turns the routes that `turned` asks for first, with it in the record of their change. Where there is no change, or none that was
+    /// written down, it is written down alone, and what it asks for stays due.
+    pub(super) fn turn_with(&mut self, turned: Turned, first: &Effect) -> Result<(), ApiError> {
+        let What::Traffic(traffic) = first.what else { return self.save(turned) };
+        let name = turned.name().to_owned();
+        let Some(spec) = self.releases.all.get(&name).map(|r| r.spec.clone()) else { return Ok(()) };
+        self.releases.riding = Some(turned);
+        let done = self.shift(&spec, traffic);
+        match self.releases.riding.take() {
+            Some(turned) => self.save(turned),
+            None => self.shifted(&name, first, done),
+        }
+    }
+
+    /// What rides goes into the record that is being made.
+    pub(in crate::agent) fn take_along(&mut self) -> Result<(), ApiError> {
+        let Some(turned) = &self.releases.riding else { return Ok(()) };
+        let (kept, log) = turned.rows();
+        self.store.add_release(kept, log, turned.note().as_ref()).map_err(internal)
+    }
+
+    /// That record is durable.
+    pub(in crate::agent) fn has_ridden(&mut self) -> Result<(), ApiError> {
+        self.releases.riding.take().map_or(Ok(()), |turned| self.saved(turned))
+    }
+
+    /// What came of an effect goes into the record.
+    fn shifted(&mut self, name: &str, e: &Effect, done: Result<String, ApiError>) -> Result<(), ApiError> {
+        if matches!(e.what, What::Traffic(_)) {
+            self.note_rules(name);
+        }
+        fail::point(Point::ReleaseShifted).map_err(|e| ApiError::internal(&e))?;
+        let (outcome, text) = match done {
+            Ok(text) => (Outcome::Pass, text),
+            Err(e) => (Outcome::Fail, e.error),
+        };
+        self.record_event(name, &Event::Ended(Ended { seq: e.seq, outcome, text }), None)
     }
 
     /// Makes this share the one in force; what is there already costs nothing, so that it can be asked for again.
@@ -76,6 +105,7 @@ impl Inner {
             change.lists = ListsChange::Rebuild;
         }
         change.policy = Arc::new(loaded.policy);
+        change.rides = self.releases.riding.is_some();
         let made = self.change(change)?;
         Ok(format!("revision {}, epoch {}", made.revision, made.epoch))
     }

@@ -140,6 +140,24 @@ impl Sqlite {
         self.write(|tx| releases::save(tx, r, happened, note))
     }
 
+    /// The same as a part of the revision that is prepared and not committed yet: both or neither.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where none is.
+    pub fn add_release(
+        &mut self,
+        r: &Release,
+        happened: &[LogEntry],
+        note: Option<&Note<'_>>,
+    ) -> Result<()> {
+        let done = match self.db.is_autocommit() {
+            true => Err(Error::invalid("no revision is prepared").into()),
+            false => releases::save(&self.db, r, happened, note),
+        };
+        let _ = self.make_room(&done);
+        self.located(done)
+    }
+
     /// By name.
     pub fn releases(&self) -> Result<Vec<Release>> {
         self.located(releases::all(&self.db))
@@ -262,9 +280,9 @@ impl Store for Sqlite {
         self.located(done)
     }
 
-    fn commit(&mut self) -> Result<()> {
+    fn commit(&mut self) -> Result<bool> {
         if self.db.is_autocommit() {
-            return Ok(());
+            return Ok(false);
         }
         let done =
             fail_at(Point::StoreCommit).and_then(|()| self.db.execute_batch("COMMIT").map_err(Fail::from));
@@ -280,7 +298,8 @@ impl Store for Sqlite {
             // The revision is written: a cache that stays large is no reason to fail.
             let _ = self.db.execute_batch("PRAGMA shrink_memory");
         }
-        self.located(fail_at(Point::StoreCommitted))
+        self.located(fail_at(Point::StoreCommitted))?;
+        Ok(true)
     }
 
     fn activate(&mut self, rev: u64, at: u64) -> Result<()> {
