@@ -3,6 +3,7 @@
 use gray_common::{
     Reason,
     decide::{Decision, Tables as _},
+    packet::UDP,
     wire::{BUDGET_DECISIONS, BUDGET_MISSING, Event, Held, Missing, PATH_PACKET, SAID},
 };
 
@@ -48,14 +49,14 @@ fn bump(index: u32) {
 /// Counts a decision by reason, rule and arm, a refusal by its reason and the rule that led to it, and reports it when it is
 /// sampled.
 #[inline(always)]
-pub fn decided(k: &Kernel, d: &Decision, path: u8, fill: impl FnOnce(&mut Event)) {
+pub fn decided(k: &Kernel, d: &Decision, (path, proto): (u8, u8), fill: impl FnOnce(&mut Event)) {
     // A failover keeps the rule's hit: the rule chose, the subset was empty.
     bump(u32::from(d.reason));
     if d.refused == 0 || d.rule != 0 {
         hit(d);
     }
     if d.refused == 0 {
-        went(d, path);
+        went(d, path, proto);
     }
     if sampled(k) {
         event(k, d, path, fill);
@@ -80,12 +81,13 @@ fn hit(d: &Decision) {
 const KEPT: u64 = 1 << Reason::Shadow as u64 | 1 << Reason::AgentLost as u64 | 1 << Reason::Broken as u64;
 
 #[inline(always)]
-fn went(d: &Decision, path: u8) {
+fn went(d: &Decision, path: u8, proto: u8) {
     if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(counter(d))) {
         // SAFETY: as in `bump`.
         unsafe {
             if path == PATH_PACKET {
                 (*a).packet_flows += 1;
+                (*a).udp_flows += u64::from(proto == UDP);
             } else {
                 (*a).connects += 1;
             }

@@ -85,6 +85,8 @@ pub struct ArmCount {
     pub lost: u64,
     /// ... or because of a breaker: see `SERVICE_BREAKER`.
     pub broken: u64,
+    /// Of `packet_flows`, those of UDP: none of the failures above is theirs.
+    pub udp_flows: u64,
 }
 
 /// Per-CPU state of an event limiter: [`BUDGET_DECISIONS`] or [`BUDGET_MISSING`].
@@ -118,10 +120,10 @@ wire!(Missing, size 608, {
     event @ 0: Event, held @ 88: u32, len @ 92: u16, read @ 94: u8, _pad @ 95: u8, said @ 96: [u8; 512],
 });
 wire!(RequestCount, size 16, { read @ 0: u64, missing @ 8: u64 });
-wire!(ArmCount, size 104, {
+wire!(ArmCount, size 112, {
     packet_flows @ 0: u64, connects @ 8: u64, packets @ 16: u64, bytes @ 24: u64, reply_packets @ 32: u64,
     reply_bytes @ 40: u64, refused @ 48: u64, resets @ 56: u64, client_resets @ 64: u64, unanswered @ 72: u64,
-    shadowed @ 80: u64, lost @ 88: u64, broken @ 96: u64,
+    shadowed @ 80: u64, lost @ 88: u64, broken @ 96: u64, udp_flows @ 104: u64,
 });
 wire!(EventBudget, size 16, { seen @ 0: u64, second @ 8: u32, sent @ 12: u32 });
 wire!(Clock, size 16, { jiffies @ 0: u64, ktime_ns @ 8: u64 });

@@ -226,7 +226,7 @@ pub extern "C" fn report(epoch: u64) -> u32 {
     // SAFETY: as in `admit_at`.
     let scratch = unsafe { &*scratch };
     let (a, d) = (&scratch.arrival, &scratch.decision);
-    emit::decided(&k, d, PATH_PACKET, |e: &mut Event| {
+    emit::decided(&k, d, (PATH_PACKET, a.proto), |e: &mut Event| {
         e.client = a.saddr;
         e.service_addr = a.daddr;
         e.client_port = a.sport;

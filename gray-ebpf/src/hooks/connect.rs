@@ -136,7 +136,7 @@ pub fn choose(
             return None;
         }
     };
-    emit::decided(k, &decision, PATH_CONNECT, |e: &mut Event| {
+    emit::decided(k, &decision, (PATH_CONNECT, d.proto), |e: &mut Event| {
         if let Some(a) = &source {
             e.client = *a;
         }

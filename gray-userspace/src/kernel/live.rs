@@ -242,6 +242,7 @@ impl Live {
         };
         Ok(all.iter().fold(ArmCount { packet_flows, refused, ..ArmCount::default() }, |s, a| ArmCount {
             packet_flows: s.packet_flows + a.packet_flows,
+            udp_flows: s.udp_flows + a.udp_flows,
             connects: s.connects + a.connects,
             packets: s.packets + a.packets,
             bytes: s.bytes + a.bytes,

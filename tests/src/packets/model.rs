@@ -319,6 +319,7 @@ impl Model {
                 *self.rule_hits.entry(u32::from(d.rule)).or_default() += 1;
                 let arm = self.arm(u32::from(d.service), u32::from(d.arm));
                 arm.packet_flows += 1;
+                arm.udp_flows += u64::from(t.proto == UDP);
                 arm.lost += u64::from(d.reason == Reason::AgentLost as u8);
                 arm.broken += u64::from(d.reason == Reason::Broken as u8);
                 let d = Decision { marks: self.policy.tables.view().marks(&d), ..d };
