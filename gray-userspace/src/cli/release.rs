@@ -1,13 +1,14 @@
 //! `gray release`: start one, tell it something, see where it is.
 
-use std::{path::PathBuf, time::Duration};
+mod watch;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::{
     Failure,
     apply::sources,
-    args::Format,
     ctx::Ctx,
     recall::Way,
     table::{Cell, Paint, Style, Table},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     api::{
         client::{path_segment, query},
-        types::{RecallMode, ReleaseCommand, ReleaseEvent, ReleaseStart, ReleaseView},
+        types::{RecallMode, ReleaseCommand, ReleaseEvent, ReleaseEvidence, ReleaseStart, ReleaseView},
     },
     release::Verb,
 };
@@ -185,8 +186,6 @@ fn start(args: Start, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     )
 }
 
-const WATCH: Duration = Duration::from_secs(1);
-
 fn status(args: Status, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let Some(name) = &args.name else {
         if args.watch {
@@ -199,19 +198,11 @@ fn status(args: Status, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         return ctx.show(&all, |all, paint| table(all, paint));
     };
     let path = format!("/v1/releases/{}", path_segment(name));
-    loop {
-        let view: ReleaseView = ctx.wait(ctx.client.get(&path))?;
-        if args.watch && ctx.format == Format::Table && ctx.io.color {
-            // From the top left, the rest of the screen cleared.
-            ctx.io.out.write_all(b"\x1b[H\x1b[2J")?;
-        }
-        ctx.show(&view, screen)?;
-        if !args.watch || view.over {
-            return Ok(());
-        }
-        ctx.io.out.flush()?;
-        std::thread::sleep(WATCH);
+    if args.watch {
+        return watch::run(&path, ctx);
     }
+    let view: ReleaseView = ctx.wait(ctx.client.get(&path))?;
+    ctx.show(&view, screen)
 }
 
 fn history(args: &History, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
@@ -245,6 +236,36 @@ pub(super) fn table(all: &[ReleaseView], paint: Paint) -> String {
     t.render(paint, "releases")
 }
 
+fn clean(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}
+
+/// Of the ramp, a part for each stage: `#` passed, `>` there, `.` still to come. And what of the traffic they are for.
+fn bar(v: &ReleaseView) -> String {
+    const CHARACTERS: usize = 40;
+    let stages = v.ramp.len();
+    if stages == 0 {
+        return String::new();
+    }
+    let there = match (v.phase.as_str(), v.stage) {
+        ("aligning" | "done" | "closed", _) => stages,
+        (_, stage) => stage.map_or(0, |n| (n as usize).saturating_sub(1)),
+    };
+    let width = (CHARACTERS / stages).max(1);
+    let part = |n: usize| match n.cmp(&there) {
+        std::cmp::Ordering::Less => "#",
+        std::cmp::Ordering::Equal if v.stage.is_some() => ">",
+        _ => ".",
+    };
+    let bar: String = (0..stages).map(|n| part(n).repeat(width)).collect();
+    let named = |(n, share): (usize, &String)| match v.stage {
+        Some(_) if n == there => format!("[{share}]"),
+        _ => share.clone(),
+    };
+    let shares: Vec<_> = v.ramp.iter().enumerate().map(named).collect();
+    format!("{bar}  {}", shares.join(", "))
+}
+
 /// One screen.
 fn screen(v: &ReleaseView, paint: Paint) -> String {
     let of = |n: u32| count(u64::from(n), "stage");
@@ -252,13 +273,13 @@ fn screen(v: &ReleaseView, paint: Paint) -> String {
         Some(n) => format!("{}, stage {n} of {}", v.state, v.stages),
         None => format!("{}, {} in its ramp", v.state, of(v.stages)),
     };
-    let clean = |text: &str| text.replace(char::is_control, "?");
     let services: Vec<_> = v.services.iter().map(|s| format!("{} {}", s.service, s.gray)).collect();
     let mut out = String::new();
     for (name, text, look) in [
         ("release", format!("{} ({})", v.name, v.version), Style::Plain),
         ("services", services.join(", "), Style::Plain),
         ("state", state, style(v)),
+        ("ramp", bar(v), Style::Plain),
         ("since", format!("{}, started {} by {}", v.since, v.started, v.who), Style::Plain),
         ("reason", v.reason.clone(), Style::Plain),
         ("traffic", v.traffic.clone(), Style::Plain),
@@ -314,6 +335,28 @@ fn measured(v: &ReleaseView) -> Table {
     t
 }
 
+/// `fail after 3 s: api 24/874 (refused 10/0, p 5.1e-11)`: connections of gray and of stable, the kinds of failures that there were,
+/// and how surely gray's are more.
+fn evidence(e: &ReleaseEvidence) -> String {
+    let arms = e.counts.iter().map(|c| {
+        let kinds = [
+            ("refused", c.gray.refused, c.stable.refused),
+            ("reset", c.gray.resets, c.stable.resets),
+            ("unanswered", c.gray.unanswered, c.stable.unanswered),
+            ("kept by the breaker", c.gray.broken, c.stable.broken),
+        ];
+        let kinds = kinds.into_iter().filter(|(_, gray, stable)| gray + stable > 0);
+        let mut more: Vec<_> = kinds.map(|(kind, gray, stable)| format!("{kind} {gray}/{stable}")).collect();
+        let compared = e.compared.iter().find(|s| s.service == c.service);
+        let least = compared.and_then(|s| s.comparisons.iter().map(|c| c.p).min_by(f64::total_cmp));
+        more.extend(least.filter(|_| !more.is_empty()).map(|p| format!("p {p:.1e}")));
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+        format!("{} {}/{}{more}", c.service, c.gray.connections, c.stable.connections)
+    });
+    let arms: Vec<_> = arms.collect();
+    format!("{} after {} s: {}", e.judged.verdict, e.time_ms / 1000, arms.join(", "))
+}
+
 fn events(all: &[ReleaseEvent], paint: Paint) -> String {
     let mut t = Table::new(&["AT", "WHAT", "STATE", "TEXT", "EVIDENCE"]);
     for e in all {
@@ -322,14 +365,7 @@ fn events(all: &[ReleaseEvent], paint: Paint) -> String {
             "transition" => Style::Bold,
             _ => Style::Plain,
         };
-        let evidence = e.evidence.as_ref().map(|e| {
-            let arms: Vec<_> = e
-                .counts
-                .iter()
-                .map(|c| format!("{} {}/{}", c.service, c.gray.connections, c.stable.connections))
-                .collect();
-            format!("{} after {} s: {}", e.judged.verdict, e.time_ms / 1000, arms.join(", "))
-        });
+        let evidence = e.evidence.as_ref().map(evidence);
         t.row([
             e.at.as_str().into(),
             Cell::styled(look, &*e.what),

@@ -4,7 +4,9 @@ use super::{
     Source, alarm, health, limits,
     report::{At, Draft, Report, Span, did_you_mean, quoted},
     selector,
-    shape::{ALIGN, DATA, DIALECTS, HOOK, RELEASE, RELEASED, SELECTOR, STAGE},
+    shape::{
+        ALIGN, CHANGED_ROWS, DATA, DIALECTS, HOOK, RELEASE, RELEASED, SELECTOR, STAGE, UNMEASURED, VERDICT,
+    },
     tree::{self, Kind, Node},
     value::{self, percent_text},
     walk::{self, Fields},
@@ -12,7 +14,10 @@ use super::{
 use crate::{
     lint_sql::Dialect,
     model::{Policy, Webhook},
-    release::{DataStep, Does, Hook, Kind as HookKind, Layer, Limit, Script, ServiceSpec, Spec, Stage},
+    release::{
+        DataStep, Does, FEW, Hook, Kind as HookKind, Layer, Limit, Script, ServiceSpec, Spec, Stage,
+        Strictness,
+    },
 };
 
 #[cfg(any(test, feature = "fuzz"))]
@@ -21,6 +26,9 @@ mod hook;
 
 const WEEK: u32 = 7 * 24 * 3_600_000;
 const EVERY: u32 = 10_000;
+/// Of a stage that says nothing of it.
+const SAMPLES: u32 = 50;
+const MOST_SAMPLES: u32 = 1_000_000_000;
 
 /// Reads one release. With a policy: its services and cohorts must be there.
 ///
@@ -73,6 +81,7 @@ fn read(root: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Op
     let data = fields.get("data").map(|n| data(n, report)).unwrap_or_default();
     let gray_period_ms = time(&fields, "gray-period", 0..=WEEK, 0, report);
     let stages = fields.get("stages").map(|n| stages(n, policy, report)).unwrap_or_default();
+    let verdict = fields.get("verdict").map(|n| verdict(n, report)).unwrap_or_default();
     let (align_approval, align) = fields.get("align").map(|n| align(n, report)).unwrap_or_default();
     if report.errors() > before {
         return None;
@@ -92,6 +101,7 @@ fn read(root: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Op
         gray_verify,
         gray_period_ms: gray_period_ms?,
         stages,
+        verdict,
         align_approval,
         align,
         notify,
@@ -249,9 +259,11 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
         );
     }
     let samples = match fields.get("samples") {
-        Some(n) => walk::integer(n, "samples", 0..=1_000_000_000, report),
-        None => Some(0),
+        Some(n) => walk::integer(n, "samples", 0..=MOST_SAMPLES, report),
+        None => Some(SAMPLES),
     };
+    let unmeasured =
+        fields.get("unmeasured").and_then(|n| walk::word(n, "unmeasured", (UNMEASURED, &[]), report));
     let checks = fields.get("checks").map(|n| hook::list(n, "checks", report)).unwrap_or_default();
     let every = time(&fields, "every", 1000..=WEEK, EVERY, report);
     if let (Some((key, _)), true) =
@@ -266,10 +278,35 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
         basis_points: percent.map_or(Some(before), |(_, bp)| bp)?,
         time_ms: time_ms?,
         samples: u64::from(samples?),
+        unmeasured: unmeasured == Some(1),
         checks,
         every_ms: every?,
         approval,
     })
+}
+
+fn verdict(node: &Node<'_>, report: &mut Report<'_>) -> Strictness {
+    let default = Strictness::default();
+    let Some(fields) = Fields::open(node, &VERDICT, node.span, report) else { return default };
+    let mut share = |key: &str, most: u16| {
+        let node = fields.get(key)?;
+        let bp = walk::percent(node, key, report)?;
+        if (1..=most).contains(&bp) {
+            return Some(f64::from(bp) / 10_000.0);
+        }
+        let text = format!("`{key}` is {} percent", percent_text(u32::from(bp)));
+        let most = percent_text(u32::from(most));
+        report.error(Draft::new(node.span, text).expected(format!("0.01 to {most} percent")));
+        None
+    };
+    let (level, exclude) = (share("level", 5000), share("exclude-failures", 9900));
+    let few = u32::try_from(FEW).unwrap_or(u32::MAX);
+    let least = fields.get("least").and_then(|n| walk::integer(n, "least", few..=MOST_SAMPLES, report));
+    Strictness {
+        level: level.unwrap_or(default.level),
+        exclude,
+        least: least.map_or(default.least, u64::from),
+    }
 }
 
 /// However it is written, the order is that of the layers.

@@ -86,7 +86,9 @@ pub(super) use breaker::BREAKER;
 pub(super) use claims::{PLACE, READS, TAIL};
 pub(super) use headers::{ROUTE_HEADERS, ROUTE_KEYS, ROUTE_KEYS_LATER};
 pub(super) use health::{DAMPING, HEALTH};
-pub(super) use release::{ALIGN, DATA, DIALECTS, HOOK, RELEASE, RELEASED, STAGE};
+pub(super) use release::{
+    ALIGN, CHANGED_ROWS, DATA, DIALECTS, HOOK, RELEASE, RELEASED, STAGE, UNMEASURED, VERDICT,
+};
 pub(super) use strategy::{ACTIVE, CHOOSE, LAYER, STRATEGY};
 
 use super::limits;

@@ -3,6 +3,8 @@
 use super::{Object, SELECTOR, Shape, limits, optional, required};
 
 pub(in super::super) const DIALECTS: &[&str] = &["mysql", "postgres"];
+pub(in super::super) const CHANGED_ROWS: &[&str] = &["freeze", "allow"];
+pub(in super::super) const UNMEASURED: &[&str] = &["hold", "allow"];
 const HOOKS: Shape = Shape::List(&Shape::One(&HOOK), 0, Some(limits::HOOKS));
 
 pub(in super::super) static RELEASE: Object = Object {
@@ -50,6 +52,7 @@ pub(in super::super) static RELEASE: Object = Object {
             "The ramp. No stage takes a smaller share than the one before.",
             Shape::List(&Shape::One(&STAGE), 1, Some(limits::STAGES)),
         ),
+        optional("verdict", "How strictly gray and stable are compared.", Shape::One(&VERDICT)),
         optional("align", "What comes when the last stage has passed.", Shape::One(&ALIGN)),
         optional("notify", "Told of every transition: webhooks and commands.", HOOKS),
     ],
@@ -85,8 +88,13 @@ pub(in super::super) static STAGE: Object = Object {
         optional("time", "At least so long. Default: 0s.", Shape::Duration),
         optional(
             "samples",
-            "At least so many new connections of each arm of each service; at 100 percent of gray alone. Default: 0.",
+            "At least so many new connections of each arm of each service; at 100 percent of gray alone. 0: nothing is judged; 1 to 19 are 20. Default: 50.",
             Shape::Integer(0, 1_000_000_000),
+        ),
+        optional(
+            "unmeasured",
+            "What a service does whose failures are not seen (callers of this node, UDP): hold the stage, or allow it to go on. Default: hold.",
+            Shape::Word(UNMEASURED),
         ),
         optional(
             "checks",
@@ -97,6 +105,29 @@ pub(in super::super) static STAGE: Object = Object {
         optional("approval", "true: a person must approve before it goes on. Default: false.", Shape::True),
     ],
     later: &["sequential", "metrics"],
+};
+
+pub(in super::super) static VERDICT: Object = Object {
+    name: "a verdict",
+    doc: "Of the comparison of gray with stable, in every stage.",
+    keys: &[
+        optional(
+            "level",
+            "Percent: how probably a release whose versions are alike is taken back by chance, of all its stages together. Default: 5.",
+            Shape::Percent,
+        ),
+        optional(
+            "exclude-failures",
+            "Percentage points of failures that must be ruled out to pass. Default: what a stage's samples can rule out, no less than 1.",
+            Shape::Percent,
+        ),
+        optional(
+            "least",
+            "With fewer connections of either arm nothing is compared. Default: 20.",
+            Shape::Integer(20, 1_000_000_000),
+        ),
+    ],
+    later: &["ignore-failures", "times"],
 };
 
 pub(in super::super) static ALIGN: Object = Object {
@@ -141,6 +172,11 @@ pub(in super::super) static HOOK: Object = Object {
             "run",
             "Of `script`: a program of the directory, and its arguments. The script is its standard input.",
             Shape::List(&Shape::Words, 1, Some(limits::COMMAND_WORDS)),
+        ),
+        optional(
+            "changed-rows",
+            "Of `script`: whether changes of rows that cannot be undone freeze what is bad, as definitions do, or allow the release to be taken back. Default: freeze.",
+            Shape::Word(CHANGED_ROWS),
         ),
         optional("below", "Of `prometheus`: the number must be smaller.", Shape::Words),
         optional("above", "Of `prometheus`: the number must be larger.", Shape::Words),

@@ -6,8 +6,8 @@ mod turned;
 mod world;
 
 use super::{
-    Closing, Counts, Effect, Ended, Entry, Event, Evidence, Judged, List, Outcome, Phase, Refused, Spec,
-    State, Traffic, Verdict, What, command, evidence, stage,
+    Closing, Counts, Effect, Ended, Entry, Event, Evidence, Judged, List, Outcome, Phase, Refused, Says,
+    Spec, State, Traffic, Verdict, What, command, evidence, stage,
     state::Hold,
     steps::{count, describe, hook},
 };
@@ -64,7 +64,7 @@ impl Machine<'_> {
         let turns = |e: &Effect| matches!(e.what, What::Traffic(_)) && e.attempt == 0;
         if self.s.phase == Phase::Ramp
             && !self.s.due.iter().any(turns)
-            && let Verdict::Fail(why) = self.verdict()
+            && let Verdict { says: Says::Fail, why, .. } = self.verdict()
         {
             self.bad(&why);
             return true;
@@ -202,12 +202,20 @@ impl Machine<'_> {
         }
     }
 
-    /// Of a stage that is being left.
+    /// Of what is being left, while somebody is on gray: outside of the ramp nothing is judged by it.
     fn evidence(&self) -> Option<Evidence> {
-        (self.s.phase == Phase::Ramp).then(|| Evidence {
-            time_ms: self.now.saturating_sub(self.s.since),
-            judged: Judged::from(&self.verdict()),
-            counts: evidence::since(self.counts, &self.s.base),
+        let ramp = self.s.phase == Phase::Ramp;
+        (ramp || self.s.in_force() != Traffic::None).then(|| {
+            let verdict = match ramp {
+                true => self.verdict(),
+                false => Verdict { says: Says::Nothing, why: String::new(), compared: Vec::new() },
+            };
+            Evidence {
+                time_ms: self.now.saturating_sub(self.s.since),
+                judged: Judged::from(&verdict),
+                counts: evidence::since(self.counts, &self.s.base),
+                compared: verdict.compared,
+            }
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod command;
 mod evidence;
+mod judge;
 mod machine;
 mod routes;
 mod spec;
@@ -14,11 +15,12 @@ mod steps;
 mod tests;
 
 pub use command::{Command, Refused, Verb};
-pub use evidence::{ArmCounts, Counts, Judged, Verdict, judge, since};
+pub use evidence::{ArmCounts, Counts, since};
+pub use judge::{Asked, Compared, FEW, Judged, Says, Verdict, judge};
 pub use machine::on;
 pub use routes::{SOURCE, owns, source, source_name};
-pub use spec::{DataStep, Does, Hook, Kind, Layer, Limit, Script, ServiceSpec, Spec, Stage};
-pub use stage::{share, verdict, waits};
+pub use spec::{DataStep, Does, Hook, Kind, Layer, Limit, Script, ServiceSpec, Spec, Stage, Strictness};
+pub use stage::{clients, share, verdict, waits};
 pub use state::{
     Closing, Effect, Ended, Entry, Event, Evidence, Hold, List, Outcome, Phase, State, Traffic, What,
 };

@@ -30,6 +30,7 @@ pub struct Spec {
     pub gray_period_ms: u32,
     /// Never empty.
     pub stages: Vec<Stage>,
+    pub verdict: Strictness,
     /// A person must say so before alignment begins.
     pub align_approval: bool,
     pub align: Vec<Hook>,
@@ -81,6 +82,23 @@ pub struct ServiceSpec {
     pub gray: Selector,
 }
 
+/// How strictly the arms are compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strictness {
+    /// The probability that a release whose versions are alike ever fails by what is counted, of all its stages together.
+    pub level: f64,
+    /// The difference of failures that must be ruled out; none: what a stage's samples can rule out.
+    pub exclude: Option<f64>,
+    /// With fewer attempts of either arm nothing is compared.
+    pub least: u64,
+}
+
+impl Default for Strictness {
+    fn default() -> Self {
+        Self { level: 0.05, exclude: None, least: super::FEW }
+    }
+}
+
 /// One stage of the ramp. It has a cohort, a percentage, or both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stage {
@@ -90,8 +108,10 @@ pub struct Stage {
     pub basis_points: u16,
     /// At least so long.
     pub time_ms: u32,
-    /// At least so many new connections of each arm, of each service; at 100 % of the gray arm alone.
+    /// At least so many new connections of each arm, of each service; at 100 % of the gray arm alone. 0: nothing is judged.
     pub samples: u64,
+    /// A service whose failures are not seen holds nothing up.
+    pub unmeasured: bool,
     pub checks: Vec<Hook>,
     /// A round of checks begins so long after the last one ended.
     pub every_ms: u32,
@@ -132,6 +152,8 @@ pub struct Script {
     pub dialect: Dialect,
     /// A file of levels.
     pub rules: Option<String>,
+    /// Changes of rows that cannot be undone do not freeze the release; definitions do all the same.
+    pub rows_may_stay: bool,
     /// The program and its arguments; the script is its standard input.
     pub run: Vec<String>,
 }

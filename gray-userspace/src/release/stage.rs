@@ -1,16 +1,27 @@
 //! What a stage asks for, what it still waits for, and both in words.
 
 use super::{
-    Counts, Effect, Hold, Phase, Spec, State, Traffic, Verdict, command, command::Asked, evidence,
-    steps::describe,
+    Asked as Judging, Counts, Effect, Hold, Phase, Says, Spec, State, Traffic, Verdict, command,
+    command::Asked, evidence, judge, steps::describe,
 };
 use crate::{config::percent_text, model::Millis};
 
 const FULL: u16 = 10_000;
 
 pub fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
-    let Some(g) = spec.stages.get(s.stage) else { return Verdict::Pass };
-    evidence::judge(&evidence::since(counts, &s.base), g.samples, g.basis_points >= FULL)
+    let Some(g) = spec.stages.get(s.stage) else {
+        return Verdict { says: Says::Nothing, why: "there is no such stage".into(), compared: Vec::new() };
+    };
+    let asked = Judging {
+        samples: g.samples,
+        whole: g.basis_points >= FULL,
+        unmeasured: g.unmeasured,
+        // Each stage is a test of its own, of new counters.
+        level: spec.verdict.level / spec.stages.len().max(1) as f64,
+        least: spec.verdict.least,
+        exclude: spec.verdict.exclude,
+    };
+    judge(&evidence::since(counts, &s.base), &asked)
 }
 
 /// Time and evidence that are missing.
@@ -28,9 +39,9 @@ pub(super) fn unmet(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<
         out.push(format!("time: {} of {} left", Millis(left), Millis(ms)));
     }
     if s.phase == Phase::Ramp {
-        match verdict(spec, s, counts) {
-            Verdict::Pass => {}
-            Verdict::Fail(why) | Verdict::Inconclusive(why) => out.push(format!("evidence: {why}")),
+        let verdict = verdict(spec, s, counts);
+        if !verdict.says.is_enough() {
+            out.push(format!("evidence: {}", verdict.why));
         }
     }
     out
@@ -96,15 +107,18 @@ pub fn share(spec: &Spec, t: Traffic) -> String {
             None => "nobody to gray".into(),
         },
         Traffic::All => "everybody to gray".into(),
-        Traffic::Stage(n) => {
-            let bp = spec.stages.get(n).map_or(0, |g| u32::from(g.basis_points));
-            let mut parts: Vec<String> = spec.cohorts(n).into_iter().map(str::to_owned).collect();
-            if bp > 0 || parts.is_empty() {
-                parts.insert(0, format!("{} %", percent_text(bp)));
-            }
-            format!("{} to gray", parts.join(" and "))
-        }
+        Traffic::Stage(n) => format!("{} to gray", clients(spec, n)),
     }
+}
+
+/// `25 % and beta`.
+pub fn clients(spec: &Spec, stage: usize) -> String {
+    let bp = spec.stages.get(stage).map_or(0, |g| u32::from(g.basis_points));
+    let mut parts: Vec<String> = spec.cohorts(stage).into_iter().map(str::to_owned).collect();
+    if bp > 0 || parts.is_empty() {
+        parts.insert(0, format!("{} %", percent_text(bp)));
+    }
+    parts.join(" and ")
 }
 
 /// What may begin now.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Counts, Judged};
+use super::{Command, Compared, Counts, Judged};
 
 /// Where a release is. `paused` and `frozen` lie over it: [`Hold`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -328,6 +328,9 @@ pub struct Evidence {
     pub judged: Judged,
     /// Since the stage began, by service.
     pub counts: Vec<Counts>,
+    /// Of the ramp: the comparisons behind `judged`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
 }
 
 /// One line of a release's history.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use gray_userspace::{
     api::types::*,
-    release::{ArmCounts, Counts, Judged},
+    release::{ArmCounts, Compared, Counts, Judged},
+    verdict::{Comparison, Interval, Measure, Outcome, Side},
 };
 
 use super::State;
@@ -182,6 +183,7 @@ pub fn release(name: &str) -> ReleaseView {
         held: None,
         stage: Some(2),
         stages: 3,
+        ramp: ["1 %", "25 % and beta", "100 % and beta"].map(str::to_owned).into(),
         reason: "the stage passed".into(),
         since: "2026-01-02T03:04:05Z".into(),
         traffic: "25 % and beta to gray".into(),
@@ -193,6 +195,7 @@ pub fn release(name: &str) -> ReleaseView {
             verdict: "inconclusive".into(),
             why: "cart: 7 of 100 connections of gray".into(),
         }),
+        compared: Vec::new(),
         waits_for: vec!["time: 9m of 10m left".into(), "evidence: cart: 7 of 100 connections of gray".into()],
         started: "2026-01-02T02:00:00Z".into(),
         who: "uid:ann".into(),
@@ -225,12 +228,29 @@ pub fn release_history() -> Vec<ReleaseEvent> {
         text: text.into(),
         evidence: None,
     };
-    let counts = release("shop-2.0").measured;
+    let mut counts = release("shop-2.0").measured;
+    counts[0].gray.refused = 2;
+    let side = |n: u64, value| Side { n, value };
+    let comparison = Comparison {
+        name: "failures".into(),
+        outcome: Outcome::Pass,
+        why: "+0.25 points; a regression of +5.00 points is excluded".into(),
+        measure: Measure::Difference,
+        stable: side(2450, 0.0),
+        gray: side(812, 0.0025),
+        estimate: 0.0025,
+        interval: Interval { low: Some(-0.003), high: Some(0.02) },
+        interval_level: 0.01,
+        p: 0.125,
+        level: 0.005,
+    };
+    let compared =
+        vec![Compared { service: "shop".into(), outcome: Outcome::Pass, comparisons: vec![comparison] }];
     let judged = Judged { verdict: "pass".into(), why: String::new() };
     vec![
         event("unknown", "ramp 2", "ramp 2", "check 1 of 1 (command check): the agent died"),
         ReleaseEvent {
-            evidence: Some(ReleaseEvidence { time_ms: 600_000, judged, counts }),
+            evidence: Some(ReleaseEvidence { time_ms: 600_000, judged, counts, compared }),
             ..event("transition", "ramp 1", "ramp 2", "the stage passed")
         },
         event("traffic", "ramp 1", "ramp 1", "1 % to gray: revision 7, epoch 9"),

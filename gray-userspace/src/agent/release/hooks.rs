@@ -361,7 +361,13 @@ mod tests {
         write("run-sql", "#!/bin/sh\ncat\n", 0o755);
         write("a.sql", "select 1;\n", 0o644);
         let run = vec!["run-sql".to_owned()];
-        let script = Script { file: "a.sql".into(), dialect: Dialect::Postgres, rules: None, run };
+        let script = Script {
+            file: "a.sql".into(),
+            dialect: Dialect::Postgres,
+            rules: None,
+            rows_may_stay: false,
+            run,
+        };
         let job = job(Does::Script(script), Some(dir.path()));
         assert_eq!(attempt(&job).await, (Outcome::Pass, "ended with 0: select 1;".into()));
         write("a.sql", "select 2;\n", 0o644);

@@ -266,7 +266,8 @@ impl Inner {
                     bytes: n.bytes,
                     reply_packets: n.reply_packets,
                     reply_bytes: n.reply_bytes,
-                    flows: n.packet_flows,
+                    // Those that are followed: UDP has no beginning that could fail.
+                    flows: n.packet_flows.saturating_sub(n.udp_flows),
                     refused: n.refused,
                     resets: n.resets,
                     unanswered: n.unanswered,

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     agent::health::plain,
     api::{ApiError, ErrorKind, types::script_problems},
-    lint_sql::{Level, Levels, lint},
+    lint_sql::{Level, Levels, Report, lint},
     release::{Script, Spec, State},
 };
 
@@ -49,9 +49,8 @@ pub fn judge(dir: Option<&Path>, spec: &Spec, state: &mut State) -> Result<Vec<S
         let report = lint(&text, script.dialect, &levels);
         problems.extend(script_problems(&report, &script.file, Level::Refuse));
         let _ = state.scripts.insert(script.file.clone(), digest(&text));
-        let undo =
-            if report.ddl_reversible { "" } else { "; it cannot be undone: what is bad freezes the release" };
-        state.irreversible |= !report.ddl_reversible;
+        let (freezes, undo) = undo(script, &report);
+        state.irreversible |= freezes;
         told.push(format!(
             "{}: {} definitions, {} changes of rows, {} warnings{undo}",
             script.file, report.ddl, report.dml, report.warned
@@ -66,6 +65,20 @@ pub fn judge(dir: Option<&Path>, spec: &Spec, state: &mut State) -> Result<Vec<S
     };
     let help = "nothing was started; change them as told (`gray lint-sql` judges without a release)";
     Err(ApiError { problems, ..ApiError::new(ErrorKind::Invalid, text, help) })
+}
+
+/// Whether what is bad freezes the release, and the words for it.
+fn undo(script: &Script, report: &Report) -> (bool, &'static str) {
+    match (report.ddl_reversible, report.reversible, script.rows_may_stay) {
+        (_, true, _) => (false, ""),
+        (false, ..) => (true, "; it cannot be undone: what is bad freezes the release"),
+        (true, false, false) => {
+            (true, "; what it changes of rows cannot be undone: what is bad freezes the release")
+        }
+        (true, false, true) => {
+            (false, "; what it changes of rows cannot be undone, which the release allows")
+        }
+    }
 }
 
 fn open(dir: &Path, script: &Script) -> Result<(String, Levels), ApiError> {
@@ -87,6 +100,27 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
+
+    #[test]
+    fn g2_what_cannot_be_undone_freezes_be_it_rows_or_definitions() {
+        use crate::lint_sql::Dialect;
+        for (text, rows_may_stay, freezes) in [
+            ("alter table t add column c text;", false, false),
+            ("update t set c = 1 where id = 7;", false, true),
+            ("update t set c = 1 where id = 7;", true, false),
+            ("delete from t where id = 7;", false, true),
+            ("insert into t (id) values (7);", false, false),
+            // Definitions all the same.
+            ("alter type mood add value 'meh';", true, true),
+        ] {
+            let run = vec!["run-sql".into()];
+            let (file, dialect) = ("a.sql".into(), Dialect::Postgres);
+            let script = Script { file, dialect, rules: None, rows_may_stay, run };
+            let report = lint(text, Dialect::Postgres, &Levels::default());
+            assert_eq!(undo(&script, &report).0, freezes, "{text} {rows_may_stay}");
+            assert_eq!(undo(&script, &report).1.is_empty(), report.reversible, "{text}");
+        }
+    }
 
     #[test]
     fn g1_only_what_others_cannot_change_is_judged() {

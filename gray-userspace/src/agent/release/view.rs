@@ -46,6 +46,7 @@ impl Inner {
         let unread = r.unread.as_ref().filter(|_| !s.phase.is_over());
         let counts = self.release_counts(spec).map_err(|e| ApiError::internal(&e))?;
         let ramp = s.phase == Phase::Ramp;
+        let verdict = ramp.then(|| release::verdict(spec, s, &counts));
         let measured = if s.in_force() == Traffic::None && !s.phase.moves() {
             Vec::new()
         } else {
@@ -65,6 +66,7 @@ impl Inner {
             },
             stage: ramp.then(|| number(s.stage + 1)),
             stages: number(spec.stages.len()),
+            ramp: (0..spec.stages.len()).map(|n| release::clients(spec, n)).collect(),
             reason: s.reason.clone(),
             since: time::rfc3339(clock.shown(s.since)),
             traffic: unread.map_or_else(|| release::share(spec, s.in_force()), |_| "not known".into()),
@@ -73,7 +75,8 @@ impl Inner {
                 .iter()
                 .map(|s| ReleasedView { service: s.name.clone(), gray: s.gray.to_string() })
                 .collect(),
-            judged: ramp.then(|| Judged::from(&release::verdict(spec, s, &counts))),
+            judged: verdict.as_ref().map(Judged::from),
+            compared: verdict.map(|v| v.compared).unwrap_or_default(),
             measured,
             waits_for: match unread {
                 Some(_) => vec![format!("a person: gray release abort {}", spec.name)],
@@ -108,6 +111,7 @@ impl Inner {
                     time_ms: e.time_ms,
                     judged: e.judged,
                     counts: e.counts,
+                    compared: e.compared,
                 }),
             })
         };

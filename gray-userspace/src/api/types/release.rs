@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::SourceText;
-use crate::release::{Counts, Judged, Verb};
+use crate::release::{Compared, Counts, Judged, Verb};
 
 /// Starts a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,7 +50,7 @@ pub struct ReleaseCommand {
 }
 
 /// A release at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseView {
     pub name: String,
     /// The gray version number.
@@ -66,6 +66,9 @@ pub struct ReleaseView {
     /// Of the ramp, from 1; none outside of it.
     pub stage: Option<u32>,
     pub stages: u32,
+    /// What each stage of it sends to gray: `25 % and beta`.
+    #[serde(default)]
+    pub ramp: Vec<String>,
     /// Why it is there.
     pub reason: String,
     /// RFC 3339: when this phase or stage began.
@@ -77,6 +80,9 @@ pub struct ReleaseView {
     pub measured: Vec<Counts>,
     /// What measures say of the stage; none outside of the ramp.
     pub judged: Option<Judged>,
+    /// The comparisons behind it, by service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
     /// What it waits for, in words. Empty: for nothing.
     pub waits_for: Vec<String>,
     /// RFC 3339.
@@ -94,7 +100,7 @@ pub struct ReleasedView {
 }
 
 /// One line of a release's history.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseEvent {
     /// RFC 3339.
     pub at: String,
@@ -111,13 +117,16 @@ pub struct ReleaseEvent {
 }
 
 /// What a decision was made on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseEvidence {
     /// So long the stage has lasted, milliseconds.
     pub time_ms: u64,
     pub judged: Judged,
     /// Since the stage began.
     pub counts: Vec<Counts>,
+    /// The comparisons behind it, by service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
 }
 
 /// How much of a history.

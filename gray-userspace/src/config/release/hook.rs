@@ -8,7 +8,7 @@ const STATUS: (u16, u16) = (200, 399);
 const UNIT: &str = "a service such as shop-2.0.service";
 
 /// Keys that one kind of step has, and no other.
-const OF_KIND: [(&str, &str); 9] = [
+const OF_KIND: [(&str, &str); 10] = [
     ("dir", "command"),
     ("secret", "webhook"),
     ("status", "http"),
@@ -18,6 +18,7 @@ const OF_KIND: [(&str, &str); 9] = [
     ("dialect", "script"),
     ("rules", "script"),
     ("run", "script"),
+    ("changed-rows", "script"),
 ];
 const FILE: &str = "the name of a file in the agent's --release-hooks directory";
 
@@ -145,6 +146,9 @@ fn script(fields: &Fields<'_, '_>, at: Span, report: &mut Report<'_>) -> Option<
     let (name, rules) = (file("script").flatten(), file("rules"));
     let dialect = fields.get("dialect").map(|n| walk::word(n, "dialect", (DIALECTS, &[]), report));
     let run = fields.get("run").map(|n| health::words(n, "run", report));
+    let rows = fields
+        .get("changed-rows")
+        .map_or(Some(0), |n| walk::word(n, "changed-rows", (CHANGED_ROWS, &[]), report));
     for (key, missing) in [("dialect", dialect.is_none()), ("run", run.is_none())] {
         if missing {
             report.error(Draft::new(at, format!("a script needs `{key}`")));
@@ -155,6 +159,7 @@ fn script(fields: &Fields<'_, '_>, at: Span, report: &mut Report<'_>) -> Option<
         file: name?,
         dialect: dialect?,
         rules: rules.map_or(Some(None), |r| r.map(Some))?,
+        rows_may_stay: rows? == 1,
         run: run.flatten()?,
     })
 }

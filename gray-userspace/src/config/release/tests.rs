@@ -127,6 +127,8 @@ fn g5_the_order_of_the_data_plan_is_its_own() {
         ("dialect: postgres", "dialect: postgras", "did you mean `postgres`"),
         ("dialect: postgres, ", "", "a script needs `dialect`"),
         (", run: [run-sql, shop]", "", "a script needs `run`"),
+        ("run: [run-sql, shop]", "run: [run-sql, shop], changed-rows: keep", "no value of `changed-rows`"),
+        ("command: [load]", "command: [load], changed-rows: allow", "belongs to `script`"),
         ("script: shop-2.0.sql", "script: ../shop.sql", "the name of a file"),
         ("command: [load]", "script: a.sql, dialect: mysql, run: [a]", "stand under `data: script`"),
         (
@@ -141,6 +143,32 @@ fn g5_the_order_of_the_data_plan_is_its_own() {
         let problems = load(&with_data(&DATA.replacen(from, to, 1))).expect_err(to);
         let text = problems.errors.iter().map(|p| p.render(false)).collect::<String>();
         assert!(text.contains(says), "{to}: {says}\n{text}");
+    }
+}
+
+#[test]
+fn f9_a_stage_asks_for_samples_and_the_verdict_is_the_documents() {
+    let spec = load(GOOD).unwrap();
+    let samples: Vec<_> = spec.stages.iter().map(|s| (s.samples, s.unmeasured)).collect();
+    assert_eq!(samples, [(200, false), (50, false), (50, false)], "who says nothing asks for fifty");
+    assert_eq!(spec.verdict, Strictness { level: 0.05, exclude: None, least: 20 });
+    let text = GOOD
+        .replace("{ cohort: office }", "{ cohort: office, samples: 0, unmeasured: allow }")
+        .replace("stages:", "verdict: { level: 1, exclude-failures: 0.5, least: 100 }\nstages:");
+    let spec = load(&text).unwrap();
+    assert_eq!((spec.stages[1].samples, spec.stages[1].unmeasured), (0, true));
+    assert_eq!(spec.verdict, Strictness { level: 0.01, exclude: Some(0.005), least: 100 });
+    for (from, to, says) in [
+        ("level: 1", "level: 0", "0.01 to 50 percent"),
+        ("level: 1", "level: 51", "0.01 to 50 percent"),
+        ("failures: 0.5", "failures: 100", "0.01 to 99 percent"),
+        ("least: 100", "least: 19", "from 20 to"),
+        ("least: 100", "last: 100", "did you mean `least`"),
+        ("unmeasured: allow", "unmeasured: pass", "no value of `unmeasured`"),
+    ] {
+        let problems = load(&text.replacen(from, to, 1)).expect_err(to);
+        let said = problems.errors.iter().map(|p| p.render(false)).collect::<String>();
+        assert!(said.contains(says), "{to}: {says}\n{said}");
     }
 }
 

@@ -12,8 +12,9 @@ impl Machine<'_> {
         let from = self.s.name();
         match c.verb {
             Verb::Pause => {
+                let evidence = self.evidence();
                 (self.s.hold, self.s.held_at) = (Hold::Paused, self.now);
-                self.told(from, &said, None);
+                self.told(from, &said, evidence);
             }
             Verb::Resume if self.s.hold == Hold::None => {
                 self.climb(0, &said);
@@ -53,6 +54,8 @@ impl Machine<'_> {
     }
 
     fn resume(&mut self, from: String, said: &str) {
+        // Of what a person decided on.
+        let evidence = self.evidence();
         if self.s.hold == Hold::Paused {
             // The pause is no time of the stage.
             self.s.since += self.now.saturating_sub(self.s.held_at);
@@ -65,6 +68,6 @@ impl Machine<'_> {
         self.s.hold = Hold::None;
         self.share();
         self.s.reason = said.into();
-        self.told(from, said, None);
+        self.told(from, said, evidence);
     }
 }

@@ -74,7 +74,8 @@ impl Release {
                     share = said.split(" to gray").next().unwrap_or_default().to_owned();
                 }
                 "step" => release.steps.push(text(&e["text"])),
-                "transition" if e["evidence"].is_object() => {
+                // Around the ramp nothing is judged.
+                "transition" if e["evidence"].is_object() && text(&e["from"]).starts_with("ramp") => {
                     let (evidence, judged) = (&e["evidence"], &e["evidence"]["judged"]);
                     let services = evidence["counts"].as_array().into_iter().flatten().map(Service::read);
                     release.stages.push(Stage {
