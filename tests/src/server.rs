@@ -1,4 +1,4 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, iperf3, and proxies. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, Prometheus, iperf3, and proxies. No client code.
 
 pub mod choice;
 mod echo;
@@ -9,6 +9,7 @@ pub mod lua;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod stream;
@@ -29,6 +30,7 @@ pub use iperf::IperfServer;
 pub use lua::NginxLua;
 pub use nginx::{Nginx, Site};
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use proxy::Route;
 pub use redis::Redis;
 pub use stream::NginxStream;

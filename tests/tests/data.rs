@@ -59,7 +59,7 @@ data:
   clear: [{ command: [clear-layer] }]
   script: [{ script: shop-2.0.sql, dialect: postgres, run: [run-sql] }]
 verify: [{ command: [say] }]
-stages: [{ percent: 100 }]
+stages: [{ percent: 100, samples: 0 }]
 ";
 
 impl Shop {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -36,6 +37,13 @@ struct Shop {
 
 impl Shop {
     fn start() -> Self {
+        let shop = Self::with_hooks(&[]);
+        let _ = shop.agent.apply(POLICY).unwrap();
+        shop
+    }
+
+    /// Without a policy; with these programs in the agent's directory.
+    fn with_hooks(programs: &[(&str, String)]) -> Self {
         let world = World::build(WorldSpec { vips: vec![None], ..WorldSpec::default() }).unwrap();
         let broker = |j: usize, name: &str| {
             let b = &world.backends[j];
@@ -43,11 +51,19 @@ impl Shop {
         };
         let (formal, gray) = (broker(0, "formal"), broker(1, "gray"));
         let workloads = ["worker", "worker-gray"].map(|n| Arc::new(world.callers.child(n).unwrap()));
-        let agent = Agent::start_with(&world, AgentSpec::of(&world)).unwrap();
+        let mut spec = AgentSpec::of(&world);
+        let hooks = world.temp().join("hooks");
+        std::fs::create_dir(&hooks).unwrap();
+        spec.args.extend(["--release-hooks".into(), hooks.display().to_string()]);
+        for (name, text) in programs {
+            let path = hooks.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let agent = Agent::start_with(&world, spec).unwrap();
         let shop = Self { agent, formal, gray, workloads, world };
         shop.label("worker", 0, None);
         shop.label("worker-gray", 1, Some(LANE));
-        let _ = shop.agent.apply(POLICY).unwrap();
         shop
     }
 
@@ -89,9 +105,104 @@ impl Shop {
         names.iter().map(text).flat_map(|t| t.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
+    /// What all producers have sent comes to be done; who sends is over.
+    fn none_is_lost(&self, moved: u64) {
+        let sent: BTreeSet<String> = self.done(&["m1", "m2", "gm1", "gm2"]).into_iter().collect();
+        let all = ["t1", "t2", "gt1", "gt2"];
+        let lost = || -> Vec<String> {
+            let done: BTreeSet<String> = self.done(&all).into_iter().collect();
+            sent.difference(&done).cloned().collect()
+        };
+        let ended = wait_for("every message to be done", PATIENCE, || Ok(lost().is_empty()));
+        assert!(ended.is_ok(), "lost of {}: {:?}", sent.len(), lost());
+        let done = self.done(&all);
+        let twice = done.len() - done.iter().collect::<BTreeSet<_>>().len();
+        note(&format!("{} messages, {moved} of them moved, {twice} seen twice, none lost", sent.len()));
+        assert!(twice <= 4, "only what was in hand, or on its way, may be seen twice: {twice}");
+    }
+
     fn wait_done(&self, names: &[&str], n: usize) {
         wait_for("messages", PATIENCE, || Ok(self.done(names).len() >= n)).unwrap();
     }
+}
+
+/// The broker as a service of a release: its testers are the gray workers. The lane gives them their tag, and leads elsewhere.
+const RELEASED: &str = "
+services:
+  broker:
+    listen: ['198.18.100.100:6379']
+    stable: { group: formal }
+    instances:
+      - { address: '198.18.200.2:6379', group: formal, id: formal }
+      - { address: '198.18.201.2:6379', group: gray, id: gray }
+  shop:
+    listen: ['198.18.100.101:80']
+    stable: { group: formal }
+    instances: [{ address: '198.18.200.2:80', group: formal }, { address: '198.18.201.2:80', group: gray }]
+lanes:
+  gray-2.0: { shop: { group: gray } }
+cohorts:
+  gray-workers: { workloads: [worker-gray] }
+";
+const RELEASE: &str = "
+release: broker-2.0
+version: 2.0.0-gray.1
+services: { broker: { gray: { group: gray } } }
+testers: gray-workers
+gray-period: 1h
+stages: [{ percent: 100, samples: 0 }]
+notify: [{ command: [drain-gray], retries: 3 }]
+";
+
+/// `gray recall`, and nothing by hand: the release's routes go, the connections to the gray broker are closed, and its `notify` has stable
+/// drain what is left when that is done.
+#[test]
+fn e4_a_releases_own_recall_drains_the_gray_queue() {
+    let drain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/messages/drain.sh");
+    let hook = format!(
+        "#!/bin/sh\nset -eu\ncase \"$GRAY_TRANSITION\" in *'-> abnormal'*) ;; *) exit 0 ;; esac\n\
+         until [ \"$(redis-cli -h 198.18.201.2 CLIENT LIST | wc -l)\" = 1 ]; do sleep 0.1; done\n\
+         {} 198.18.201.2 198.18.200.2 {QUEUE} > \"$(dirname \"$0\")/moved.new\"\nmv \"$(dirname \"$0\")/moved.new\" \"$(dirname \"$0\")/moved\"\n",
+        drain.display()
+    );
+    let shop = Shop::with_hooks(&[("drain-gray", hook)]);
+    let _ = shop.agent.apply(RELEASED).unwrap();
+    let file = shop.world.temp().join("release.yaml");
+    std::fs::write(&file, RELEASE).unwrap();
+    let _ = shop.agent.gray_ok(&["release", "start", "-f", &file.to_string_lossy()]).unwrap();
+    let state = || shop.agent.gray_json(&["release", "status", "broker-2.0"]).unwrap()["state"].clone();
+    wait_for("the testers to be on gray", PATIENCE, || Ok(state() == "gray-period")).unwrap();
+    assert_eq!(run(&mut shop.tag(1, &[])).unwrap(), "gray-2.0\n");
+    let makers = [(0, "m1"), (0, "m2"), (1, "gm1"), (1, "gm2")];
+    let makers = makers.map(|(side, name)| shop.worker(side, "produce", name));
+    let takers = [(0, "t1"), (0, "t2")].map(|(side, name)| shop.worker(side, "consume", name));
+    let gray_takers = [(1, "gt1"), (1, "gt2")].map(|(side, name)| shop.worker(side, "consume", name));
+    shop.wait_done(&["t1", "t2"], 100);
+    shop.wait_done(&["gt1", "gt2"], 100);
+    assert!(shop.done(&["gt1", "gt2"]).iter().all(|m| m.starts_with("gray-2.0:")), "their own only");
+    // Who took gray messages dies with work in hand.
+    drop(gray_takers);
+    wait_for("a backlog", PATIENCE, || Ok(left(&shop.gray) >= 100)).unwrap();
+    let backlog = left(&shop.gray);
+
+    let _ = shop.agent.gray_ok(&["recall", "--mode", "reset", "--message", "it loses orders"]).unwrap();
+    let before = shop.done(&["gm1", "gm2"]).len();
+    let said = shop.world.temp().join("hooks/moved");
+    let drained = wait_for("the drain", PATIENCE, || Ok(said.exists()));
+    let history = || shop.agent.gray_ok(&["release", "history", "broker-2.0"]).unwrap();
+    assert!(drained.is_ok(), "{}", history());
+    let said = std::fs::read_to_string(said).unwrap();
+    let moved: u64 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(moved >= backlog, "{moved} of {backlog}: {}", history());
+    assert_eq!(shop.gray.cli(&["DBSIZE"]).unwrap(), "0", "nothing is left there");
+    shop.wait_done(&["gm1", "gm2"], before + 100);
+    drop(makers);
+    shop.none_is_lost(moved);
+    assert_eq!(left(&shop.gray), 0, "and nobody sends to it");
+    drop(takers);
+    let _ = shop.agent.gray_ok(&["release", "close", "broker-2.0"]).unwrap();
+    let Shop { agent, world, .. } = shop;
+    residue::assert_none(&world, agent);
 }
 
 fn left(broker: &Redis) -> u64 {
@@ -144,18 +255,7 @@ fn e4_each_side_has_its_own_messages_and_a_recall_loses_none() {
     assert_eq!(left(&shop.gray), 0);
 
     drop(makers);
-    let sent: BTreeSet<String> = shop.done(&["m1", "m2", "gm1", "gm2"]).into_iter().collect();
-    let all = ["t1", "t2", "gt1", "gt2"];
-    let lost = || -> Vec<String> {
-        let done: BTreeSet<String> = shop.done(&all).into_iter().collect();
-        sent.difference(&done).cloned().collect()
-    };
-    let ended = wait_for("every message to be done", PATIENCE, || Ok(lost().is_empty()));
-    assert!(ended.is_ok(), "lost of {}: {:?}", sent.len(), lost());
-    let done = shop.done(&all);
-    let twice = done.len() - done.iter().collect::<BTreeSet<_>>().len();
-    note(&format!("{} messages, {moved} of them moved, {twice} seen twice, none lost", sent.len()));
-    assert!(twice <= 4, "only what was in hand, or on its way, may be seen twice: {twice}");
+    shop.none_is_lost(moved);
     drop(takers);
     let Shop { agent, world, .. } = shop;
     residue::assert_none(&world, agent);

@@ -1,5 +1,15 @@
 //! The release engine with real traffic: two services, deployed by a program, a ramp under load, alignment; one that is taken
-//! back by itself; recalls; the agent killed at every point of it.
+//! back by itself; recalls; the agent killed at every point of it, and at random moments (`kills`); checks by a real Prometheus; the
+//! screen that is watched.
+
+#[path = "release/faults.rs"]
+mod faults;
+#[path = "release/kills.rs"]
+mod kills;
+#[path = "release/prometheus.rs"]
+mod prometheus;
+#[path = "release/watch.rs"]
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
@@ -369,6 +379,11 @@ fn refuses(policy: impl FnOnce(&Shop, String) -> String) {
     assert!(of("stable", "reply_packets") > of("stable", "flows"), "{counts:#}");
     // Long before the sample was whole.
     assert!(of("gray", "flows") < 1000, "{counts:#}");
+    let worst = |c: &Value| c["outcome"] == "fail" && c["p"].as_f64().unwrap() < 0.05;
+    let compared = evidence["compared"][0]["comparisons"].as_array().unwrap();
+    assert!(compared.iter().any(worst), "{evidence:#}");
+    let shown = shop.agent.gray_ok(&["release", "history", "shop-2.0"]).unwrap();
+    assert!(shown.contains("(refused "), "{shown}");
     let _ = load.stop().unwrap();
     shop.finish();
 }
@@ -463,7 +478,7 @@ fn all_serve(all: Vec<TcpStream>) {
 const ECHO: &str = "release: echo
 version: 2.0.0-gray.1
 services: { shop-echo: { gray: { version: '2.0' } } }
-stages: [{ cohort: beta, approval: true }, { percent: 100 }]
+stages: [{ cohort: beta, samples: 0, approval: true }, { percent: 100, samples: 0 }]
 ";
 
 /// Whoever is on gray by a route of people's stays there; those of the release are known when its routes are long gone.
@@ -621,82 +636,78 @@ fn g2_a_script_that_cannot_be_undone_freezes_the_release() {
     shop.finish();
 }
 
+/// Rows that are changed and cannot be brought back: the same, unless the release allows it.
+#[test]
+fn g2_a_script_that_changes_rows_freezes_the_release_unless_it_may_not() {
+    let shop = Shop::start(true);
+    shop.program("run-sql", "cat > /dev/null");
+    std::fs::write(shop.hooks.join("fill.sql"), "update carts set colour = 'red' where id = 7;\n").unwrap();
+    std::fs::write(shop.hooks.join("bad"), "").unwrap();
+    for (n, (more, state, waits)) in [
+        ("", "frozen (ramp 1)", "resume, abort or recall"),
+        (", changed-rows: allow", "abnormal", "retry, resume or close"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("rows-{n}");
+        let document = format!(
+            "release: {name}\nversion: 2.0.0-gray.{}\nservices: {{ shop: {{ gray: {{ version: '2.0' }} }} }}\n\
+             data: {{ script: [{{ script: fill.sql, dialect: mysql, run: [run-sql]{more} }}] }}\n\
+             stages: [{{ percent: 10, samples: 0, checks: [{{ command: [check] }}], every: 1s }}, {{ percent: 100 }}]\n",
+            n + 1
+        );
+        let _ = shop.begin(&document);
+        shop.wait(&name, state, waits);
+        assert_eq!(shop.on_gray(0).is_empty(), state == "abnormal", "{name}");
+        let said = shop.agent.gray_ok(&["release", "history", &name]).unwrap();
+        assert!(said.contains("what it changes of rows cannot be undone"), "{said}");
+        if state != "abnormal" {
+            let _ = shop.tell(&["abort", &name]);
+        }
+        let _ = shop.tell(&["close", &name]);
+    }
+    shop.finish();
+}
+
+/// A stage that says nothing of samples asks for some: without traffic it goes nowhere.
+#[test]
+fn f9_a_stage_without_traffic_holds() {
+    let shop = Shop::start(true);
+    let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\n\
+                    stages: [{ percent: 30 }, { percent: 100, samples: 0 }]\n";
+    let _ = shop.begin(document);
+    shop.wait("shop-2.0", "ramp 1", "evidence: shop: 0 of 50 connections of gray");
+    // Not by time alone.
+    std::thread::sleep(Duration::from_secs(2));
+    let shown = shop.tell(&["status", "shop-2.0"]);
+    assert_eq!((&shown["state"], &shown["judged"]["verdict"]), (&"ramp 1".into(), &"inconclusive".into()));
+    let load = shop.load(0);
+    shop.wait("shop-2.0", "done", "a policy");
+    load.stop().unwrap().assert_all_ok();
+    let history = shop.tell(&["history", "shop-2.0"]);
+    let judged = |from: &str| {
+        let of = |e: &&Value| e["what"] == "transition" && e["from"] == from;
+        history.as_array().unwrap().iter().find(of).unwrap()["evidence"].clone()
+    };
+    let first = judged("ramp 1");
+    assert_eq!(first["judged"]["verdict"], "pass", "{first:#}");
+    let failures = &first["compared"][0]["comparisons"][0];
+    assert!(failures["gray"]["n"].as_u64().unwrap() >= 50 && failures["p"].is_number(), "{first:#}");
+    assert_eq!(judged("ramp 2")["judged"]["verdict"], "not judged", "it asked for nothing: {history:#}");
+    assert!(judged("aligning")["counts"][0]["gray"]["connections"].is_number(), "{history:#}");
+    let _ = shop.tell(&["abort", "shop-2.0"]);
+    let _ = shop.tell(&["close", "shop-2.0"]);
+    shop.finish();
+}
+
 /// A short release that goes to its end by itself.
 fn short(name: &str, n: usize) -> String {
     format!(
         "release: {name}\nversion: 2.0.0-gray.{n}\nservices: {{ shop: {{ gray: {{ version: '2.0' }} }}, cart: {{ gray: {{ version: '2.0' }} }} }}\n\
-         deploy: [{{ command: [log, deploy] }}]\nstages:\n  - {{ percent: 25, checks: [{{ command: [check] }}] }}\n  - {{ percent: 100 }}\n\
+         deploy: [{{ command: [log, deploy] }}]\nstages:\n  - {{ percent: 25, samples: 0, checks: [{{ command: [check] }}] }}\n  - {{ percent: 100, samples: 0 }}\n\
          align: {{ steps: [{{ command: [log, align] }}] }}\n"
     )
-}
-
-#[test]
-fn f1_killed_anywhere_it_comes_to_the_same_end() {
-    let mut shop = Shop::start(true);
-    let load = shop.load(0);
-    let points = |text: &str| -> Vec<String> {
-        let all = text.lines().filter_map(|l| l.strip_prefix("fail point "));
-        all.filter(|p| p.starts_with("release.")).map(str::to_owned).collect()
-    };
-    // One that nobody kills says what there is.
-    shop.agent.stop().unwrap();
-    shop.agent.spawn(&[("GRAY_FAIL", "trace")]).unwrap();
-    assert!(shop.agent.wait_ready().unwrap());
-    let _ = shop.begin(&short("r0", 1));
-    shop.wait("r0", "done", "a policy");
-    let all = points(&std::fs::read_to_string(shop.agent.log()).unwrap());
-    give_up(&shop, "r0");
-    let every = match std::env::var("GRAY_POINTS") {
-        Ok(v) if v == "all" => 1,
-        _ => all.len() / many("kills of a release", 12, 3).min(all.len()).max(1),
-    };
-    // Each point at its first passing, and others evenly; `GRAY_POINTS=all`: every passing.
-    let mut seen = BTreeSet::new();
-    let chosen: Vec<String> = all
-        .iter()
-        .enumerate()
-        .filter(|(i, p)| seen.insert(p.split(':').next().unwrap().to_owned()) || i % every.max(1) == 0)
-        .map(|(_, p)| p.clone())
-        .collect();
-    note(&format!("{} of {} points: {chosen:?}", chosen.len(), all.len()));
-    assert_eq!(seen.len(), 6, "{seen:?}");
-    let mut killed = 0;
-    for (n, point) in chosen.iter().enumerate() {
-        let name = format!("r{}", n + 1);
-        shop.agent.stop().unwrap();
-        shop.agent.spawn(&[("GRAY_FAIL", point)]).unwrap();
-        assert!(shop.agent.wait_ready().unwrap());
-        shop.try_begin(&short(&name, n + 2));
-        let mut died = false;
-        wait_for("the agent's death", PATIENCE, || {
-            died = shop.agent.was_killed()?;
-            let out = shop.agent.gray(&["release", "status", &name, "-o", "json"])?;
-            let shown: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-            Ok(died || shown["state"] == "done")
-        })
-        .unwrap_or_else(|e| panic!("{point}: {e:#}"));
-        if died {
-            killed += 1;
-            shop.agent.restart().unwrap();
-        }
-        shop.wait(&name, "done", "a policy");
-        assert_eq!((shop.on_gray(0).len(), shop.on_gray(1).len()), (200, 200), "{point}");
-        let history = shop.tell(&["history", &name]);
-        let unknown = history.as_array().unwrap().iter().filter(|e| e["what"] == "unknown").count() as u32;
-        let mine: Vec<u32> = shop
-            .said()
-            .into_iter()
-            .filter(|(k, _)| k.starts_with(&format!("{name}.")))
-            .map(|(_, n)| n)
-            .collect();
-        assert_eq!(mine.len(), 2, "{point}: deploy and align have a key each");
-        let more: u32 = mine.iter().map(|n| n - 1).sum();
-        assert!(more <= unknown, "{point}: {more} times more, {unknown} said to be unknown");
-        give_up(&shop, &name);
-    }
-    assert!(killed >= 5, "{killed} kills");
-    load.stop().unwrap().assert_all_ok();
-    shop.finish();
 }
 
 fn give_up(shop: &Shop, name: &str) {
@@ -710,7 +721,7 @@ fn give_up(shop: &Shop, name: &str) {
 const HELD: &str = "release: shop-2.0
 version: 2.0.0-gray.1
 services: { shop: { gray: { version: '2.0' } } }
-stages: [{ percent: 25, approval: true }, { cohort: beta, percent: 100 }]
+stages: [{ percent: 25, samples: 0, approval: true }, { cohort: beta, percent: 100, samples: 0 }]
 ";
 
 #[test]
@@ -751,183 +762,6 @@ fn f7_what_is_not_carried_out_is_no_success() {
         assert!(said.contains("nobody would go back") && said.contains("gray rollback"), "{said}");
     }
     assert_eq!(shop.tell(&["close", "r1"])["state"], "closed");
-    shop.finish();
-}
-
-/// A panic in a round, between what is written down and what is done, and in a step's task.
-#[test]
-fn f1_a_fault_of_the_engine_ends_no_release() {
-    let mut shop = Shop::start(true);
-    for (n, (point, state)) in [
-        ("release.turned:2=panic", "done"),
-        ("release.begun=panic", "done"),
-        ("release.begun=error", "done"),
-        ("release.attempt=panic", "stopped"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let name = format!("r{n}");
-        shop.agent.stop().unwrap();
-        shop.agent.spawn(&[("GRAY_FAIL", point)]).unwrap();
-        assert!(shop.agent.wait_ready().unwrap());
-        let _ = shop.begin(&short(&name, n + 1));
-        shop.wait(&name, state, if state == "done" { "a policy" } else { "retry or close" });
-        let history = shop.agent.gray_ok(&["release", "history", &name]).unwrap();
-        let says = match point {
-            "release.attempt=panic" => "the engine failed at it",
-            "release.turned:2=panic" => "",
-            _ => "nobody knows what came of it",
-        };
-        assert!(history.contains(says), "{point}: {history}");
-        let log = std::fs::read_to_string(shop.agent.log()).unwrap();
-        assert!(!point.contains("panic") || log.contains("panicked"), "{point}");
-        if state == "done" {
-            let _ = shop.tell(&["abort", &name]);
-        }
-        let _ = shop.tell(&["close", &name]);
-    }
-    shop.finish();
-}
-
-fn sh(text: &str) {
-    let out = std::process::Command::new("sh").args(["-c", text]).output().unwrap();
-    assert!(out.status.success(), "{text}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-/// Its directory goes with it.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn f7_a_full_disk_does_not_hold_up_the_way_back() {
-    let mut shop = Shop::start(true);
-    let state = shop.agent.state_dir().to_owned();
-    shop.agent.stop().unwrap();
-    let (dir, kept) = (state.display(), state.with_extension("kept"));
-    sh(&format!(
-        "mv {dir} {0} && mkdir -m 700 {dir} && mount -t tmpfs -o size=24m,mode=700 none {dir} && cp -a {0}/. {dir}/",
-        kept.display()
-    ));
-    let mounted = Mounted(state.clone());
-    shop.agent.restart().unwrap();
-    let _ = shop.begin(HELD);
-    shop.wait("shop-2.0", "ramp 1", "approve");
-    let ballast = state.join("ballast");
-    assert!(ballast.exists());
-    let full = std::process::Command::new("dd")
-        .args(["if=/dev/zero", "bs=4096", &format!("of={dir}/other")])
-        .output()
-        .unwrap();
-    assert!(!full.status.success(), "the disk is not full");
-    assert!(!shop.on_gray(0).is_empty());
-    let answer = shop.tell(&["recall", "shop-2.0", "--mode", "reset"]);
-    assert_eq!(answer["state"], "abnormal", "{answer:#}");
-    assert_eq!(shop.on_gray(0), BTreeSet::new());
-    assert!(!ballast.exists(), "it was given up");
-    let _ = shop.tell(&["close", "shop-2.0"]);
-    shop.agent.stop().unwrap();
-    sh(&format!("rm {dir}/other && cp -a {dir}/. {}/", kept.display()));
-    drop(mounted);
-    sh(&format!("rmdir {dir} && mv {} {dir}", kept.display()));
-    shop.agent.restart().unwrap();
-    assert!(ballast.exists(), "and is held back again");
-    shop.finish();
-}
-
-/// A file system whose server says nothing: two steps hang in it, as many as the runtime has threads.
-#[test]
-fn f2_a_directory_that_does_not_answer_holds_nothing_up() {
-    if factor() > 1 {
-        return skip::because("no FUSE in a guest");
-    }
-    let shop = Shop::start(true);
-    // Not among the lab's: nobody could sweep it while it is mounted.
-    let dir = std::env::temp_dir().join(format!("gray-silent-{}", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
-    // Nobody reads what is asked of it; its end is the end of this process.
-    let mut server = std::process::Command::new("sh")
-        .arg("-c")
-        .arg(format!(
-            "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none {} || exit 1; exec sleep 100000",
-            dir.display()
-        ))
-        .spawn()
-        .unwrap();
-    let mounted = Mounted(dir.clone());
-    wait_for("the mount", PATIENCE, || {
-        Ok(std::fs::read_to_string("/proc/mounts")?.contains(&*dir.to_string_lossy()))
-    })
-    .unwrap();
-    let hangs = |name: &str, service: &str| {
-        format!(
-            "release: {name}\nversion: 2.0.0-gray.1\nservices: {{ {service}: {{ gray: {{ version: '2.0' }} }} }}\n\
-             deploy: [{{ command: [log, deploy], dir: {}, timeout: 8s }}]\nstages: [{{ percent: 100 }}]\n",
-            dir.display()
-        )
-    };
-    for (name, service) in [("a", "shop"), ("b", "cart"), ("c", "shop-echo")] {
-        let _ = shop.begin(&hangs(name, service));
-    }
-    std::thread::sleep(Duration::from_secs(2));
-    let began = Instant::now();
-    let asked = shop.agent.command(&["release", "status", "a"]);
-    let mut bounded = std::process::Command::new("timeout");
-    let _ = bounded.arg("20").arg(asked.get_program()).args(asked.get_args());
-    let _ = bounded.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    assert!(bounded.status().unwrap().success(), "the agent does not answer");
-    assert_eq!(shop.state("a"), "deploying");
-    assert_eq!(shop.tell(&["abort", "b"])["state"], "stopped");
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    shop.wait("a", "stopped", "retry or close");
-    assert!(shop.agent.gray_ok(&["release", "history", "a"]).unwrap().contains("it had not begun"));
-    shop.wait("c", "stopped", "retry or close");
-    for name in ["a", "b", "c"] {
-        let _ = shop.tell(&["close", name]);
-    }
-    drop(mounted);
-    server.kill().unwrap();
-    let _ = server.wait().unwrap();
-    std::fs::remove_dir(&dir).unwrap();
-    shop.finish();
-}
-
-#[test]
-fn f1_a_release_that_another_gray_has_made_takes_an_abort() {
-    use gray_userspace::store::{Sqlite, StateDir};
-    let mut shop = Shop::start(true);
-    let _ = shop.begin(HELD);
-    shop.wait("shop-2.0", "ramp 1", "approve");
-    shop.agent.stop().unwrap();
-    {
-        let dir = StateDir::open(shop.agent.state_dir()).unwrap();
-        let mut store = Sqlite::open(&dir).unwrap();
-        let mut kept = store.releases().unwrap().remove(0);
-        kept.document += "of-next-year: true\n";
-        store.save_release(&kept, &[], None).unwrap();
-    }
-    shop.agent.restart().unwrap();
-    assert_eq!(shop.state("shop-2.0"), "unreadable");
-    assert!(!shop.on_gray(0).is_empty(), "it stays where it is");
-    for args in [&["release", "recall", "shop-2.0"][..], &["release", "resume", "shop-2.0"]] {
-        let out = shop.agent.gray(args).unwrap();
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(
-            !out.status.success() && said.contains("it takes: abort") && said.contains("of-next-year"),
-            "{said}"
-        );
-    }
-    assert_eq!(shop.tell(&["abort", "shop-2.0"])["state"], "failed");
-    assert_eq!(shop.on_gray(0), BTreeSet::new());
-    let _ = shop.begin(&HELD.replace("gray.1", "gray.2"));
-    shop.wait("shop-2.0", "ramp 1", "approve");
-    let _ = shop.tell(&["abort", "shop-2.0"]);
-    let _ = shop.tell(&["close", "shop-2.0"]);
     shop.finish();
 }
 

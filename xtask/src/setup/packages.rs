@@ -37,6 +37,8 @@ pub const LAB: Programs = &[
     ("/usr/lib/postgresql/*/bin/postgres", "postgresql"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
+    ("prometheus", "prometheus"),
+    ("tmux", "tmux"),
 ];
 
 /// What the benches compare with beside that.
@@ -55,7 +57,7 @@ pub const VM: Programs = &[
 ];
 
 /// Packages that bring a service of the same name.
-const SERVICES: [&str; 4] = ["nginx", "haproxy", "postgresql", "redis-server"];
+const SERVICES: [&str; 5] = ["nginx", "haproxy", "postgresql", "redis-server", "prometheus"];
 
 pub fn check(programs: Programs) -> State {
     let missing = missing(programs, have);
