@@ -119,7 +119,7 @@ fn f1_f7_killed_at_random_moments_it_comes_to_the_same_end() {
                 let mut command = shop.agent.command(&["release", "recall", &name, "--mode", "reset"]);
                 let quiet = || std::process::Stdio::null();
                 let child = command.stdout(quiet()).stderr(quiet()).spawn().unwrap();
-                std::thread::sleep(Duration::from_millis(random.below(40)));
+                std::thread::sleep(Duration::from_millis(random.below(400)));
                 child
             });
             shop.agent.kill9().unwrap();

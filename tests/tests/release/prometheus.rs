@@ -24,8 +24,8 @@ fn f10_a_real_prometheus_passes_fails_and_holds_when_it_is_not_there() {
     let document = format!(
         "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: {{ shop: {{ gray: {{ version: '2.0' }} }} }}\nstages:\n  \
          - {{ percent: 25, approval: true, {} }}\n  - {{ percent: 50, samples: 0, approval: true, {} }}\n  - {{ percent: 100, approval: true, {} }}\n",
-        check("above: 0"),
-        check("above: 0"),
+        check("below: 1000000000"),
+        check("below: 1000000000"),
         check("below: 1")
     );
     let _ = shop.begin(&document);
@@ -52,7 +52,7 @@ fn f10_a_real_prometheus_passes_fails_and_holds_when_it_is_not_there() {
     let prometheus = Prometheus::start(&place, &temp, server, metrics).unwrap();
     shop.wait("shop-2.0", "ramp 2", "approve");
 
-    // A number that is out of bounds takes it back.
+    // A number that is out of bounds takes it back: somebody has come to gray.
     let _ = shop.tell(&["approve", "shop-2.0"]);
     shop.wait("shop-2.0", "abnormal", "retry, resume or close");
     let shown = shop.tell(&["status", "shop-2.0"]);
