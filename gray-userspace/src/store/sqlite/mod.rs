@@ -144,12 +144,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`Error::Invalid`] where none is.
-    pub fn add_release(
-        &mut self,
-        r: &Release,
-        happened: &[LogEntry],
-        note: Option<&Note<'_>>,
-    ) -> Result<()> {
+    pub fn add_release(&mut self, r: &Release, happened: &[LogEntry], note: Option<&Note<'_>>) -> Result<()> {
         let done = match self.db.is_autocommit() {
             true => Err(Error::invalid("no revision is prepared").into()),
             false => releases::save(&self.db, r, happened, note),
