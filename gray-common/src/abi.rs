@@ -59,12 +59,14 @@ pub fn text() -> String {
     one::<Flow4>(&mut out);
     one::<Flow6>(&mut out);
     one::<Peer>(&mut out);
+    one::<Call>(&mut out);
     one::<UdpPeers>(&mut out);
     one::<Saying>(&mut out);
     one::<Event>(&mut out);
     one::<Missing>(&mut out);
     one::<RequestCount>(&mut out);
     one::<ArmCount>(&mut out);
+    one::<Times>(&mut out);
     one::<EventBudget>(&mut out);
     one::<Clock>(&mut out);
     one::<crate::request::cookie::Tuple>(&mut out);

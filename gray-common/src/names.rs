@@ -6,9 +6,9 @@ use crate::{
     reason::REASON_SLOTS,
     request::{cookie::Tuple, frame::Frames},
     wire::{
-        ArmCount, Bound, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Held,
-        Instance, ListenCount, ListenerKey, Listening, Peer, PrefixKey, Reading, RequestCount, Rule, Saying,
-        Service, Subset, Trip, UdpPeers, Versioned, Weighted, Workload,
+        ArmCount, Bound, Call, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6,
+        Held, Instance, ListenCount, ListenerKey, Listening, PrefixKey, Reading, RequestCount, Rule, Saying,
+        Service, Subset, Times, Trip, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
 pub enum MapKind {
     Hash = 1,
     Array = 2,
+    PerCpuHash = 5,
     PerCpuArray = 6,
     LruHash = 9,
     LpmTrie = 11,
@@ -78,13 +79,14 @@ maps! {
     LISTENER: Array, u32 => Listening, 2;
     LISTENED: Array, u32 => ListenCount, limits::SERVICES;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
-    PEERS: SkStorage, u32 => Peer, 0;
+    PEERS: SkStorage, u32 => Call, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;
     SAYINGS: SkStorage, u32 => Saying, 0;
     TRUSTED: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     EDGES: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
     ARMS: PerCpuArray, u32 => ArmCount, 2 * limits::SERVICES;
+    TIMES: PerCpuHash, u32 => Times, 2 * limits::SERVICES;
     RULE_HITS: PerCpuArray, u32 => u64, 65_536;
     REQUESTS: PerCpuArray, u32 => RequestCount, limits::SERVICES;
     EVENT_BUDGET: PerCpuArray, u32 => EventBudget, 2;
@@ -103,6 +105,11 @@ pub const CLOCK_PROGRAM: &str = "gray_clock";
 pub const PROBE_PROGRAM: &str = "gray_probe";
 /// What writes tags, on the cgroup of the connect path.
 pub const TAG_PROGRAMS: &[&str] = &["gray_sockops", "gray_say4", "gray_say6"];
+/// What tells that a reset has come for a socket of the connect path: the tracepoint `tcp_receive_reset`.
+pub const RESET_PROGRAM: &str = "gray_reset";
+pub const RESET_POINT: &str = "tcp_receive_reset";
+/// What times first words of callers, on the same cgroup.
+pub const MEASURE_PROGRAMS: &[&str] = &["gray_hears", "gray_speaks"];
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.
 pub const CONNECT_PROGRAMS: &[&str] = &[
@@ -110,6 +117,7 @@ pub const CONNECT_PROGRAMS: &[&str] = &[
     "gray_getpeername6",
     "gray_recvmsg4",
     "gray_recvmsg6",
+    "gray_calls",
     "gray_connect4",
     "gray_connect6",
     "gray_sendmsg4",

@@ -11,8 +11,8 @@ mod maps;
 mod tables;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier, sock_ops, xdp},
-    programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext},
+    macros::{btf_tracepoint, cgroup_skb, cgroup_sock_addr, classifier, sock_ops, xdp},
+    programs::{BtfTracePointContext, SkBuffContext, SockAddrContext, SockOpsContext, TcContext, XdpContext},
 };
 
 /// tcx or clsact ingress of an edge, backend or host interface. May rewrite and redirect; on doubt passes unchanged.
@@ -107,6 +107,33 @@ sock_addr! {
 pub fn gray_sockops(ctx: SockOpsContext) -> u32 {
     hooks::tags::say::ops(&ctx);
     1
+}
+
+/// Sockets of a cgroup: what becomes of the connections that the connect path has steered. Never refuses anything.
+#[sock_ops]
+pub fn gray_calls(ctx: SockOpsContext) -> u32 {
+    hooks::calls::ops(&ctx);
+    1
+}
+
+/// Cgroup hooks: packets of its sockets, on their way out and in, where a service is measured in full. Never drop anything.
+#[cgroup_skb]
+pub fn gray_speaks(ctx: SkBuffContext) -> i32 {
+    hooks::spoken::asks(ctx.skb.skb);
+    1
+}
+
+#[cgroup_skb]
+pub fn gray_hears(ctx: SkBuffContext) -> i32 {
+    hooks::spoken::answers(ctx.skb.skb);
+    1
+}
+
+/// A reset has come for a socket of this machine.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn gray_reset(ctx: BtfTracePointContext) -> i32 {
+    hooks::calls::reset(&ctx);
+    0
 }
 
 #[cfg(not(test))]

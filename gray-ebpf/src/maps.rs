@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::bpf_fib_lookup,
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use gray_common::{
     decide::{Claims, Decision, tag::Tag},
@@ -15,8 +15,8 @@ use gray_common::{
     limits,
     reason::REASON_SLOTS,
     wire::{
-        Addr, ArmCount, Class, Clock, Control, EDGE_WHOLE, EventBudget, Fact, Flow4, Flow6, FlowKey4,
-        FlowKey6, Instance, ListenerKey, Peer, Rule, Saying, Service, Subset, Trip, UdpPeers, Versioned,
+        Addr, ArmCount, Call, Class, Clock, Control, EDGE_WHOLE, EventBudget, Fact, Flow4, Flow6, FlowKey4,
+        FlowKey6, Instance, ListenerKey, Rule, Saying, Service, Subset, Times, Trip, UdpPeers, Versioned,
         Weighted, Workload,
     },
 };
@@ -97,7 +97,7 @@ pub static FILTER: Array<Filter> = Array::with_max_entries(1, 0);
 #[map]
 pub static XDP_OUT: Array<u32> = Array::with_max_entries(limits::XDP_OUT_SLOTS, 0);
 #[btf_map]
-pub static PEERS: SkStorage<Peer> = SkStorage::new();
+pub static PEERS: SkStorage<Call> = SkStorage::new();
 #[btf_map]
 pub static UDP_PEERS: SkStorage<UdpPeers> = SkStorage::new();
 #[btf_map]
@@ -106,6 +106,13 @@ pub static SAYINGS: SkStorage<Saying> = SkStorage::new();
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
 pub static ARMS: PerCpuArray<ArmCount> = PerCpuArray::with_max_entries(2 * limits::SERVICES, 0);
+/// As `ARMS`; of arms that have times, which are made when the first one comes: a table of all would be as large on each CPU.
+#[map]
+pub static TIMES: PerCpuHashMap<u32, Times> =
+    PerCpuHashMap::with_max_entries(2 * limits::SERVICES, NO_PREALLOC);
+/// What an element of it begins with. Not shared, not pinned.
+#[map]
+pub static NO_TIMES: Array<Times> = Array::with_max_entries(1, 0);
 /// Breakers, by the numbers of services.
 #[map]
 pub static TRIPS: Array<Trip> = Array::with_max_entries(limits::SERVICES, 0);

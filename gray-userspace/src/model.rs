@@ -177,6 +177,8 @@ pub struct Service {
     pub blacklist: Blacklist,
     /// What routes say is counted, and everybody goes to stable.
     pub shadow: bool,
+    /// First words of callers on the node are timed, too.
+    pub measure_full: bool,
     /// `n-d-*` headers; what they are read by is among `claims`.
     pub headers: Option<RouteHeaders>,
     /// From whom some instances take connections. No instance is in two of them.

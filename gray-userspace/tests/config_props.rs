@@ -162,6 +162,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
             addresses: ["10.*.*.9".to_owned()].into(),
         },
         shadow: sticky,
+        measure_full: !sticky,
         headers: None,
         accept: Vec::new(),
         instances,

@@ -5,8 +5,9 @@ use gray_common::Reason;
 const REASONS: &str = include_str!("../../docs/reasons.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const CLI: &str = include_str!("../../docs/cli.md");
-/// The families are private; their names stand in calls of `counter` and `gauge`.
-const METRICS_CODE: &str = include_str!("../src/agent/metrics.rs");
+/// The families are private; their names stand in calls of `counter`, `gauge` and `histogram`.
+const METRICS_CODE: &str =
+    concat!(include_str!("../src/agent/metrics/times.rs"), include_str!("../src/agent/metrics.rs"));
 
 fn rows(page: &str) -> Vec<&str> {
     page.lines()
@@ -31,8 +32,13 @@ fn names(call: &str, suffix: &str) -> Vec<String> {
 
 #[test]
 fn h4_the_page_of_metrics_names_every_family_and_no_other() {
-    let mut want =
-        [names("counter(", "_total"), names("gauge(", ""), vec!["gray_build_info".into()]].concat();
+    let mut want = [
+        names("counter(", "_total"),
+        names("gauge(", ""),
+        names("histogram(", ""),
+        vec!["gray_build_info".into()],
+    ]
+    .concat();
     assert!(want.len() > 10, "the names are not found any more: {want:?}");
     let mut told: Vec<String> =
         rows(METRICS).iter().filter_map(|l| Some(l.split('`').nth(1)?.to_string())).collect();

@@ -132,6 +132,28 @@ fn f15_an_open_breaker_is_told_of() {
     scene.finish();
 }
 
+/// Callers on the node alone, whose sockets tell what became of their connections: they open it, and once gray works, they close it.
+#[test]
+fn f15_callers_of_the_node_open_it_and_close_it() {
+    let mut scene = Scene::start(WorldSpec::default());
+    scene.apply(&policy(&scene, "2s"));
+    let caller = scene.world.caller();
+    all_of("2.0", &caller, 20);
+    scene.gray.kill9().unwrap();
+    trips(&caller, 8080, HTTP);
+    assert_eq!(breaker(&scene.agent, "web")["state"], "open");
+    all_of("1.0", &caller, 20);
+    let b = &scene.world.backends[1];
+    scene.gray = Server::start(&b.place(), ServerSpec::on(b, "gray", "2.0")).unwrap();
+    wait_for("one that is answered", PATIENCE, || {
+        ask(&caller, 8080, HTTP, 1).assert_all_ok();
+        Ok(breaker(&scene.agent, "web")["state"] == "closed")
+    })
+    .unwrap();
+    all_of("2.0", &caller, 40);
+    scene.finish();
+}
+
 /// A server that takes connections, waits for a request, and resets them; `first`: after a part of an answer.
 fn resetting(scene: &Scene, first: Arc<AtomicBool>) {
     let at = SocketAddr::new(scene.world.backends[1].v4.into(), 8080);

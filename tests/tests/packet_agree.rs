@@ -232,6 +232,11 @@ fn compare(rig: &Rig, model: &Model) {
     for ((service, arm), count) in &model.arms {
         assert_eq!(rig.live.arm(*service, *arm).unwrap(), *count, "service {service}, arm {arm}");
     }
+    for ((service, arm), want) in &model.times {
+        let got = rig.live.times(*service, *arm).unwrap();
+        let got = got.kinds().map(|buckets| buckets.iter().sum::<u64>());
+        assert_eq!(got[..3], want[..], "service {service}, arm {arm}: handshakes, first words, ends");
+    }
     for (rule, hits) in &model.rule_hits {
         assert_eq!(rig.live.rule_hits(*rule).unwrap(), *hits, "rule {rule}");
     }

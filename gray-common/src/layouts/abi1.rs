@@ -18,6 +18,8 @@ pub struct FlowState {
     pub rule: u16,
     pub counter: u16,
     pub hop_at: u16,
+    pub at: u32,
+    pub opened: u32,
 }
 
 #[repr(C)]
@@ -40,12 +42,13 @@ pub struct Flow6 {
     pub state: FlowState,
 }
 
-wire!(FlowState, size 36, {
+wire!(FlowState, size 44, {
     dmac @ 0: [u8; 6], smac @ 6: [u8; 6], l3 @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, flags @ 18: u16,
     ifindex @ 20: u32, seen @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
+    at @ 36: u32, opened @ 40: u32,
 });
-wire!(Flow4, size 48, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
-wire!(Flow6, size 72, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
+wire!(Flow4, size 56, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
 
 /// Field by field, from memory to memory: in the kernel there is no stack for more.
 macro_rules! both_ways {
@@ -63,6 +66,8 @@ macro_rules! both_ways {
         $into.state.rule = $from.state.rule;
         $into.state.counter = $from.state.counter;
         $into.state.hop_at = $from.state.hop_at;
+        $into.state.at = $from.state.at;
+        $into.state.opened = $from.state.opened;
     };
 }
 

@@ -73,8 +73,8 @@ pub struct ArmCount {
     pub bytes: u64,
     pub reply_packets: u64,
     pub reply_bytes: u64,
-    /// TCP connections on the packet path that failed: reset by the instance before it said anything else, and later; reset by the client;
-    /// whose SYN was sent once more. What an instance does is seen where its replies pass.
+    /// TCP connections that failed: reset by the instance before it said anything else, and later; reset by the client; whose SYN was sent
+    /// once more. What an instance does is seen where its replies pass, and at the sockets of callers on this node (`calls`).
     pub refused: u64,
     pub resets: u64,
     pub client_resets: u64,
@@ -87,6 +87,12 @@ pub struct ArmCount {
     pub broken: u64,
     /// Of `packet_flows`, those of UDP: none of the failures above is theirs.
     pub udp_flows: u64,
+    /// TCP connections by what their instance said first: [0] something else, [1] .. [5] HTTP/1 with a status of this hundred.
+    pub answers: [u64; 6],
+    /// Segments that callers on this node sent once more.
+    pub retransmits: u64,
+    /// Of `connects`, those of TCP whose end is counted.
+    pub calls: u64,
 }
 
 /// Per-CPU state of an event limiter: [`BUDGET_DECISIONS`] or [`BUDGET_MISSING`].
@@ -120,10 +126,11 @@ wire!(Missing, size 608, {
     event @ 0: Event, held @ 88: u32, len @ 92: u16, read @ 94: u8, _pad @ 95: u8, said @ 96: [u8; 512],
 });
 wire!(RequestCount, size 16, { read @ 0: u64, missing @ 8: u64 });
-wire!(ArmCount, size 112, {
+wire!(ArmCount, size 176, {
     packet_flows @ 0: u64, connects @ 8: u64, packets @ 16: u64, bytes @ 24: u64, reply_packets @ 32: u64,
     reply_bytes @ 40: u64, refused @ 48: u64, resets @ 56: u64, client_resets @ 64: u64, unanswered @ 72: u64,
-    shadowed @ 80: u64, lost @ 88: u64, broken @ 96: u64, udp_flows @ 104: u64,
+    shadowed @ 80: u64, lost @ 88: u64, broken @ 96: u64, udp_flows @ 104: u64, answers @ 112: [u64; 6],
+    retransmits @ 160: u64, calls @ 168: u64,
 });
 wire!(EventBudget, size 16, { seen @ 0: u64, second @ 8: u32, sent @ 12: u32 });
 wire!(Clock, size 16, { jiffies @ 0: u64, ktime_ns @ 8: u64 });

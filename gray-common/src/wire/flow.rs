@@ -53,6 +53,10 @@ pub struct FlowState {
     pub counter: u16,
     /// Jiffies / 256 (low 16 bits) when the next hop was looked up.
     pub hop_at: u16,
+    /// While it is [`FLOW_TIMED`]: since when its next moment is awaited, units of [`TIME_UNIT_NS`](super::TIME_UNIT_NS).
+    pub at: u32,
+    /// When its SYN came, units of [`LIFE_UNIT_NS`](super::LIFE_UNIT_NS); 0: nobody saw it.
+    pub opened: u32,
 }
 
 /// The same in another order, and larger.
@@ -72,6 +76,8 @@ pub struct FlowState {
     pub rule: u16,
     pub counter: u16,
     pub hop_at: u16,
+    pub at: u32,
+    pub opened: u32,
     pub fresh: [u32; 2],
 }
 
@@ -123,6 +129,8 @@ pub const FLOW_WATCHED: u16 = 1 << 9;
 pub const FLOW_TRIES: u16 = 1 << 10;
 /// Which opening of the breaker it tries: the lowest bits of `Trip::opens`.
 pub const FLOW_OPENING: u16 = 15 << 11;
+/// Of a client's entry: it has not said anything yet. Of the answers': nor has the instance. See [`Times`](super::Times).
+pub const FLOW_TIMED: u16 = 1 << 15;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;
@@ -141,6 +149,42 @@ pub struct Peer {
     pub instance_port: u16,
     /// Low 32 bits of jiffies at the last use.
     pub seen: u32,
+}
+
+/// A connected socket: its peer, and what is counted of it, of TCP alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    pub peer: Peer,
+    /// When it dialled, units of `LIFE_UNIT_NS` and of `TIME_UNIT_NS`.
+    pub opened: u32,
+    pub at: u32,
+    /// As `FlowState` has it.
+    pub counter: u16,
+    /// `CALL_*` bits.
+    pub state: u16,
+    /// The rule that decided, also of what is no TCP; 0: default.
+    pub rule: u16,
+    pub _pad: u16,
+}
+
+/// What becomes of it is counted.
+pub const CALL_COUNTS: u16 = 1;
+/// A reset has come for it.
+pub const CALL_RESET: u16 = 1 << 1;
+/// A breaker waits for what becomes of it.
+pub const CALL_WATCHED: u16 = 1 << 2;
+/// ... which was open, and was let pass by time: as [`FLOW_OPENING`] says.
+pub const CALL_TRIES: u16 = 1 << 3;
+/// First words are awaited: see [`SERVICE_MEASURE`](super::SERVICE_MEASURE). The caller has asked; the instance has answered.
+pub const CALL_FULL: u16 = 1 << 4;
+pub const CALL_ASKED: u16 = 1 << 5;
+pub const CALL_ANSWERED: u16 = 1 << 6;
+
+impl Call {
+    /// Of a probe of health.
+    pub const PROBE: Self =
+        Self { peer: Peer::PROBE, opened: 0, at: 0, counter: 0, state: 0, rule: 0, _pad: 0 };
 }
 
 impl Peer {
@@ -204,26 +248,30 @@ pub struct UdpPeers {
 wire!(FlowKey4, size 16, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, proto @ 12: u32 });
 wire!(FlowKey6, size 40, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, proto @ 36: u32 });
 #[cfg(not(feature = "abi-test"))]
-wire!(FlowState, size 36, {
+wire!(FlowState, size 44, {
     dmac @ 0: [u8; 6], smac @ 6: [u8; 6], l3 @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, flags @ 18: u16,
     ifindex @ 20: u32, seen @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
+    at @ 36: u32, opened @ 40: u32,
 });
 #[cfg(not(feature = "abi-test"))]
-wire!(Flow4, size 48, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+wire!(Flow4, size 56, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
 #[cfg(not(feature = "abi-test"))]
-wire!(Flow6, size 72, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
+wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
 #[cfg(feature = "abi-test")]
-wire!(FlowState, size 44, {
+wire!(FlowState, size 52, {
     dmac @ 0: [u8; 6], smac @ 6: [u8; 6], flags @ 12: u16, l4_addr @ 14: u16, l4_port @ 16: u16, l3 @ 18: u16,
     seen @ 20: u32, ifindex @ 24: u32, mtu @ 28: u16, rule @ 30: u16, counter @ 32: u16, hop_at @ 34: u16,
-    fresh @ 36: [u32; 2],
+    at @ 36: u32, opened @ 40: u32, fresh @ 44: [u32; 2],
 });
 #[cfg(feature = "abi-test")]
-wire!(Flow4, size 56, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
+wire!(Flow4, size 64, { saddr @ 0: u32, daddr @ 4: u32, sport @ 8: u16, dport @ 10: u16, state @ 12: FlowState });
 #[cfg(feature = "abi-test")]
-wire!(Flow6, size 80, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
+wire!(Flow6, size 88, { saddr @ 0: Addr, daddr @ 16: Addr, sport @ 32: u16, dport @ 34: u16, state @ 36: FlowState });
 wire!(Peer, size 40, {
     service @ 0: Addr, instance @ 16: Addr, service_port @ 32: u16, instance_port @ 34: u16, seen @ 36: u32,
+});
+wire!(Call, size 56, {
+    peer @ 0: Peer, opened @ 40: u32, at @ 44: u32, counter @ 48: u16, state @ 50: u16, rule @ 52: u16, _pad @ 54: u16,
 });
 wire!(Saying, size 16, { identity @ 0: u64, lane @ 8: u16, state @ 10: u16, check @ 12: u32 });
 wire!(UdpPeers, size 328, { peers @ 0: [Peer; 8], next @ 320: u32, _pad @ 324: u32 });

@@ -6,12 +6,14 @@ mod event;
 mod flow;
 mod policy;
 mod request;
+mod times;
 
 pub use breaker::*;
 pub use event::*;
 pub use flow::*;
 pub use policy::*;
 pub use request::{Bound, HELD, Held, ListenCount, Listening, Reading};
+pub use times::*;
 
 /// A type whose every bit pattern is valid, without padding, so that it may cross the kernel boundary as bytes.
 ///

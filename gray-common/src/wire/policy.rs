@@ -218,6 +218,8 @@ pub const SERVICE_NO_FAILOVER: u32 = 1024;
 pub const SERVICE_LEASE: u32 = 2048;
 /// Failures of gray are counted, and too many of them send everybody to stable for a while.
 pub const SERVICE_BREAKER: u32 = 4096;
+/// First words on callers' connections are timed, at the cost of their packets.
+pub const SERVICE_MEASURE: u32 = 8192;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

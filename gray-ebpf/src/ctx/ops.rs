@@ -3,24 +3,34 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops},
+    bindings::{BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops},
     btf_maps::SkStorage,
     helpers::generated::{
         bpf_reserve_hdr_opt, bpf_sk_storage_get, bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt,
     },
-    programs::SockOpsContext,
+    programs::{BtfTracePointContext, SockOpsContext},
 };
 use gray_common::decide::tag::{Encoded, LEN};
 
 /// `BPF_SOCK_OPS_*`.
 pub const CONNECT: u32 = 3;
 pub const ESTABLISHED: u32 = 4;
+pub const STATE: u32 = 10;
 pub const OPTION_LENGTH: u32 = 14;
 pub const OPTION_WRITE: u32 = 15;
 
 /// Linux 5.10.
 pub struct Ops {
     raw: *mut bpf_sock_ops,
+}
+
+/// The record of the socket that a tracepoint is of (its first argument), if it has one (Linux 5.11).
+#[inline(always)]
+pub fn stored_with<T>(ctx: &BtfTracePointContext, map: &'static SkStorage<T>) -> Option<&'static mut T> {
+    let sk: *const c_void = ctx.arg(0);
+    let map = core::ptr::from_ref(map).cast_mut().cast::<c_void>();
+    // SAFETY: the storage lives as long as the socket, which outlives the run.
+    unsafe { bpf_sk_storage_get(map, sk.cast_mut(), core::ptr::null_mut(), 0).cast::<T>().as_mut() }
 }
 
 macro_rules! field {
@@ -59,6 +69,32 @@ impl Ops {
         };
         // SAFETY: a helper on the hook's own context.
         now != wanted && unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) >= 0 }
+    }
+
+    /// Programs are told when this socket's state changes, from now on: one flag for all programs of all owners, which nobody takes back.
+    #[inline(always)]
+    pub fn ask_for_states(&mut self) -> bool {
+        let wanted = field!(self.raw, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
+        // SAFETY: a helper on the hook's own context.
+        unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) >= 0 }
+    }
+
+    /// Of a change of state: from, and to (`BPF_TCP_*`).
+    #[inline(always)]
+    pub fn states(&self) -> (u32, u32) {
+        (field!(self.raw, __bindgen_anon_1.args[0]), field!(self.raw, __bindgen_anon_1.args[1]))
+    }
+
+    /// The smoothed round-trip time, us; segments that were sent once more.
+    #[inline(always)]
+    pub fn path(&self) -> (u32, u32) {
+        (field!(self.raw, srtt_us) >> 3, field!(self.raw, total_retrans))
+    }
+
+    /// Bytes of the stream: acknowledged by the peer, and received.
+    #[inline(always)]
+    pub fn bytes(&self) -> (u64, u64) {
+        (field!(self.raw, bytes_acked), field!(self.raw, bytes_received))
     }
 
     /// This socket's record, if it has one.

@@ -73,6 +73,24 @@ impl Skb {
         self.linear(at as usize, N).map(Head::new)
     }
 
+    /// The 16 bytes from `at` on, as they are; zeros where it has fewer.
+    #[inline(always)]
+    pub fn text(&self, at: u32) -> [u64; 2] {
+        let mut text = [0u64; 2];
+        // SAFETY: a helper on the run's own context, and a buffer of that length, which it clears where it fails.
+        let _ = unsafe { bpf_skb_load_bytes(self.raw.cast(), at, (&raw mut text).cast(), 16) };
+        text
+    }
+
+    /// The byte at `at`; 0 where there is none.
+    #[inline(always)]
+    pub fn byte(&self, at: u32) -> u8 {
+        let mut byte = 0u8;
+        // SAFETY: as in `text`.
+        let _ = unsafe { bpf_skb_load_bytes(self.raw.cast(), at, (&raw mut byte).cast(), 1) };
+        byte
+    }
+
     /// Where byte `at` is, if `n` bytes from there are in the linear part.
     #[inline(always)]
     fn linear(&self, at: usize, n: usize) -> Option<*mut u8> {

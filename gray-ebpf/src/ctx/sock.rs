@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_sock_addr,
+    bindings::{__sk_buff, bpf_sock_addr},
     btf_maps::SkStorage,
     helpers::generated::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie,
-        bpf_get_socket_cookie,
+        bpf_get_socket_cookie, bpf_sk_fullsock, bpf_sk_storage_get,
     },
     programs::SockAddrContext,
 };
@@ -16,6 +16,25 @@ use gray_common::{
 };
 
 use crate::maps;
+
+/// The record of the full socket that a packet is of, if it has one.
+#[inline(always)]
+pub fn stored_of<T>(raw: *mut __sk_buff, map: &'static SkStorage<T>) -> Option<&'static mut T> {
+    // SAFETY: a field of the context; the helpers take what is no null pointer; the storage lives as long as the socket, which outlives
+    // the run.
+    unsafe {
+        let sk = core::ptr::read_volatile(&raw const (*raw).__bindgen_anon_2.sk);
+        if sk.is_null() {
+            return None;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        if sk.is_null() {
+            return None;
+        }
+        let map = core::ptr::from_ref(map).cast_mut().cast();
+        bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0).cast::<T>().as_mut()
+    }
+}
 
 /// One hook run's socket address.
 pub struct Sock<'a> {

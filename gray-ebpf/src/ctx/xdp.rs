@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{xdp_action::XDP_TX, xdp_md},
-    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use gray_common::wire::Addr;
@@ -53,6 +53,15 @@ impl Frame {
     pub fn head<const N: usize>(&self) -> Option<Head<'_, N>> {
         let (data, end) = self.bounds();
         if data + N > end { None } else { Some(Head::new(data as *mut u8)) }
+    }
+
+    /// The 16 bytes from `at` on, as they are; zeros where it has fewer (Linux 5.18).
+    #[inline(always)]
+    pub fn text(&self, at: u32) -> [u64; 2] {
+        let mut text = [0u64; 2];
+        // SAFETY: a helper on the run's own context, and a buffer of that length.
+        let done = unsafe { bpf_xdp_load_bytes(self.raw, at, (&raw mut text).cast(), 16) };
+        if done == 0 { text } else { [0; 2] }
     }
 
     /// Whole length in bytes, link header included. In 64 bits to the last: the verifier knows no 32-bit difference of

@@ -6,8 +6,8 @@ use gray_common::{
     decide::{HAS_BREAKER, MARK_TRIES, MARK_WATCHED, kept_by, mark_opening},
     packet::{TCP, opens},
     wire::{
-        ARM_GRAY, Breaker, FLOW_FORWARD, FLOW_OPENING, FLOW_TRIES, FLOW_WATCHED, FlowState, SERVICE_BREAKER,
-        SERVICE_LEASE, SERVICE_SHADOW, Trip, trip_is_open,
+        ARM_GRAY, Breaker, CALL_TRIES, CALL_WATCHED, Call, FLOW_FORWARD, FLOW_OPENING, FLOW_TRIES,
+        FLOW_WATCHED, FlowState, SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Trip, trip_is_open,
     },
 };
 
@@ -142,6 +142,35 @@ pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
         let _ = taken(&raw mut trip.opens);
     }
     0
+}
+
+/// What a socket is to remember that dials gray instances of a service with a breaker. One that was let pass when nobody had tried for long
+/// tries: also beside others, for it does not hold them up.
+#[unsafe(export_name = "gray_breaker_watch")]
+#[inline(never)]
+pub extern "C" fn watch(service: u32) -> u32 {
+    let Some(trip) = maps::TRIPS.get_ptr_mut(service) else { return 0 };
+    // SAFETY: as in `guard`.
+    let trip = unsafe { &*trip };
+    let tries = if opened(trip) == 0 {
+        0
+    } else {
+        u32::from(CALL_TRIES) | (trip.opens as u32) << 11 & u32::from(FLOW_OPENING)
+    };
+    u32::from(CALL_WATCHED) | tries
+}
+
+/// What became of such a socket's connection: it failed, or its instance has said something.
+#[inline(always)]
+pub fn ended(c: &Call, failed: bool) {
+    let tries = c.state & CALL_TRIES != 0;
+    let what = match (failed, tries) {
+        (true, true) => TRY_FAILED,
+        (true, false) => FAILED,
+        (false, true) => TRY_ANSWERED,
+        (false, false) => return,
+    };
+    let _ = hears(u32::from(c.counter), what | u32::from(c.state & FLOW_OPENING));
 }
 
 /// What it knows of a flow.

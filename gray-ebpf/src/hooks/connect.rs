@@ -4,19 +4,24 @@
 use aya_ebpf::programs::SockAddrContext;
 use gray_common::{
     Reason,
-    decide::{Decision, Local, Request, Tables as _, Verdict, decide},
+    decide::{Decision, HAS_BREAKER, Local, Request, Tables as _, Verdict, decide},
     hash::mix,
     packet::{MPTCP, TCP, UDP},
-    wire::{Addr, CONTROL_WORKLOADS, Event, ListenerKey, PATH_CONNECT, Peer, SERVICE_REQUEST},
+    wire::{
+        ARM_GRAY, Addr, CALL_FULL, CONTROL_WORKLOADS, Call, Event, LIFE_SHIFT, ListenerKey, ListenerValue,
+        PATH_CONNECT, Peer, SERVICE_MEASURE, SERVICE_REQUEST, TIME_SHIFT,
+    },
 };
 
 use crate::{
     ctx::{
-        jiffies,
+        jiffies, ktime_ns,
         sock::{Sock, workload},
         unknown_zero,
     },
-    emit, maps,
+    emit,
+    hooks::breaker,
+    maps,
     tables::Kernel,
 };
 
@@ -96,7 +101,7 @@ pub fn choose(
     let listener = k.listener(&ListenerKey { addr: d.addr, port: d.port, proto: d.proto, _pad: 0 });
     let _ = listener.service()?;
     // A probe of health goes to the instance that it asks about.
-    if s.stored(&maps::PEERS).is_some_and(|p| p.is_probe()) {
+    if s.stored(&maps::PEERS).is_some_and(|c| c.peer.is_probe()) {
         return None;
     }
     if k.control.netns_cookie != 0 && s.netns_cookie() != k.control.netns_cookie {
@@ -124,7 +129,7 @@ pub fn choose(
         // Nothing is read here: what a caller would say of itself is not missing.
         spares: SERVICE_REQUEST,
     };
-    let (decision, steer) = match decide(k, &request) {
+    let (mut decision, steer) = match decide(k, &request) {
         Verdict::Steer(x) => (x, true),
         Verdict::Stay(x) => (x, false),
         Verdict::Deny(x) => {
@@ -144,6 +149,8 @@ pub fn choose(
         e.service_port = d.port;
         e.proto = d.proto;
     });
+    // Nothing else is marked here.
+    decision.marks = measured(k.epoch(), listener.0) as u8;
     if steer { Some(decision) } else { None }
 }
 
@@ -171,29 +178,53 @@ fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) ->
     let Some(decision) = decision else {
         // A UDP socket may be connected again, now to something that is not steered: it must not keep the old name.
         if let Some(old) = s.stored(&maps::PEERS) {
-            *old = Peer::default();
+            *old = Call::default();
         }
         return None;
     };
-    let instance = decision.instance;
+    let Decision { instance, tunnel, arm, service, .. } = decision;
     // Without the record the application would see the instance as its peer: rather not steered at all.
     let Some(record) = s.store(&maps::PEERS) else {
         emit::passed(&k, Reason::StorageFull);
         return None;
     };
-    *record = Peer {
+    let peer = Peer {
         service: d.addr,
         instance: instance.addr,
         service_port: d.port,
         instance_port: instance.port,
         seen: jiffies() as u32,
     };
+    let ns = if d.proto == TCP { ktime_ns() } else { 0 };
+    *record = Call {
+        peer,
+        opened: (ns >> LIFE_SHIFT) as u32,
+        at: (ns >> TIME_SHIFT) as u32,
+        counter: emit::counter(&decision),
+        state: decision.marks.into(),
+        rule: decision.rule,
+        _pad: 0,
+    };
+    if tunnel & HAS_BREAKER != 0 && u32::from(arm) == ARM_GRAY {
+        record.state |= breaker::watch(service.into()) as u16;
+    }
     Some(Target { addr: instance.addr, port: instance.port })
+}
+
+/// What a socket is to remember of the service that it dials, a `ListenerValue`: `CALL_FULL` or nothing.
+///
+/// Exported: as `lane`.
+#[unsafe(export_name = "gray_measured")]
+#[inline(never)]
+pub extern "C" fn measured(epoch: u64, listener: u32) -> u32 {
+    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let Some(service) = ListenerValue(listener).service().and_then(|i| k.service(i)) else { return 0 };
+    if service.flags & SERVICE_MEASURE != 0 { u32::from(CALL_FULL) } else { 0 }
 }
 
 /// The record of a connected socket whose real peer is `actual`.
 #[inline(always)]
 pub fn peer(s: &Sock<'_>, actual: &Addr) -> Option<Peer> {
-    let p = s.stored(&maps::PEERS)?;
+    let p = &s.stored(&maps::PEERS)?.peer;
     if p.instance == *actual && p.instance_port == s.port() { Some(*p) } else { None }
 }

@@ -7,11 +7,14 @@ use gray_common::{
     packet::{TCP, TCP_FIN, TCP_PSH, TCP_RST, UDP, opens},
     wire::{
         ArmCount, CONTROL_ASKS, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE,
-        FLOW_TRIES, FLOW_UNANSWERED, FLOW_UNRESOLVED, FLOW_WATCHED, FlowState,
+        FLOW_TIMED, FLOW_TRIES, FLOW_UNANSWERED, FLOW_UNRESOLVED, FLOW_WATCHED, FlowState,
     },
 };
 
-use super::breaker;
+use super::{
+    breaker,
+    times::{self, Moment},
+};
 use crate::{
     ctx::{jiffies, skb::Hop},
     maps,
@@ -30,7 +33,7 @@ pub struct How {
 }
 
 /// What a known flow's state says of this packet.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// It belongs to the flow.
     Same,
@@ -38,9 +41,16 @@ pub enum Known {
     Over,
 }
 
-/// Follows the flow's life: stamps it, notes its establishment and end. `transport`: protocol and TCP flags.
+/// Follows the flow's life: stamps it, notes its establishment, its moments and its end. `says`: it carries bytes of a TCP stream;
+/// `first` is called with the first that do, of each side.
 #[inline(always)]
-pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known {
+pub fn follow(
+    k: &Kernel,
+    f: &mut FlowState,
+    proto: u8,
+    (tcp_flags, says): (u8, bool),
+    first: impl FnOnce(Moment),
+) -> Known {
     let now = jiffies() as u32;
     // Signed: another CPU may have stamped the entry since `now` was read.
     let idle = now.wrapping_sub(f.seen) as i32;
@@ -82,6 +92,10 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
         if tcp_flags & (TCP_FIN | TCP_RST) != 0 && f.flags & FLOW_CLOSING == 0 {
             cold_path();
             f.flags |= FLOW_CLOSING;
+            // Once: an instance's own end follows its client's, or is no news to it.
+            if f.flags & FLOW_FORWARD != 0 || tcp_flags & TCP_RST != 0 {
+                times::ended(f);
+            }
             if tcp_flags & TCP_RST != 0 {
                 fault(f, |a| match f.flags & (FLOW_FORWARD | FLOW_ESTABLISHED) {
                     0 => a.refused += 1,
@@ -97,12 +111,15 @@ pub fn follow(k: &Kernel, f: &mut FlowState, proto: u8, tcp_flags: u8) -> Known 
             }
         }
         let opening = f.flags & FLOW_FORWARD != 0 && opens(tcp_flags);
-        // One comparison for both.
-        if !opening && f.flags & (FLOW_ESTABLISHED | FLOW_WATCHED) != FLOW_ESTABLISHED {
+        // One comparison for all three.
+        if !opening && f.flags & (FLOW_ESTABLISHED | FLOW_WATCHED | FLOW_TIMED) != FLOW_ESTABLISHED {
+            cold_path();
             f.flags |= FLOW_ESTABLISHED;
             if f.flags & FLOW_WATCHED != 0 && tcp_flags & (TCP_PSH | TCP_FIN) != 0 {
-                cold_path();
                 hear(f);
+            }
+            if f.flags & FLOW_TIMED != 0 {
+                times::moment(f, tcp_flags, says, first);
             }
         }
     }

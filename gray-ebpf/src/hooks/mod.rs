@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod breaker;
+pub mod calls;
 pub mod clock;
 pub mod connect;
 mod direct;
@@ -12,7 +13,9 @@ pub mod life;
 pub mod packet;
 pub mod probe;
 pub mod request;
+pub mod spoken;
 pub mod tags;
+pub mod times;
 pub mod udp;
 mod v4;
 pub mod v6;

@@ -21,6 +21,7 @@ use super::{
     packet::{NEW, NEXT, Odd, SYN, Side, TOO_BIG, TUNNEL, Way, exit, knows4, leave},
     request::{self, inside, spliced4},
     tags,
+    times::{self, Moment},
 };
 use crate::{
     ctx::{
@@ -58,6 +59,8 @@ struct Seen {
     ttl: u8,
     /// Bytes of IP and transport header.
     headers: u32,
+    /// Of TCP: it carries bytes of the stream.
+    says: bool,
     /// Not to be fragmented.
     whole: bool,
     /// Where the transport header begins; 0: a later fragment has none.
@@ -92,6 +95,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         tos: h.get::<u8, TOS>(),
         ttl: h.get::<u8, TTL>(),
         headers: 0,
+        says: false,
         whole: h.get::<u16, FRAG>() & V4_DF != 0,
         l4,
     };
@@ -122,7 +126,17 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
                 return found;
             }
         }
-        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+        let Flow4 { saddr, daddr, sport, dport, state } = &mut *f;
+        let first = |m| match m {
+            Moment::Asked => {
+                answers_of((*daddr, *saddr), (*dport, *sport), key.proto);
+                let _ = times::asked4(u32::from(LATE));
+            }
+            Moment::Answered(counter) => {
+                let _ = times::said(skb.raw(), counter.into(), 14 + seen.headers);
+            }
+        };
+        if follow(k, state, key.proto as u8, (seen.tcp_flags, seen.says), first) == Known::Same {
             return forward::<LATE>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
@@ -198,7 +212,13 @@ pub extern "C" fn odd(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;
-    forward::<true>(&k, skb, f, &Seen { key, tcp_flags: 0, tos, ttl, headers: 0, whole: false, l4: 0 }, side)
+    forward::<true>(
+        &k,
+        skb,
+        f,
+        &Seen { key, tcp_flags: 0, tos, ttl, headers: 0, says: false, whole: false, l4: 0 },
+        side,
+    )
 }
 
 /// The IP header, and the tuple.
@@ -254,8 +274,19 @@ fn transport(skb: &mut Skb, seen: &mut Seen, total: u32) -> bool {
     seen.tcp_flags = t.get::<u8, 13>();
     let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
     seen.headers = ip + doff;
-    // Length 0 is a BIG TCP super-packet (Linux 6.3).
+    // Length 0 is a BIG TCP super-packet (Linux 6.3). What is behind the length is padding.
+    seen.says = total == 0 || total > seen.headers;
     doff >= 20 && (total == 0 || total >= ip + doff && total + 14 <= len)
+}
+
+/// The key of a client's answers' entry, by the tuple that its packets get, into `SCRATCH.back4`.
+#[inline(always)]
+pub fn answers_of((to, from): (u32, u32), (to_port, from_port): (u16, u16), proto: u32) {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    unsafe {
+        (*scratch).back4 = FlowKey4 { saddr: to, daddr: from, sport: to_port, dport: from_port, proto };
+    }
 }
 
 /// Whether the answers of a client's flow have no entry any more, which pressure on the table may take alone: they would reach the
@@ -266,17 +297,7 @@ fn is_half(f: &Flow4, seen: &Seen) -> bool {
     if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
         return false;
     }
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
-    unsafe {
-        (*scratch).back4 = FlowKey4 {
-            saddr: f.daddr,
-            daddr: f.saddr,
-            sport: f.dport,
-            dport: f.sport,
-            proto: seen.key.proto,
-        };
-    }
+    answers_of((f.daddr, f.saddr), (f.dport, f.sport), seen.key.proto);
     maps::answers(1) == 0
 }
 

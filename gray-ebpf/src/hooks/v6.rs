@@ -9,7 +9,9 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
-    wire::{FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6},
+    wire::{
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6,
+    },
 };
 
 pub use headers::is_passed_over;
@@ -23,6 +25,7 @@ use super::{
     packet::{MORE, NEW, NEXT, Odd, SYN, Side, TOO_BIG, TUNNEL, Way, exit, knows6, leave},
     request::{self, inside, spliced6},
     tags,
+    times::{self, Moment},
 };
 use crate::{
     ctx::{
@@ -56,6 +59,8 @@ struct Seen {
     hops: u8,
     /// Bytes of IP and transport header.
     headers: u32,
+    /// Of TCP: it carries bytes of the stream.
+    says: bool,
     /// Where the transport header begins; 0: a later fragment has none.
     l4: u32,
 }
@@ -164,7 +169,13 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;
-    forward::<true>(&k, skb, f, &Seen { key, tcp_flags: 0, class, hops, headers: 0, l4: 0 }, side)
+    forward::<true>(
+        &k,
+        skb,
+        f,
+        &Seen { key, tcp_flags: 0, class, hops, headers: 0, says: false, l4: 0 },
+        side,
+    )
 }
 
 /// The traffic class, which is split over the first two bytes.
@@ -193,7 +204,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
         return if key.dport == GUE_PORT { TUNNEL } else { NEXT };
     }
     let (class, hops) = (class(&h), h.get::<u8, HOP_LIMIT>());
-    let mut seen = Seen { key, tcp_flags: 0, class, hops, headers: 0, l4 };
+    let mut seen = Seen { key, tcp_flags: 0, class, hops, headers: 0, says: false, l4 };
     let total = u32::from(u16::from_be(h.get::<u16, LEN>()));
     if !transport(skb, &mut seen, total) {
         cold_path();
@@ -222,7 +233,17 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
                 return found;
             }
         }
-        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+        let Flow6 { saddr, daddr, sport, dport, state } = &mut *f;
+        let first = |m| match m {
+            Moment::Asked => {
+                answers_of((daddr, saddr), (*dport, *sport), key.proto);
+                let _ = times::asked6(u32::from(LATE));
+            }
+            Moment::Answered(counter) => {
+                let _ = times::said(skb.raw(), counter.into(), 14 + seen.headers);
+            }
+        };
+        if follow(k, state, key.proto as u8, (seen.tcp_flags, seen.says), first) == Known::Same {
             return forward::<LATE>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
@@ -301,8 +322,19 @@ fn transport(skb: &mut Skb, seen: &mut Seen, total: u32) -> bool {
     seen.tcp_flags = t.get::<u8, 13>();
     let doff = u32::from(t.get::<u8, 12>() >> 4) * 4;
     seen.headers = 40 + before + doff;
-    // Length 0 is a BIG TCP super-packet (Linux 5.19).
+    // Length 0 is a BIG TCP super-packet (Linux 5.19). What is behind the length is padding.
+    seen.says = total == 0 || total > before + doff;
     doff >= 20 && (total == 0 || total >= before + doff && total + PLAIN <= len)
+}
+
+/// The key of a client's answers' entry, by the tuple that its packets get, into `SCRATCH.back6`.
+#[inline(always)]
+pub fn answers_of((to, from): (&Addr, &Addr), (to_port, from_port): (u16, u16), proto: u32) {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    unsafe {
+        (*scratch).back6 = FlowKey6 { saddr: *to, daddr: *from, sport: to_port, dport: from_port, proto };
+    }
 }
 
 /// Whether the answers of a client's flow have no entry any more, which pressure on the table may take alone: they would reach the
@@ -313,17 +345,7 @@ fn is_half(f: &Flow6, seen: &Seen) -> bool {
     if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
         return false;
     }
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
-    unsafe {
-        (*scratch).back6 = FlowKey6 {
-            saddr: f.daddr,
-            daddr: f.saddr,
-            sport: f.dport,
-            dport: f.sport,
-            proto: seen.key.proto,
-        };
-    }
+    answers_of((&f.daddr, &f.saddr), (f.dport, f.sport), seen.key.proto);
     maps::answers(0) == 0
 }
 

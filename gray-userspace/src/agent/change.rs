@@ -131,6 +131,7 @@ impl Inner {
         change.draft.drained = Some(change.drained.clone());
         self.need_parts(&compiled)?;
         self.need_tags(&change.policy)?;
+        self.need_measures(&change.policy)?;
         fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
         self.tidy()?;
         let revision = self.store.prepare(&change.draft).map_err(|e| ApiError::internal(&e))?;

@@ -17,6 +17,10 @@ pub struct Connect {
     pub says: bool,
     /// Why they do not. Nothing else suffers from it.
     pub tags_error: Option<String>,
+    /// First words are timed: a policy asks for it.
+    pub measures: bool,
+    /// Why they are not.
+    pub measures_error: Option<String>,
 }
 
 impl Connect {
@@ -38,6 +42,8 @@ impl Connect {
             tags: false,
             says: false,
             tags_error: None,
+            measures: false,
+            measures_error: None,
         })
     }
 
@@ -71,6 +77,16 @@ impl Connect {
     }
 }
 
+impl Connect {
+    /// The same of what times first words.
+    pub(super) fn measures_are(&mut self, error: Option<String>) {
+        if let Some(error) = error.as_ref().filter(|_| self.measures_error != error) {
+            tracing::error!(cgroup = %self.cgroup.display(), error, "first words of callers are not timed");
+        }
+        self.measures_error = error;
+    }
+}
+
 impl Inner {
     /// Whether the connect path's cgroup is there.
     pub(super) fn connect_can(&self) -> bool {
@@ -94,11 +110,19 @@ impl Inner {
                 return c.is_now(AttachState::Failed, Some(e.to_string()));
             }
             c.is_now(AttachState::Attached, None);
+            // Whoever cannot be counted is steered all the same.
+            if let Err(e) = self.live.attach_resets() {
+                tracing::warn!(error = %e, "resets that callers of this node get are not counted");
+            }
         }
         // Apart: whoever cannot be told apart by the next node is steered by this one.
         if new || c.tags_error.is_some() || c.says && !self.live.are_tags_attached(now.id) {
             let done = self.live.attach_tags(&now.dir, c.says);
             c.tags_are(done.err().map(|e| e.to_string()));
+        }
+        if new || c.measures_error.is_some() || c.measures && !self.live.are_measures_attached(now.id) {
+            let done = self.live.attach_measures(&now.dir, c.measures);
+            c.measures_are(done.err().map(|e| e.to_string()));
         }
     }
 }

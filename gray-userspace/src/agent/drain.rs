@@ -23,7 +23,7 @@ use std::{
 use gray_common::{
     packet::TCP,
     request::cookie::Tuple,
-    wire::{Addr, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6, Peer},
+    wire::{Addr, Call, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6, Peer},
 };
 use tokio::sync::Notify;
 
@@ -228,7 +228,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Closes the TCP connections of an instance, of forwarded ones those that one of these rules has sent there; how many.
+    /// Closes the TCP connections of an instance, those that one of these rules has sent there; how many.
     pub(super) fn close(&mut self, id: &str, rules: Option<&BTreeSet<u32>>) -> Result<usize, KernelError> {
         let Some((service, name)) = id.split_once('/') else { return Ok(0) };
         let known = self.policy.service(service);
@@ -265,7 +265,7 @@ impl Inner {
         self.live.forget_splices(&translated)?;
         let dialled = known.map(|s| s.listen.iter().map(|l| canonical(l.addr)).collect()).unwrap_or_default();
         self.stir(&ends);
-        Ok(ends.len() + self.close_local(&dialled, at)?)
+        Ok(ends.len() + self.close_local(&dialled, at, rules)?)
     }
 
     /// Makes both ends of connections speak, as far as it can: what is left ends when it speaks by itself.
@@ -294,6 +294,7 @@ impl Inner {
         &self,
         dialled: &BTreeSet<SocketAddr>,
         instance: SocketAddr,
+        rules: Option<&BTreeSet<u32>>,
     ) -> Result<usize, KernelError> {
         if self.connect.is_none() && !self.splice {
             return Ok(0);
@@ -303,7 +304,8 @@ impl Inner {
         let mut n = 0;
         for held in sockets::held(records.records()).map_err(failed)? {
             let ours = steered(&held.record).is_some_and(|(s, i)| i == instance && dialled.contains(&s));
-            if ours && held.peer == instance {
+            let sent = rules.is_none_or(|rules| rules.contains(&rule_of(&held.record)));
+            if ours && sent && held.peer == instance {
                 sockets::destroy(&held).map_err(failed)?;
                 n += 1;
             }
@@ -328,6 +330,12 @@ fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let instance =
         SocketAddr::new(address(offset_of!(Peer, instance))?, port(offset_of!(Peer, instance_port))?);
     (instance.port() != 0).then_some((service, instance))
+}
+
+/// The rule that has sent it there; 0: none.
+fn rule_of(record: &[u8]) -> u32 {
+    let at = offset_of!(Call, rule);
+    record.get(at..at + 2).and_then(|b| b.try_into().ok()).map_or(0, |b| u32::from(u16::from_ne_bytes(b)))
 }
 
 /// What is known of a translated connection goes, and its flow stays: by that both ends are told.
@@ -412,6 +420,9 @@ mod tests {
         r.extend([0; 4]);
         let want = ("198.18.1.100:80".parse().unwrap(), "198.18.2.3:8080".parse().unwrap());
         assert_eq!((r.len(), steered(&r)), (size_of::<Peer>(), Some(want)));
+        r.extend([[0; 12].as_slice(), &7u16.to_ne_bytes(), &[0; 2]].concat());
+        assert_eq!((r.len(), steered(&r), rule_of(&r)), (size_of::<Call>(), Some(want), 7));
+        assert_eq!(rule_of(&r[..50]), 0);
         assert_eq!(steered(&[0; 40]), None);
         assert_eq!(steered(&[0xff; 39][..20]), None);
     }

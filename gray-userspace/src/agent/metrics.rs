@@ -1,5 +1,7 @@
 //! `/metrics`: counters of the data path as OpenMetrics text. Reads only; what cannot be read is left out.
 
+mod times;
+
 use std::{fmt, sync::atomic::Ordering::Relaxed};
 
 use gray_common::{
@@ -20,8 +22,10 @@ use super::{
 };
 use crate::kernel::KernelError;
 
+type Labels = Vec<(&'static str, String)>;
+
 /// One label set and its value.
-type Sample = (Vec<(&'static str, String)>, u64);
+type Sample = (Labels, u64);
 
 /// A family: name without prefix and suffix, help, samples.
 #[derive(Debug)]
@@ -34,28 +38,31 @@ struct Family {
 }
 
 /// What one scrape read.
-#[derive(Debug)]
-struct Scrape(Vec<Family>);
+#[derive(Debug, Default)]
+struct Scrape {
+    families: Vec<Family>,
+    timed: Vec<times::Timed>,
+}
 
 pub fn metrics(core: &Core) -> String {
-    let families = {
+    let scrape = {
         let inner = core.lock();
-        match inner.families() {
-            Ok(families) => families,
+        match inner.families().and_then(|families| Ok(Scrape { families, timed: inner.timed()? })) {
+            Ok(scrape) => scrape,
             Err(error) => {
                 tracing::warn!(%error, "metrics: the kernel's counters cannot be read");
-                Vec::new()
+                Scrape::default()
             }
         }
     };
-    render(families)
+    render(scrape)
 }
 
-fn render(families: Vec<Family>) -> String {
+fn render(scrape: Scrape) -> String {
     let mut registry = Registry::with_prefix("gray");
     let version = [("version", env!("CARGO_PKG_VERSION").to_string()), ("abi", abi::ABI.to_string())];
     registry.register("build", "Version of the agent and number of the kernel contract", Info::new(version));
-    registry.register_collector(Box::new(Scrape(families)));
+    registry.register_collector(Box::new(scrape));
     let mut out = String::new();
     // Writing to a String does not fail; a half-written text would lack its end mark, which readers notice.
     if let Err(error) = text::encode(&mut out, &registry) {
@@ -66,7 +73,7 @@ fn render(families: Vec<Family>) -> String {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for f in &self.0 {
+        for f in &self.families {
             let kind = if f.counter { MetricType::Counter } else { MetricType::Gauge };
             let mut metric = encoder.encode_descriptor(f.name, f.help, None, kind)?;
             match f.samples.as_slice() {
@@ -77,6 +84,13 @@ impl Collector for Scrape {
                         f.value(metric.encode_family(&labels)?, *value)?;
                     }
                 }
+            }
+        }
+        for f in self.timed.iter().filter(|f| !f.samples.is_empty()) {
+            let mut metric = encoder.encode_descriptor(f.name, f.help, None, MetricType::Histogram)?;
+            for (labels, buckets) in &f.samples {
+                let labels: Vec<_> = labels.iter().map(|(k, v)| (*k, escaped(v))).collect();
+                buckets.encode(metric.encode_family(&labels)?)?;
             }
         }
         Ok(())
@@ -271,10 +285,11 @@ impl Inner {
             .collect()
     }
 
-    fn arm_families(&self) -> Result<[Family; 6], KernelError> {
+    fn arm_families(&self) -> Result<[Family; 8], KernelError> {
         let (mut connections, mut packets, mut bytes, mut failures) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut shadowed, mut lost) = (Vec::new(), Vec::new());
+        let (mut answers, mut retransmits) = (Vec::new(), Vec::new());
         for (service, id) in self.compiled.assigned.services.iter() {
             for (arm, number) in [("gray", ARM_GRAY), ("stable", ARM_STABLE)] {
                 let c = self.live.arm(id, number)?;
@@ -294,6 +309,9 @@ impl Inner {
                     ("unanswered", c.unanswered),
                 ];
                 failures.extend(kinds.map(|(kind, n)| (labels("kind", kind), n)));
+                const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+                answers.extend(CLASSES.iter().zip(c.answers).map(|(class, n)| (labels("status", class), n)));
+                retransmits.push((labels("path", "connect"), c.retransmits));
                 if number == ARM_STABLE {
                     let labels = || vec![("service", service.to_string())];
                     shadowed.push((labels(), c.shadowed));
@@ -308,12 +326,22 @@ impl Inner {
                 connections,
             ),
             counter("packets", "Packets of steered connections on the packet path.", packets),
-            counter("bytes", "Bytes of these packets, link headers included.", bytes),
+            counter(
+                "bytes",
+                "Bytes of these packets, link headers included, and of the streams of callers on this node.",
+                bytes,
+            ),
             counter(
                 "failures",
-                "TCP connections on the packet path that were refused or reset, or whose SYN was not answered within a second.",
+                "TCP connections that were refused or reset, or whose SYN was not answered within a second.",
                 failures,
             ),
+            counter(
+                "answers",
+                "TCP connections on the packet path by what their instance said first: the class of an HTTP/1 status, or other.",
+                answers,
+            ),
+            counter("retransmits", "Segments that callers on this node sent once more.", retransmits),
             counter(
                 "shadowed",
                 "Connections that a route would have sent to gray, of services in shadow.",
@@ -335,7 +363,8 @@ mod tests {
     #[test]
     fn families_become_openmetrics_text() {
         let hits = vec![(vec![("rule", "a\"b".to_string())], 3), (vec![("rule", "default".into())], 0)];
-        let text = render(vec![counter("rule_hits", "Hits.", hits), gauge("epoch", "Epoch.", plain(7))]);
+        let families = vec![counter("rule_hits", "Hits.", hits), gauge("epoch", "Epoch.", plain(7))];
+        let text = render(Scrape { families, ..Scrape::default() });
         let want = [
             "# TYPE gray_rule_hits counter",
             "gray_rule_hits_total{rule=\"a\\\"b\"} 3",

@@ -22,6 +22,7 @@ mod http;
 mod kernel_log;
 mod lease;
 pub(crate) mod logging;
+mod measures;
 mod metrics;
 mod migrate;
 mod missing;

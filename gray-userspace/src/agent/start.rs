@@ -21,6 +21,7 @@ use super::{
     drain::Deadlines,
     front::Front,
     health::{self, Board},
+    measures,
     release::Releases,
     syn_tags, time,
 };
@@ -308,6 +309,7 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
         Some(c) => {
             c.tags = o.tags;
             c.says = o.tags && syn_tags::needed(&inner.policy);
+            c.measures = measures::needed(&inner.policy);
         }
         None if o.tags => {
             tracing::warn!(

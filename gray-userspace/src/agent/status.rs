@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gray_common::{
     Reason, abi,
-    names::{CONNECT_PROGRAMS, TAG_PROGRAMS},
+    names::{CONNECT_PROGRAMS, MEASURE_PROGRAMS, TAG_PROGRAMS},
     wire::{ARM_GRAY, ARM_STABLE},
 };
 
@@ -145,8 +145,12 @@ fn state(state: AttachState) -> &'static str {
 fn connect(c: &Connect) -> ConnectStatus {
     let attached = c.state == AttachState::Attached;
     let tags = if c.says && c.tags_error.is_none() { TAG_PROGRAMS } else { &[] };
-    let programs =
-        CONNECT_PROGRAMS.iter().chain(tags).map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
+    let measures = if c.measures && c.measures_error.is_none() { MEASURE_PROGRAMS } else { &[] };
+    let programs = CONNECT_PROGRAMS
+        .iter()
+        .chain(tags)
+        .chain(measures)
+        .map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
     ConnectStatus {
         cgroup: c.cgroup.clone(),
         state: state(c.state).into(),

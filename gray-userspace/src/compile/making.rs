@@ -9,8 +9,8 @@ use gray_common::{
     limits,
     wire::{
         Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
-        Service,
+        SERVICE_GUE, SERVICE_LEASE, SERVICE_MEASURE, SERVICE_NO_FAILOVER, SERVICE_REQUEST,
+        SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service,
     },
 };
 
@@ -174,6 +174,9 @@ impl<'p> Making<'p> {
         }
         if service.shadow {
             flags |= kept_by(Reason::Shadow);
+        }
+        if service.measure_full {
+            flags |= SERVICE_MEASURE;
         }
         if service.agent_lease.is_some() {
             flags |= SERVICE_LEASE;

@@ -174,6 +174,10 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.shadow != b.shadow {
         detail.push(format!("shadow {} -> {}", a.shadow, b.shadow));
     }
+    if a.measure_full != b.measure_full {
+        let show = |full| if full { "full" } else { "connections" };
+        detail.push(format!("measure {} -> {}", show(a.measure_full), show(b.measure_full)));
+    }
     if a.headers != b.headers {
         let show = |s: &Service| s.headers.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         detail.push(format!("route-headers {} -> {}", show(a), show(b)));

@@ -14,8 +14,8 @@ use super::{
     report::{At, Draft, Report, Span, quoted},
     selector,
     shape::{
-        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, NAT, ON_LOST,
-        ON_MISSING, PER, SERVICE, YES_NO, ZONE_AFFINITY,
+        self, AFFINITY, BALANCE, CLAIMS, CLAIMS_LATER, ENCAPSULATION, IDENTITIES, INSTANCE, MEASURE, NAT,
+        ON_LOST, ON_MISSING, PER, SERVICE, YES_NO, ZONE_AFFINITY,
     },
     tree::Node,
     value::{self, BadAddress},
@@ -55,6 +55,7 @@ pub(super) struct ServiceDraft {
     pub failover: Option<At<Failover>>,
     pub blacklist: BlacklistDraft,
     pub shadow: bool,
+    pub measure_full: bool,
     pub accept: Vec<AcceptDraft>,
     pub headers: Option<RouteHeaders>,
     /// Every part could be read: only then is "matches nothing" worth saying.
@@ -86,6 +87,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         failover: None,
         blacklist: BlacklistDraft::default(),
         shadow: false,
+        measure_full: false,
         accept: Vec::new(),
         headers: None,
         whole: false,
@@ -192,6 +194,9 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("shadow") {
         draft.shadow = walk::word(node, "shadow", (YES_NO, &[]), report) == Some(0);
     }
+    if let Some(node) = fields.get("measure") {
+        draft.measure_full = walk::word(node, "measure", (MEASURE, &[]), report) == Some(1);
+    }
     if let Some(node) = fields.get("identify") {
         let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
         for c in draft.identify.iter().filter(|c| !read(c)) {
@@ -247,6 +252,7 @@ impl ServiceDraft {
             failover: self.failover.map(|f| f.value).unwrap_or_default(),
             blacklist: self.blacklist.finish(),
             shadow: self.shadow,
+            measure_full: self.measure_full,
             headers: self.headers,
             accept: self.accept.into_iter().map(AcceptDraft::finish).collect(),
         })

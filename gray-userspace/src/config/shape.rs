@@ -117,6 +117,7 @@ pub(super) const ZONE_AFFINITY: &[&str] = &["off", "prefer", "only"];
 pub(super) const BALANCE: &[&str] = &["maglev", "round-robin"];
 pub(super) const AFFINITY: &[&str] = &["connection", "client"];
 pub(super) const FAILOVER: &[&str] = &["stable", "any", "deny"];
+pub(super) const MEASURE: &[&str] = &["connections", "full"];
 pub(super) const YES_NO: &[&str] = &["true", "false"];
 pub(super) const CHECKS: &[&str] = &["tcp", "http", "command"];
 pub(super) const CHECKS_LATER: &[&str] = &["grpc", "https", "tls", "udp", "dns"];
@@ -261,6 +262,11 @@ pub(super) static SERVICE: Object = Object {
             "shadow",
             "Routes decide and are counted, and everybody goes to stable. Default: false.",
             Shape::YesNo,
+        ),
+        optional(
+            "measure",
+            "full: when callers on the node ask and instances answer is measured, too, at the cost of a look at each of their packets. Default: connections.",
+            Shape::Word(MEASURE),
         ),
         optional(
             "route-headers",

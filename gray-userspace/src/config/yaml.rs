@@ -120,6 +120,9 @@ fn service(out: &mut String, s: &Service) {
     if s.shadow {
         out.push_str("    shadow: true\n");
     }
+    if s.measure_full {
+        out.push_str("    measure: full\n");
+    }
 }
 
 fn claim(s: &Service, kind: ClaimKind) -> Option<String> {

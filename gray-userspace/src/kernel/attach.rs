@@ -21,7 +21,10 @@ mod point {
     pub const TCX_INGRESS: u32 = 46;
     pub const TCX_EGRESS: u32 = 47;
     /// In the order of `names::CONNECT_PROGRAMS`.
-    pub const CONNECT: [u32; 8] = [29, 30, 19, 20, 10, 11, 14, 15];
+    pub const CONNECT: [u32; 9] = [29, 30, 19, 20, 3, 10, 11, 14, 15];
+    /// In the order of `names::MEASURE_PROGRAMS`.
+    pub const MEASURE: [u32; 2] = [0, 1];
+    pub const TRACE: u32 = 23;
     /// In the order of `names::TAG_PROGRAMS`.
     pub const TAGS: [u32; 3] = [3, 10, 11];
 }
@@ -178,6 +181,20 @@ pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kerne
     programs.try_for_each(|(name, point)| at.attach(pins, loaded, name, point))
 }
 
+/// Attaches what tells of resets to its tracepoint, in place of what an agent before this one has there (Linux 5.19).
+pub fn resets(pins: &Pins, loaded: &mut Loaded) -> Result<(), KernelError> {
+    let failed = |e: std::io::Error| KernelError::Attach { what: names::RESET_POINT.to_string(), source: e };
+    let program = loaded.program(names::RESET_PROGRAM)?;
+    let pin = pins.link(TRACE_LINK);
+    // A link of this kind keeps its program.
+    pins.remove(&pin)?;
+    let link = bpf::link_create(program.as_fd(), 0, point::TRACE).map_err(failed)?;
+    fail::point(Point::KernelLink).map_err(failed)?;
+    bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))
+}
+
+const TRACE_LINK: &str = "trace-reset";
+
 /// The same for the programs that write tags.
 pub fn tags(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
     let (at, mut programs) = (Cgroup::open(path)?, names::TAG_PROGRAMS.iter().zip(point::TAGS));
@@ -186,6 +203,16 @@ pub fn tags(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelE
 
 pub fn detach_tags(pins: &Pins) -> Result<(), KernelError> {
     names::TAG_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
+}
+
+/// The same for those that time first words.
+pub fn measures(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
+    let (at, mut programs) = (Cgroup::open(path)?, names::MEASURE_PROGRAMS.iter().zip(point::MEASURE));
+    programs.try_for_each(|(name, point)| at.attach(pins, loaded, name, point))
+}
+
+pub fn detach_measures(pins: &Pins) -> Result<(), KernelError> {
+    names::MEASURE_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
 }
 
 fn cgroup_link(program: &str) -> String {
@@ -235,6 +262,11 @@ pub fn are_tags_attached(pins: &Pins, id: u64) -> bool {
     hang_on(pins, id, names::TAG_PROGRAMS.iter().zip(point::TAGS))
 }
 
+/// The same of those that time first words.
+pub fn are_measures_attached(pins: &Pins, id: u64) -> bool {
+    hang_on(pins, id, names::MEASURE_PROGRAMS.iter().zip(point::MEASURE))
+}
+
 fn hang_on<'a>(pins: &Pins, id: u64, mut links: impl Iterator<Item = (&'a &'a str, u32)>) -> bool {
     links.all(|(name, attach_type)| {
         let link = pins.open(&pins.link(&cgroup_link(name))).ok().flatten();
@@ -249,7 +281,7 @@ pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Resu
     let mut gone = Vec::new();
     for name in pins.links() {
         let stays = match name.split('-').next() {
-            Some("cgroup") => connect,
+            Some("cgroup" | "trace") => connect,
             Some("xdp") => true,
             _ => keep.contains(&name),
         };

@@ -106,12 +106,12 @@ impl Listener {
         self.unsteered.pass(socket)
     }
 
-    /// Says of a connected socket where it was sent, for the agent to close it with what its instance has.
+    /// Says of a connected socket which service it is of and where it was sent, and by which rule, for the agent to close it with what its instance has.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn sent(&self, socket: &impl AsFd, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
-        self.unsteered.sent(socket, service, instance)
+    pub fn sent(&self, socket: &impl AsFd, ends: (SocketAddr, SocketAddr), rule: u16) -> io::Result<()> {
+        self.unsteered.sent(socket, ends, rule)
     }
 
     /// Says for some seconds that a listener is at `at`, for its family.

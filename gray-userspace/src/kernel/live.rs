@@ -16,7 +16,8 @@ use gray_common::{
     filter::Filter,
     limits, names,
     wire::{
-        ARM_GRAY, ArmCount, Clock, Control, ListenCount, Listening, RequestCount, Service, Trip, Workload,
+        ARM_GRAY, ArmCount, Clock, Control, ListenCount, Listening, RequestCount, Service, Times, Trip,
+        Workload,
     },
 };
 
@@ -173,6 +174,11 @@ impl Live {
         attach::cgroup(&self.pins, &mut self.loaded, path)
     }
 
+    /// What the connect path's callers hear of resets by.
+    pub fn attach_resets(&mut self) -> Result<(), KernelError> {
+        attach::resets(&self.pins, &mut self.loaded)
+    }
+
     pub fn is_cgroup_attached(&self, id: u64) -> bool {
         attach::is_cgroup_attached(&self.pins, id)
     }
@@ -189,6 +195,25 @@ impl Live {
         }
         self.loaded.need_tags()?;
         attach::tags(&self.pins, &mut self.loaded, path)
+    }
+
+    /// Loads what [`Live::attach_measures`] attaches.
+    pub fn need_measures(&mut self) -> Result<(), KernelError> {
+        self.loaded.need_measures()
+    }
+
+    /// What first words of callers are timed by, which costs each of their packets: attached to the same cgroup, or taken off.
+    pub fn attach_measures(&mut self, path: &Path, wanted: bool) -> Result<(), KernelError> {
+        if !wanted {
+            return attach::detach_measures(&self.pins);
+        }
+        self.loaded.need_measures()?;
+        attach::measures(&self.pins, &mut self.loaded, path)
+    }
+
+    /// Whether all of that hangs on the cgroup with this id.
+    pub fn are_measures_attached(&self, id: u64) -> bool {
+        attach::are_measures_attached(&self.pins, id)
     }
 
     /// Whether all that writes tags hangs on the cgroup with this id.
@@ -255,7 +280,22 @@ impl Live {
             shadowed: s.shadowed + a.shadowed,
             lost: s.lost + a.lost,
             broken: s.broken + a.broken,
+            answers: std::array::from_fn(|i| s.answers[i] + a.answers[i]),
+            retransmits: s.retransmits + a.retransmits,
+            calls: s.calls + a.calls,
         }))
+    }
+
+    /// Times of one arm of a service (by its stable id), summed over CPUs.
+    pub fn times(&self, service: u32, arm: u32) -> Result<Times, KernelError> {
+        let all = match self.maps.times.lookup_percpu(&(service * 2 + arm), self.cpus) {
+            // No time was counted yet.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            all => all.map_err(failed("times"))?,
+        };
+        let mut sum = Times::NONE;
+        all.iter().for_each(|one| sum.add(one));
+        Ok(sum)
     }
 
     /// The breaker of a service, by its stable id.

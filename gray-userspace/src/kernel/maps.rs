@@ -9,8 +9,8 @@ use gray_common::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         Addr, ArmCount, Bound, Class, Clock, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Instance, ListenCount,
-        ListenerKey, Listening, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Trip, Versioned,
-        Weighted, Wire, Workload,
+        ListenerKey, Listening, PrefixKey, Reading, RequestCount, Rule, Service, Subset, Times, Trip,
+        Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -45,6 +45,7 @@ pub struct Maps {
     pub flows6: Map<FlowKey6, Flow6>,
     pub reasons: Map<u32, u64>,
     pub arms: Map<u32, ArmCount>,
+    pub times: Map<u32, Times>,
     pub requests: Map<u32, RequestCount>,
     pub rule_hits: Map<u32, u64>,
     pub clock: Map<u32, Clock>,
@@ -108,6 +109,7 @@ impl Maps {
             opening6: open(pins, names::OPENING6)?,
             reasons: open(pins, names::REASONS)?,
             arms: open(pins, names::ARMS)?,
+            times: open(pins, names::TIMES)?,
             requests: open(pins, names::REQUESTS)?,
             rule_hits: open(pins, names::RULE_HITS)?,
             clock: open(pins, names::CLOCK)?,

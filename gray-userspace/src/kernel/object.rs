@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{Program, ProgramFd},
+    programs::{Program, ProgramError, ProgramFd},
 };
 use gray_common::{
     limits,
@@ -100,6 +100,10 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
             Program::CgroupSockAddr(p) if p.fd().is_err() => p.load(),
             Program::Xdp(p) if p.fd().is_err() => p.load(),
             Program::SockOps(p) if p.fd().is_err() => p.load(),
+            Program::CgroupSkb(p) if p.fd().is_err() => p.load(),
+            Program::BtfTracePoint(p) if p.fd().is_err() => aya::Btf::from_sys_fs()
+                .map_err(ProgramError::from)
+                .and_then(|btf| p.load(names::RESET_POINT, &btf)),
             _ => return Ok(()),
         };
         done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })
@@ -141,6 +145,11 @@ impl Loaded {
     /// The same for those that write tags.
     pub fn need_tags(&mut self) -> Result<(), KernelError> {
         verify(&mut self.ebpf, names::TAG_PROGRAMS)
+    }
+
+    /// The same for those that time first words.
+    pub fn need_measures(&mut self) -> Result<(), KernelError> {
+        verify(&mut self.ebpf, names::MEASURE_PROGRAMS)
     }
 
     /// From here on the packet programs are those that read requests, loaded as far as the others are. False: they were.

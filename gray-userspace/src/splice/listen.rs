@@ -59,7 +59,7 @@ pub trait Node: Tables + Send + Sync + 'static {
     ///
     /// # Errors
     /// The kernel's.
-    fn sent(&self, socket: &TcpStream, service: SocketAddr, instance: SocketAddr) -> io::Result<()>;
+    fn sent(&self, socket: &TcpStream, ends: (SocketAddr, SocketAddr), rule: u16) -> io::Result<()>;
 }
 
 /// A listener's node and what it counts.
@@ -245,8 +245,8 @@ impl<N: Node> Splice<N> {
             let epoch = self.epoch()?;
             let turn = self.turns.fetch_add(1, Relaxed);
             let goes = whose.goes(&self.node, first, (attempt, turn)).map_err(|e| self.failed(&e))?;
-            let (at, gray) = match &goes {
-                Goes::To(at, d) => (*at, u32::from(d.arm) == ARM_GRAY),
+            let (at, gray, rule) = match &goes {
+                Goes::To(at, d) => (*at, u32::from(d.arm) == ARM_GRAY, d.rule),
                 Goes::Refused(_) => {
                     self.counters.refused.add(1);
                     count(ListenCount { refused: 1, ..ListenCount::default() });
@@ -258,7 +258,7 @@ impl<N: Node> Splice<N> {
                     continue;
                 }
             };
-            match timeout(within, self.connect(at, whose.service)).await {
+            match timeout(within, self.connect(at, whose.service, rule)).await {
                 // A recall came in between, and may have missed this one.
                 Ok(Ok(_)) if again < ATTEMPTS && self.epoch()? != epoch => {
                     again += 1;
@@ -291,14 +291,14 @@ impl<N: Node> Splice<N> {
         Ok(self.node.control().map_err(|e| self.failed(&e))?.epoch)
     }
 
-    async fn connect(&self, to: SocketAddr, service: SocketAddr) -> io::Result<TcpStream> {
+    async fn connect(&self, to: SocketAddr, service: SocketAddr, rule: u16) -> io::Result<TcpStream> {
         let socket = match to.ip() {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
             IpAddr::V6(_) => TcpSocket::new_v6()?,
         };
         self.node.unsteered(&socket)?;
         let stream = socket.connect(to).await?;
-        self.node.sent(&stream, service, to)?;
+        self.node.sent(&stream, (service, to), rule)?;
         relay::prepare(&stream)?;
         Ok(stream)
     }

@@ -40,7 +40,7 @@ impl Node for Loopback {
         Ok(())
     }
 
-    fn sent(&self, _: &TcpStream, _: SocketAddr, _: SocketAddr) -> io::Result<()> {
+    fn sent(&self, _: &TcpStream, _: (SocketAddr, SocketAddr), _: u16) -> io::Result<()> {
         Ok(())
     }
 }

@@ -71,7 +71,7 @@ impl Node for Kernel {
         self.tables.unsteered(socket)
     }
 
-    fn sent(&self, socket: &TcpStream, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
-        self.tables.sent(socket, service, instance)
+    fn sent(&self, socket: &TcpStream, ends: (SocketAddr, SocketAddr), rule: u16) -> io::Result<()> {
+        self.tables.sent(socket, ends, rule)
     }
 }

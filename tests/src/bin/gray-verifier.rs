@@ -42,6 +42,11 @@ fn load(program: &mut Program) -> Result<u32, ProgramError> {
         Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
         Program::Xdp(p) => p.load().and_then(|()| p.info()),
         Program::SockOps(p) => p.load().and_then(|()| p.info()),
+        Program::CgroupSkb(p) => p.load().and_then(|()| p.info()),
+        Program::BtfTracePoint(p) => {
+            let btf = aya::Btf::from_sys_fs()?;
+            p.load(gray_common::names::RESET_POINT, &btf).and_then(|()| p.info())
+        }
         _ => Err(ProgramError::UnexpectedProgramType),
     }?;
     Ok(info.verified_instruction_count().unwrap_or(0))

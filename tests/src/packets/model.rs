@@ -15,7 +15,7 @@ use std::{
 use gray_common::{
     Reason,
     decide::{Claims, Decision, MARK_TRIES, Request, Tables as _, Verdict, bucket::flow_seed, decide},
-    wire::{Addr, ArmCount, ListenerKey, Trip},
+    wire::{Addr, ArmCount, FIRST_BYTE, HANDSHAKE, LIFE, ListenerKey, Trip},
 };
 use gray_userspace::{compile::Circumstances, kernel::Direction};
 
@@ -64,6 +64,8 @@ pub struct Model {
     pub counters: BTreeMap<Reason, u64>,
     /// By service number and arm.
     pub arms: BTreeMap<(u32, u32), ArmCount>,
+    /// The same: handshakes, first words and ends of connections that are timed.
+    pub times: BTreeMap<(u32, u32), [u64; 3]>,
     pub rule_hits: BTreeMap<u32, u64>,
     /// By service number: what becomes of them when they close, too.
     breakers: HashMap<u16, Breaker>,
@@ -87,6 +89,7 @@ impl Model {
             pieces: HashMap::new(),
             counters: Reason::ALL.iter().map(|r| (*r, 0)).collect(),
             arms: BTreeMap::new(),
+            times: BTreeMap::new(),
             rule_hits: BTreeMap::new(),
             breakers: HashMap::new(),
             policy: Policy::default(),
@@ -229,9 +232,38 @@ impl Model {
         } else if s.says && entry.watched && !(entry.forward && s.opens()) {
             self.said(&mut entry);
         }
+        if before.is_some_and(|e| e.begun && s.ends && !e.closing && (e.forward || s.resets)) {
+            self.time(&entry, LIFE);
+        }
+        self.moment(s, &mut entry);
         let done = self.forward(d, frame, s, &mut entry);
         self.flows.put(s.tuple, entry);
         Some(done)
+    }
+
+    /// What a segment is to a connection whose first words are awaited.
+    fn moment(&mut self, s: &Segment, e: &mut Entry) {
+        if !e.timed || e.forward && s.opens() {
+            return;
+        }
+        if !e.forward && s.resets {
+            e.timed = false;
+            return;
+        }
+        if !e.forward && s.syn {
+            self.time(e, HANDSHAKE);
+        }
+        if s.carries {
+            e.timed = false;
+            if !e.forward {
+                self.time(e, FIRST_BYTE);
+                self.arm(e.service.into(), e.arm.into()).answers[s.class] += 1;
+            }
+        }
+    }
+
+    fn time(&mut self, e: &Entry, kind: usize) {
+        self.times.entry((e.service.into(), e.arm.into())).or_default()[kind] += 1;
     }
 
     /// An instance has refused a connection, or reset it before its first word.

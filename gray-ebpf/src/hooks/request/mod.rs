@@ -38,7 +38,7 @@ use self::{
 use crate::{
     ctx::jiffies,
     emit,
-    hooks::{admit::Admit, breaker},
+    hooks::{admit::Admit, breaker, times},
     maps::{
         self,
         request::{Call, READINGS, call},
@@ -221,6 +221,7 @@ fn note(note: u32) {
 fn willing() {
     if let Some(c) = call() {
         c.bound.decision.tunnel &= !HAS_BREAKER;
+        let _ = times::taken(c.v4);
     }
 }
 

@@ -111,7 +111,7 @@ pub extern "C" fn dialled6(raw: *mut bpf_sock_addr, epoch: u64) -> u32 {
 #[inline(always)]
 fn dialled(s: &Sock<'_>, epoch: u64, addr: Addr) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return 0 };
-    if wire_protocol(s.protocol()) != TCP || s.stored(&maps::PEERS).is_some_and(|p| p.is_probe()) {
+    if wire_protocol(s.protocol()) != TCP || s.stored(&maps::PEERS).is_some_and(|c| c.peer.is_probe()) {
         return 0;
     }
     let (addr, port) = match peer(s, &addr) {

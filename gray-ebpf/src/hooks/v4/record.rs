@@ -20,6 +20,7 @@ use crate::{
         admit::Arrival,
         breaker,
         life::{How, lives},
+        times::{self, Begun},
     },
     maps::{self, Scratch},
     tables::Kernel,
@@ -97,12 +98,14 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         }
     }
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
-    let f = &mut scratch.flow4;
+    let (f, begun) = (&mut scratch.flow4, times::begin(&scratch.arrival, d.marks, how.quiet));
     fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
+    begun.write(&mut f.state);
     if !insert(back, f, how) {
         return false;
     }
     fill(f, key, [back.daddr, back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    begun.write(&mut f.state);
     insert(key, f, how)
 }
 
@@ -118,12 +121,16 @@ fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
     let heard = key.proto == u32::from(TCP) && !older && taken(k.epoch()) == 0;
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
     let f = &mut scratch.flow4;
+    let mut begun = Begun::default();
     if heard {
+        begun = times::begin(&scratch.arrival, 0, how.quiet);
         keep(f, back, 0, d);
+        begun.write(&mut f.state);
         // Without it the connection is not heard, and goes on.
         let _ = insert(back, f, how);
     }
     keep(f, key, FLOW_FORWARD, d);
+    begun.write(&mut f.state);
     insert(key, f, how)
 }
 
@@ -173,6 +180,7 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, 
         dport: key.dport,
         state,
     };
+    times::begin(a, 0, how.quiet).write(&mut f.state);
     insert(key, f, how)
 }
 

@@ -19,6 +19,7 @@ use crate::{
         admit::Arrival,
         breaker,
         life::{How, lives},
+        times::{self, Begun},
     },
     maps::{self, Scratch},
     tables::Kernel,
@@ -96,12 +97,14 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         }
     }
     let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
-    let f = &mut scratch.flow6;
+    let (f, begun) = (&mut scratch.flow6, times::begin(&scratch.arrival, d.marks, how.quiet));
     fill(f, back, [&key.daddr, &key.saddr], [key.dport, key.sport], 0, d);
+    begun.write(&mut f.state);
     if !insert(back, f, how) {
         return false;
     }
     fill(f, key, [&back.daddr, &back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    begun.write(&mut f.state);
     insert(key, f, how)
 }
 
@@ -117,12 +120,16 @@ fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
     let heard = key.proto == u32::from(TCP) && !older && taken(k.epoch()) == 0;
     let (key, back, d) = (&scratch.key6, &scratch.back6, &scratch.decision);
     let f = &mut scratch.flow6;
+    let mut begun = Begun::default();
     if heard {
+        begun = times::begin(&scratch.arrival, 0, how.quiet);
         keep(f, back, 0, d);
+        begun.write(&mut f.state);
         // Without it the connection is not heard, and goes on.
         let _ = insert(back, f, how);
     }
     keep(f, key, FLOW_FORWARD, d);
+    begun.write(&mut f.state);
     insert(key, f, how)
 }
 
@@ -166,6 +173,7 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey6, d: &Decision, f: &mut Flow6, 
         ..state(d)
     };
     *f = Flow6 { saddr: k.control.dsr[1], daddr: d.instance.addr, sport: key.sport, dport: key.dport, state };
+    times::begin(a, 0, how.quiet).write(&mut f.state);
     insert(key, f, how)
 }
 

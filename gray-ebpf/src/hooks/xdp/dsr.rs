@@ -112,7 +112,7 @@ fn go(k: &Kernel, frame: &mut Frame, f: &mut FlowState, inner: &Inner, (room, pr
     if to == 0 || !frame.grow(room) {
         return 0;
     }
-    if follow(k, f, proto, inner.l4 as u8) != Known::Same {
+    if follow(k, f, proto, (inner.l4 as u8, false), |_| {}) == Known::Over {
         return if frame.shrink(room) { 0 } else { to };
     }
     account(f, len as u32);

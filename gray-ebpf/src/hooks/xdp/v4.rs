@@ -21,7 +21,8 @@ use crate::{
         life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::{WRAP, knows4},
         tags,
-        v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL},
+        times::{self, Moment},
+        v4::{ADDRS, CHECK, FRAG, IP, LEN, PROTO, TOS, TTL, answers_of},
     },
     maps,
     tables::Kernel,
@@ -38,6 +39,9 @@ struct Seen {
     tos: u8,
     ttl: u8,
     len: u64,
+    /// Of TCP: it carries bytes of the stream, and where they begin.
+    says: bool,
+    text: u32,
 }
 
 /// Sends a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
@@ -72,7 +76,17 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         if to == 0 {
             return XDP_PASS;
         }
-        if follow(k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+        let Flow4 { saddr, daddr, sport, dport, state } = &mut *f;
+        let first = |m| match m {
+            Moment::Asked => {
+                answers_of((*daddr, *saddr), (*dport, *sport), key.proto);
+                let _ = times::asked4(0);
+            }
+            Moment::Answered(counter) => {
+                let _ = times::said_early(frame.raw(), counter.into(), seen.text);
+            }
+        };
+        if follow(k, state, key.proto as u8, (seen.tcp_flags, seen.says), first) == Known::Same {
             return send(&frame, f, &seen, to);
         }
         if f.state.flags & FLOW_FORWARD == 0 {
@@ -120,7 +134,8 @@ fn parse(frame: &Frame) -> Option<Seen> {
         return None;
     }
     let (total, len) = (u64::from(u16::from_be(h.get::<u16, LEN>())), frame.len());
-    let mut seen = Seen { key, tcp_flags: 0, tos: h.get::<u8, TOS>(), ttl: h.get::<u8, TTL>(), len };
+    let (tos, ttl) = (h.get::<u8, TOS>(), h.get::<u8, TTL>());
+    let mut seen = Seen { key, tcp_flags: 0, tos, ttl, len, says: false, text: 0 };
     let least = match proto {
         TCP => {
             let t = frame.head::<TCP_END>()?;
@@ -129,6 +144,7 @@ fn parse(frame: &Frame) -> Option<Seen> {
             if doff < 20 {
                 return None;
             }
+            (seen.says, seen.text) = (total > 20 + doff, 34 + doff as u32);
             20 + doff
         }
         UDP if u16::from_be(h.get::<u16, { IP + 4 }>()) >= 8 => 28,

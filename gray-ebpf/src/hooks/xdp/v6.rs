@@ -21,7 +21,8 @@ use crate::{
         life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::WRAP,
         tags,
-        v6::{ADDRS, DADDR, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER},
+        times::{self, Moment},
+        v6::{ADDRS, DADDR, FIRST, HOP_LIMIT, IP, LEN, NEXT_HEADER, answers_of},
     },
     maps,
     tables::Kernel,
@@ -38,6 +39,9 @@ struct Seen {
     class: u8,
     hops: u8,
     len: u64,
+    /// Of TCP: it carries bytes of the stream, and where they begin.
+    says: bool,
+    text: u32,
 }
 
 /// Sends a packet of a known flow; [`NEW`] describes one of no flow in `SCRATCH.arrival`.
@@ -90,7 +94,17 @@ pub extern "C" fn known(raw: *mut xdp_md) -> u32 {
         if to == 0 {
             return XDP_PASS;
         }
-        if follow(&k, &mut f.state, key.proto as u8, seen.tcp_flags) == Known::Same {
+        let Flow6 { saddr, daddr, sport, dport, state } = &mut *f;
+        let first = |m| match m {
+            Moment::Asked => {
+                answers_of((daddr, saddr), (*dport, *sport), key.proto);
+                let _ = times::asked6(0);
+            }
+            Moment::Answered(counter) => {
+                let _ = times::said_early(frame.raw(), counter.into(), seen.text);
+            }
+        };
+        if follow(&k, state, key.proto as u8, (seen.tcp_flags, seen.says), first) == Known::Same {
             return send(&frame, f, &seen, to);
         }
         if f.state.flags & FLOW_FORWARD == 0 {
@@ -132,6 +146,8 @@ fn parse(frame: &Frame) -> Option<Seen> {
         class: first << 4 | h.get::<u8, 15>() >> 4,
         hops: h.get::<u8, HOP_LIMIT>(),
         len,
+        says: false,
+        text: 0,
     };
     let least = match proto {
         TCP => {
@@ -141,6 +157,7 @@ fn parse(frame: &Frame) -> Option<Seen> {
             if doff < 20 {
                 return None;
             }
+            (seen.says, seen.text) = (total > doff, IP as u32 + doff as u32);
             doff
         }
         UDP if u16::from_be(h.get::<u16, { IP + 4 }>()) >= 8 => 8,

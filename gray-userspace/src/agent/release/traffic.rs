@@ -123,8 +123,7 @@ impl Inner {
         }
     }
 
-    /// Established TCP connections that the release's routes have sent to gray instances, not to those that are stable's, too. Of local
-    /// callers nobody knows by which route: all of them.
+    /// Established TCP connections that the release's routes have sent to gray instances, not to those that are stable's, too.
     fn close_gray(&mut self, spec: &Spec) -> Result<String, ApiError> {
         let policy = self.policy.clone();
         let rules = self.releases.all.get(&spec.name).and_then(|r| r.state.rules.clone());

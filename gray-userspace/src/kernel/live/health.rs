@@ -8,7 +8,7 @@ use std::{
 
 use gray_common::{
     limits, names,
-    wire::{Peer, Subset},
+    wire::{Call, Peer, Subset},
 };
 
 use super::{Live, tables::write_array};
@@ -31,7 +31,7 @@ pub struct Turner {
 
 /// Sockets that the connect path leaves alone.
 pub struct Unsteered {
-    peers: Map<u32, Peer>,
+    peers: Map<u32, Call>,
 }
 
 impl Live {
@@ -73,7 +73,12 @@ impl Unsteered {
     }
 
     /// Says of a connected socket where it was sent when it dialled `service`: whoever closes what an instance has finds it.
-    pub fn sent(&self, socket: &impl AsFd, service: SocketAddr, instance: SocketAddr) -> io::Result<()> {
+    pub fn sent(
+        &self,
+        socket: &impl AsFd,
+        (service, instance): (SocketAddr, SocketAddr),
+        rule: u16,
+    ) -> io::Result<()> {
         let peer = Peer {
             service: service.ip().into(),
             instance: instance.ip().into(),
@@ -81,11 +86,12 @@ impl Unsteered {
             instance_port: instance.port().to_be(),
             seen: 0,
         };
-        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &peer)
+        let call = Call { peer, rule, ..Call::default() };
+        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &call)
     }
 
     /// To be called before the socket is connected. A socket's storage is written by its descriptor.
     pub fn pass(&self, socket: &impl AsFd) -> io::Result<()> {
-        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &Peer::PROBE)
+        self.peers.update(&(socket.as_fd().as_raw_fd() as u32), &Call::PROBE)
     }
 }

@@ -9,7 +9,7 @@ use gray_common::{
     packet::{other_client_port, snat_port},
     wire::{
         Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_OPENING, FLOW_PASS,
-        FLOW_TRIES, FLOW_UNRESOLVED, FLOW_WATCHED, SERVICE_DSR, SERVICE_GUE,
+        FLOW_TIMED, FLOW_TRIES, FLOW_UNRESOLVED, FLOW_WATCHED, SERVICE_DSR, SERVICE_GUE,
     },
 };
 
@@ -49,6 +49,9 @@ pub struct Entry {
     pub tries: bool,
     /// Which opening: the bits of the flow.
     pub opening: u16,
+    /// Its first word is awaited; its SYN was seen.
+    pub timed: bool,
+    pub begun: bool,
     /// It goes in another packet, from `src` to `dst`.
     pub outer: Option<Outer>,
 }
@@ -64,6 +67,7 @@ impl Entry {
             (self.closing, FLOW_CLOSING),
             (self.watched, FLOW_WATCHED),
             (self.tries, FLOW_TRIES),
+            (self.timed, FLOW_TIMED),
             (self.outer.is_some(), FLOW_DSR),
             (self.outer.is_some_and(|o| o.gue), FLOW_GUE),
         ]
@@ -129,6 +133,8 @@ impl Flows {
             watched: false,
             tries: false,
             opening: 0,
+            timed: false,
+            begun: false,
             ..*e
         };
         self.put(back, made);
@@ -154,10 +160,12 @@ impl Flows {
             ..entry(d, t.src, t.dst)
         };
         let older = d.reason == Reason::Adopted as u8;
+        let mut begun = false;
         if t.proto == TCP && !older && !self.taken(s, &back, aged) {
-            self.put(back, kept(back));
+            begun = s.opens();
+            self.put(back, Entry { timed: begun, begun, ..kept(back) });
         }
-        self.put(t, Entry { forward: true, ..kept(t) });
+        self.put(t, Entry { forward: true, timed: begun, begun, ..kept(t) });
         true
     }
 
@@ -184,7 +192,8 @@ impl Flows {
             let gue = u32::from(d.tunnel) & SERVICE_GUE != 0;
             let outer = Outer::of(t, secret, (node, server.ip()), gue);
             let ends = (SocketAddr::new(node, t.src.port()), SocketAddr::new(server.ip(), t.dst.port()));
-            self.put(t, Entry { forward: true, outer: Some(outer), ..entry(d, ends.0, ends.1) });
+            let begun = s.opens();
+            self.put(t, Entry { forward: true, outer: Some(outer), begun, ..entry(d, ends.0, ends.1) });
             return (None, true);
         }
         let back = |port: u16| Tuple { src: server, dst: SocketAddr::new(seen, port), proto: t.proto };
@@ -223,8 +232,9 @@ impl Flows {
             };
             (port, counted) = (other, (!snat).then_some(Reason::PortChanged));
         }
-        self.put(back(port), entry(d, t.dst, t.src));
-        self.put(t, Entry { forward: true, ..entry(d, SocketAddr::new(seen, port), server) });
+        let (timed, begun) = (s.opens(), s.opens());
+        self.put(back(port), Entry { timed, begun, ..entry(d, t.dst, t.src) });
+        self.put(t, Entry { forward: true, timed, begun, ..entry(d, SocketAddr::new(seen, port), server) });
         (counted, true)
     }
 
@@ -286,6 +296,8 @@ fn entry(d: &Decision, src: SocketAddr, dst: SocketAddr) -> Entry {
         watched: d.marks & MARK_WATCHED != 0,
         tries: d.marks & MARK_TRIES != 0,
         opening: u16::from(d.marks) << 7 & FLOW_OPENING,
+        timed: false,
+        begun: false,
         outer: None,
     }
 }

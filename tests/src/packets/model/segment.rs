@@ -31,6 +31,10 @@ pub struct Segment {
     pub resets: bool,
     /// FIN, or PSH: the end of what its sender says for now.
     pub says: bool,
+    /// It carries bytes of a stream.
+    pub carries: bool,
+    /// The hundred of the HTTP/1 status that these begin with; 0: none, or fewer than 16 bytes.
+    pub class: usize,
 }
 
 impl Segment {
@@ -49,6 +53,8 @@ impl Segment {
             ends: no,
             resets: no,
             says: no,
+            carries: no,
+            class: 0,
         }
     }
 
@@ -260,7 +266,18 @@ fn tcp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
     let ports = (h.source_port(), h.destination_port());
     let (syn, ack, resets) = (h.syn(), h.ack(), h.rst());
     let says = h.psh() || h.fin();
-    Some(Segment { syn, ack, ends: h.fin() || resets, resets, says, ..segment(ip, ports) })
+    let (carries, class) = (ip.payload.is_none_or(|n| n > header), status(bytes.get(header..)));
+    Some(Segment { syn, ack, ends: h.fin() || resets, resets, says, carries, class, ..segment(ip, ports) })
+}
+
+fn status(text: Option<&[u8]>) -> usize {
+    let Some(text) = text.filter(|t| t.len() >= 16).and_then(|t| t.strip_prefix(b"HTTP/1.")) else {
+        return 0;
+    };
+    match text {
+        [_, b' ', c @ b'1'..=b'5', ..] => usize::from(c - b'0'),
+        _ => 0,
+    }
 }
 
 fn udp(bytes: &[u8], ip: &Ip, there: usize) -> Option<Segment> {
@@ -292,5 +309,7 @@ fn segment(ip: &Ip, ports: (u16, u16)) -> Segment {
         ends: false,
         resets: false,
         says: false,
+        carries: false,
+        class: 0,
     }
 }
