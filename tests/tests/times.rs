@@ -236,6 +236,39 @@ fn f9_callers_of_the_node_are_heard() {
     }
 }
 
+/// Gray that answers everybody, and slowly, is taken back by what the kernel has timed.
+#[test]
+fn f9_a_release_whose_gray_is_slow_is_taken_back() {
+    let scene = Scene::packets(WorldSpec::default());
+    scene.apply(&PolicyText::moved(&scene.world));
+    scene.gray.kill9().unwrap();
+    instance(&scene, false, Does::Answers(OK, Duration::from_millis(200)));
+    let file = scene.world.temp().join("slow.yaml");
+    std::fs::write(&file, SLOW).unwrap();
+    let release = |args: &[&str]| scene.agent.gray_json(&[&["release"], args].concat()).unwrap();
+    let _ = release(&["start", "-f", &file.to_string_lossy()]);
+    let sources = scene.world.clients[0].sources(false);
+    let load = LoadSpec::new(vip(false, 8080), HTTP).sources(sources).workers(8);
+    // What it answers has no nonce: to the load it is a fault, to the kernel an answer.
+    let load = load.start(&scene.world.clients[0].place()).unwrap();
+    let state = || Ok::<_, anyhow::Error>(release(&["status", "slow"])["state"].to_string());
+    wait_for("the way back", PATIENCE * 4, || Ok(state()?.contains("abnormal"))).unwrap();
+    let _ = load.stop().unwrap();
+    let told = release(&["status", "slow"]);
+    let why = told["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("first_byte"), "{told:#}");
+    let history = scene.agent.gray_ok(&["release", "history", "slow"]).unwrap();
+    assert!(!history.contains("refused"), "{history}");
+    let _ = release(&["close", "slow"]);
+    scene.finish();
+}
+
+const SLOW: &str = "release: slow
+version: 2.0.0-gray.1
+services: { web: { gray: { version: '2.0' } } }
+stages: [{ percent: 50, samples: 100000 }, { percent: 100 }]
+";
+
 /// `measure: full`: when callers ask and instances answer, and what; it comes and goes with the policy.
 #[test]
 fn f9_first_bytes_of_callers_are_measured_where_a_service_asks_for_it() {

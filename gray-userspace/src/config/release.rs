@@ -5,7 +5,8 @@ use super::{
     report::{At, Draft, Report, Span, did_you_mean, quoted},
     selector,
     shape::{
-        ALIGN, CHANGED_ROWS, DATA, DIALECTS, HOOK, RELEASE, RELEASED, SELECTOR, STAGE, UNMEASURED, VERDICT,
+        ALIGN, CHANGED_ROWS, DATA, DIALECTS, HOOK, RELEASE, RELEASED, SELECTOR, STAGE, TIMES, UNMEASURED,
+        VERDICT,
     },
     tree::{self, Kind, Node},
     value::{self, percent_text},
@@ -306,6 +307,7 @@ fn verdict(node: &Node<'_>, report: &mut Report<'_>) -> Strictness {
         level: level.unwrap_or(default.level),
         exclude,
         least: least.map_or(default.least, u64::from),
+        times: fields.get("times").and_then(|n| walk::word(n, "times", (TIMES, &[]), report)) != Some(1),
     }
 }
 

@@ -107,6 +107,8 @@ pub(in super::super) static STAGE: Object = Object {
     later: &["sequential", "metrics"],
 };
 
+pub(in super::super) const TIMES: &[&str] = &["compare", "ignore"];
+
 pub(in super::super) static VERDICT: Object = Object {
     name: "a verdict",
     doc: "Of the comparison of gray with stable, in every stage.",
@@ -126,8 +128,13 @@ pub(in super::super) static VERDICT: Object = Object {
             "With fewer connections of either arm nothing is compared. Default: 20.",
             Shape::Integer(20, 1_000_000_000),
         ),
+        optional(
+            "times",
+            "compare: gray that answers more slowly than stable fails, and passes when twice as slow is ruled out. ignore: times are shown alone. Default: compare.",
+            Shape::Word(TIMES),
+        ),
     ],
-    later: &["ignore-failures", "times"],
+    later: &["ignore-failures"],
 };
 
 pub(in super::super) static ALIGN: Object = Object {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::buckets::Buckets;
 use crate::verdict::Sample;
 
 /// Counters of one arm of a service.
@@ -26,6 +27,21 @@ pub struct ArmCounts {
     pub unanswered: u64,
     #[serde(default)]
     pub client_resets: u64,
+    /// Of the connections those that callers on this node made, of TCP, whose end is counted with the others'.
+    #[serde(default)]
+    pub calls: u64,
+    /// Answers of HTTP/1, as far as they could be read, and those of them with a status of 500 and more.
+    #[serde(default)]
+    pub answers: u64,
+    #[serde(default)]
+    pub server_errors: u64,
+    /// From a SYN to the answer of the instance, and from a client's first byte to the instance's: counts by powers of two of 1024 ns.
+    #[serde(default)]
+    #[schema(value_type = Vec<u64>)]
+    pub handshake: Buckets,
+    #[serde(default)]
+    #[schema(value_type = Vec<u64>)]
+    pub first_byte: Buckets,
     /// Of stable: connections of gray's that went here because gray's breaker was open.
     #[serde(default)]
     pub broken: u64,
@@ -54,10 +70,20 @@ impl ArmCounts {
             unanswered: self.unanswered - base.unanswered,
             client_resets: self.client_resets - base.client_resets,
             broken: self.broken - base.broken,
+            calls: self.calls - base.calls,
+            answers: self.answers - base.answers,
+            server_errors: self.server_errors - base.server_errors,
+            handshake: self.handshake.since(&base.handshake),
+            first_byte: self.first_byte.since(&base.first_byte),
         }
     }
 
-    fn all(&self) -> [u64; 11] {
+    /// Connections of which it is known how they fare.
+    pub fn followed(&self) -> u64 {
+        self.flows.saturating_add(self.calls)
+    }
+
+    fn all(&self) -> [u64; 14] {
         [
             self.connections,
             self.packets,
@@ -70,6 +96,9 @@ impl ArmCounts {
             self.unanswered,
             self.client_resets,
             self.broken,
+            self.calls,
+            self.answers,
+            self.server_errors,
         ]
     }
 
@@ -84,7 +113,11 @@ impl ArmCounts {
 impl Counts {
     /// Any counter is smaller than it was: all of them began anew (a reboot, maps of another layout), those of both arms together.
     pub(super) fn began_anew(&self, base: &Self) -> bool {
-        let less = |now: &ArmCounts, then: &ArmCounts| now.all().iter().zip(then.all()).any(|(n, t)| *n < t);
+        let less = |now: &ArmCounts, then: &ArmCounts| {
+            now.all().iter().zip(then.all()).any(|(n, t)| *n < t)
+                || now.handshake.is_less(&then.handshake)
+                || now.first_byte.is_less(&then.first_byte)
+        };
         less(&self.gray, &base.gray) || less(&self.stable, &base.stable)
     }
 }
@@ -113,18 +146,27 @@ pub(super) struct Samples {
     pub gray_heard: bool,
 }
 
-/// The one place where counters become samples: what the kernel learns to count (times as histograms, how callers of this node fare)
-/// goes in here, of both arms alike. What only replies tell is not compared where one arm's are not seen.
-pub(super) fn samples(s: &Counts) -> Samples {
+/// The one place where counters become samples: what the kernel learns to count goes in here, of both arms alike. What only replies tell
+/// is not compared where one arm's are not seen; nor are answers that nobody could read, and times of which there are not `least` of
+/// both arms (UDP has none, and a connection that is kept alive one).
+pub(super) fn samples(s: &Counts, least: Option<u64>) -> Samples {
     let (stable_heard, gray_heard) = (s.stable.is_heard(), s.gray.is_heard());
+    let heard = stable_heard && gray_heard;
+    let plain = heard && s.stable.answers > 0 && s.gray.answers > 0;
+    let timed = |of: fn(&ArmCounts) -> &Buckets| {
+        heard && least.is_some_and(|n| [&s.stable, &s.gray].iter().all(|arm| of(arm).count() >= n))
+    };
+    let kinds: [(&str, fn(&ArmCounts) -> &Buckets); 2] =
+        [("handshake", |a| &a.handshake), ("first_byte", |a| &a.first_byte)];
     let of = |arm: &ArmCounts| {
-        let heard = stable_heard && gray_heard;
         let replies = [("refused", arm.refused), ("reset", arm.resets)].into_iter().filter(|_| heard);
-        let all = replies.chain([("unanswered", arm.unanswered)]);
+        let errors = plain.then_some(("server_error", arm.server_errors));
+        let all = replies.chain([("unanswered", arm.unanswered)]).chain(errors);
+        let times = kinds.iter().filter(|(_, of)| timed(*of));
         Sample {
-            attempts: arm.flows,
+            attempts: arm.followed(),
             failures: all.map(|(kind, n)| (kind.to_string(), n)).collect(),
-            ..Sample::default()
+            histograms: times.map(|(kind, of)| (kind.to_string(), of(arm).compared())).collect(),
         }
     };
     Samples { stable: of(&s.stable), gray: of(&s.gray), stable_heard, gray_heard }

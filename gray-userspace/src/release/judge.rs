@@ -27,6 +27,8 @@ pub struct Asked {
     pub level: f64,
     /// With fewer attempts of either arm nothing is compared.
     pub least: u64,
+    /// Times are compared, where there are `least` of either arm.
+    pub times: bool,
     /// The difference of failures that must be ruled out; none: what `samples` can rule out.
     pub exclude: Option<f64>,
 }
@@ -173,7 +175,7 @@ impl Found<'_> {
 }
 
 fn look<'a>(s: &'a Counts, asked: &Asked) -> Found<'a> {
-    let seen = samples(s);
+    let seen = samples(s, asked.times.then_some(asked.least));
     // Nobody to compare with: what gray refuses must speak for itself.
     let alone = seen.gray_heard && (!seen.stable_heard || seen.stable.attempts < asked.least);
     let level = if alone { asked.level / 2.0 } else { asked.level };
@@ -200,7 +202,7 @@ fn unseen(found: &Found<'_>, seen: &Samples, asked: &Asked) -> Option<String> {
         match () {
             () if n.connections < asked.least => None,
             () if sample.attempts < asked.least => Some(format!(
-                "not measured: of {} connections of {arm} {} are followed (callers of this node and UDP are not)",
+                "not measured: of {} connections of {arm} {} are followed (UDP is not)",
                 n.connections, sample.attempts
             )),
             () if !heard => Some(format!("not measured: what {arm} answers does not pass here")),
@@ -220,13 +222,14 @@ fn ruled_out(samples: u64, level: f64) -> f64 {
 /// Nobody knows how many stable refuses: but a service that answers is not refused by one in twenty. Resets say less, with some
 /// applications each connection ends so.
 fn refuses(gray: &super::ArmCounts, level: f64, least: u64) -> Option<String> {
-    let refused = Tally::new(gray.flows, gray.refused);
+    let followed = gray.followed();
+    let refused = Tally::new(followed, gray.refused);
     let (low, _) = refused.bounds(level);
-    (gray.flows >= least && low > REFUSED).then(|| {
+    (followed >= least && low > REFUSED).then(|| {
         format!(
             "gray refuses {:.1} % of {} connections, more than {:.0} %; there is no stable to compare with",
             refused.rate() * 100.0,
-            gray.flows,
+            followed,
             REFUSED * 100.0
         )
     })

@@ -1,6 +1,7 @@
 //! The release engine's pure half: the document as validated, the machine, the evidence, the routes of a stage.
 //! No I/O, no clock, no tokio: `agent::release` drives it. docs/releases.md draws the machine.
 
+mod buckets;
 mod command;
 mod evidence;
 mod judge;
@@ -14,6 +15,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use buckets::Buckets;
 pub use command::{Command, Refused, Verb};
 pub use evidence::{ArmCounts, Counts, since};
 pub use judge::{Asked, Compared, FEW, Judged, Says, Verdict, judge};

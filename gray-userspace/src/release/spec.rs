@@ -91,11 +91,13 @@ pub struct Strictness {
     pub exclude: Option<f64>,
     /// With fewer attempts of either arm nothing is compared.
     pub least: u64,
+    /// How long instances take is compared, too.
+    pub times: bool,
 }
 
 impl Default for Strictness {
     fn default() -> Self {
-        Self { level: 0.05, exclude: None, least: super::FEW }
+        Self { level: 0.05, exclude: None, least: super::FEW, times: true }
     }
 }
 

@@ -19,6 +19,7 @@ pub fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
         // Each stage is a test of its own, of new counters.
         level: spec.verdict.level / spec.stages.len().max(1) as f64,
         least: spec.verdict.least,
+        times: spec.verdict.times,
         exclude: spec.verdict.exclude,
     };
     judge(&evidence::since(counts, &s.base), &asked)

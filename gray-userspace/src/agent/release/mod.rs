@@ -25,7 +25,7 @@ use crate::{
     config,
     fail::{self, Point},
     kernel::KernelError,
-    release::{ArmCounts, Counts, Entry, Event, Spec, State, on},
+    release::{ArmCounts, Buckets, Counts, Entry, Event, Spec, State, on},
     store::{LogEntry, Note, Release},
 };
 
@@ -260,6 +260,7 @@ impl Inner {
                     return Ok(ArmCounts::default());
                 };
                 let n = self.live.arm(id, arm)?;
+                let times = self.live.times(id, arm)?;
                 Ok(ArmCounts {
                     connections: n.packet_flows + n.connects,
                     packets: n.packets,
@@ -273,6 +274,11 @@ impl Inner {
                     unanswered: n.unanswered,
                     client_resets: n.client_resets,
                     broken: n.broken,
+                    calls: n.calls,
+                    answers: n.answers[1..].iter().sum(),
+                    server_errors: n.answers[5],
+                    handshake: Buckets(times.handshake),
+                    first_byte: Buckets(times.first_byte),
                 })
             };
             out.push(Counts { service: s.name.clone(), gray: arm(ARM_GRAY)?, stable: arm(ARM_STABLE)? });

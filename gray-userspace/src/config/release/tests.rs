@@ -151,13 +151,15 @@ fn f9_a_stage_asks_for_samples_and_the_verdict_is_the_documents() {
     let spec = load(GOOD).unwrap();
     let samples: Vec<_> = spec.stages.iter().map(|s| (s.samples, s.unmeasured)).collect();
     assert_eq!(samples, [(200, false), (50, false), (50, false)], "who says nothing asks for fifty");
-    assert_eq!(spec.verdict, Strictness { level: 0.05, exclude: None, least: 20 });
-    let text = GOOD
-        .replace("{ cohort: office }", "{ cohort: office, samples: 0, unmeasured: allow }")
-        .replace("stages:", "verdict: { level: 1, exclude-failures: 0.5, least: 100 }\nstages:");
+    assert_eq!(spec.verdict, Strictness { level: 0.05, exclude: None, least: 20, times: true });
+    let text =
+        GOOD.replace("{ cohort: office }", "{ cohort: office, samples: 0, unmeasured: allow }").replace(
+            "stages:",
+            "verdict: { level: 1, exclude-failures: 0.5, least: 100, times: ignore }\nstages:",
+        );
     let spec = load(&text).unwrap();
     assert_eq!((spec.stages[1].samples, spec.stages[1].unmeasured), (0, true));
-    assert_eq!(spec.verdict, Strictness { level: 0.01, exclude: Some(0.005), least: 100 });
+    assert_eq!(spec.verdict, Strictness { level: 0.01, exclude: Some(0.005), least: 100, times: false });
     for (from, to, says) in [
         ("level: 1", "level: 0", "0.01 to 50 percent"),
         ("level: 1", "level: 51", "0.01 to 50 percent"),

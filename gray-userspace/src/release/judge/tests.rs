@@ -1,4 +1,7 @@
-use super::{super::ArmCounts, *};
+use super::{
+    super::{ArmCounts, Buckets},
+    *,
+};
 
 fn arm(flows: u64, refused: u64) -> ArmCounts {
     let (packets, reply_packets) = (flows * 8, flows * 8);
@@ -6,7 +9,7 @@ fn arm(flows: u64, refused: u64) -> ArmCounts {
 }
 
 fn asked(samples: u64) -> Asked {
-    Asked { samples, whole: false, unmeasured: false, level: 0.05, least: FEW, exclude: None }
+    Asked { samples, whole: false, unmeasured: false, level: 0.05, least: FEW, times: true, exclude: None }
 }
 
 fn of(gray: ArmCounts, stable: ArmCounts, asked: &Asked) -> Verdict {
@@ -202,4 +205,68 @@ fn fastrand(mut at: u64) -> impl FnMut() -> f64 {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) as f64 / u64::MAX as f64
     }
+}
+
+/// Times of `n` connections, spread over the buckets around one of so many milliseconds.
+fn around(ms: f64, n: u64) -> Buckets {
+    let at = (ms * 1e6 / 1024.0).log2() as usize;
+    let mut b = Buckets::default();
+    for (bucket, share) in [(at - 1, 25), (at, 50), (at + 1, 25)] {
+        b.0[bucket] = n * share / 100;
+    }
+    b
+}
+
+fn timed(n: u64, ms: f64) -> ArmCounts {
+    ArmCounts { first_byte: around(ms, n), handshake: around(0.2, n), ..arm(n, 0) }
+}
+
+/// Gray that answers everybody, and takes twice as long, is worse; a document may say that it is not.
+#[test]
+fn f9_gray_that_is_slower_fails() {
+    let v = of(timed(500, 80.0), timed(4500, 20.0), &asked(500));
+    assert_eq!(v.says, Says::Fail);
+    assert!(v.why.contains("first_byte"), "{}", v.why);
+    assert_eq!(says(timed(500, 20.0), timed(4500, 20.0), 500), Says::Pass);
+    assert_eq!(says(timed(500, 20.0), timed(4500, 80.0), 500), Says::Pass, "faster is no fault");
+    let ignored = Asked { times: false, ..asked(500) };
+    assert_eq!(of(timed(500, 80.0), timed(4500, 20.0), &ignored).says, Says::Pass);
+}
+
+/// Below a millisecond nobody waits.
+#[test]
+fn f9_what_is_short_is_not_compared() {
+    let quick = |n, ms| ArmCounts { handshake: around(ms, n), ..arm(n, 0) };
+    assert_eq!(says(quick(500, 0.4), quick(4500, 0.05), 500), Says::Pass);
+    assert_eq!(says(quick(500, 40.0), quick(4500, 0.05), 500), Says::Fail);
+}
+
+/// Times that only a few connections have (kept alive, or not seen) hold nothing up.
+#[test]
+fn f9_times_that_are_not_there_hold_nothing_up() {
+    let few = ArmCounts { first_byte: around(20.0, 8), ..arm(500, 0) };
+    assert_eq!(says(few, timed(4500, 20.0), 500), Says::Pass);
+}
+
+/// Answers of a status of 500 and more are failures, where answers can be read.
+#[test]
+fn f9_server_errors_are_failures() {
+    let plain = |n, server_errors| ArmCounts { answers: n, server_errors, ..arm(n, 0) };
+    let v = of(plain(500, 50), plain(4500, 20), &asked(500));
+    assert_eq!(v.says, Says::Fail);
+    assert!(v.compared[0].comparisons.iter().any(|c| c.name == "failures.server_error"), "{v:?}");
+    assert_eq!(says(plain(500, 0), plain(4500, 0), 500), Says::Pass);
+    assert_eq!(
+        says(ArmCounts { answers: 0, ..plain(500, 0) }, plain(4500, 20), 500),
+        Says::Pass,
+        "encrypted"
+    );
+}
+
+/// Callers of the node are attempts like others.
+#[test]
+fn f9_callers_are_compared() {
+    let calls = |n, refused| ArmCounts { connections: n, calls: n, refused, ..ArmCounts::default() };
+    assert_eq!(says(calls(500, 50), calls(4500, 0), 500), Says::Fail);
+    assert_eq!(says(calls(500, 0), calls(4500, 0), 500), Says::Pass);
 }
