@@ -128,9 +128,9 @@ pub const FLOW_WATCHED: u16 = 1 << 9;
 /// ... which opens it again, or closes it.
 pub const FLOW_TRIES: u16 = 1 << 10;
 /// Which opening of the breaker it tries: the lowest bits of `Trip::opens`.
-pub const FLOW_OPENING: u16 = 15 << 11;
+pub const FLOW_OPENING: u16 = 7 << 11;
 /// Of a client's entry: it has not said anything yet. Of the answers': nor has the instance. See [`Times`](super::Times).
-pub const FLOW_TIMED: u16 = 1 << 15;
+pub const FLOW_TIMED: u16 = 1 << 14;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;
