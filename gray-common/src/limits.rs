@@ -60,8 +60,10 @@ pub const FLOOD_S: u32 = 2;
 /// Flow entries of connections that opened during a flood are looked for so long after its end, timer ticks: an hour at
 /// CONFIG_HZ=1000.
 pub const FLOOD_MEMORY: u64 = 3_600_000;
-/// Connections whose numbers are translated.
-pub const SPLICES: u32 = 65_536;
+/// Connections whose numbers are translated, when nothing else is configured: as many as a flow table has room for.
+pub const SPLICES: u32 = FLOWS / 2;
+/// However small the flow tables are.
+pub const SPLICES_LEAST: u32 = 1024;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
 /// Of which the first bytes are held.

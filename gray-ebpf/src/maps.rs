@@ -21,13 +21,14 @@ use gray_common::{
     },
 };
 
-pub use flows::{FLOWS4, FLOWS6, answers, fetch, flood, flooded, forget, moving, settle};
+pub use flows::{EEXIST, FLOWS4, FLOWS6, answers, fetch, flood, flooded, forget, moving, settle};
 
 use crate::hooks::{
     admit::Arrival,
     dsr::Inner,
     fragment::{Fragment, FragmentKey},
     tags::syn::Options,
+    times::Begun,
     v6::Behind,
 };
 
@@ -142,6 +143,8 @@ pub struct Scratch {
     pub tag: Tag,
     pub claims: Claims,
     pub decision: Decision,
+    /// When the connection that is recorded began.
+    pub begun: Begun,
     pub flow4: Flow4,
     pub flow6: Flow6,
     pub inner: Inner,

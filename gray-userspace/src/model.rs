@@ -155,6 +155,8 @@ pub struct Service {
     pub per: Per,
     /// A client that is silent for longer waits for the server.
     pub first_byte: Millis,
+    /// Of `claims`: an instance that does not take a connection for longer is given up.
+    pub instance_timeout: Millis,
     pub on_missing: OnMissing,
     /// Too many failures of gray send everybody to stable for a while.
     pub breaker: Option<Breaker>,

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 
 use gray_common::{
     decide::{
-        Request, Tables, Verdict, decide,
+        Request, SLOTS_TRIED, Tables, Verdict, another, decide,
         mem::{MemTables, View},
     },
     limits,
     request::watch::WATCHES,
     wire::{
-        Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Versioned,
+        Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Table,
+        Versioned,
     },
 };
 
@@ -102,6 +103,32 @@ pub fn ask_in_turn<E>(
                     trail: RefCell::take(&paged.view.trail),
                 });
             }
+        }
+    }
+}
+
+/// Another instance of a subset, which `decide` has just arrived at, than these two.
+pub fn other<E>(
+    t: &mut MemTables,
+    (subset, is_v4): (u32, bool),
+    choice: u64,
+    tried: [&Instance; 2],
+    mut fetch: impl Fetch<E>,
+) -> Result<Option<Instance>, E> {
+    let (mut last, mut steps) = (None, 0);
+    loop {
+        let paged = Paged::new(t, 0);
+        let table =
+            paged.subset(subset).map_or(Table { offset: 0, len: 0 }, |s| if is_v4 { s.v4 } else { s.v6 });
+        let found = another(&paged, table, choice, tried).and_then(|n| paged.instance(n).copied());
+        match paged.miss.get() {
+            // A slot, and its instance.
+            Some(miss) if last != Some(miss) && steps < 2 * SLOTS_TRIED => {
+                last = Some(miss);
+                steps += 1;
+                fetch(t, miss)?;
+            }
+            _ => return Ok(found),
         }
     }
 }

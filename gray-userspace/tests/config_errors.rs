@@ -152,6 +152,11 @@ fn d4_service() {
             ("alarm_program_by_path", more(&alarm("percent: 10, command: [/bin/sh, -c, reboot]"))),
             ("per_alone", more("per: request")),
             ("first_byte_alone", more("first-byte: 1s")),
+            ("instance_timeout_alone", more("instance-timeout: 1s")),
+            (
+                "instance_timeout_too_short",
+                more("claims: { app: { header: X-App-Id } }\n    instance-timeout: 10ms"),
+            ),
             ("first_byte_too_long", more("claims: { app: { header: X-App-Id } }\n    first-byte: 1h")),
             ("per_unknown", more("claims: { app: { header: X-App-Id } }\n    per: packet")),
             ("claims_with_dsr", more("claims: { app: { header: X-App-Id } }\n    nat: dsr")),

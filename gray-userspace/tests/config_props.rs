@@ -139,6 +139,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         identify,
         per,
         first_byte,
+        instance_timeout: Millis(if v6 && !claims.is_empty() { 250 } else { 1_000 }),
         claims,
         tls,
         on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },

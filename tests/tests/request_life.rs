@@ -101,7 +101,11 @@ fn a1_what_is_held_and_lost_is_sent_again() {
 
 /// Removes everything that is held, as other connections' bytes would; how many were there.
 fn forget_held(agent: &Agent) -> usize {
-    let pin = agent.bpffs().join("abi1/maps/HELD");
+    forget(agent, "HELD")
+}
+
+fn forget(agent: &Agent, table: &str) -> usize {
+    let pin = agent.bpffs().join("abi1/maps").join(table);
     let bpftool = |args: &[&str]| {
         let mut command = std::process::Command::new("bpftool");
         run(command.args(["-j", "map"]).args(args)).unwrap()
@@ -310,4 +314,21 @@ fn a1_on_an_instances_own_node_all_segments_arrive() {
     // The first to a local instance.
     assert_eq!(counted(&agent, "request_no_instance"), 0);
     residue::assert_none(&world, agent);
+}
+
+/// More connections than the table of those that are translated has room for: whoever has lost its place is told at once and counted, never
+/// answered by somebody else, and the same client opens another connection.
+#[test]
+fn a1_h1_a_connection_that_others_have_taken_the_place_of_is_reset_and_counted() {
+    let scene = Scene::packets(WorldSpec::default());
+    scene.apply(&policy(&scene.world));
+    for (v6, forgotten) in [(false, 1), (true, 2)] {
+        let mut open = talk(&scene, v6);
+        assert_eq!(open.get("app7", "before").unwrap().version(), "2.0");
+        assert_ne!(forget(&scene.agent, "SPLICES"), 0);
+        assert!(open.get("app7", "after").is_err(), "v6: {v6}: a segment went on in the wrong numbers");
+        assert_eq!(counted(&scene.agent, "request_forgotten"), forgotten, "v6: {v6}");
+        assert_eq!(talk(&scene, v6).get("app7", "again").unwrap().version(), "2.0");
+    }
+    scene.finish();
 }

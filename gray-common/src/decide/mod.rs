@@ -261,6 +261,35 @@ fn arrive<T: Tables, C>(
     }
 }
 
+/// Slots that are looked at for another instance, at most. They are in no order: of half of the weight one in two is another's.
+pub const SLOTS_TRIED: u32 = 1024;
+
+/// Another instance of a subset's table than these two, which were tried: from a place on that `choice` says, the next one's. `None`: there
+/// is none, or an entry is missing.
+#[inline(always)]
+pub fn another<T: Tables>(t: &T, table: Table, choice: u64, tried: [&Instance; 2]) -> Option<u32> {
+    if table.len == 0 {
+        return None;
+    }
+    let is = |a: &Instance, b: &Instance| a.addr == b.addr && a.port == b.port;
+    let mut slot = (mix(choice) % u64::from(table.len)) as u32;
+    let mut found = None;
+    T::each(table.len.min(SLOTS_TRIED), |_| {
+        let number = t.slot(table.offset + slot);
+        let Some((number, instance)) = number.and_then(|n| Some((n, t.instance(n)?))) else { return false };
+        if instance.live != 0 && !is(instance, tried[0]) && !is(instance, tried[1]) {
+            found = Some(number);
+            return false;
+        }
+        slot += 1;
+        if slot >= table.len {
+            slot = 0;
+        }
+        true
+    });
+    found
+}
+
 /// One address family of a subset.
 #[derive(Clone, Copy)]
 struct Arm {

@@ -397,6 +397,35 @@ fn c11_affinity_by_client() {
     assert_eq!(servers(None).len(), 2, "nothing is known of this one");
 }
 
+/// Another instance than those two that were tried, from any place on, also where nearly all slots are one's; `None`: there is none.
+#[test]
+fn c7_another_instance_than_those_that_were_tried() {
+    let mut t = world(&[]);
+    let _ = t.instances.insert(3, instance(3));
+    let table = Table { offset: 0, len: 211 };
+    for i in 0..211 {
+        let _ = t.arena.insert(i, 1 + i % 3);
+    }
+    let other =
+        |t: &MemTables, choice, a, b| super::another(&t.view(), table, choice, [&instance(a), &instance(b)]);
+    for choice in 0..200 {
+        assert_eq!(other(&t, choice, 1, 2), Some(3));
+        assert_eq!(other(&t, choice, 3, 1), Some(2));
+        assert!(matches!(other(&t, choice, 2, 2), Some(1 | 3)));
+    }
+    let both: std::collections::BTreeSet<_> = (0..200).map(|choice| other(&t, choice, 2, 2)).collect();
+    assert_eq!(both.len(), 2, "those that are left share its clients");
+    for i in 0..211 {
+        let _ = t.arena.insert(i, 1 + u32::from(i == 7));
+    }
+    for choice in 0..200 {
+        assert_eq!(other(&t, choice, 1, 1), Some(2));
+        assert_eq!(other(&t, choice, 1, 2), None);
+    }
+    let none = Table { offset: 0, len: 0 };
+    assert_eq!(super::another(&t.view(), none, 5, [&instance(1), &instance(2)]), None);
+}
+
 /// C11: the instances of a subset take turns, whoever the client is; each family has turns of its own.
 #[test]
 fn c11_round_robin_by_turns() {

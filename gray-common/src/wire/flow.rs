@@ -131,6 +131,8 @@ pub const FLOW_TRIES: u16 = 1 << 10;
 pub const FLOW_OPENING: u16 = 7 << 11;
 /// Of a client's entry: it has not said anything yet. Of the answers': nor has the instance. See [`Times`](super::Times).
 pub const FLOW_TIMED: u16 = 1 << 14;
+/// Its tuple is being given to another connection, or to its own's next one: see `maps::flows` of the programs. Never seen for longer.
+pub const FLOW_GONE: u16 = 1 << 15;
 
 /// Bits that tell programs which flow tables move from one map to another; not in any map.
 pub const MOVING4: u32 = 1;

@@ -93,7 +93,9 @@ pub struct Bound {
     /// Not 0: since then, in ms, a CPU has it. Both directions change it, on two CPUs.
     pub lock: u64,
     pub dscp: u8,
-    pub _pad: [u8; 3],
+    /// TTL or hop limit of the client's last packet: what the instance gets that it has not sent itself has it, too. 0: none was seen.
+    pub hops: u8,
+    pub _pad: [u8; 2],
     /// By which the client's packets come.
     pub ifindex: u32,
 }
@@ -122,6 +124,6 @@ wire!(Reading, size 112, {
 });
 wire!(Bound, size 144, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,
-    _pad @ 137: [u8; 3], ifindex @ 140: u32,
+    hops @ 137: u8, _pad @ 138: [u8; 2], ifindex @ 140: u32,
 });
 wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });

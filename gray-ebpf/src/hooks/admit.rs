@@ -212,7 +212,7 @@ fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> 
 
 #[inline(always)]
 fn seed(secret: u64, a: &Arrival) -> u64 {
-    flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto) ^ u64::from(a.attempt) << 32
+    flow_seed(secret, &a.saddr, &a.daddr, a.sport, a.dport, a.proto)
 }
 
 /// Counts the decision in `SCRATCH.decision` on `SCRATCH.arrival`, and sends an event if it is sampled.

@@ -274,7 +274,7 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             if request::is_untold() {
                 let _ = request::told();
             }
-            admit_at(epoch, if request::is_unread() { UNREAD } else { READ })
+            request::other(admit_at(epoch, if request::is_unread() { UNREAD } else { READ }))
         };
         if request::chosen(code) == 0 || record(v4, 0) == 0 {
             if code == Admit::Deny as u32 {
@@ -285,6 +285,9 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             let _ = report(epoch);
             next = request::ACT;
         }
+    }
+    if next == request::SETTLED {
+        return settled(raw, v4);
     }
     if next == request::FOREIGN {
         if admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
@@ -297,6 +300,25 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
         return NEXT;
     }
     acted(next, raw, v4)
+}
+
+/// A SYN of a service whose requests are read that has its instance without that: what is in `SCRATCH.arrival`.
+#[inline(always)]
+fn settled(raw: *mut __sk_buff, v4: bool) -> i32 {
+    let epoch = request::epoch();
+    let code = admit_at(epoch, UNREAD);
+    if code == Admit::Leave as u32 {
+        return NEXT;
+    }
+    let _ = report(epoch);
+    if code == Admit::Deny as u32 {
+        return request::refuse(raw, u32::from(v4));
+    }
+    if record(v4, u32::from(code != Admit::Steer as u32)) == 0 {
+        return NEXT;
+    }
+    let found = again(raw, 0, v4, false);
+    if found == NEW || found == SPLICED || found == SPLICED_REPLY { NEXT } else { known(found, raw, v4) }
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 //! the old one, and what is made or removed is made or removed in both (docs/adr/0016-flow-tables-move.md). Whoever still runs over
 //! the old table alone, or already over the new one alone, finds what programs over both have made.
 
-use core::hint::cold_path;
+use core::{hint::cold_path, mem::offset_of};
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -13,12 +13,15 @@ use gray_common::{
     limits,
     packet::{TCP, TCP_RST, TCP_SYN},
     wire::{
-        FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, Flow4, Flow6, FlowKey4, FlowKey6,
-        FlowState, MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER,
+        FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GONE, FLOW_PASS, Flow4, Flow6, FlowKey4,
+        FlowKey6, FlowState, MOVING4, MOVING4_OTHER, MOVING6, MOVING6_OTHER,
     },
 };
 
-use crate::ctx::jiffies;
+use crate::ctx::{exchange, jiffies};
+
+/// What the kernel answers where there is an entry already.
+pub const EEXIST: i32 = -17;
 
 /// Which tables move, as `MOVING_*` bits: set by the loader. The verifier knows its value and cuts off what it excludes.
 #[unsafe(no_mangle)]
@@ -143,12 +146,12 @@ mod other {
             }
 
             #[inline(never)]
-            pub fn $put(key: &$key, f: &$value) -> u32 {
+            pub fn $put(key: &$key, f: &$value, flags: u64) -> u32 {
                 let Some(c) = CONVERTED.get_ptr_mut(0) else { return 0 };
                 // SAFETY: this CPU's own slot.
                 let c = unsafe { &mut *c };
                 c.$theirs.write(f);
-                u32::from($other.insert(key, &c.$theirs, 0).is_ok())
+                u32::from($other.insert(key, &c.$theirs, flags).is_ok())
             }
 
             #[inline(always)]
@@ -171,6 +174,11 @@ macro_rules! table {
         pub static $name: $table = $table;
 
         impl $table {
+            /// The aligned word that has an entry's flags, and their mark in it.
+            const WORD: usize = (offset_of!($value, state) + offset_of!(FlowState, flags)) & !7;
+            const GONE: u64 =
+                (FLOW_GONE as u64) << (8 * ((offset_of!($value, state) + offset_of!(FlowState, flags)) & 7));
+
             /// Of the new table alone, as are `remove`'s: for those whose stack is full. `packet::family` sees to the rest.
             #[inline(always)]
             pub fn get_ptr_mut(&self, key: &$key) -> Option<*mut $value> {
@@ -224,6 +232,69 @@ macro_rules! table {
                 self.insert(key, f, 0)
             }
 
+            /// Puts an entry where none is: of two CPUs one does. [`EEXIST`]: there is one, wherever programs look for it.
+            #[inline(always)]
+            pub fn claim(&self, key: &$key, f: &$value, apart: bool) -> Result<(), i32> {
+                const NEW: u64 = BPF_NOEXIST as u64;
+                if apart {
+                    cold_path();
+                    $apart.insert(key, f, NEW)?;
+                    // One CPU may see a flood and another not: each looks at the other's table when its own entry is there.
+                    if self.find(key, false).is_some() {
+                        let _ = $apart.remove(key);
+                        return Err(EEXIST);
+                    }
+                    return Ok(());
+                }
+                if moves($family) {
+                    cold_path();
+                    // First: it is all that programs over the old table alone look at.
+                    $before.insert(key, f, NEW)?;
+                }
+                #[cfg(feature = "abi-test")]
+                if moves($other) && other::$put(key, f, NEW) == 0 {
+                    return Err(EEXIST);
+                }
+                $now.insert(key, f, NEW)?;
+                if flooded() && $apart.get_ptr(key).is_some() {
+                    cold_path();
+                    self.clear(key, false);
+                    return Err(EEXIST);
+                }
+                Ok(())
+            }
+
+            /// What [`Self::seize`] compares.
+            #[inline(always)]
+            pub fn word(&self, f: *mut $value) -> u64 {
+                // SAFETY: an element that stays readable for the run, of which this is an aligned word.
+                unsafe { f.byte_add(Self::WORD).cast::<u64>().read_volatile() }
+            }
+
+            /// Marks an entry that is to be replaced, and whose [`Self::word`] was `was` when it was looked at. False: another CPU was
+            /// quicker, or it has changed.
+            #[inline(always)]
+            pub fn seize(&self, f: *mut $value, was: u64) -> bool {
+                // SAFETY: within the element.
+                let at = unsafe { f.byte_add(Self::WORD).cast::<u64>() };
+                was & Self::GONE == 0 && exchange(at, was, was | Self::GONE) == was
+            }
+
+            /// Removes an entry wherever programs look for it.
+            #[inline(always)]
+            pub fn clear(&self, key: &$key, late: bool) {
+                if moves($family | $other) {
+                    cold_path();
+                    self.forget(key);
+                } else {
+                    let _ = $now.remove(key);
+                }
+                if late {
+                    cold_path();
+                    let _ = $apart.remove(key);
+                }
+            }
+
             /// From those apart to the others.
             #[inline(always)]
             fn settle(&self, key: &$key, f: &$value) {
@@ -240,7 +311,7 @@ macro_rules! table {
                 #[cfg(feature = "abi-test")]
                 if moves($other) {
                     cold_path();
-                    let _ = other::$put(key, f);
+                    let _ = other::$put(key, f, flags);
                 }
                 $now.insert(key, f, flags)
             }

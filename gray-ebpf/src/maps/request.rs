@@ -121,6 +121,7 @@ pub struct Call {
     pub mark: u32,
     pub ifindex: u32,
     pub dscp: u8,
+    pub hops: u8,
     /// Of `hooks::request`; and not 0: the packet came from an instance.
     pub whose: u32,
     pub reply: u32,

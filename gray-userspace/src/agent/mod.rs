@@ -18,6 +18,7 @@ mod front;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod health;
+mod hops;
 mod http;
 mod kernel_log;
 mod lease;
@@ -57,7 +58,7 @@ use self::{core::Core, tasks::Tasks};
 use crate::{
     api::{ApiError, Server, ServerOptions},
     cli::AgentOptions,
-    sys::watch::LinkEvents,
+    sys::{watch::LinkEvents, ways::WayEvents},
 };
 
 pub use migrate::migrate;
@@ -79,13 +80,14 @@ pub fn run(o: AgentOptions) -> anyhow::Result<()> {
 
 async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     // Before the interfaces are listed: none can slip through in between.
-    let links = LinkEvents::open()?;
+    let (links, ways) = (LinkEvents::open()?, WayEvents::open()?);
     let (inner, _lock) = start::start(&o)?;
     let core = Arc::new(Core::new(inner));
     let lines = core.lock().live.log_lines();
     let mut tasks = Tasks::default();
     tasks.spawn("the data path's log", kernel_log::pump(lines));
     tasks.spawn("interfaces", attach::follow(core.clone(), links));
+    tasks.spawn("next hops", hops::follow(core.clone(), ways));
     tasks.spawn("events", events::pump(core.clone()));
     tasks.spawn("housekeeping", keep_house(core.clone()));
     tasks.spawn("the agent's lease", lease::renew(core.clone()));

@@ -172,7 +172,13 @@ fn identify_codes(service: &model::Service) -> [u8; limits::IDENTIFY] {
 /// What holds for the connections of a service whose requests are read.
 pub fn terms(service: &model::Service) -> Terms {
     let flags = if service.per == model::Per::Request { PER_REQUEST } else { 0 };
-    Terms { first_byte_ms: service.first_byte.0, silent_ms: 1000, mss: MSS, scale: SCALE, flags }
+    Terms {
+        first_byte_ms: service.first_byte.0,
+        silent_ms: service.instance_timeout.0,
+        mss: MSS,
+        scale: SCALE,
+        flags,
+    }
 }
 
 /// What is read of a service's requests.

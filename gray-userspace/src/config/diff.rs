@@ -217,6 +217,9 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     if a.first_byte != b.first_byte {
         detail.push(format!("first-byte {} -> {}", a.first_byte, b.first_byte));
     }
+    if a.instance_timeout != b.instance_timeout {
+        detail.push(format!("instance-timeout {} -> {}", a.instance_timeout, b.instance_timeout));
+    }
     if a.on_missing != b.on_missing {
         detail.push(format!("on-missing-identity {} -> {}", a.on_missing.name(), b.on_missing.name()));
     }

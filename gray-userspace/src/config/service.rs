@@ -29,6 +29,9 @@ use crate::model::{
 /// Clients open connections that they use later (a browser for up to 10 s): who is taken for silent too soon is taken for nobody.
 pub(super) const FIRST_BYTE: Millis = Millis(30_000);
 
+/// A SYN that was lost is said again after a second (RFC 6298).
+pub(super) const INSTANCE_TIMEOUT: Millis = Millis(1_000);
+
 /// Longer than an agent takes to be started again, or another one to take its place.
 pub(super) const AGENT_LEASE: Millis = Millis(30_000);
 
@@ -40,6 +43,7 @@ pub(super) struct ServiceDraft {
     pub tls: BTreeMap<ClaimKind, Tls>,
     pub per: Per,
     pub first_byte: Millis,
+    pub instance_timeout: Millis,
     pub on_missing: Option<At<OnMissing>>,
     pub breaker: Option<Breaker>,
     pub agent_lease: Option<Millis>,
@@ -72,6 +76,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         tls: BTreeMap::new(),
         per: Per::default(),
         first_byte: FIRST_BYTE,
+        instance_timeout: INSTANCE_TIMEOUT,
         on_missing: None,
         breaker: None,
         agent_lease: None,
@@ -111,6 +116,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
             draft.first_byte = Millis(ms);
         }
         needs_claims(key.span, "first-byte", &fields, report);
+    }
+    if let Some((key, node)) = fields.pair("instance-timeout") {
+        if let Some(ms) = walk::duration(node, "instance-timeout", 100..=60_000, report) {
+            draft.instance_timeout = Millis(ms);
+        }
+        needs_claims(key.span, "instance-timeout", &fields, report);
     }
     if let Some(node) = fields.get("on-missing-identity") {
         let found = walk::word(node, "on-missing-identity", (ON_MISSING, &[]), report);
@@ -237,6 +248,7 @@ impl ServiceDraft {
             tls: self.tls,
             per: self.per,
             first_byte: self.first_byte,
+            instance_timeout: self.instance_timeout,
             on_missing: self.on_missing.map_or(OnMissing::Stable, |m| m.value),
             breaker: self.breaker,
             agent_lease: self.agent_lease,

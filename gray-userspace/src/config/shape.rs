@@ -184,6 +184,11 @@ pub(super) static SERVICE: Object = Object {
             Shape::Duration,
         ),
         optional(
+            "instance-timeout",
+            "Of `claims`: an instance that does not take a connection for so long is given up, and another one of its subset is tried, then stable's. 100ms to 1m. Default: 1s.",
+            Shape::Duration,
+        ),
+        optional(
             "on-missing-identity",
             "What becomes of a client of whom no claim of `identify` is present. stable: it is decided on without an identity. deny: it is refused. Default: stable.",
             Shape::Word(ON_MISSING),

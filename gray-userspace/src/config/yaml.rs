@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{limits, route::default_name, service::FIRST_BYTE, value::percent_text};
+use super::{
+    limits,
+    route::default_name,
+    service::{FIRST_BYTE, INSTANCE_TIMEOUT},
+    value::percent_text,
+};
 use crate::model::{
     Affinity, Alarm, Arm, Balance, Blacklist, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation,
     Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
@@ -60,6 +65,9 @@ fn service(out: &mut String, s: &Service) {
     }
     if s.first_byte != FIRST_BYTE {
         let _ = writeln!(out, "    first-byte: {}", s.first_byte);
+    }
+    if s.instance_timeout != INSTANCE_TIMEOUT {
+        let _ = writeln!(out, "    instance-timeout: {}", s.instance_timeout);
     }
     let _ = writeln!(out, "    on-missing-identity: {}\n    nat: {}", s.on_missing.name(), s.nat.name());
     if let Some(b) = &s.breaker {

@@ -46,7 +46,7 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
     for spec in fixed() {
         let path = pins.map(spec.name);
         let Some(shape) = moving::shape(pins, spec, &path)? else { continue };
-        if shape.entries != spec.entries {
+        if shape.entries != spec.entries && spec.name != names::SPLICES {
             return Err(KernelError::ForeignMap { path });
         }
     }
@@ -55,6 +55,8 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
     for spec in fixed() {
         let _ = loader.map_pin_path(spec.name, pins.map(spec.name));
     }
+    let splices = spliced(pins, flows)?;
+    let _ = loader.map_max_entries(names::SPLICES, splices);
     let mut bits = 0;
     for table in flows {
         let _ = loader.map_max_entries(table.name, table.entries).map_pin_path(table.name, &table.now);
@@ -115,6 +117,15 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
         let done = all.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
         done.fold(Ok(()), Result::and)
     })
+}
+
+/// Connections whose numbers are translated: as many as a flow table has room for. As it is pinned, whatever its size: it does not move.
+fn spliced(pins: &Pins, flows: &[FlowTable]) -> Result<u32, KernelError> {
+    let Some(spec) = MAPS.iter().find(|m| m.name == names::SPLICES) else { return Ok(limits::SPLICES) };
+    let pinned = moving::shape(pins, spec, &pins.map(spec.name))?;
+    let wanted =
+        flows.iter().map(|t| t.entries).max().map_or(limits::SPLICES, |n| (n / 2).max(limits::SPLICES_LEAST));
+    Ok(pinned.map_or(wanted, |s| s.entries))
 }
 
 /// Connections of a second on one CPU that are a flood, for flow tables of so many entries. Connections come to a few CPUs at

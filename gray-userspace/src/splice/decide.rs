@@ -8,7 +8,7 @@ use gray_common::{
     hash::HashKey,
     packet::TCP,
     request::machine::ATTEMPTS,
-    wire::{Addr, Control, ListenerKey, Reading, SERVICE_DENY},
+    wire::{Addr, Control, Instance, ListenerKey, Reading, SERVICE_DENY},
 };
 
 use super::First;
@@ -71,8 +71,8 @@ impl Whose {
         Ok(reading.zip(service).map(|(reading, service)| Served { service: service.id, reading }))
     }
 
-    /// Decides; `turn` counts this node's decisions, for round robin. A change of policy meanwhile has it decided again, so that it
-    /// is of one policy.
+    /// Decides; `turn` counts this node's decisions, for round robin; `failed` is what the attempt before this one went by. A change of
+    /// policy meanwhile has it decided again, so that it is of one policy.
     ///
     /// # Errors
     /// The kernel's.
@@ -81,10 +81,11 @@ impl Whose {
         on: &impl Tables,
         first: &First,
         (attempt, turn): (u32, u32),
+        failed: Option<&Decision>,
     ) -> Result<Goes, KernelError> {
         let mut control = on.control()?;
         for _ in 0..FLIPS {
-            let goes = self.goes_at(on, control, first, (attempt, turn))?;
+            let goes = self.goes_at(on, control, first, (attempt, turn), failed)?;
             let now = on.control()?;
             if now.epoch == control.epoch {
                 return Ok(goes);
@@ -100,6 +101,7 @@ impl Whose {
         control: Control,
         first: &First,
         (attempt, turn): (u32, u32),
+        failed: Option<&Decision>,
     ) -> Result<Goes, KernelError> {
         // No program sees the end of such a connection: where a breaker is open it does not try.
         let mut t = MemTables { control, now: on.now(&control)?, unseen: true, ..MemTables::default() };
@@ -112,12 +114,35 @@ impl Whose {
             claims: &claims,
             source: Some(&source),
             is_v4: self.service.ip().to_canonical().is_ipv4(),
-            seed: self.seed(key) ^ u64::from(attempt) << 32,
+            seed: self.seed(key),
             // Whom the policy denies was refused at the first attempt.
             spares: if attempt == 0 { 0 } else { SERVICE_DENY },
         };
         let answer = paging::ask_in_turn(&mut t, &request, turn, |t, miss| on.fetch(t, miss))?;
-        Ok(self.arrives(answer.verdict))
+        let (Some(failed), Some(subset)) = (failed, answer.subset) else {
+            return Ok(self.arrives(answer.verdict));
+        };
+        let d = match answer.verdict {
+            Verdict::Steer(d) => d,
+            Verdict::Stay(d) => Decision { instance: self.own(), ..d },
+            other => return Ok(self.arrives(other)),
+        };
+        // The first of another subset was not tried yet.
+        if d.target != failed.target {
+            return Ok(self.arrives(answer.verdict));
+        }
+        let tried = [&d.instance, &failed.instance];
+        let seed = self.seed(key);
+        Ok(match paging::other(&mut t, (subset, request.is_v4), seed, tried, |t, miss| on.fetch(t, miss))? {
+            Some(instance) => self.arrives(Verdict::Steer(Decision { instance, ..d })),
+            None => self.arrives(answer.verdict),
+        })
+    }
+
+    /// The address that was dialled, as an instance.
+    fn own(&self) -> Instance {
+        let addr = Addr::from(self.service.ip().to_canonical());
+        Instance { addr, port: self.service.port().to_be(), proto: TCP, live: 1 }
     }
 
     /// The last attempt is stable's.
@@ -144,7 +169,7 @@ impl Whose {
                     SocketAddr::new(std::net::IpAddr::from(d.instance.addr), u16::from_be(d.instance.port));
                 Goes::To(at, d)
             }
-            Verdict::Stay(d) => Goes::To(self.service, d),
+            Verdict::Stay(d) => Goes::To(self.service, Decision { instance: self.own(), ..d }),
             Verdict::Deny(d) => Goes::Refused(d),
             Verdict::Pass(reason) => Goes::Nowhere(reason),
         }

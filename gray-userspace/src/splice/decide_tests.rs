@@ -79,25 +79,58 @@ fn at(goes: &Goes) -> String {
     }
 }
 
+/// Where each attempt goes when the one before it fails.
+fn attempts(on: &Memory, who: &Whose, first: &First, turns: u32) -> [String; 3] {
+    let mut failed = None;
+    [0, 1, 2].map(|attempt| {
+        let goes = who.goes(on, first, (attempt, attempt * turns), failed.as_ref()).unwrap();
+        if let Goes::To(_, d) = goes {
+            failed = Some(d);
+        }
+        at(&goes)
+    })
+}
+
 #[test]
 fn a1_attempts_go_where_the_data_path_sends_them() {
     let on = memory(DOCUMENT);
     let known = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n");
     let other = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 8\r\n\r\n");
     let nobody = first(&on, "GET / HTTP/1.1\r\n\r\n");
-    let (mut gray, mut again) = (std::collections::BTreeSet::new(), 0);
+    let mut gray = std::collections::BTreeSet::new();
     for port in 1..200 {
         let who = whose(&format!("198.18.1.3:{port}"));
-        let [a, b, c] = [0, 1, 2].map(|attempt| at(&who.goes(&on, &known, (attempt, 0)).unwrap()));
+        let [a, b, c] = attempts(&on, &who, &known, 1);
         assert_eq!(c, "198.18.2.1:8080", "the last of {ATTEMPTS} is stable's");
         assert!(a.starts_with("198.18.2.2:") || a.starts_with("198.18.2.3:"), "{a}");
-        again += u32::from(a == b);
+        assert!(b != a && (b.starts_with("198.18.2.2:") || b.starts_with("198.18.2.3:")), "{a}, then {b}");
         let _ = gray.insert(a);
-        assert_eq!(at(&who.goes(&on, &other, (0, 0)).unwrap()), "198.18.2.1:8080");
-        assert!(matches!(who.goes(&on, &nobody, (0, 0)).unwrap(), Goes::Refused(_)));
+        assert_eq!(at(&who.goes(&on, &other, (0, 0), None).unwrap()), "198.18.2.1:8080");
+        assert!(matches!(who.goes(&on, &nobody, (0, 0), None).unwrap(), Goes::Refused(_)));
     }
     assert_eq!(gray.len(), 2);
-    assert!((50..150).contains(&again), "another attempt is another draw: {again} of 199");
+}
+
+/// Three stable instances: each attempt at another one than the one before it, whatever chooses the first. The last one knows no claims, and so
+/// not whom a sticking client came to first.
+#[test]
+fn c7_a_client_that_sticks_to_its_instance_leaves_one_that_fails() {
+    // A turn of three instances' round robin is the same one again where others have had the turns between.
+    for (how, turns, all) in
+        [("affinity: client", 1, 2), ("balance: round-robin", 3, 2), ("balance: maglev", 1, 3)]
+    {
+        let text = DOCUMENT.replace("version: '2' }\n    ", "version: '1' }\n    ");
+        let text = text.replace("198.18.2.2:8080', version: '2'", "198.18.2.2:8080', version: '1'");
+        let text = text.replace("198.18.2.3:8080', version: '2'", "198.18.2.3:8080', version: '1'");
+        let text = text.replace("    stable:", &format!("    {how}\n    stable:"));
+        let on = memory(&text[..text.find("cohorts:").unwrap()]);
+        let known = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n");
+        for port in 1..100 {
+            let tried = attempts(&on, &whose(&format!("198.18.1.3:{port}")), &known, turns);
+            assert!(tried[0] != tried[1] && tried[1] != tried[2], "{how}: {tried:?}");
+            assert!(std::collections::BTreeSet::from(tried.clone()).len() >= all, "{how}: {tried:?}");
+        }
+    }
 }
 
 #[test]
@@ -106,7 +139,7 @@ fn a1_what_is_no_service_goes_nowhere() {
     let who = Whose { service: "198.18.1.101:80".parse().unwrap(), ..whose("198.18.1.3:1") };
     assert!(who.served(&on).unwrap().is_none());
     let known = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n");
-    assert_eq!(who.goes(&on, &known, (0, 0)).unwrap(), Goes::Nowhere(Reason::NotManaged));
+    assert_eq!(who.goes(&on, &known, (0, 0), None).unwrap(), Goes::Nowhere(Reason::NotManaged));
 }
 
 /// Decided by an epoch that is over, a connection is decided again.
@@ -117,13 +150,16 @@ fn d1_a_decision_is_of_one_policy() {
     let mut before = on.tables.control;
     before.epoch -= 1;
     on.turns_to.lock().unwrap().push(before);
-    let goes = whose("198.18.1.3:1").goes(&on, &known, (0, 0)).unwrap();
+    let goes = whose("198.18.1.3:1").goes(&on, &known, (0, 0), None).unwrap();
     assert!(at(&goes).starts_with("198.18.2."), "{goes:?}");
     for n in 0..100 {
         before.epoch = n;
         on.turns_to.lock().unwrap().push(before);
     }
-    assert_eq!(whose("198.18.1.3:1").goes(&on, &known, (0, 0)).unwrap(), Goes::Nowhere(Reason::TableHole));
+    assert_eq!(
+        whose("198.18.1.3:1").goes(&on, &known, (0, 0), None).unwrap(),
+        Goes::Nowhere(Reason::TableHole)
+    );
 }
 
 #[test]
@@ -131,6 +167,7 @@ fn c7_round_robin_takes_turns() {
     let on = memory(&DOCUMENT.replace("    stable:", "    balance: round-robin\n    stable:"));
     let known = first(&on, "GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n");
     let who = whose("198.18.1.3:1");
-    let turns: Vec<String> = (0..4).map(|turn| at(&who.goes(&on, &known, (0, turn)).unwrap())).collect();
+    let turns: Vec<String> =
+        (0..4).map(|turn| at(&who.goes(&on, &known, (0, turn), None).unwrap())).collect();
     assert!(turns[0] != turns[1] && turns[..2] == turns[2..], "{turns:?}");
 }

@@ -12,6 +12,7 @@ use std::{
 
 use gray_common::{
     Reason,
+    decide::Decision,
     request::machine::ATTEMPTS,
     wire::{ARM_GRAY, ListenCount, Reading},
 };
@@ -241,12 +242,15 @@ impl<N: Node> Splice<N> {
         let count = |more: ListenCount| self.node.count(service, &more);
         let within = Duration::from_millis(u64::from(reading.terms.silent_ms));
         let (mut attempt, mut again) = (0, 0);
+        let mut failed: Option<Decision> = None;
         while attempt < ATTEMPTS {
             let epoch = self.epoch()?;
             let turn = self.turns.fetch_add(1, Relaxed);
-            let goes = whose.goes(&self.node, first, (attempt, turn)).map_err(|e| self.failed(&e))?;
-            let (at, gray, rule) = match &goes {
-                Goes::To(at, d) => (*at, u32::from(d.arm) == ARM_GRAY, d.rule),
+            let goes = whose
+                .goes(&self.node, first, (attempt, turn), failed.as_ref())
+                .map_err(|e| self.failed(&e))?;
+            let (at, decided, gray) = match &goes {
+                Goes::To(at, d) => (*at, *d, u32::from(d.arm) == ARM_GRAY),
                 Goes::Refused(_) => {
                     self.counters.refused.add(1);
                     count(ListenCount { refused: 1, ..ListenCount::default() });
@@ -258,7 +262,7 @@ impl<N: Node> Splice<N> {
                     continue;
                 }
             };
-            match timeout(within, self.connect(at, whose.service, rule)).await {
+            match timeout(within, self.connect(at, whose.service, decided.rule)).await {
                 // A recall came in between, and may have missed this one.
                 Ok(Ok(_)) if again < ATTEMPTS && self.epoch()? != epoch => {
                     again += 1;
@@ -276,6 +280,7 @@ impl<N: Node> Splice<N> {
                 Err(_) => tracing::debug!("{at}: silent for {within:?}"),
             }
             self.counters.another.add(1);
+            failed = Some(decided);
             count(match gray {
                 true => ListenCount { failed_gray: 1, ..ListenCount::default() },
                 false => ListenCount { failed_stable: 1, ..ListenCount::default() },

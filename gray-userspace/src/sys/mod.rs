@@ -15,4 +15,5 @@ pub mod program;
 pub mod sockets;
 pub mod watch;
 pub mod watch_dir;
+pub mod ways;
 pub mod workload;

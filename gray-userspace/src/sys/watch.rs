@@ -63,7 +63,7 @@ impl LinkEvents {
 }
 
 #[expect(unsafe_code, reason = "AsyncFd asks for a promise about the descriptor")]
-fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // Outside of a runtime tokio would panic.
     let _runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
     // SAFETY: a `Socket` owns its descriptor, always names the same one, and closes it only when it is dropped, which

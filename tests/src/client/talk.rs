@@ -61,6 +61,15 @@ impl Talk {
         Ok(sys::set_int_option(self.stream.as_fd(), level, option, i32::from(dscp) << 2)?)
     }
 
+    /// The TTL or hop limit of what is sent from now on.
+    pub fn mark_hops(&self, hops: u8) -> Result<()> {
+        let (level, option) = match self.stream.peer_addr()? {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TTL),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+        };
+        Ok(sys::set_int_option(self.stream.as_fd(), level, option, i32::from(hops))?)
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).context("cannot send")
     }

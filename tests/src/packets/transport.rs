@@ -200,6 +200,24 @@ fn another(p: &Packet, n: u32) -> SocketAddr {
     SocketAddr::new(p.src.ip(), u16::from_be(other_client_port(seed(p), n)))
 }
 
+/// Connections of other clients that the node stands in for, each with one of the first `n` ports that `p` would get.
+fn others_behind(l: Land, p: &Packet, n: u32) -> Vec<Packet> {
+    let mut wanted: Vec<u16> = (0..n).map(|i| snat_port(seed(p), i)).collect();
+    let mut out = Vec::new();
+    // Each port is the first one of some four of them.
+    let clients = (1024..u16::MAX).flat_map(|port| [l.stranger(port), l.plain(port)]);
+    for from in clients.filter(|from| *from != p.src) {
+        let other = l.open(from, l.vip(BEHIND));
+        let first = snat_port(seed(&other), 0);
+        if let Some(at) = wanted.iter().position(|w| *w == first) {
+            let _ = wanted.swap_remove(at);
+            out.push(other);
+        }
+    }
+    assert!(wanted.is_empty(), "nobody has {wanted:?} first");
+    out
+}
+
 fn seed(p: &Packet) -> u64 {
     let (src, dst) = (Addr::from(p.src.ip()), Addr::from(p.dst.ip()));
     flow_seed(KEY.k0, &src, &dst, p.src.port().to_be(), p.dst.port().to_be(), p.proto)
@@ -244,6 +262,17 @@ fn ports(t: &mut Rows) {
     let answer = out.answer(l.stable(BEHIND_AT), SYN | ACK).ttl(64);
     let back = answer.rewritten(l.vip(BEHIND), p.src);
     t.add(Case::new("snat: to the node, and on to the client", answer.frame()).sent(back));
+    // The ports that are tried are others' first ones, and those live: alone, and counted. With the first seven taken the last one is its.
+    for (taken, out) in [(8, None), (7, Some(7))] {
+        let p = t.plain_to(BEHIND);
+        let before = others_behind(l, &p, taken);
+        let before: Vec<&Packet> = before.iter().collect();
+        let row = Case::new(format!("snat: {taken} ports taken"), p.frame()).after(&before);
+        t.add(match out {
+            None => row.moves(&[Unlisted, TupleClash]).flow(Flow::None(p)),
+            Some(n) => row.sent(p.rewritten(behind(&p, n), l.stable(BEHIND_AT))).moves(&[Unlisted]),
+        });
+    }
     // Hairpin: a host drops packets from its own address.
     let port = t.port();
     let p = l.open(l.stable(port), l.vip(SHOP));

@@ -6,6 +6,7 @@ mod detach;
 mod flood;
 mod migrate;
 mod pins;
+mod race;
 mod recreate;
 mod replace;
 mod resize;

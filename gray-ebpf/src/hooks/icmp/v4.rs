@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{IPIP, TCP, UDP, V4_FRAGMENT, V4_OFFSET},
-    wire::{FLOW_DSR, FLOW_PASS, Flow4, FlowKey4},
+    wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow4, FlowKey4},
 };
 
 use super::super::{
@@ -12,6 +12,7 @@ use super::super::{
     dsr::{self, Inner},
     life::{hop_is_old, set_hop},
     packet::{NEXT, Side, Way, exit, leave},
+    request::{UNKNOWN, shift_of},
 };
 use crate::{
     ctx::{
@@ -41,6 +42,7 @@ const Q_SADDR: usize = 54;
 const Q_DADDR: usize = 58;
 const Q_SPORT: usize = 62;
 const Q_DPORT: usize = 64;
+const Q_SEQ: usize = 66;
 
 /// Destination unreachable (and fragmentation needed), time exceeded, parameter problem.
 const ERRORS: [u8; 3] = [3, 11, 12];
@@ -114,14 +116,37 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             set_hop(&k, &mut f.state, hop);
         }
     }
+    // About an answer of an instance, in the numbers that its client sees. Its client's own are the same on both sides.
+    let mut shift = 0;
+    if f.state.flags & (FLOW_SPLICE | FLOW_FORWARD) == FLOW_SPLICE | FLOW_FORWARD {
+        let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NEXT };
+        // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+        unsafe { (*scratch).key4 = back };
+        shift = shift_of(1);
+        if shift == UNKNOWN {
+            return NEXT;
+        }
+    }
     if unreachable {
         unreached(&mut f.state, proto);
     }
     let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
     write(&mut h, &back, f, out.way, side);
+    if shift != 0 {
+        renumber(&mut h, shift as u32);
+    }
     emit::count(Reason::IcmpError);
     leave(&k, skb, out, true)
+}
+
+/// The sequence number in the quotation, and ICMP's checksum, which covers it.
+#[inline(always)]
+fn renumber(h: &mut Head<'_, MIN>, shift: u32) {
+    let seq = h.get::<u32, Q_SEQ>();
+    let own = u32::from_be(seq).wrapping_add(shift).to_be();
+    h.set::<u32, Q_SEQ>(own);
+    h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), csum::diff32(seq, own)));
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
     packet::{IPV6, TCP, UDP},
-    wire::{Addr, FLOW_DSR, FLOW_PASS, Flow6, FlowKey6},
+    wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, Flow6, FlowKey6},
 };
 
 use super::super::{
@@ -12,6 +12,7 @@ use super::super::{
     dsr::{self, Inner},
     life::{hop_is_old, set_hop},
     packet::{NEXT, Side, Way, exit, leave},
+    request::{UNKNOWN, shift_of},
     v6::HOP_STEP,
 };
 use crate::{
@@ -36,6 +37,7 @@ const Q_SADDR: usize = 70;
 const Q_DADDR: usize = 86;
 const Q_SPORT: usize = 102;
 const Q_DPORT: usize = 104;
+const Q_SEQ: usize = 106;
 
 const UNREACHABLE: u8 = 1;
 /// Destination unreachable, packet too big, time exceeded, parameter problem.
@@ -102,18 +104,40 @@ pub extern "C" fn error(raw: *mut __sk_buff, egress: u32) -> i32 {
             set_hop(&k, &mut f.state, hop);
         }
     }
+    // About an answer of an instance, in the numbers that its client sees. Its client's own are the same on both sides.
+    let mut shift = 0;
+    if f.state.flags & (FLOW_SPLICE | FLOW_FORWARD) == FLOW_SPLICE | FLOW_FORWARD {
+        // SAFETY: as above.
+        unsafe { (*scratch).key6 = *back };
+        shift = shift_of(0);
+        if shift == UNKNOWN {
+            return NEXT;
+        }
+    }
     if unreachable {
         unreached(&mut f.state, proto);
     }
     let out = exit(skb, &f.state, side, 0, false);
     let Some(mut h) = skb.head::<MIN>() else { return NEXT };
     write(&mut h, back, f, out.way, side);
+    if shift != 0 {
+        renumber(&mut h, shift as u32);
+    }
     emit::count(Reason::IcmpError);
     if side == Side::Ingress {
         // ICMPv6's checksum covers the outer addresses, too, so only the hop limit changes the packet's whole sum.
         skb.complete_csum(HOP_STEP);
     }
     leave(&k, skb, out, true)
+}
+
+/// The sequence number in the quotation, and ICMP's checksum, which covers it.
+#[inline(always)]
+fn renumber(h: &mut Head<'_, MIN>, shift: u32) {
+    let seq = h.get::<u32, Q_SEQ>();
+    let own = u32::from_be(seq).wrapping_add(shift).to_be();
+    h.set::<u32, Q_SEQ>(own);
+    h.set::<u16, ICMP_CHECK>(csum::update(h.get::<u16, ICMP_CHECK>(), csum::diff32(seq, own)));
 }
 
 #[inline(always)]

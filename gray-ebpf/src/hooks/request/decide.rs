@@ -2,12 +2,12 @@
 
 use gray_common::{
     decide::{
-        Claims, Known as _, MARK_SPLICE, Tables as _,
+        Claims, Known as _, MARK_SPLICE, Tables as _, another,
         claims::{BEGINNING, ND_ENV, ND_REGION, ND_VERSION, SOURCE},
         tail,
     },
     hash::{CLAIM_MAX, HashKey, claim_hash_words},
-    limits::BEGINNINGS,
+    limits::{BEGINNINGS, SUBSETS},
     packet::{TCP, TCP_ACK, TCP_SYN},
     request::{
         machine::{ATTEMPTS, HOLD, LISTENER, PER_REQUEST, READ_DENY},
@@ -15,7 +15,7 @@ use gray_common::{
         tls,
         watch::WATCHES,
     },
-    wire::{Addr, Instance, Reading, SERVICE_DENY},
+    wire::{Addr, Instance, Reading, SERVICE_DENY, Table},
 };
 
 use crate::{
@@ -218,6 +218,47 @@ pub extern "C" fn kept(code: u32) -> u32 {
     c.keeps
 }
 
+/// What [`ready`] was decided on, where an instance has failed the connection: another one of the same subset, if there is one. The one that is
+/// decided on was tried first, and the connection's last; of another subset it was not. `code`: of `Admit`, and so is the answer.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_other")]
+#[inline(never)]
+pub extern "C" fn other(code: u32) -> u32 {
+    let (Some(c), Some(scratch)) = (call(), maps::SCRATCH.get_ptr_mut(0)) else { return code };
+    if c.picked < 2 || c.picked > ATTEMPTS || code != Admit::Steer as u32 && code != Admit::Stay as u32 {
+        return code;
+    }
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    let (d, failed, a) = (&mut scratch.decision, &c.bound.decision, &scratch.arrival);
+    if d.target != failed.target {
+        return code;
+    }
+    if code == Admit::Stay as u32 {
+        d.instance = Instance { addr: a.daddr, port: a.dport, proto: TCP, live: 1 };
+    }
+    let Some(k) = Kernel::at(c.epoch) else { return code };
+    let (target, v4) = (d.target, c.v4 != 0);
+    let mut table = Table { offset: 0, len: 0 };
+    // What is left of an earlier policy is behind it.
+    repeat(SUBSETS, |i| {
+        let Some(s) = k.subset(i) else { return false };
+        if s.target == target {
+            table = if v4 { s.v4 } else { s.v6 };
+        }
+        s.target != target
+    });
+    let [x, y] = c.key.client;
+    let choice = x ^ y ^ u64::from(c.key.client_port) << 32;
+    let Some(i) = another(&k, table, choice, [&d.instance, &failed.instance]).and_then(|n| k.instance(n))
+    else {
+        return code;
+    };
+    d.instance = *i;
+    Admit::Steer as u32
+}
+
 /// The instance that was decided on becomes the connection's. `code`: of `Admit`. 0: there is none.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -230,7 +271,9 @@ pub extern "C" fn chosen(code: u32) -> u32 {
     }
     // SAFETY: this CPU's own slot.
     let scratch = unsafe { &mut *scratch };
-    if code == Admit::Stay as u32 {
+    let (a, at) = (&scratch.arrival, &scratch.decision.instance);
+    // The address that was dialled may come up among others when stable's first one has failed.
+    if code == Admit::Stay as u32 || at.addr == a.daddr && at.port == a.dport {
         // Translated all the same; but the client's address stays, as it does where nothing is rewritten.
         scratch.decision.snat = 0;
         scratch.decision.instance =

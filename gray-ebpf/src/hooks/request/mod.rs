@@ -11,6 +11,7 @@ mod key;
 mod listener;
 mod lock;
 mod parse;
+mod quoted;
 mod send;
 mod steady;
 mod told;
@@ -48,7 +49,7 @@ use crate::{
 pub use unknown::stranger;
 
 pub use act::{act, refuse};
-pub use decide::{chosen, kept, ready, rebuild};
+pub use decide::{chosen, kept, other, ready, rebuild};
 pub use desk::prepare;
 pub use follow::ASK;
 pub use lock::leave;
@@ -59,6 +60,7 @@ pub use told::told;
 pub const TURNS: u32 = machine::TURNS;
 pub use key::{spliced4, spliced6};
 pub use listener::{is_unread, is_untold, picked};
+pub use quoted::{UNKNOWN, shift_of};
 
 /// Whose packet it is, in the order of `packet::SPLICED`; 0: a client's, of a known connection.
 const INSTANCE: u32 = 1;
@@ -77,6 +79,8 @@ pub const ACT: u32 = 6;
 pub const FOREIGN: u32 = 7;
 /// Nothing goes on before the client's next segment.
 pub const WAITS: u32 = 8;
+/// A SYN that cannot be answered by us: it is decided on as it is, by its client's address alone. It is in `SCRATCH.arrival`.
+pub const SETTLED: u32 = 9;
 /// A SYN to what is no service any more.
 pub const GONE: u32 = 10;
 
@@ -333,6 +337,7 @@ pub extern "C" fn client() -> u32 {
         None => return GO,
     };
     (c.bound.mark, c.bound.dscp, c.bound.ifindex) = (c.mark, c.dscp, c.ifindex);
+    c.bound.hops = c.hops;
     let now = c.now_ms as u32;
     let (was, taken) = (c.bound.splice.state, c.outs.taken());
     machine::client(&mut c.bound.splice, &mut Desk::default(), &c.seg, (now, terms), &mut c.outs);

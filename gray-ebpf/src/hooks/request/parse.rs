@@ -43,7 +43,7 @@ pub extern "C" fn parse(raw: *mut __sk_buff) -> u32 {
         if h.get::<u8, 14>() != 0x45 {
             return 0;
         }
-        c.dscp = h.get::<u8, 15>() >> 2;
+        (c.dscp, c.hops) = (h.get::<u8, 15>() >> 2, h.get::<u8, 22>());
         c.from = Addr::v4(h.get::<u32, 26>()).words();
         c.to = Addr::v4(h.get::<u32, 30>()).words();
         u32::from(u16::from_be(h.get::<u16, 16>())) + 14
@@ -53,6 +53,7 @@ pub extern "C" fn parse(raw: *mut __sk_buff) -> u32 {
             return 0;
         }
         c.dscp = (u16::from_be(h.get::<u16, 14>()) >> 6) as u8 & 0x3f;
+        c.hops = h.get::<u8, 21>();
         c.from = h.get::<[u64; 2], 22>();
         c.to = h.get::<[u64; 2], 38>();
         u32::from(u16::from_be(h.get::<u16, 18>())) + 54

@@ -224,12 +224,17 @@ pub extern "C" fn make(raw: *mut __sk_buff, i: u32) -> u32 {
         (src, dst, sport, dport) = (c.to, c.from, c.to_port, c.from_port);
     }
     let tcp = 20 + room + len;
+    // What goes to the instance looks as if its client had sent it; not ECN's bits, of which nothing was agreed.
+    let (mut tos, mut hops) = (0, 64);
+    if !to_client && o.instance != STRANGER && c.bound.hops > 1 {
+        (tos, hops) = (c.bound.dscp << 2, c.bound.hops);
+    }
     if c.v4 != 0 {
         let Some(mut h) = skb.head::<34>() else { return 0 };
-        h.set::<u16, 14>(u16::from_ne_bytes([0x45, 0]));
+        h.set::<u16, 14>(u16::from_ne_bytes([0x45, tos]));
         h.set::<u16, 16>(((20 + tcp) as u16).to_be());
         h.set::<u16, 20>(gray_common::packet::V4_DF);
-        h.set::<u16, 22>(u16::from_ne_bytes([64, TCP]));
+        h.set::<u16, 22>(u16::from_ne_bytes([hops, TCP]));
         h.set::<u16, 24>(0);
         h.set::<u32, 26>(Addr::from_words(src).as_v4());
         h.set::<u32, 30>(Addr::from_words(dst).as_v4());
@@ -237,9 +242,9 @@ pub extern "C" fn make(raw: *mut __sk_buff, i: u32) -> u32 {
         h.set::<u16, 24>(!sum);
     } else {
         let Some(mut h) = skb.head::<54>() else { return 0 };
-        h.set::<u32, 14>(0x6000_0000u32.to_be());
+        h.set::<u32, 14>((0x6000_0000 | u32::from(tos) << 20).to_be());
         h.set::<u16, 18>((tcp as u16).to_be());
-        h.set::<[u8; 2], 20>([TCP, 64]);
+        h.set::<[u8; 2], 20>([TCP, hops]);
         h.set::<[u64; 2], 22>(src);
         h.set::<[u64; 2], 38>(dst);
     }

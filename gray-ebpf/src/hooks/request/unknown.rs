@@ -2,7 +2,7 @@
 
 use gray_common::{
     Reason,
-    decide::Decision,
+    decide::{Claims, Decision},
     packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     request::{
         cookie::{self, Tuple},
@@ -11,10 +11,15 @@ use gray_common::{
     wire::Bound,
 };
 
-use super::{ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, WAITS, lock, reading};
+use super::{
+    ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, SETTLED, WAITS, decide::arrived, lock, reading,
+};
 use crate::{
     emit,
-    maps::request::{Call, SPLICES, STRANGERS, call},
+    maps::{
+        self,
+        request::{Call, SPLICES, STRANGERS, call},
+    },
     tables::Kernel,
 };
 
@@ -34,8 +39,10 @@ pub extern "C" fn unknown() -> u32 {
     let flags = c.seg.flags;
     let Some(reading) = reading(c) else { return if flags & TCP_SYN != 0 { GONE } else { lost(c) } };
     if flags & TCP_SYN != 0 {
-        let bad = flags & TCP_ACK != 0 || c.options.has(SYN_OPTIONS);
-        return if bad { DROPPED } else { answer() };
+        if flags & TCP_ACK != 0 {
+            return DROPPED;
+        }
+        return if c.options.has(SYN_OPTIONS) { unanswerable(c) } else { answer() };
     }
     if flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
         return FOREIGN;
@@ -52,10 +59,25 @@ pub extern "C" fn unknown() -> u32 {
         mark: c.mark,
         lock: 0,
         dscp: c.dscp,
-        _pad: [0; 3],
+        hops: c.hops,
+        _pad: [0; 2],
         ifindex: c.ifindex,
     };
     if lock::begin(c) != 0 { GO } else { WAITS }
+}
+
+/// Its ends agree on something that nobody between them can take part in (signatures of segments): its client is not answered, nothing
+/// of it is read, and it is decided on at once.
+#[inline(always)]
+fn unanswerable(c: &mut Call) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return DROPPED };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    emit::count(Reason::RequestOptions);
+    (c.bound.mark, c.bound.dscp) = (c.mark, c.dscp);
+    arrived(c, &mut scratch.arrival);
+    scratch.claims = Claims::none(0);
+    SETTLED
 }
 
 /// In mid-stream. Where a flow says that it was translated, its numbers are lost, and its client is told so; else it may be
@@ -66,7 +88,8 @@ fn lost(c: &mut Call) -> u32 {
     if c.whose == NEW_CLIENT || flags & TCP_ACK == 0 || flags & TCP_RST != 0 {
         return FOREIGN;
     }
-    emit::count(Reason::RequestLost);
+    // Others have its place in the table: there are more than it has room for.
+    emit::count(Reason::RequestForgotten);
     c.outs.reset_client(c.seg.ack, c.seg.seq.wrapping_add(c.seg.len));
     ACT
 }

@@ -22,7 +22,7 @@ use crate::{
         life::{How, lives},
         times::{self, Begun},
     },
-    maps::{self, Scratch},
+    maps::{self, EEXIST, Scratch},
     tables::Kernel,
 };
 
@@ -49,6 +49,7 @@ pub extern "C" fn record(how: u32) -> u32 {
         }
         emit::count(Reason::Flood);
     }
+    scratch.begun = times::begin(&scratch.arrival, scratch.decision.marks, quiet);
     u32::from(both_ways(&k, scratch, stay, How { quiet, apart, late: maps::flooded() }))
 }
 
@@ -64,13 +65,13 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         proto: u32::from(a.proto),
     };
     if stay {
-        return stays(k, scratch, how);
+        return stays(scratch, how);
     }
     let key = &scratch.key4;
     let d = &scratch.decision;
     let f = &mut scratch.flow4;
     if d.tunnel != 0 {
-        return tunnel(k, a, key, d, f, how);
+        return tunnel(k, a, key, d, (f, &scratch.begun), how);
     }
     let back = &mut scratch.back4;
     *back = FlowKey4 {
@@ -88,49 +89,54 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         back.daddr = k.control.snat[0].as_v4();
         snat = true;
     }
-    if snat || taken(k.epoch()) != 0 {
+    let apart = if how.apart { APART } else { 0 };
+    let mut found = if snat { TAKEN } else { claim(apart) };
+    if found == TAKEN {
         cold_path();
-        if other_port(k.epoch(), u32::from(snat)) == 0 {
+        found = other_port(k.epoch(), u32::from(snat), apart);
+        if found == TAKEN {
             return clash(scratch, how);
         }
-        if !snat {
+        if !snat && found == OURS {
             emit::count(Reason::PortChanged);
         }
     }
-    let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
-    let (f, begun) = (&mut scratch.flow4, times::begin(&scratch.arrival, d.marks, how.quiet));
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
-    begun.write(&mut f.state);
-    if !insert(back, f, how) {
-        return false;
+    if found != OURS {
+        cold_path();
+        return refused(how);
     }
+    let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
+    let f = &mut scratch.flow4;
     fill(f, key, [back.daddr, back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
-    begun.write(&mut f.state);
+    scratch.begun.write(&mut f.state);
     insert(key, f, how)
 }
 
 /// A connection that stays with stable, unchanged. Its answers have an entry, too: they are counted, and pass as quickly. Where
 /// another living connection has that, to this instance by another service, it remains the other's.
 #[inline(always)]
-fn stays(k: &Kernel, scratch: &mut Scratch, how: How) -> bool {
+fn stays(scratch: &mut Scratch, how: How) -> bool {
     let (key, back) = (&scratch.key4, &mut scratch.back4);
     *back =
         FlowKey4 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, proto: key.proto };
     // Who answers datagrams is nobody's to judge. What is older than gray is counted nowhere, and so not its end either.
     let older = scratch.decision.reason == Reason::Adopted as u8;
-    let heard = key.proto == u32::from(TCP) && !older && taken(k.epoch()) == 0;
-    let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
-    let f = &mut scratch.flow4;
-    let mut begun = Begun::default();
-    if heard {
-        begun = times::begin(&scratch.arrival, 0, how.quiet);
-        keep(f, back, 0, d);
-        begun.write(&mut f.state);
+    let mut heard = false;
+    if key.proto == u32::from(TCP) && !older {
+        let apart = if how.apart { APART } else { 0 };
+        let found = claim(STAYS | apart);
         // Without it the connection is not heard, and goes on.
-        let _ = insert(back, f, how);
+        if found == REFUSED {
+            let _ = refused(how);
+        }
+        heard = found == OURS;
     }
+    let (key, d) = (&scratch.key4, &scratch.decision);
+    let f = &mut scratch.flow4;
     keep(f, key, FLOW_FORWARD, d);
-    begun.write(&mut f.state);
+    if heard {
+        scratch.begun.write(&mut f.state);
+    }
     insert(key, f, how)
 }
 
@@ -155,12 +161,20 @@ pub extern "C" fn mend() -> u32 {
     let (service, arm) = (f.state.counter >> 1, (f.state.counter & 1) as u8);
     let d = Decision { service, arm, rule: f.state.rule, ..Decision::default() };
     fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, &d);
-    u32::from(maps::FLOWS4.put(back, f, false, false).is_ok())
+    // Not where somebody else has the tuple by now.
+    u32::from(maps::FLOWS4.claim(back, f, false).is_ok())
 }
 
 /// The one entry of a flow that goes in other packets: their addresses. Ports and replies are not touched.
 #[inline(always)]
-fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, how: How) -> bool {
+fn tunnel(
+    k: &Kernel,
+    a: &Arrival,
+    key: &FlowKey4,
+    d: &Decision,
+    (f, begun): (&mut Flow4, &Begun),
+    how: How,
+) -> bool {
     if k.control.dsr[0] == Addr([0; 16]) {
         if !how.quiet {
             emit::count(Reason::DsrFailed);
@@ -180,7 +194,7 @@ fn tunnel(k: &Kernel, a: &Arrival, key: &FlowKey4, d: &Decision, f: &mut Flow4, 
         dport: key.dport,
         state,
     };
-    times::begin(a, 0, how.quiet).write(&mut f.state);
+    begun.write(&mut f.state);
     insert(key, f, how)
 }
 
@@ -202,35 +216,76 @@ fn clash(scratch: &mut Scratch, how: How) -> bool {
     insert(key, f, how)
 }
 
-/// Whether another living connection has this tuple towards the instance: of this client port to another service, or of
-/// another client port that was changed. What does not open a connection is of one that lives elsewhere: it takes nobody's
-/// place.
+/// What [`claim`] and [`other_port`] answer: another living connection has the tuple; it is ours; the table refuses the entry.
+const TAKEN: u32 = 0;
+const OURS: u32 = 1;
+const REFUSED: u32 = 2;
+/// What `claim` is told: the connection stays with stable; it is one of a flood.
+const STAYS: u32 = 1;
+const APART: u32 = 2;
+/// It looks once more where another CPU was quicker.
+const LOOKS: u32 = 2;
+
+/// Takes the tuple in `SCRATCH.back4` for the connection's answers: makes their entry, in `SCRATCH.flow4`, if no other living connection
+/// has it, of this client port to another service, or of another client port that was changed. What does not open a connection is of one
+/// that lives elsewhere: it takes nobody's place. Of two CPUs that want one tuple one gets it.
 ///
 /// Exported, and so a function that the verifier checks once by itself: of the two that call it neither has the stack for it.
-#[unsafe(export_name = "gray_v4_taken")]
+#[unsafe(export_name = "gray_v4_claim")]
 #[inline(never)]
-pub extern "C" fn taken(epoch: u64) -> u32 {
-    let (Some(k), Some(scratch)) = (Kernel::at(epoch), maps::SCRATCH.get_ptr_mut(0)) else { return 0 };
+pub extern "C" fn claim(what: u32) -> u32 {
+    // Of no table that has epochs.
+    let (Some(k), Some(scratch)) = (Kernel::at(0), maps::SCRATCH.get_ptr_mut(0)) else { return REFUSED };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
-    let (a, key, back, of) = (&scratch.arrival, &scratch.key4, &scratch.back4, &mut scratch.other4);
-    u32::from(is_taken(&k, a, (key, back), of, maps::flooded()))
+    let (a, key, back, d) = (&scratch.arrival, &scratch.key4, &scratch.back4, &scratch.decision);
+    let (f, of) = (&mut scratch.flow4, &mut scratch.other4);
+    if what & STAYS != 0 {
+        keep(f, back, 0, d);
+    } else {
+        fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
+    }
+    scratch.begun.write(&mut f.state);
+    let (apart, late) = (what & APART != 0, maps::flooded());
+    let (mut i, mut ours) = (0, false);
+    while i < LOOKS {
+        i += 1;
+        if let Some(reply) = maps::FLOWS4.find(back, late) {
+            // Before it is looked at: what is replaced is what was seen.
+            let was = maps::FLOWS4.word(reply);
+            // SAFETY: as above.
+            let found = unsafe { &*reply };
+            ours = is_of(found, key);
+            if !ours && is_alive(&k, a, found, of, late) {
+                return TAKEN;
+            }
+            if !maps::FLOWS4.seize(reply, was) {
+                continue;
+            }
+            if ours {
+                if apart {
+                    cold_path();
+                    // Else it would be found before the new one.
+                    maps::FLOWS4.clear(back, false);
+                }
+                // In one step: answers may be on their way.
+                return if maps::FLOWS4.put(back, f, apart, late).is_ok() { OURS } else { REFUSED };
+            }
+            maps::FLOWS4.clear(back, late);
+        }
+        match maps::FLOWS4.claim(back, f, apart) {
+            Ok(()) => return OURS,
+            Err(EEXIST) => {}
+            Err(_) => return REFUSED,
+        }
+    }
+    // Another CPU has a packet of the same connection.
+    u32::from(ours)
 }
 
+/// Whether the connection of another's entry lives.
 #[inline(always)]
-fn is_taken(
-    k: &Kernel,
-    a: &Arrival,
-    (key, back): (&FlowKey4, &FlowKey4),
-    of: &mut FlowKey4,
-    late: bool,
-) -> bool {
-    let Some(reply) = maps::FLOWS4.find(back, late) else { return false };
-    // SAFETY: this CPU's own slot, and elements that stay readable for the run.
-    let reply = unsafe { &*reply };
-    if is_of(reply, key) {
-        return false;
-    }
+fn is_alive(k: &Kernel, a: &Arrival, reply: &Flow4, of: &mut FlowKey4, late: bool) -> bool {
     if a.proto == TCP && !opens(a.tcp_flags) {
         return true;
     }
@@ -242,7 +297,7 @@ fn is_taken(
         daddr: reply.saddr,
         sport: reply.dport,
         dport: reply.sport,
-        proto: key.proto,
+        proto: u32::from(a.proto),
     };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let forward = maps::FLOWS4.any(&*of, late).map(|f| unsafe { &(*f).state });
@@ -258,18 +313,18 @@ fn is_of(reply: &Flow4, key: &FlowKey4) -> bool {
         && reply.dport == key.sport
 }
 
-/// Another client port for the connection in `SCRATCH`, which `back4` then has; 0: none of those tried is free. The order of
-/// trying is the connection's own: a lost entry is made again with the same port while the other ones stand. `snat`: not 0,
-/// the port is one of the node's.
+/// Another client port for the connection in `SCRATCH`, which `back4` then has, taken as by [`claim`]; [`TAKEN`]: none of those tried
+/// is free. The order of trying is the connection's own: a lost entry is made again with the same port while the other ones stand.
+/// `snat`: not 0, the port is one of the node's.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v4_other_port")]
 #[inline(never)]
-pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+pub extern "C" fn other_port(epoch: u64, snat: u32, apart: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return REFUSED };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
-    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let Some(k) = Kernel::at(epoch) else { return REFUSED };
     let (a, key, back) = (&scratch.arrival, &scratch.key4, &mut scratch.back4);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
     let (settled, late) = (a.proto == TCP && !opens(a.tcp_flags), maps::flooded());
@@ -278,29 +333,43 @@ pub extern "C" fn other_port(epoch: u64, snat: u32) -> u32 {
     let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
         back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
-        match maps::FLOWS4.find(&*back, late) {
-            // SAFETY: as above.
-            Some(reply) if is_of(unsafe { &*reply }, key) => return u32::from(back.dport),
-            Some(_) if settled || taken(epoch) != 0 => {}
-            _ if !settled => return u32::from(back.dport),
-            _ if snat != 0 && likely == 0 => likely = back.dport,
-            _ => {}
+        if !settled {
+            let found = claim(apart);
+            if found != TAKEN {
+                return found;
+            }
+        } else {
+            match maps::FLOWS4.find(&*back, late) {
+                // SAFETY: as above.
+                Some(reply) if is_of(unsafe { &*reply }, key) => return claim(apart),
+                None if snat != 0 && likely == 0 => likely = back.dport,
+                _ => {}
+            }
         }
         i += 1;
     }
+    if likely == 0 {
+        return TAKEN;
+    }
     back.dport = likely;
-    u32::from(likely)
+    claim(apart)
 }
 
 #[inline(always)]
 fn insert(key: &FlowKey4, f: &Flow4, how: How) -> bool {
     if maps::FLOWS4.put(key, f, how.apart, how.late).is_err() {
-        if !how.quiet {
-            emit::count(Reason::FlowInsert);
-        }
-        return false;
+        return refused(how);
     }
     true
+}
+
+/// The table takes no entry.
+#[inline(always)]
+fn refused(how: How) -> bool {
+    if !how.quiet {
+        emit::count(Reason::FlowInsert);
+    }
+    false
 }
 
 /// Fills in the entry that turns the tuple of `key` into the new one.

@@ -38,21 +38,17 @@ impl Inner {
     }
 
     /// Turns the routes that `turned` asks for first, with it in the record of their change. Where there is no change, or none that was
-    /// written down, it is written down alone.
+    /// written down, it is written down alone, and what it asks for stays due.
     pub(super) fn turn_with(&mut self, turned: Turned, first: &Effect) -> Result<(), ApiError> {
         let What::Traffic(traffic) = first.what else { return self.save(turned) };
         let name = turned.name().to_owned();
         let Some(spec) = self.releases.all.get(&name).map(|r| r.spec.clone()) else { return Ok(()) };
         self.releases.riding = Some(turned);
-        let _ = self.store.made_room();
-        let mut done = self.shift(&spec, traffic);
-        if let Some(turned) = self.releases.riding.take() {
-            self.save(turned)?;
-            if done.is_err() && self.store.made_room() {
-                done = self.shift(&spec, traffic);
-            }
+        let done = self.shift(&spec, traffic);
+        match self.releases.riding.take() {
+            Some(turned) => self.save(turned),
+            None => self.shifted(&name, first, done),
         }
-        self.shifted(&name, first, done)
     }
 
     /// What rides goes into the record that is being made.

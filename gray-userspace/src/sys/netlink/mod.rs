@@ -24,8 +24,7 @@ use rustix::{
 pub use address::{is_dialled, own_addresses};
 pub use features::{XdpFeatures, xdp_features};
 pub use link::{Link, Xdp};
-use message::Message;
-pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, attributes, frame, messages};
+pub(super) use message::{F_ACK, F_DUMP, F_REQUEST, Message, attributes, frame, messages};
 pub use policy::{ipsec_policies, marked_rules};
 
 /// The kernel sends at most 32 KiB per datagram.
