@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod bench;
 pub mod bpf;
+pub mod cases;
 pub mod cgroup;
 pub mod client;
 pub mod command;

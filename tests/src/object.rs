@@ -6,12 +6,24 @@ use aya::{Ebpf, EbpfLoader};
 /// Empty when the lab was built without its object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab.o"));
 
+/// The data path's decision by itself (`gray-ebpf/src/decide.rs`).
+static DECIDE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/decide.o"));
+
 /// Maps made anew, programs not yet loaded; `adjust` may set map sizes and constants.
 pub fn open(adjust: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf> {
-    ensure!(!OBJECT.is_empty(), "the lab was built without its eBPF object: run cargo xtask build");
+    load(OBJECT, adjust)
+}
+
+/// The programs that decide and do nothing else; their maps are the data path's where `adjust` says so.
+pub fn open_decide(adjust: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf> {
+    load(DECIDE, adjust)
+}
+
+fn load(object: &[u8], adjust: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf> {
+    ensure!(!object.is_empty(), "the lab was built without its eBPF objects: run cargo xtask build");
     let mut loader = EbpfLoader::new();
     adjust(&mut loader);
-    loader.load(OBJECT).context("load the lab's maps")
+    loader.load(object).context("load the lab's maps")
 }
 
 #[cfg(test)]

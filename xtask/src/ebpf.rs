@@ -21,7 +21,7 @@ pub fn build(ws: &Workspace) -> Result<()> {
 /// The data path with another layout under another ABI number, for the test of moving between two. Before [`build`], which
 /// leaves the ordinary one where both are linked.
 pub fn build_abi_test(ws: &Workspace) -> Result<PathBuf> {
-    let [mut krate, _] = ws.ebpf_crates();
+    let [mut krate, ..] = ws.ebpf_crates();
     krate.object = krate.object.with_file_name("gray-abi2.o");
     object_with(ws, &krate, &["--features", "abi-test"])?;
     Ok(krate.object)
@@ -33,7 +33,7 @@ fn object(ws: &Workspace, krate: &EbpfCrate) -> Result<()> {
 
 fn object_with(ws: &Workspace, krate: &EbpfCrate, more: &[&str]) -> Result<()> {
     // Always optimised: what a debug build makes of these programs, no verifier accepts.
-    run::show(cargo(ws, krate, "build")?.args(more))
+    run::show(cargo(ws, krate, "build")?.args(["--bin", krate.bin]).args(more))
         .with_context(|| format!("the eBPF object {}", krate.bin))?;
     let made = ws.ebpf_target().join(TARGET).join("release").join(krate.bin);
     let object = fs::read(&made).with_context(|| ws.show(&made))?;

@@ -60,7 +60,7 @@ fn fmt(ws: &Workspace) -> Result<()> {
 
 /// Crates that are built with flags of their own: the eBPF ones, and the fuzz targets.
 fn other_workspaces(ws: &Workspace) -> [PathBuf; 3] {
-    let [gray, lab] = ws.ebpf_crates().map(|c| c.dir);
+    let [gray, _, lab] = ws.ebpf_crates().map(|c| c.dir);
     [gray, lab, ws.root.join("tests/fuzz")]
 }
 

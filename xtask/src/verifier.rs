@@ -72,9 +72,9 @@ fn file(ws: &Workspace) -> PathBuf {
     ws.root.join("docs/verifier-budget.txt")
 }
 
-/// The data path's own object; the lab's has no budget.
+/// The data path's own object; those of tests have no budget.
 fn object(ws: &Workspace) -> PathBuf {
-    let [product, _] = ws.ebpf_crates();
+    let [product, ..] = ws.ebpf_crates();
     product.object
 }
 

@@ -37,9 +37,9 @@ impl Workspace {
         self.root.join("target/tools")
     }
 
-    /// The eBPF crates: the data path, and the lab's own programs.
-    pub fn ebpf_crates(&self) -> [EbpfCrate; 2] {
-        [("gray-ebpf", "gray"), ("tests/ebpf", "lab")].map(|(dir, bin)| EbpfCrate {
+    /// What the eBPF crates make: the data path, its decision by itself for tests, and the lab's own programs.
+    pub fn ebpf_crates(&self) -> [EbpfCrate; 3] {
+        [("gray-ebpf", "gray"), ("gray-ebpf", "decide"), ("tests/ebpf", "lab")].map(|(dir, bin)| EbpfCrate {
             dir: self.root.join(dir),
             bin,
             object: self.root.join(format!("target/bpf/{bin}.o")),

@@ -5,6 +5,7 @@
 //! (stable), then failover when the subset is empty, then the instance; in shadow, while the agent is lost or gray's breaker is open,
 //! all that is stable's after the rules have spoken. Any missing table entry leaves the traffic alone.
 
+pub mod ask;
 pub mod bucket;
 pub mod claims;
 #[cfg(any(test, feature = "user"))]

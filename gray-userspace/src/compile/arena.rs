@@ -83,14 +83,18 @@ impl Arena {
         }
     }
 
-    /// The first gap of a length.
+    /// The first gap of a length. Tables that were found in a kernel may overlap: elements of the bank behind those of its policy are
+    /// still what an earlier, larger policy has left there.
     fn gap(&self, len: u32) -> Option<u32> {
         let mut at = 0;
         for (offset, e) in &self.entries {
-            if offset - at >= len {
+            if offset.saturating_sub(at) >= len {
                 return Some(at);
             }
-            at = offset + e.slots.len() as u32;
+            at = at.max(offset.saturating_add(e.slots.len() as u32));
+        }
+        if at > limits::ARENA {
+            return None;
         }
         (limits::ARENA - at >= len).then_some(at)
     }
@@ -158,6 +162,17 @@ mod tests {
         );
         a.written(10);
         assert_eq!(a.place_now(&table(3, 5)), Ok(Place { offset: 10, fresh: false }));
+    }
+
+    /// As an agent finds them that starts after a large policy and smaller ones.
+    #[test]
+    fn h2_nothing_is_placed_over_tables_that_overlap() {
+        let mut a =
+            Arena::holding([(0, table(1, 30)), (5, table(2, 10)), (40, table(3, 10)), (45, table(4, 2))]);
+        assert_eq!(a.place(&table(5, 11)).unwrap().offset, 50);
+        assert_eq!(a.place(&table(6, 10)).unwrap().offset, 30, "a gap that fits");
+        let mut a = Arena::holding([(limits::ARENA - 1, table(1, 2))]);
+        assert_eq!(a.place(&table(2, limits::ARENA as usize)), Err(CompileError::ArenaFull));
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 pub mod arena;
 pub mod assigned;
-#[cfg(test)]
-mod cases;
 pub mod conditions;
 mod error;
 pub mod guard;
