@@ -1,4 +1,4 @@
-//! Health of instances (C6, C8, C12): real servers are killed and started; what clients meet, and what the kernel's
+//! Health of instances (C6, C12): real servers are killed and started; what clients meet, and what the kernel's
 //! tables hold.
 
 use std::collections::BTreeSet;
@@ -372,7 +372,7 @@ fn c12_nginx_and_a_program_are_asked() {
     residue::assert_none(&w, agent);
 }
 
-/// C13: one client, one instance, also when another instance comes and goes; a subset's clients are still spread.
+/// C11: one client, one instance, also when another instance comes and goes; a subset's clients are still spread.
 #[test]
 fn c11_affinity_by_client_holds_while_the_instances_stand() {
     let w = world();

@@ -161,20 +161,137 @@ fn a4_clients_without_an_identity_are_refused() {
     assert_eq!(World::with(&served).answer("198.18.1.3"), "198.18.2.2 explicit");
 }
 
+/// The steps below a lane: routes that all apply to 198.18.1.3, each to an instance of its own. The document has them in the wrong order.
+const STEPS: [&str; 3] = [
+    "  - { service: shop, to: [ { version: \"4.0\", weight: 100 }, { version: \"1.0\", weight: 0 } ] }",
+    "  - { service: shop, when: all, to: { version: \"2.0\" } }",
+    "  - { service: shop, when: early, to: { version: \"3.0\" } }",
+];
+
+/// What a policy with these of them says, whose lane names shop if it is to.
+fn stepped(lane: bool, steps: &[&str]) -> String {
+    let cohorts = "cohorts:\n  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }";
+    let lane = if lane { "lanes:\n  blue: { shop: { version: \"5.0\" } }\n" } else { "" };
+    let routes = [steps, if lane.is_empty() { &[] } else { &["  - { when: all, lane: blue }"] }].concat();
+    let routes = if routes.is_empty() { String::new() } else { format!("routes:\n{}", routes.join("\n")) };
+    let more = "      - { address: \"198.18.2.4:80\", version: \"4.0\" }\n      - { address: \"198.18.2.5:80\", version: \"5.0\" }\n    stable:";
+    let text = document(cohorts, &format!("{lane}{routes}")).replace("    stable:", more);
+    World::with(&text).answer("198.18.1.3")
+}
+
+/// The tables keep what a larger policy left behind those of a smaller one; who starts then reads both.
 #[test]
-fn c7_explicit_before_condition_before_weight_before_default() {
-    let cohorts =
-        "cohorts:\n  early: { sources: [\"198.18.1.3\"] }\n  all: { percent: 100 }\n  none: { percent: 0 }";
-    let routes = [
-        "  - { service: shop, to: [ { version: \"3.0\", weight: 100 }, { version: \"1.0\", weight: 0 } ] }",
-        "  - { service: shop, when: all, to: { version: \"2.0\" } }",
-        "  - { service: shop, when: early, to: { version: \"3.0\" } }",
+fn h2_an_agent_that_starts_after_a_larger_policy_goes_on_from_the_one_in_force() {
+    let document = |n: usize, first: usize| {
+        let instances: String = (0..=n)
+            .flat_map(|v| (0..1 + v % 3).map(move |i| (v, i)))
+            .map(|(v, i)| {
+                format!(
+                    "      - {{ address: \"198.18.{}.{}:80\", version: \"{}\" }}\n",
+                    2 + i,
+                    1 + v,
+                    first + v
+                )
+            })
+            .collect();
+        let route = |v| {
+            format!(
+                "  - {{ service: shop, when: {{ source: \"198.19.0.{v}\" }}, to: {{ version: \"{}\" }} }}\n",
+                first + v
+            )
+        };
+        let routes: String = (1..=n).map(route).collect();
+        format!(
+            "services:\n  shop:\n    listen: [\"198.18.100.1:80\"]\n    identify: [source]\n    instances:\n{instances}    stable: {{ version: \"{first}\" }}\nroutes:\n{routes}"
+        )
+    };
+    let mut w = World::default();
+    for (n, first) in [(20, 10), (18, 40), (2, 10), (2, 40), (9, 10), (1, 40), (7, 20), (20, 10), (3, 11)] {
+        w.have = w.path.read().unwrap();
+        w.apply(&document(n, first)).unwrap();
+        for v in 1..=n {
+            let answer = w.answer(&format!("198.19.0.{v}"));
+            assert!(
+                answer.ends_with(&format!(".{} condition", 1 + v)),
+                "{n} from {first}: {v} is at {answer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn c7_a_lane_before_an_explicit_identity() {
+    assert_eq!(stepped(true, &STEPS[2..]), "198.18.2.5 lane");
+    assert_eq!(stepped(false, &STEPS[2..]), "198.18.2.3 explicit");
+}
+
+#[test]
+fn c7_an_explicit_identity_before_a_condition() {
+    assert_eq!(stepped(false, &STEPS[1..]), "198.18.2.3 explicit");
+    assert_eq!(stepped(false, &STEPS[1..2]), "198.18.2.2 condition");
+}
+
+#[test]
+fn c7_a_condition_before_a_weight() {
+    assert_eq!(stepped(false, &STEPS[..2]), "198.18.2.2 condition");
+    assert_eq!(stepped(false, &STEPS[..1]), "198.18.2.4 weight");
+}
+
+#[test]
+fn c7_a_weight_before_the_default() {
+    assert_eq!(stepped(false, &STEPS[..1]), "198.18.2.4 weight");
+    assert_eq!(stepped(false, &[]), "198.18.2.1 default");
+}
+
+/// The trap "`<= 0`: weight 0 still gets 1 %": of ten million identities none goes to an arm of weight 0, in any order of two and of three arms.
+#[test]
+fn c3_weight_0_gets_0_of_10_million_in_every_order() {
+    let arms: [&[(&str, u8)]; 4] = [
+        &[("1.0", 100), ("2.0", 0)],
+        &[("1.0", 0), ("2.0", 60), ("3.0", 40)],
+        &[("1.0", 0), ("2.0", 0), ("3.0", 100)],
+        &[("1.0", 1), ("2.0", 99), ("3.0", 0)],
     ];
-    let with = |list: &[&str]| World::with(&document(cohorts, &format!("routes:\n{}", list.join("\n"))));
-    assert_eq!(with(&routes).answer("198.18.1.3"), "198.18.2.3 explicit");
-    assert_eq!(with(&routes).answer("198.18.1.4"), "198.18.2.2 condition");
-    assert_eq!(with(&routes[..1]).answer("198.18.1.4"), "198.18.2.3 weight");
-    assert_eq!(World::with(&document("", "")).answer("198.18.1.4"), "198.18.2.1 default");
+    let orders = |n: usize| -> &[&[usize]] {
+        if n == 2 {
+            &[&[0, 1], &[1, 0]]
+        } else {
+            &[&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]]
+        }
+    };
+    // Where ten million identities are, by bucket: the salt is the route's, and stays.
+    let mut there: Option<(u64, Vec<u32>)> = None;
+    for list in arms {
+        for order in orders(list.len()) {
+            let to =
+                order.iter().map(|i| list[*i]).map(|(v, w)| format!("{{ version: \"{v}\", weight: {w} }}"));
+            let to = to.collect::<Vec<_>>().join(", ");
+            let w = World::with(&document(
+                "",
+                &format!("routes:\n  - {{ name: w, service: shop, to: [ {to} ] }}"),
+            ));
+            let (rule, table) = (&w.compiled.rules[0], &w.compiled.weighted[0]);
+            let (salt, identities) = there.get_or_insert_with(|| {
+                let mut n = vec![0u32; usize::from(limits::BUCKETS)];
+                for i in 0..10_000_000u64 {
+                    n[usize::from(gray_common::decide::bucket(i, rule.salt))] += 1;
+                }
+                (rule.salt, n)
+            });
+            assert_eq!(*salt, rule.salt, "{to}");
+            let mut got = BTreeMap::<&str, u32>::new();
+            for (owner, n) in table.owner.iter().zip(identities.iter()) {
+                let subset = &w.compiled.subsets[table.arms[usize::from(*owner)] as usize];
+                *got.entry(subset.name.rsplit_once('=').unwrap().1).or_default() += n;
+            }
+            for (version, weight) in list {
+                let (n, want) = (got.remove(version).unwrap_or(0), u32::from(*weight) * 100_000);
+                // Of none exactly none; of the others the share, within a tenth of a point.
+                let near = if *weight == 0 { n == 0 } else { n.abs_diff(want) < 10_000 };
+                assert!(near, "{version}: {n} of {to}");
+            }
+        }
+    }
 }
 
 /// Two services: shop at .100, cart at .101 (instances .4 1.0, .5 2.0); pay at .102, which no lane names.

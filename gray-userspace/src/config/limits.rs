@@ -23,9 +23,9 @@ pub const LISTS: usize = 256;
 pub const LANES: usize = gray_common::limits::LANES as usize;
 /// Routes that apply to one service, those for every service included, and lanes that name it.
 pub const RULES_PER_SERVICE: usize = 64;
-/// Weighted subsets of one route.
 /// Entries of a service's `accept`.
 pub const ACCEPTS: usize = 8;
+/// Weighted subsets of one route.
 pub const ARMS_PER_ROUTE: usize = 8;
 /// Values of one key of a selector.
 pub const SELECTOR_VALUES: usize = 64;

@@ -441,3 +441,63 @@ fn f5_the_routes_of_a_stage_are_a_policys_and_grow() {
     assert_eq!(sizes, [2, 4, 6, 8, 8]);
     assert_eq!(source(&spec, Traffic::None), None);
 }
+
+/// B7: the clients of a stage are those of the stage before and more, also where cohorts and percentages take turns.
+#[test]
+fn b7_a_cohort_grows_stage_by_stage_and_nobody_is_moved_out() {
+    use crate::{
+        compile::{
+            Assigned, Circumstances, compile,
+            have::Have,
+            lists::of_policy,
+            plan::{Want, plan},
+        },
+        datapath::write_mem,
+    };
+    use gray_common::{
+        decide::{Claims, Request, Verdict, decide, mem::MemTables},
+        hash::HashKey,
+        wire::{ARM_GRAY, Addr, ListenerKey},
+    };
+    let key = HashKey { k0: 3, k1: 4 };
+    let user = "services:\n  shop: { listen: ['198.18.1.100:80'], stable: { version: '1.0' }, instances: &i [{ address: '198.18.2.2:80', version: '1.0' }, { address: '198.18.2.3:80', version: '2.0' }] }\n  cart: { listen: ['198.18.1.101:80'], stable: { version: '1.0' }, instances: *i }\ncohorts:\n  office: { sources: ['198.18.7.0/24'] }\n  beta: { sources: ['198.18.8.0/24'] }\n";
+    let clients: Vec<std::net::IpAddr> =
+        (0..2_560u32).map(|i| std::net::Ipv4Addr::from(0xc612_0000 + i).into()).collect();
+    let spec = spec();
+    let mut assigned = Assigned::default();
+    let (mut sizes, mut before) = (Vec::new(), std::collections::BTreeSet::new());
+    for t in [Traffic::Testers, Traffic::Stage(0), Traffic::Stage(1), Traffic::Stage(2), Traffic::All] {
+        let documents = [
+            crate::config::Source::new("user", user),
+            crate::config::Source::new(source_name(&spec.name), source(&spec, t).unwrap()),
+        ];
+        let policy = crate::config::load(&documents).unwrap().policy;
+        let compiled = compile(&policy, &assigned, &Circumstances::default()).unwrap();
+        let mut tables = MemTables::default();
+        let lists = of_policy(&policy, &compiled.assigned.lists, key);
+        for step in plan(&mut Have::default(), &Want::all(1, key, &compiled, &lists)).unwrap() {
+            write_mem(&mut tables, &step);
+        }
+        let view = tables.view();
+        let gray = |source: &&std::net::IpAddr| {
+            let source = Addr::from(**source);
+            let mut claims = Claims::none(0);
+            claims.set_source(key, &source);
+            let at: std::net::IpAddr = "198.18.1.100".parse().unwrap();
+            let listener =
+                view.listener(&ListenerKey { addr: at.into(), port: 80u16.to_be(), proto: 6, _pad: 0 });
+            let r =
+                Request { listener, claims: &claims, source: Some(&source), is_v4: true, seed: 1, spares: 0 };
+            matches!(decide(&view, &r), Verdict::Steer(d) if u32::from(d.arm) == ARM_GRAY)
+        };
+        let now: std::collections::BTreeSet<_> = clients.iter().filter(gray).copied().collect();
+        assert!(now.is_superset(&before), "{t:?} moved somebody out");
+        sizes.push(now.len());
+        (before, assigned) = (now, compiled.assigned);
+    }
+    assert!(
+        sizes.is_sorted() && sizes[0] < sizes[1] && sizes[1] < sizes[2] && sizes[2] < sizes[3],
+        "{sizes:?}"
+    );
+    assert_eq!(sizes[3..], [clients.len(); 2], "{sizes:?}");
+}

@@ -54,6 +54,21 @@ fn b5_strategies_alone_and_combined() {
     }
 }
 
+/// What `mysql -B` prints: tabs, quotes that are characters, NULL.
+#[test]
+fn b5_a_querys_result_is_the_same_table() {
+    let table = "id\tlogins\ttickets\tfeatures\nacme\t240\tT-101;T-7\tbulk-export; reports\nbolt\t99.5\tT-102\tNULL\ncoil\t100\tNULL\tbulk-export\ndune\tNULL\tNULL\t\"\n";
+    for choose in [
+        "{ active: { measure: logins, at-least: 100 } }",
+        "{ fixes: [T-101, T-102] }",
+        "{ potential: [bulk-export] }",
+        "{ fixes: ['NULL'] }",
+    ] {
+        assert_eq!(chosen(choose, table), chosen(choose, TABLE), "{choose}");
+    }
+    assert_eq!(chosen("{ potential: ['\"'] }", table), ["dune: expected to use \""]);
+}
+
 #[test]
 fn b5_json_is_the_same_table() {
     let json = r#"[{"id":"acme","logins":240,"tickets":["T-101","T-7"],"features":["bulk-export"]},
