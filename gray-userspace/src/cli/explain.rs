@@ -27,6 +27,7 @@ Examples:
   gray explain --service shop --lane gray-2.0
   gray explain --service shop --src 198.18.1.3 --app app7
   gray explain --service shop -H 'X-App-Id: app7' -H 'Cookie: uid=u42' --path '/buy?channel=beta'
+  gray explain --service vault --src 198.18.1.3 --sni acme.example.com
   gray explain --service dns --proto udp --port 53 --src fd00::7 --dscp 46
   gray explain --live tcp 198.18.1.3 40000 198.18.1.100 80")]
 pub struct ExplainArgs {
@@ -75,6 +76,15 @@ pub struct ExplainArgs {
     /// Path and query of the request
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// The server's name in the TLS ClientHello
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// The first protocol that the TLS ClientHello offers
+    #[arg(long, value_name = "PROTOCOL")]
+    alpn: Option<String>,
+    /// The identity in the SYN's tag, 16 hex digits: the HASH of a claim at the node that says it
+    #[arg(long, value_name = "HASH")]
+    tag: Option<String>,
     /// Which listener of the service
     #[arg(long, value_parser = proto)]
     proto: Option<Proto>,
@@ -84,7 +94,7 @@ pub struct ExplainArgs {
     /// A connection that is open now
     #[arg(long, num_args = 1..=5, value_names = ["PROTO", "SRC", "SPORT", "DST", "DPORT"],
         conflicts_with_all = ["service", "src", "sport", "mark", "dscp", "workload", "lane", "app", "user", "tenant", "device",
-            "platform", "channel", "headers", "path", "proto", "port"])]
+            "platform", "channel", "headers", "path", "sni", "alpn", "tag", "proto", "port"])]
     live: Vec<String>,
 }
 
@@ -114,6 +124,9 @@ pub(super) fn request(args: ExplainArgs) -> Result<ExplainRequest, Failure> {
         claims: claims.into_iter().filter_map(|(of, value)| Some((of, value?))).collect(),
         headers: args.headers,
         path: args.path,
+        sni: args.sni,
+        alpn: args.alpn,
+        tag: args.tag,
         proto: args.proto,
         port: args.port,
         live,

@@ -9,7 +9,7 @@ use gray_common::{
     wire::{Addr, ListenerKey, Reading, Workload},
 };
 
-use super::claimed::{self, Known};
+use super::claimed::{self, First, Known};
 use crate::{
     agent::names::canonical,
     api::{
@@ -32,8 +32,10 @@ pub struct Asked {
     dscp: u8,
     workload: Option<String>,
     lane: Option<Lane>,
-    /// What the client sends first. Empty: nothing is said of it.
-    head: Vec<u8>,
+    /// What the client sends first.
+    first: First,
+    /// The identity that the SYN's tag says; 0: it has none.
+    tag: u64,
 }
 
 /// The lane that a connection is in, and its number; 0: the policy does not know it.
@@ -106,7 +108,14 @@ impl Asked {
             );
             ApiError::unusable(what, format!("it listens at {}", all.join(", ")))
         })?;
-        let head = claimed::head(service, r)?;
+        let first = claimed::first(service, r)?;
+        let tag = r.tag.as_deref().map_or(Ok(0), tag)?;
+        if tag != 0 && r.workload.is_some() {
+            return Err(ApiError::unusable(
+                "a workload and a tag",
+                "what a local caller's SYN says is read by the node that it comes to: leave one of them out",
+            ));
+        }
         Ok(Self {
             service: name.clone(),
             listener: *listener,
@@ -116,7 +125,8 @@ impl Asked {
             dscp: r.dscp.unwrap_or(0),
             workload: r.workload.clone().filter(|w| !w.is_empty()),
             lane: r.lane.clone().map(|name| Lane { name, number: 0 }),
-            head,
+            first,
+            tag,
         })
     }
 
@@ -134,7 +144,8 @@ impl Asked {
             dscp: 0,
             workload: None,
             lane: None,
-            head: Vec::new(),
+            first: First::default(),
+            tag: 0,
         }
     }
 
@@ -159,6 +170,10 @@ impl Asked {
     /// As the data path makes it, of a service whose requests are read by `reading`.
     pub fn known(&self, key: HashKey, reading: Option<&Reading>) -> Known {
         let mut known = Known::default();
+        if self.tag != 0 {
+            known.claims.set_tag(self.tag, 0);
+            known.values.push((ClaimKind::Tag, format!("{:016x}", self.tag)));
+        }
         if let Some(lane) = self.lane.as_ref().filter(|l| l.number != 0) {
             known.claims.lane = u64::from(lane.number);
             known.lane = Some(lane.name.clone());
@@ -183,14 +198,14 @@ impl Asked {
             return known;
         }
         if let Some(reading) = reading.filter(|_| self.listener.proto == Proto::Tcp) {
-            known.read(key, reading, &self.head);
+            known.read(key, reading, &self.first);
         }
         known
     }
 
     /// The person gave a part of a request.
     pub fn says_something(&self) -> bool {
-        !self.head.is_empty()
+        !self.first.is_empty()
     }
 
     /// What the packet path spreads this connection by. Without a source port: of one connection out of many.
@@ -205,4 +220,16 @@ impl Asked {
         let client = SocketAddr::new(self.source?, self.sport?);
         Some((client, canonical(self.listener.addr), self.listener.proto))
     }
+}
+
+/// The identity of a tag: a claim's hash.
+fn tag(text: &str) -> Result<u64, ApiError> {
+    let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let identity = u64::from_str_radix(text, 16).ok().filter(|n| digits && *n != 0);
+    identity.ok_or_else(|| {
+        ApiError::unusable(
+            format!("`{}` is no identity of a tag", text.escape_debug()),
+            "give 16 hex digits: `hash` of a claim in `gray explain -o json`",
+        )
+    })
 }

@@ -1,8 +1,10 @@
 //! What is known of a client, in hashes and in words, and the request that says some of it. Pure.
 
+use std::collections::BTreeMap;
+
 use gray_common::{
-    decide::{Claims, Known as _},
-    hash::HashKey,
+    decide::{Claims, Known as _, tail},
+    hash::{HashKey, claim_hash_bytes},
     request::reading::read,
     wire::Reading,
 };
@@ -13,8 +15,22 @@ use crate::{
         types::{ClaimShown, ExplainRequest},
     },
     compile::{self, conditions::claim_code},
-    model::{ClaimKind, Place, Service},
+    model::{ClaimKind, Place, Service, Tls},
 };
+
+/// What a client sends first: a request or a ClientHello, or nothing that is known.
+#[derive(Clone, Debug, Default)]
+pub struct First {
+    head: Vec<u8>,
+    /// The claims that are read of it.
+    hello: BTreeMap<ClaimKind, String>,
+}
+
+impl First {
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.hello.is_empty()
+    }
+}
 
 /// The claims of one connection.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +46,14 @@ pub struct Known {
 
 impl Known {
     /// What the first bytes say, as the data path reads them.
-    pub fn read(&mut self, key: HashKey, reading: &Reading, head: &[u8]) {
+    pub fn read(&mut self, key: HashKey, reading: &Reading, first: &First) {
+        for (kind, value) in &first.hello {
+            let code = claim_code(*kind);
+            let hash = claim_hash_bytes(key, code, value.as_bytes());
+            self.claims.set_read(code, hash, tail::of_value(value.as_bytes()));
+            self.values.push((*kind, value.clone()));
+        }
+        let head = &first.head;
         let found = read(reading, head);
         found.claims(key, &mut self.claims);
         self.request = Some(found.whole || head.is_empty());
@@ -63,27 +86,89 @@ impl Known {
     }
 }
 
-/// The request that a person means, as a client would send it; empty when nothing is said of one.
+/// What a person means that the client sends, as it would send it.
 ///
 /// # Errors
 /// What could not be sent so, or would not be read.
-pub fn head(service: &Service, r: &ExplainRequest) -> Result<Vec<u8>, ApiError> {
-    if r.claims.is_empty() && r.headers.is_empty() && r.path.is_none() {
+pub fn first(service: &Service, r: &ExplainRequest) -> Result<First, ApiError> {
+    let hello = hello(service, r)?;
+    let asks = |of: &ClaimKind| hello.contains_key(of);
+    let request: BTreeMap<_, _> = r.claims.iter().filter(|(of, _)| !asks(of)).collect();
+    if !hello.is_empty() && !(request.is_empty() && r.headers.is_empty() && r.path.is_none()) {
+        return Err(ApiError::unusable(
+            "a TLS ClientHello and a request",
+            "requests inside of TLS are not read: leave one of them out",
+        ));
+    }
+    if !hello.is_empty() && r.workload.is_some() {
+        return Err(local());
+    }
+    Ok(First { head: head(service, r, &request)?, hello })
+}
+
+/// What is read of the ClientHello: by name, or by the claim that is read there alone.
+fn hello(service: &Service, r: &ExplainRequest) -> Result<BTreeMap<ClaimKind, String>, ApiError> {
+    let mut out = BTreeMap::new();
+    for (tls, value) in [(Tls::Sni, &r.sni), (Tls::Alpn, &r.alpn)] {
+        let Some(value) = value else { continue };
+        let reads = service.tls.iter().find(|(_, t)| **t == tls);
+        let Some((kind, _)) = reads else {
+            return Err(ApiError::unusable(
+                format!("service `{}` reads no claim from `{}`", service.name, tls.name()),
+                format!("add it to the service's `claims`, such as `tenant: {{ {}: true }}`", tls.name()),
+            ));
+        };
+        let _ = out.insert(*kind, greeted(tls, value)?);
+    }
+    for (of, value) in &r.claims {
+        let Some(tls) = service.tls.get(of).filter(|_| !service.claims.contains_key(of)) else { continue };
+        if out.insert(*of, greeted(*tls, value)?).is_some() {
+            return Err(ApiError::unusable(
+                format!("the ClientHello names {} twice", of.name()),
+                format!("give it once: by name, or as `{}`", tls.name()),
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// As it is read. Names of servers have no case.
+fn greeted(tls: Tls, value: &str) -> Result<String, ApiError> {
+    if value.is_empty() || value.len() > 255 || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ApiError::unusable(
+            format!("`{}` cannot stand in `{}`", value.escape_debug(), tls.name()),
+            "give what a client would send there, at most 255 visible characters",
+        ));
+    }
+    Ok(if tls == Tls::Sni { value.to_ascii_lowercase() } else { value.to_owned() })
+}
+
+fn local() -> ApiError {
+    ApiError::unusable(
+        "a workload and a request",
+        "requests of local callers are not read: leave one of them out",
+    )
+}
+
+/// The request; empty when nothing is said of one.
+fn head(
+    service: &Service,
+    r: &ExplainRequest,
+    claims: &BTreeMap<&ClaimKind, &String>,
+) -> Result<Vec<u8>, ApiError> {
+    if claims.is_empty() && r.headers.is_empty() && r.path.is_none() {
         return Ok(Vec::new());
     }
     if r.workload.is_some() {
-        return Err(ApiError::unusable(
-            "a workload and a request",
-            "requests of local callers are not read: leave one of them out",
-        ));
+        return Err(local());
     }
     let mut head = Head { target: target(r.path.as_deref().unwrap_or("/"))?, lines: headers(&r.headers)? };
     let reading = compile::reading(service);
     let plain = head.bytes();
     let said = read(&reading, &plain).values;
-    for (of, value) in &r.claims {
-        let place = service.claims.get(of).ok_or_else(|| unread(service, *of))?;
-        if said.iter().any(|(code, _)| *code == claim_code(*of)) {
+    for (of, value) in claims {
+        let place = service.claims.get(*of).ok_or_else(|| unread(service, **of))?;
+        if said.iter().any(|(code, _)| *code == claim_code(**of)) {
             return Err(ApiError::unusable(
                 format!("the request names {} twice", of.name()),
                 "give it once: by name, or where it stands in the request",
@@ -93,10 +178,10 @@ pub fn head(service: &Service, r: &ExplainRequest) -> Result<Vec<u8>, ApiError> 
     }
     let bytes = head.bytes();
     let found = read(&reading, &bytes).values;
-    for (of, value) in &r.claims {
-        let stands = |(code, v): &(u8, &[u8])| *code == claim_code(*of) && *v == value.as_bytes();
+    for (of, value) in claims {
+        let stands = |(code, v): &(u8, &[u8])| *code == claim_code(**of) && *v == value.as_bytes();
         if !found.iter().any(stands) {
-            let (key, name) = service.claims.get(of).map_or(("request", ""), Place::parts);
+            let (key, name) = service.claims.get(*of).map_or(("request", ""), Place::parts);
             return Err(ApiError::unusable(
                 format!("`{}` cannot stand in the {key} {name}", value.escape_debug()),
                 "give what a client would send there",
@@ -159,7 +244,8 @@ fn headers(given: &[String]) -> Result<String, ApiError> {
 }
 
 fn unread(service: &Service, of: ClaimKind) -> ApiError {
-    let names: Vec<&str> = service.claims.keys().map(|k| k.name()).collect();
+    let mut names: Vec<&str> = service.claims.keys().chain(service.tls.keys()).map(|k| k.name()).collect();
+    names.dedup();
     let reads = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     ApiError::unusable(
         format!("service `{}` does not read the claim `{}`", service.name, of.name()),

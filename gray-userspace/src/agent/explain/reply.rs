@@ -169,6 +169,12 @@ impl Explained<'_> {
             }
             _ => format!("{arm}: route {route} sends it to {instance}"),
         };
+        if reason == Reason::Failover && self.answer.wanted != self.answer.subset {
+            text.push_str(&self.passed_over(self.answer.wanted, None));
+        }
+        if !stay {
+            text.push_str(&self.passed_over(self.answer.subset, Some(d)));
+        }
         if self.tables.view().marks(d) & MARK_TRIES != 0 {
             text.push_str("; the breaker is open, and this one tries whether gray works again");
         }
@@ -183,6 +189,29 @@ impl Explained<'_> {
             text.push_str("; another connection may get another instance of the same subset");
         }
         text
+    }
+
+    /// Instances of a subset that are in other zones than the agent's, where that is why they do not serve. `by`: what was decided, which
+    /// says whether they do.
+    fn passed_over(&self, subset: Option<u32>, by: Option<&Decision>) -> String {
+        let Some(plan) = subset.and_then(|i| self.on.compiled.subsets.get(i as usize)) else {
+            return String::new();
+        };
+        let family = if self.asked.is_v4() { &plan.who.v4 } else { &plan.who.v6 };
+        let chosen = |number: u32| {
+            let instance = self.on.compiled.instances.get(&number);
+            by.is_some_and(|d| {
+                instance.is_some_and(|i| (i.addr, i.port) == (d.instance.addr, d.instance.port))
+            })
+        };
+        let far = family.members.iter().filter(|m| m.far);
+        let service = self.on.policy.services.get(plan.who.service);
+        let names: Vec<&str> =
+            far.clone().filter_map(|m| Some(service?.instances.get(m.instance)?.id.as_str())).collect();
+        if names.is_empty() || far.clone().any(|m| chosen(m.number)) {
+            return String::new();
+        }
+        format!("; in other zones than this node, and passed over for that: {}", names.join(", "))
     }
 
     /// `version=2.0`.

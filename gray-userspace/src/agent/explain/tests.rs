@@ -96,7 +96,12 @@ fn world() -> World {
 }
 
 fn world_of(document: &str) -> World {
-    let (policy, compiled) = testing::compiled(document);
+    world_in(document, None)
+}
+
+/// ... by an agent of this zone.
+fn world_in(document: &str, zone: Option<&str>) -> World {
+    let (policy, compiled) = testing::compiled_in(zone, document);
     let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
     let mut fake = Fake::default();
     let want = Want::all(1, KEY, &compiled, &lists);
@@ -662,4 +667,126 @@ routes:
     let (_, route, text, _) = told(headers, &by("{\"shop\":\"2.0\"}"));
     assert_eq!(route, "n-d/ignored@shop");
     assert!(text.starts_with("stable: "), "{text}");
+}
+
+const TLS: &str = "services:
+  vault:
+    listen: ['198.18.1.100:443']
+    identify: [tag, app, tenant, source]
+    claims: { tenant: { sni: true }, user: { alpn: true }, app: { header: X-App-Id } }
+    instances:
+      - { address: '198.18.2.2:8443', version: '1.0' }
+      - { address: '198.18.2.3:8443', version: '2.0' }
+    stable: { version: '1.0' }
+cohorts:
+  early: { tenants: [acme.example.com] }
+  spoken: { users: [h2] }
+  half: { percent: 50 }
+routes:
+  - { name: by-name, service: vault, when: early, to: { version: '2.0' } }
+  - { name: by-protocol, service: vault, when: spoken, to: { version: '2.0' } }
+  - { name: by-share, service: vault, when: half, to: { version: '2.0' } }
+";
+
+/// A9: a claim that is read of the ClientHello is asked by its own name, and by the place.
+#[test]
+fn c15_a9_a_client_hello_is_read_as_the_kernel_reads_it() {
+    let w = world_of(TLS);
+    let ask = |r: ExplainRequest| w.answer(&w.asked(&ExplainRequest { service: Some("vault".into()), ..r }));
+    let tenant = |v: &str| ExplainRequest {
+        claims: [(ClaimKind::Tenant, v.into())].into(),
+        ..ExplainRequest::default()
+    };
+    let sni = |v: &str| ExplainRequest { sni: Some(v.into()), ..ExplainRequest::default() };
+    for r in [tenant("acme.example.com"), sni("acme.example.com"), sni("ACME.Example.com")] {
+        let said = ask(r);
+        assert_eq!((said.arm, said.route.as_deref()), (ArmName::Gray, Some("by-name")), "{said:?}");
+        assert_eq!(said.identity.as_deref(), Some("tenant acme.example.com"));
+        assert!(!said.text.contains("not read"), "{}", said.text);
+    }
+    let h2 = ask(ExplainRequest { alpn: Some("h2".into()), ..ExplainRequest::default() });
+    assert_eq!((h2.arm, h2.route.as_deref()), (ArmName::Gray, Some("by-protocol")));
+    let refused = |r: ExplainRequest| {
+        let r = ExplainRequest { service: Some("vault".into()), ..r };
+        Asked::read(&w.policy, &r).map(|_| ()).unwrap_err().error
+    };
+    assert!(
+        refused(ExplainRequest { path: Some("/".into()), ..sni("a.b") })
+            .contains("ClientHello and a request")
+    );
+    assert!(refused(ExplainRequest { workload: Some("w".into()), ..sni("a.b") }).contains("workload"));
+    assert!(refused(ExplainRequest { sni: Some("a.b".into()), ..tenant("c.d") }).contains("twice"));
+    assert!(refused(sni("")).contains("cannot stand") && refused(sni("a b")).contains("cannot stand"));
+    let w = world();
+    let asked = ExplainRequest { service: Some("site".into()), ..sni("a.b") };
+    assert!(Asked::read(&w.policy, &asked).unwrap_err().error.contains("reads no claim from `sni`"));
+}
+
+/// A6: the identity of a tag decides percentages as the claim did that it was made of, at the node that said it.
+#[test]
+fn c15_a6_a_tags_identity_decides_as_it_did_where_it_was_said() {
+    let w = world_of(TLS);
+    let (mut gray, mut stable) = (0, 0);
+    for n in 0..40 {
+        let from = ExplainRequest {
+            service: Some("vault".into()),
+            src: Some(format!("198.18.7.{n}").parse().unwrap()),
+            ..ExplainRequest::default()
+        };
+        let before = w.answer(&w.asked(&from));
+        let tag = before.claims.iter().find(|c| c.kind == "source").unwrap().hash.clone();
+        let next = ExplainRequest { src: None, tag: Some(tag.clone()), ..from };
+        let after = w.answer(&w.asked(&next));
+        assert_eq!((after.arm, after.route, after.bucket), (before.arm, before.route, before.bucket));
+        assert_eq!(after.identity, Some(format!("tag {tag}")));
+        if after.arm == ArmName::Gray { gray += 1 } else { stable += 1 }
+    }
+    assert!(gray > 5 && stable > 5, "{gray} {stable}");
+    for bad in ["", "0", "0000000000000000", "xyz", "+000000000000001", "00000000000000001"] {
+        let r = ExplainRequest {
+            service: Some("vault".into()),
+            tag: Some(bad.into()),
+            ..ExplainRequest::default()
+        };
+        assert!(Asked::read(&w.policy, &r).unwrap_err().error.contains("no identity of a tag"), "{bad}");
+    }
+}
+
+/// C4: instances that do not serve because of their zone are told.
+#[test]
+fn c15_c4_who_is_passed_over_for_the_zone_is_told() {
+    let document = |affinity: &str| {
+        format!(
+            "services:
+  shop:
+    listen: ['198.18.1.100:80']
+    zone-affinity: {affinity}
+    instances:
+      - {{ address: '198.18.2.2:80', id: near, version: '1', zone: z1 }}
+      - {{ address: '198.18.2.3:80', id: far, version: '1', zone: z2 }}
+      - {{ address: '198.18.2.4:80', id: gone, version: '2', zone: z2 }}
+    stable: {{ version: '1' }}
+cohorts: {{ early: {{ sources: ['198.18.7.0/24'] }} }}
+routes: [{{ service: shop, when: early, to: {{ version: '2' }} }}]
+"
+        )
+    };
+    let told = |affinity: &str, zone: Option<&str>, src: &str| {
+        let w = world_in(&document(affinity), zone);
+        w.answer(&w.asked(&from(src))).text
+    };
+    let other = "passed over for that: ";
+    for affinity in ["prefer", "only"] {
+        let text = told(affinity, Some("z1"), "198.18.9.1");
+        assert!(text.contains(&format!("{other}far")), "{affinity}: {text}");
+    }
+    assert!(told("only", Some("z1"), "198.18.7.1").contains(&format!("{other}gone")));
+    for (affinity, zone, src) in [
+        ("prefer", Some("z1"), "198.18.7.1"),
+        ("prefer", None, "198.18.9.1"),
+        ("off", Some("z1"), "198.18.9.1"),
+    ] {
+        let text = told(affinity, zone, src);
+        assert!(!text.contains(other), "{affinity} {zone:?}: {text}");
+    }
 }

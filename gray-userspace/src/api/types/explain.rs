@@ -58,6 +58,15 @@ pub struct ExplainRequest {
     /// Path and query of the request; default: `/`.
     #[serde(default)]
     pub path: Option<String>,
+    /// The server's name in the TLS ClientHello.
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// The first protocol that the ClientHello offers.
+    #[serde(default)]
+    pub alpn: Option<String>,
+    /// The identity that the SYN's tag says: 16 hex digits, as `claims` of an answer show them.
+    #[serde(default)]
+    pub tag: Option<String>,
     /// Which of the service's listeners; default: the first that fits.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
