@@ -9,15 +9,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gray_common::limits;
 use serde::{Deserialize, Serialize};
 
 use super::{core::Inner, time};
 use crate::{
     api::{
         ApiError, Who,
-        types::{Choice, ChoiceShow, CohortEdit, CohortEdited, CohortOp, Page},
+        types::{Choice, ChoiceShow, CohortEdit, CohortEdited, CohortOp, LayerStatus, Page},
     },
-    model::ClaimKind,
+    model::{ClaimKind, CohortBody},
 };
 
 /// Choices of one cohort that are kept.
@@ -32,14 +33,89 @@ struct Kept {
     choice: Choice,
 }
 
+/// The gray layer of a cohort's tenants, as its list was last chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    of: u64,
+    basis_points: u16,
+}
+
+impl Layer {
+    fn of(choice: &Choice) -> Option<Self> {
+        choice.layer_basis_points.map(|basis_points| Self { of: choice.of, basis_points })
+    }
+
+    /// Tenants that a layer of its size has room for: those of the formal one are all that the table has.
+    fn room(&self, chosen: u64) -> u64 {
+        let share = u128::from(self.of) * u128::from(self.basis_points);
+        u64::try_from(share.div_ceil(10_000)).unwrap_or(u64::MAX).max(chosen)
+    }
+}
+
 impl Inner {
+    /// Each list of tenants that a strategy with a layer chose.
+    pub(super) fn layer_status(&self) -> Vec<LayerStatus> {
+        let row = |(cohort, layer): (&String, &Layer)| {
+            let (of, bit) = self.list_cohort(cohort).ok()?;
+            (of == ClaimKind::Tenant).then(|| LayerStatus {
+                cohort: cohort.clone(),
+                tenants: self.on_list(bit),
+                of: layer.of,
+                basis_points: layer.basis_points,
+                identities: layer.room(self.on_list(bit)),
+                room: self.room_beside(bit),
+            })
+        };
+        self.layers.iter().filter_map(row).collect()
+    }
+
+    /// Entries that the identity table has for one list: what is free, and its own.
+    fn room_beside(&self, bit: u32) -> u64 {
+        let ids = &self.have.identities;
+        let others = (ids.entries() as u64).saturating_sub(ids.count_on(bit, &self.have.classes));
+        u64::from(limits::IDENTITIES).saturating_sub(others)
+    }
+
+    /// The layers of what is kept, when the agent starts.
+    pub(super) fn read_layers(&mut self) {
+        let lists =
+            |c: &&crate::model::Cohort| matches!(c.body, CohortBody::List { of: ClaimKind::Tenant, .. });
+        let names: Vec<String> = self.policy.cohorts.iter().filter(lists).map(|c| c.name.clone()).collect();
+        for name in names {
+            match self.last_choice(&name) {
+                Ok(kept) => {
+                    let layer = kept.and_then(|k| Layer::of(&k.choice));
+                    self.layers.extend(layer.map(|l| (name, l)));
+                }
+                Err(e) => tracing::warn!(cohort = name, error = %e, "the latest choice cannot be read"),
+            }
+        }
+    }
+
+    fn last_choice(&self, name: &str) -> io::Result<Option<Kept>> {
+        let Some(path) = files(&self.choices().join(name))?.pop() else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
+    }
+
     /// The chosen become the whole list, at one instant; what was chosen is on disk before that.
     pub fn choose(&mut self, who: &Who, name: &str, choice: Choice) -> Result<CohortEdited, ApiError> {
-        let (of, _) = self.list_cohort(name)?;
+        let (of, bit) = self.list_cohort(name)?;
         if of != ClaimKind::Tenant {
             return Err(ApiError::conflict(
                 format!("cohort {name} is of {}, not of tenants", of.plural()),
                 "name a cohort that the document gives as { tenants: [..] }",
+            ));
+        }
+        let layer = Layer::of(&choice);
+        let (needs, room) =
+            (layer.as_ref().map_or(0, |l| l.room(choice.chosen.len() as u64)), self.room_beside(bit));
+        if needs > room {
+            return Err(ApiError::conflict(
+                format!(
+                    "a gray layer of this size is for {needs} tenants, and the identity table has room for {room} (of {})",
+                    limits::IDENTITIES
+                ),
+                "choose fewer, give `layer:` a larger damping, or take ids off other lists",
             ));
         }
         let ids = choice.chosen.iter().map(|c| &c.id).collect();
@@ -61,6 +137,10 @@ impl Inner {
                 return Err(e);
             }
         };
+        let _ = match layer {
+            Some(layer) => self.layers.insert(name.to_owned(), layer),
+            None => self.layers.remove(name),
+        };
         kept.revision = done.revision.or((self.revision != 0).then_some(self.revision));
         // The list is loaded: a choice without its revision is better than an error now.
         if let Err(e) = write(&path, &kept).and_then(|()| forget_old(&dir)) {
@@ -78,10 +158,7 @@ impl Inner {
                 "`gray cohort plan` makes one",
             )
         };
-        let path =
-            files(&self.choices().join(name)).map_err(|e| ApiError::internal(&e))?.pop().ok_or_else(none)?;
-        let text = fs::read(&path).map_err(|e| ApiError::internal(&e))?;
-        let kept: Kept = serde_json::from_slice(&text).map_err(|e| ApiError::internal(&e))?;
+        let kept = self.last_choice(name).map_err(|e| ApiError::internal(&e))?.ok_or_else(none)?;
         let chosen: BTreeSet<&str> = kept.choice.chosen.iter().map(|c| c.id.as_str()).collect();
         let listed: BTreeSet<&str> = list.ids.iter().map(String::as_str).collect();
         let owned = |from: &BTreeSet<&str>, without: &BTreeSet<&str>| {
@@ -175,6 +252,17 @@ mod tests {
 
     fn kept(revision: Option<u64>) -> Kept {
         Kept { at_ms: 1, who: "uid:root".into(), revision, choice: Choice::default() }
+    }
+
+    /// Its own formula's share of all tenants, and never less than those that were chosen.
+    #[test]
+    fn g4_a_layer_has_room_for_its_share_of_the_tenants() {
+        let layer = |of, basis_points| Layer { of, basis_points };
+        assert_eq!(layer(1000, 1569).room(100), 157);
+        assert_eq!(layer(1000, 10).room(100), 100);
+        assert_eq!(layer(3, 10_000).room(2), 3);
+        assert_eq!(layer(u64::MAX, 10_000).room(2), u64::MAX);
+        assert_eq!(Layer::of(&Choice::default()), None);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::{
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
-use super::{alarm, breaker, connect::Connect, drain::Deadlines, front::Front, health, release::Releases};
+use super::{
+    alarm, breaker, choices::Layer, connect::Connect, drain::Deadlines, front::Front, health,
+    release::Releases,
+};
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
     compile::{Compiled, have::Have, lists::Prefixes},
@@ -64,6 +67,8 @@ pub struct Inner {
     /// The directory of what steps of releases may run and use.
     pub release_hooks: Option<PathBuf>,
     pub releases: Releases,
+    /// By cohort: what its list was chosen with.
+    pub layers: BTreeMap<String, Layer>,
     /// What instances see in place of clients, with `nat: snat`.
     pub snat: Vec<IpAddr>,
     /// What packets to instances are sent from, with `nat: dsr`.

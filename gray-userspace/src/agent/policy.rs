@@ -44,6 +44,7 @@ impl Inner {
         let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
         self.releases_go_on(&sources)?;
+        self.may_relist(&loaded.policy)?;
         self.replace(who, (loaded.policy, loaded.places), &sources, r.message, r.dry_run, warnings)
     }
 
@@ -166,6 +167,7 @@ impl Inner {
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         self.releases_go_on(&documents)?;
+        self.may_relist(&loaded.policy)?;
         self.may_run(&loaded.policy)?;
         self.may_stand_in(&loaded.policy)?;
         let changes = config::diff(&self.policy, &loaded.policy);
@@ -194,6 +196,7 @@ impl Inner {
 
     pub fn edit_cohort(&mut self, who: &Who, name: &str, edit: CohortEdit) -> Result<CohortEdited, ApiError> {
         let (of, bit) = self.list_cohort(name)?;
+        self.may_edit(name)?;
         let ids = canonical(of, &edit.ids)?.sorted();
         let named = ids.len() as u64;
         let entries = self.edit(of, bit, edit.op, &ids);
@@ -236,7 +239,7 @@ impl Inner {
     }
 
     /// Entries on a list.
-    fn on_list(&self, bit: u32) -> u64 {
+    pub(super) fn on_list(&self, bit: u32) -> u64 {
         self.have.identities.count_on(bit, &self.have.classes) + self.prefixes.on(bit).count() as u64
     }
 

@@ -123,6 +123,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),
         releases: Releases::default(),
+        layers: BTreeMap::new(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),
         zone: o.zone.clone(),
@@ -146,6 +147,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     fail::point(Point::StartWritten)?;
     inner.take_lease().map_err(plain)?;
     attach(&mut inner, o)?;
+    inner.read_layers();
     inner.load_releases()?;
     inner.finish_move(o.flows);
     fail::point(Point::StartAttached)?;

@@ -71,6 +71,7 @@ impl Inner {
             health,
             health_error,
             policy_dir: self.policy_dir.clone(),
+            layers: self.layer_status(),
         })
     }
 

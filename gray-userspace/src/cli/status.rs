@@ -6,7 +6,7 @@ use super::{
     Failure,
     ctx::Ctx,
     table::{Cell, Paint, Style, Table},
-    text::{count, duration},
+    text::{count, duration, percent},
 };
 use crate::api::types::{AttachmentStatus, ServiceCounts, Status};
 
@@ -35,6 +35,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + &alarms(s, paint)
         + &breakers(s, paint)
         + &health(s, paint)
+        + &layers(s, paint)
         + &policy_dir(s, paint)
         + "\n"
         + &counters(s).render(paint, "decisions yet")
@@ -171,6 +172,26 @@ fn breakers(s: &Status, paint: Paint) -> String {
         ]);
     }
     "\n".to_owned() + &t.render(paint, "breakers")
+}
+
+/// Nothing where no strategy chose tenants with a layer.
+fn layers(s: &Status, paint: Paint) -> String {
+    if s.layers.is_empty() {
+        return String::new();
+    }
+    let mut t = Table::new(&["GRAY LAYER", "SIZE", "TENANTS", "OF", "FOR", "ROOM"]);
+    for l in &s.layers {
+        let room = if l.identities > l.room { Style::Bad } else { Style::Good };
+        t.row([
+            l.cohort.as_str().into(),
+            percent(l.basis_points).into(),
+            l.tenants.into(),
+            l.of.into(),
+            l.identities.into(),
+            Cell::styled(room, l.room.to_string()),
+        ]);
+    }
+    "\n".to_owned() + &t.render(paint, "gray layers")
 }
 
 /// Nothing where no directory is followed.

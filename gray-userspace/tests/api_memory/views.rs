@@ -65,6 +65,14 @@ pub fn status(s: &State) -> Status {
         }],
         health_error: None,
         policy_dir: None,
+        layers: vec![LayerStatus {
+            cohort: "early".into(),
+            tenants: 2,
+            of: 3,
+            basis_points: 1569,
+            identities: 2,
+            room: 250_000,
+        }],
     }
 }
 

@@ -219,6 +219,9 @@ impl Inner {
         let attempt = e.attempt + 1;
         let view = self.view_of(r).ok();
         let stage = view.as_ref().and_then(|v| v.stage).map(|n| n.to_string()).unwrap_or_default();
+        let layers = self.layers_of(r);
+        // One layer serves all of a release's tenants.
+        let layer = layers.iter().map(|l| l.basis_points).max();
         let mut environment = vec![
             ("GRAY_RELEASE", r.spec.name.clone()),
             ("GRAY_VERSION", r.spec.version.clone()),
@@ -229,10 +232,11 @@ impl Inner {
             ("GRAY_STEP", step.clone()),
             ("GRAY_KEY", key.clone()),
             ("GRAY_ATTEMPT", attempt.to_string()),
+            ("GRAY_LAYER_BASIS_POINTS", layer.map(|n| n.to_string()).unwrap_or_default()),
         ];
         environment.extend(transition.clone().map(|t| ("GRAY_TRANSITION", t)));
         let input = json!({
-            "release": view, "step": step, "key": key, "attempt": attempt, "transition": transition,
+            "release": view, "step": step, "key": key, "attempt": attempt, "transition": transition, "layers": layers,
         });
         Some(Job {
             release: name.to_owned(),

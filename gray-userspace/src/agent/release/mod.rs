@@ -2,6 +2,7 @@
 //! event. `driver` runs steps, `traffic` turns routes, both by the same record.
 
 mod driver;
+mod frozen;
 mod hooks;
 mod process;
 mod scripts;

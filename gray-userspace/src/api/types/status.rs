@@ -52,6 +52,25 @@ pub struct Status {
     /// None: the agent follows no directory.
     #[serde(default)]
     pub policy_dir: Option<PolicyDirStatus>,
+    /// Of cohorts whose tenants a strategy with a `layer` chose.
+    #[serde(default)]
+    pub layers: Vec<LayerStatus>,
+}
+
+/// The gray metadata layer of a cohort's tenants, by the latest choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LayerStatus {
+    pub cohort: String,
+    /// On the list now.
+    pub tenants: u64,
+    /// Tenants of the table that they were chosen from.
+    pub of: u64,
+    /// Its size, in basis points of the formal layer's.
+    pub basis_points: u16,
+    /// Tenants that a layer of this size is for: so many entries of the identity table are the cohort's to take.
+    pub identities: u64,
+    /// Entries that the table has for it.
+    pub room: u64,
 }
 
 /// The directory whose files are the policy.
