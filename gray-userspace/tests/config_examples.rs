@@ -1,5 +1,7 @@
 //! The examples are valid, say nothing odd, use only keys of the schema, and survive being written and read again.
 
+use std::path::Path;
+
 use gray_userspace::config::{Source, load, schema_json, to_yaml};
 use serde_json::Value;
 
@@ -26,6 +28,34 @@ fn examples_load_without_a_warning_and_round_trip() {
         let again = load(&[Source::new("again", &*text)]).unwrap_or_else(|p| panic!("{p}\n{text}"));
         assert_eq!(again.policy, loaded.policy, "{}", source.name);
     }
+}
+
+/// The line by which editors find the schema (yaml-language-server); it leads from every example to the page that is checked in.
+#[test]
+fn d4_editors_find_the_schema_of_every_example() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let schema = examples.join("../docs/policy.schema.json").canonicalize().unwrap();
+    let mut found = 0;
+    for (dir, names) in
+        [("", None), ("releases", Some("demo-policy.yaml")), ("messages", Some("policy.yaml"))]
+    {
+        for entry in std::fs::read_dir(examples.join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            let wanted = names.is_none_or(|n| path.ends_with(n));
+            if !wanted || path.extension().is_none_or(|e| e != "yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let first = text.lines().next().unwrap_or_default();
+            let Some(to) = first.strip_prefix("# yaml-language-server: $schema=") else {
+                panic!("{}: the first line names no schema: {first}", path.display());
+            };
+            let led = path.parent().unwrap().join(to).canonicalize();
+            assert_eq!(led.ok().as_ref(), Some(&schema), "{}: {first}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 9, "{found} examples");
 }
 
 #[test]

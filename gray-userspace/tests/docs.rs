@@ -55,3 +55,39 @@ fn the_page_of_the_command_line_names_every_verb() {
         assert!(told, "docs/cli.md does not name `{name}`");
     }
 }
+
+/// Every `fn` of the workspace's tests and sources.
+fn functions(dir: &std::path::Path, out: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("corpus") {
+            functions(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names =
+                text.lines().filter_map(|l| l.trim_start().strip_prefix("fn ")?.split(['(', '<']).next());
+            out.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn the_tests_of_the_traps_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let section = page.split("## Traps\n").nth(1).and_then(|s| s.split("\n## ").next()).unwrap();
+    let mut there = std::collections::BTreeSet::new();
+    for dir in ["gray-common/src", "gray-userspace", "tests/src", "tests/tests"] {
+        functions(&root.join(dir), &mut there);
+    }
+    let rows: Vec<&str> =
+        section.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| trap")).collect();
+    assert_eq!(rows.len(), 13, "{section}");
+    for row in rows {
+        let tests = row.rsplit(" | ").next().unwrap();
+        // Of what stands in backquotes, what is named as tests are.
+        let names = tests.split('`').skip(1).step_by(2).filter(|n| n.matches('_').count() > 2);
+        let missing: Vec<&str> = names.filter(|n| !there.contains(*n)).collect();
+        assert!(missing.is_empty(), "{row}: no test {missing:?}");
+    }
+}

@@ -5,13 +5,9 @@
 //! overruled by files that stayed the same.
 
 mod read;
+mod source;
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,14 +15,12 @@ use super::{
     core::{Core, Inner},
     health, time,
 };
-use crate::{
-    api::{
-        ErrorKind, Who,
-        types::{ApplyRequest, EventLine, PolicyDirStatus, PolicyEvent},
-    },
-    sys::watch_dir::DirEvents,
+use crate::api::{
+    ErrorKind, Who,
+    types::{ApplyRequest, EventLine, PolicyDirStatus, PolicyEvent},
 };
 use read::Found;
+pub use source::{Directory, PolicySource};
 
 /// Editors and copies write several times.
 const QUIET: Duration = Duration::from_millis(200);
@@ -94,20 +88,30 @@ impl Again {
 }
 
 /// Runs as long as the agent.
-pub async fn follow(core: Arc<Core>, dir: PathBuf) {
-    let mut tick = tokio::time::interval(EVERY);
-    let mut events = DirEvents::open(&dir).ok();
+pub async fn follow(core: Arc<Core>, source: impl PolicySource) {
+    rounds(&source, EVERY, move |source, last| look(&core, source, last)).await;
+}
+
+/// Looks, waits for a notice or `every`, and looks again, with what the last look has left.
+async fn rounds<S: PolicySource, T: Send + 'static>(
+    source: &S,
+    every: Duration,
+    look: impl Fn(&S, Option<T>) -> Option<T> + Send + Sync + 'static,
+) {
+    let look = Arc::new(look);
+    let mut tick = tokio::time::interval(every);
+    let mut notices = source.notices();
     let mut last = None;
     loop {
-        let (all, at, known) = (core.clone(), dir.clone(), last.take());
-        match tokio::task::spawn_blocking(move || look(&all, &at, known)).await {
+        let (look, at, known) = (look.clone(), source.clone(), last.take());
+        match tokio::task::spawn_blocking(move || look(&at, known)).await {
             Ok(seen) => last = seen,
             // The next look does it again.
             Err(e) => tracing::error!(error = %e, "the policy directory"),
         }
-        let noticed = match &mut events {
-            Some(watched) => tokio::select! {
-                done = watched.changed() => done.is_ok(),
+        let noticed = match &mut notices {
+            Some(n) => tokio::select! {
+                done = S::changed(n) => done.is_ok(),
                 _ = tick.tick() => false,
             },
             None => {
@@ -118,15 +122,14 @@ pub async fn follow(core: Arc<Core>, dir: PathBuf) {
         if noticed {
             tokio::time::sleep(QUIET).await;
         } else {
-            // The directory that has this name now.
-            events = DirEvents::open(&dir).ok();
+            notices = source.notices();
         }
     }
 }
 
-/// Reads the directory, and applies what is new in it.
-fn look(core: &Core, dir: &Path, last: Option<Dealt>) -> Option<Dealt> {
-    let found = read::read(dir);
+/// Reads the documents, and applies what is new in them.
+fn look(core: &Core, source: &impl PolicySource, last: Option<Dealt>) -> Option<Dealt> {
+    let (dir, found) = (source.place(), source.read());
     let mut inner = core.lock();
     let path = inner.state_dir.path().join(SEEN);
     let mut now = PolicyDirStatus { dir: dir.into(), ..PolicyDirStatus::default() };
@@ -241,6 +244,57 @@ fn keep(path: &Path, seen: &Seen) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Documents in memory, and a bell.
+    #[derive(Clone)]
+    struct Centre(Arc<std::sync::Mutex<Vec<&'static str>>>, Arc<tokio::sync::Notify>);
+
+    impl PolicySource for Centre {
+        type Notices = Arc<tokio::sync::Notify>;
+
+        fn place(&self) -> &Path {
+            Path::new("centre")
+        }
+
+        fn read(&self) -> std::io::Result<Found> {
+            let digest = self.0.lock().unwrap().join("+");
+            Ok(Found { sources: Vec::new(), digest })
+        }
+
+        fn notices(&self) -> Option<Self::Notices> {
+            Some(self.1.clone())
+        }
+
+        async fn changed(bell: &mut Self::Notices) -> std::io::Result<()> {
+            bell.notified().await;
+            Ok(())
+        }
+    }
+
+    /// D3: whatever the documents come from is read again when it says so, long before it would be looked at by itself.
+    #[tokio::test]
+    async fn d3_any_source_is_read_when_it_rings() {
+        let centre = Centre(Arc::default(), Arc::default());
+        let (told, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let at = centre.clone();
+        let looks = tokio::spawn(async move {
+            rounds(&at, Duration::from_secs(3600), move |s: &Centre, before: Option<u32>| {
+                let n = before.map_or(1, |n| n + 1);
+                told.send((s.read().unwrap().digest, n)).unwrap();
+                Some(n)
+            })
+            .await;
+        });
+        assert_eq!(seen.recv().await, Some((String::new(), 1)));
+        // The interval's first tick is at once.
+        assert_eq!(seen.recv().await, Some((String::new(), 2)));
+        for (n, text) in [(3, "a"), (4, "a+b")] {
+            centre.0.lock().unwrap().push(if n == 3 { "a" } else { "b" });
+            centre.1.notify_one();
+            assert_eq!(seen.recv().await, Some((text.to_owned(), n)));
+        }
+        looks.abort();
+    }
 
     #[test]
     fn d2_only_what_is_wrong_with_the_files_themselves_lasts() {

@@ -98,7 +98,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("alarms", alarm::watch(core.clone()));
     tasks.spawn("releases", release::run(core.clone()));
     if let Some(dir) = o.policy_dir.clone() {
-        tasks.spawn("the policy directory", files::follow(core.clone(), dir));
+        tasks.spawn("the policy directory", files::follow(core.clone(), files::Directory(dir)));
     }
     let mut probes = probes(&core, &o)?;
     tasks.spawn("health checks", probes.ended());

@@ -1,6 +1,8 @@
 //! What only the whole policy can tell: names that nobody has, addresses that two want, selectors that match nothing,
 //! limits. Must not read text.
 
+mod odd;
+
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use super::{
@@ -17,9 +19,11 @@ use super::{
     service::ServiceDraft,
 };
 use crate::model::{
-    ClaimKind, CohortBody, Failover, Instance, Listener, MetaKey, Nat, OnMissing, Probe, Proto, Selector,
-    ZoneAffinity, address, beginnings,
+    ClaimKind, CohortBody, Failover, Instance, Listener, MetaKey, Nat, Probe, Proto, Selector, ZoneAffinity,
+    address, beginnings,
 };
+
+pub(super) use odd::odd;
 
 /// All documents together, as far as they could be read.
 #[derive(Default)]
@@ -75,16 +79,6 @@ fn asked(drafts: &Drafts) -> impl Iterator<Item = &condition::Asked> {
 /// Those, and what cohorts ask about that are made of others.
 fn every(drafts: &Drafts) -> impl Iterator<Item = &condition::Asked> {
     asked(drafts).chain(drafts.cohorts.iter().map(|c| &c.asked))
-}
-
-/// What is right but odd. Only worth saying when nothing is wrong.
-pub(super) fn odd(drafts: &Drafts, report: &mut Report<'_>) {
-    if report.errors() == 0 {
-        unused(drafts, report);
-        shadowed(&drafts.routes, report);
-        drafts.services.iter().for_each(|s| denials(s, report));
-        strangers(drafts, report);
-    }
 }
 
 /// What stands at this key already; else it is taken. (Spans cannot tell: an alias has the span of its anchor.)
@@ -230,26 +224,6 @@ fn blacklisted(service: &ServiceDraft, all: &BlacklistDraft, report: &mut Report
         let whose = quoted(&service.name.value);
         let text = format!("the blacklist leaves no stable {} instance of {whose}", family(v6));
         report.error(Draft::new(at.unwrap_or(service.name.span), text).help("leave one of them in service"));
-    }
-}
-
-/// Entries of blacklists that name nobody.
-fn strangers(drafts: &Drafts, report: &mut Report<'_>) {
-    let all: Vec<&Instance> = drafts.services.iter().flat_map(|s| &s.instances).map(|i| &i.value).collect();
-    let mut look = |list: &BlacklistDraft, among: &[&Instance]| {
-        let ids = list.ids.iter().map(|e| (e, among.iter().any(|i| i.id == e.value)));
-        let addresses =
-            list.addresses.iter().map(|e| (e, among.iter().any(|i| address::matches(&e.value, i.address))));
-        for (entry, _) in ids.chain(addresses).filter(|(_, known)| !known) {
-            let text = format!("the blacklist's {} names no instance", quoted(&entry.value));
-            report.warning(
-                Draft::new(entry.span, text).help("it takes effect when an instance comes that it names"),
-            );
-        }
-    };
-    look(&drafts.blacklist, &all);
-    for s in &drafts.services {
-        look(&s.blacklist, &s.instances.iter().map(|i| &i.value).collect::<Vec<_>>());
     }
 }
 
@@ -551,62 +525,6 @@ impl<'d> Rules<'d> {
     fn check(&mut self, at: Span) {
         if self.full.is_none() && self.most + self.for_all > limits::RULES_PER_SERVICE {
             self.full = Some(at);
-        }
-    }
-}
-
-fn unused(drafts: &Drafts, report: &mut Report<'_>) {
-    if drafts.services.is_empty() {
-        let at = Span { line: 1, column: 1, ..Span::default() };
-        report.warning(Draft::new(at, "no service is given").help("with this policy nothing is steered"));
-    }
-    let used: HashSet<&str> = every(drafts).flat_map(|a| &a.cohorts).map(|n| n.value.as_str()).collect();
-    for cohort in drafts.cohorts.iter().filter(|c| !used.contains(c.name.value.as_str())) {
-        let text = format!("no route uses the cohort {}", quoted(&cohort.name.value));
-        report.warning(Draft::new(cohort.name.span, text).help("name it in a route's `when`, or remove it"));
-    }
-}
-
-/// `on-missing-identity: deny` that denies nobody whose packets are steered, or everybody.
-fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(missing) = service.on_missing.as_ref().filter(|m| m.value == OnMissing::Deny) else { return };
-    let identify = || service.identify.iter();
-    if identify().any(|c| *c == ClaimKind::Source) {
-        report.warning(
-            Draft::new(missing.span, "`deny` with `source` in `identify` denies no client whose packets are steered")
-                .help("every packet has a source: say `identify` without it; local callers are denied that are known by nothing"),
-        );
-        return;
-    }
-    // What a connection's first request is read for comes without mark and DSCP, and no packet says its workload.
-    let reads = !service.claims.is_empty() || !service.tls.is_empty();
-    let seen = |c: &&ClaimKind| {
-        if reads { c.is_read() } else { matches!(c, ClaimKind::Mark | ClaimKind::Dscp | ClaimKind::Tag) }
-    };
-    if !identify().any(|c| seen(&c)) {
-        let all: Vec<_> = identify().map(|c| c.name()).collect();
-        report.warning(
-            Draft::new(missing.span, "`deny` denies every client whose packets are steered")
-                .help(format!("of them nothing of `identify` is ever known: {}", all.join(", "))),
-        );
-    }
-}
-
-/// Same service and same condition as an earlier route: the first one always wins.
-fn shadowed(routes: &[RouteDraft], report: &mut Report<'_>) {
-    // By service, lane and condition.
-    type Same<'a> = (Option<&'a str>, Option<&'a str>, Option<String>);
-    let mut seen: HashMap<Same<'_>, Span> = HashMap::new();
-    for route in routes {
-        let [service, lane] = [&route.service, &route.lane].map(|n| n.as_ref().map(|n| n.value.as_str()));
-        let when = route.when.as_ref().map(|w| condition::normal(&w.value));
-        // Another lane may name other services.
-        if let Some(first) = earlier(seen.entry((service, lane, when)), route.span) {
-            report.warning(
-                Draft::new(route.span, "this route never applies")
-                    .also(first, "this one has the same service and the same clients, and comes first")
-                    .help("remove one of them, or join them as weighted subsets"),
-            );
         }
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{api::types::SourceText, config::limits::TEXT_BYTES};
 
 #[derive(Debug)]
-pub(super) struct Found {
+pub struct Found {
     pub sources: Vec<SourceText>,
     /// Of names and texts.
     pub digest: String,
