@@ -46,6 +46,16 @@ insert into layouts values ('cart', 'one column'), ('list', 'two columns'), ('us
 ";
 /// May run again, and beside the old version.
 const SCRIPT: &str = "alter table orders add column if not exists note text;\n";
+/// Two of three: C = (2 * 100 / 1000) * e^((1 - 2/3) / 2) = 0.23627.
+const STRATEGY: &str = "
+name: it-14
+choose: { fixes: [T-101] }
+layer: { keys: 1000, keys-per-tenant: 100, damping: 2 }
+";
+const TENANTS: &str = "id,tickets\nacme,T-101\nbolt,T-102\ncoil,T-101\n";
+const LAYER_BASIS_POINTS: u64 = 2363;
+/// What the formal layer may take.
+const FORMAL_BYTES: u64 = 64 << 20;
 const DROPS: &str = "alter table orders add column more text;\nalter table orders drop column item;\n";
 
 const RELEASE: &str = "
@@ -55,11 +65,12 @@ services: { shop: { gray: { version: '2.0' } } }
 data:
   load: [{ command: [load-layer] }]
   restart: [{ command: [restart-gray] }]
-  parameters: [{ command: [set-parameters, 8mb] }]
+  parameters: [{ command: [set-parameters] }]
   clear: [{ command: [clear-layer] }]
   script: [{ script: shop-2.0.sql, dialect: postgres, run: [run-sql] }]
 verify: [{ command: [say] }]
 stages: [{ percent: 100, samples: 0 }]
+stages: [{ cohort: chosen }, { percent: 100 }]
 ";
 
 impl Shop {
@@ -97,6 +108,7 @@ impl Shop {
             "services:
   shop:
     listen: ['{}:8080']
+    claims: {{ tenant: {{ header: X-Tenant }} }}
     stable: {{ version: '1.0' }}
     instances:
       - {{ address: '{}', version: '1.0' }}
@@ -109,6 +121,7 @@ impl Shop {
       - {{ address: '{}', group: gray }}
 cohorts:
   gray-apps: {{ workloads: [shop-gray] }}
+  chosen: {{ tenants: [] }}
 routes:
   - {{ service: layer, when: gray-apps, to: {{ group: gray }} }}
 ",
@@ -136,7 +149,12 @@ routes:
             ("say", said.clone()),
             ("run-sql", format!("{said}\nexec psql -X -q -1 -v ON_ERROR_STOP=1 {to} -f -")),
             ("clear-layer", format!("{said}\nexec redis-cli -e -h {gray} FLUSHALL")),
-            ("set-parameters", format!("{said}\nexec redis-cli -e -h {gray} CONFIG SET maxmemory \"$1\"")),
+            (
+                "set-parameters",
+                format!(
+                    "{said}\nexec redis-cli -e -h {gray} CONFIG SET maxmemory $(({FORMAL_BYTES} * GRAY_LAYER_BASIS_POINTS / 10000))"
+                ),
+            ),
             (
                 "restart-gray",
                 format!(
@@ -173,6 +191,21 @@ routes:
     /// What an application reads of its layer, at the service's address.
     fn layout(&self, arm: usize, name: &str) -> String {
         redis::cli(&self.app(arm), IpAddr::V4(vip4(1)), &["GET", &format!("layout:{name}")]).unwrap()
+    }
+
+    /// The tenants of the release, chosen by strategy.
+    fn choose(&self) {
+        let [strategy, table] =
+            [("strategy.yaml", STRATEGY), ("tenants.csv", TENANTS)].map(|(name, text)| {
+                let path = self.world.temp().join(name);
+                std::fs::write(&path, text).unwrap();
+                path.to_string_lossy().into_owned()
+            });
+        let plan = ["cohort", "plan", "chosen", "--load", "-f", &strategy, "--tenants", &table];
+        let _ = self.agent.gray_ok(&plan).unwrap();
+        let layer = &self.agent.gray_json(&["status"]).unwrap()["layers"][0];
+        assert_eq!((&layer["cohort"], &layer["tenants"]), (&"chosen".into(), &2.into()), "{layer}");
+        assert_eq!(layer["basis_points"], LAYER_BASIS_POINTS);
     }
 
     fn begin(&self, document: &str) -> std::process::Output {
@@ -250,6 +283,7 @@ fn g3_g5_the_gray_layer_is_made_anew_and_the_formal_one_is_not_touched() {
     })
     .unwrap();
 
+    shop.choose();
     // The agent dies in the middle of the plan.
     std::fs::write(shop.hooks.join("hang"), "").unwrap();
     let begun = shop.begin(RELEASE);
@@ -277,7 +311,9 @@ fn g3_g5_the_gray_layer_is_made_anew_and_the_formal_one_is_not_touched() {
     ] {
         assert_eq!((shop.layout(0, name).as_str(), shop.layout(1, name).as_str()), (old, new), "{name}");
     }
-    assert_eq!(shop.gray.cli(&["CONFIG", "GET", "maxmemory"]).unwrap(), "maxmemory\n8388608");
+    // G4: as the formula has it, also told by the agent that came after the one that chose.
+    let bytes = FORMAL_BYTES * LAYER_BASIS_POINTS / 10_000;
+    assert_eq!(shop.gray.cli(&["CONFIG", "GET", "maxmemory"]).unwrap(), format!("maxmemory\n{bytes}"));
 
     // One table serves both versions at once.
     let mut new = shop.writes(1, "new-orders", "insert into orders (item, note) values ('tea', 'no sugar');\nselect id, item, note from orders order by id desc limit 1;\n");

@@ -8,6 +8,12 @@ name: it-14
 choose: { any: [{ fixes: [T-101] }, { active: { measure: logins, at-least: 100 } }] }
 layer: { keys: 1000, keys-per-tenant: 100, damping: 2 }
 ";
+const RELEASE: &str = "
+release: web-2.0
+version: 2.0.0-gray.1
+services: { web: { gray: { version: '2.0' } } }
+stages: [{ cohort: both, approval: true }, { percent: 100 }]
+";
 const TABLE: &str = "id,logins,tickets\nacme,7,T-101\nbolt,7,T-102\ncoil,100,\n";
 
 #[test]
@@ -69,5 +75,64 @@ fn b5_g4_chosen_tenants_are_gray_and_the_choice_is_kept() {
     assert_eq!(why["revision"], loaded["loaded"]["revision"]);
     let history = scene.agent.gray_ok(&["history"]).unwrap();
     assert!(history.contains("2 of 3 tenants, by strategy it-14"), "{history}");
+    scene.finish();
+}
+
+/// While a release is open that names them, also by way of another cohort; other lists are edited as ever.
+#[test]
+fn b5_the_tenants_of_an_open_release_are_frozen() {
+    let mut scene = Scene::start(WorldSpec::default());
+    let policy = |tenants: &str| {
+        PolicyText::own(&scene.world)
+            .claims("tenant: { header: X-Tenant }")
+            .cohort("early", &format!("tenants: [{tenants}]"))
+            .cohort("free", "tenants: []")
+            .cohort("office", "sources: []")
+            .cohort("both", "any: [early, office]")
+    };
+    let (first, other) = (policy("acme"), policy("acme, bolt"));
+    scene.apply(&first);
+    let [strategy, table, release, document] = [
+        ("s.yaml", STRATEGY),
+        ("t.csv", TABLE),
+        ("release.yaml", RELEASE),
+        ("other.yaml", &other.to_string()),
+    ]
+    .map(|(name, text)| {
+        let path = scene.world.temp().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    });
+    let plan = ["cohort", "plan", "early", "--load", "-f", &strategy, "--tenants", &table];
+    let empty = ["cohort", "load", "early", "--file", "/dev/null"];
+    let edits: [&[&str]; 5] = [
+        &["cohort", "add", "early", "dash"],
+        &["cohort", "remove", "early", "acme"],
+        &empty,
+        &plan,
+        &["apply", "-f", &document],
+    ];
+    let _ = scene.agent.gray_ok(&["release", "start", "-f", &release]).unwrap();
+    let frozen = |scene: &Scene| {
+        for edit in edits {
+            let out = scene.agent.gray(edit).unwrap();
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            let told = said.contains("the tenants of web-2.0") && said.contains("gray release close web-2.0");
+            assert!(!out.status.success() && told, "{edit:?}: {said}");
+        }
+        let shown = scene.agent.gray_json(&["cohort", "show", "early"]).unwrap();
+        assert_eq!(shown["ids"], serde_json::json!(["acme"]), "{shown}");
+    };
+    frozen(&scene);
+    for edit in [["cohort", "add", "free", "dash"], ["cohort", "add", "office", "198.18.7.7"]] {
+        let _ = scene.agent.gray_ok(&edit).unwrap();
+    }
+    scene.agent.kill9().unwrap();
+    scene.agent.restart().unwrap();
+    frozen(&scene);
+    let _ = scene.agent.gray_ok(&["release", "abort", "web-2.0"]).unwrap();
+    let _ = scene.agent.gray_ok(&["release", "close", "web-2.0"]).unwrap();
+    let _ = scene.agent.gray_ok(&["cohort", "add", "early", "dash"]).unwrap();
+    let _ = scene.agent.gray_ok(&plan).unwrap();
     scene.finish();
 }
