@@ -281,6 +281,82 @@ fn c8_c9_a_value_of_each_service() {
     scene.finish();
 }
 
+/// What `web` answers with: app7 has a route to 2.0, app1 has none. Value of `over-routes` and of `without-route`, the app, what the header asks
+/// for, and who serves. The same of each header: the two instances differ in all that they can ask for.
+const ASKS: [(bool, bool, &str, &str, &str); 20] = [
+    (false, false, "app7", "1.0", "2.0"),
+    (false, false, "app7", "2.0", "2.0"),
+    (false, false, "app7", "nobody", "2.0"),
+    (false, false, "app1", "1.0", "1.0"),
+    (false, false, "app1", "2.0", "1.0"),
+    (false, true, "app7", "1.0", "2.0"),
+    (false, true, "app7", "2.0", "2.0"),
+    (false, true, "app1", "1.0", "1.0"),
+    (false, true, "app1", "2.0", "2.0"),
+    (false, true, "app1", "nobody", "1.0"),
+    (true, false, "app7", "1.0", "1.0"),
+    (true, false, "app7", "2.0", "2.0"),
+    (true, false, "app7", "nobody", "2.0"),
+    (true, false, "app1", "1.0", "1.0"),
+    (true, false, "app1", "2.0", "1.0"),
+    (true, true, "app7", "1.0", "1.0"),
+    (true, true, "app7", "2.0", "2.0"),
+    (true, true, "app1", "1.0", "1.0"),
+    (true, true, "app1", "2.0", "2.0"),
+    (true, true, "app1", "nobody", "1.0"),
+];
+
+/// Headers, and how each asks for 1.0 and for 2.0.
+const HEADERS: [(&str, [&str; 2]); 3] =
+    [("N-D-Version", ["1.0", "2.0"]), ("N-D-Region", ["east", "west"]), ("N-D-Env", ["live", "test"])];
+
+/// C8, C9: one table through both: a plain value, which programs read, and the same as JSON, which the listener reads.
+#[test]
+fn c8_c9_plain_and_json_are_answered_the_same() {
+    let scene = stage(|t| t);
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early").to_string();
+    let text = text
+        .replace("version: \"1.0\", id", "version: \"1.0\", region: east, env: live, id")
+        .replace("version: \"2.0\", id", "version: \"2.0\", region: west, env: test, id");
+    // UDP is not read, and `dns` comes last.
+    let parts: Vec<&str> = text.split("  dns:\n").collect();
+    let listener = listens(&scene, "one");
+    let mut in_force = None;
+    for (over, without, app, wanted, served) in ASKS {
+        if in_force.replace((over, without)) != Some((over, without)) {
+            let read = format!(
+                "    route-headers: {{ read: [version, region, env], over-routes: {over}, without-route: {without} }}\n    instances:"
+            );
+            let _ = scene
+                .agent
+                .apply(&(parts[0].replace("    instances:", &read) + "  dns:\n" + parts[1]))
+                .unwrap();
+        }
+        for (header, values) in HEADERS {
+            let value = match wanted {
+                "1.0" => values[0],
+                "2.0" => values[1],
+                other => other,
+            };
+            let id = format!("X-App-Id: {app}");
+            let ask = |v6: bool, value: &str| {
+                let asks = format!("{header}: {value}");
+                asked(&scene, vip(v6, 8080), &["-H", &id, "-H", &asks])
+            };
+            let before = counted(&scene.agent, "request_listener");
+            let v6 = header == "N-D-Region";
+            let what = format!("{header} {value}, {app}, over {over}, without {without}");
+            assert_eq!(ask(v6, value), served, "plain: {what}");
+            assert_eq!(counted(&scene.agent, "request_listener"), before, "plain: {what}");
+            assert_eq!(ask(v6, &format!("{{\"web\":\"{value}\"}}")), served, "JSON: {what}");
+            assert_eq!(counted(&scene.agent, "request_listener"), before + 1, "JSON: {what}");
+        }
+    }
+    drop(listener);
+    scene.finish();
+}
+
 /// C12, F8: what an instance has through the listener ends with the rest of it.
 #[test]
 fn c12_f8_what_is_drained_is_closed_there_too() {
