@@ -1,5 +1,6 @@
 //! What gray costs and how fast it is: each bench measures, and leaves an [`Outcome`] in `target/bench`.
 
+mod apply;
 mod ask;
 mod compare;
 mod connect;
@@ -68,6 +69,11 @@ pub const BENCHES: &[Bench] = &[
         name: "flip",
         about: "how long the old policy decides once the new one is on disk",
         run: flip::run,
+    },
+    Bench {
+        name: "apply",
+        about: "a policy of 1000 services and 10000 routes, all of it changed",
+        run: apply::run,
     },
     Bench { name: "load", about: "a list of a million, from a file to the decision", run: load::run },
 ];

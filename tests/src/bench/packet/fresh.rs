@@ -23,6 +23,8 @@ const TUPLES: u32 = 1 << 25;
 const LISTED: &str = "listed";
 /// A list whose rule asks for more than any client is.
 const SPREAD: &str = "spread";
+/// As many as a service may have.
+pub const MOST_RULES: usize = gray_common::limits::RULES_PER_SERVICE as usize;
 /// Rules where they are not what grows.
 const RULES: usize = 10;
 
@@ -53,16 +55,18 @@ impl fmt::Display for Size {
 
 pub fn sizes(quick: bool) -> Vec<Size> {
     if quick {
-        return vec![Size::Identities { identities: 1000, rules: RULES }, Size::Prefixes(1000)];
+        let rules = |rules| Size::Identities { identities: 1000, rules };
+        return vec![rules(1), rules(RULES), rules(MOST_RULES), Size::Prefixes(1000)];
     }
     let identities = [
         (10, RULES),
         (1000, RULES),
         (100_000, RULES),
         (1_000_000, RULES),
+        (1000, 1),
         (1000, 2),
-        (1000, 64),
-        (1_000_000, 64),
+        (1000, MOST_RULES),
+        (1_000_000, MOST_RULES),
     ];
     let identities = identities.map(|(identities, rules)| Size::Identities { identities, rules });
     let prefixes = [10, 1000, 100_000, 1_000_000].map(Size::Prefixes);
@@ -107,7 +111,9 @@ fn policy(l: Land, rules: usize, services: u32, listed: &str) -> String {
     for i in 0..left - 2 * some {
         route(format!("{{ all: [list{i}, share{i}] }}"), "2.0");
     }
-    route(format!("{{ all: [{SPREAD}, nobody] }}"), "1.0");
+    if rules > 1 {
+        route(format!("{{ all: [{SPREAD}, nobody] }}"), "1.0");
+    }
     route(format!("{{ all: [{LISTED}, everyone] }}"), "2.0");
     out
 }

@@ -211,11 +211,13 @@ fn figures<'a>(all: &'a Findings, label: &str) -> Option<&'a Figures> {
     all.rows.iter().find(|f| f.label == label)
 }
 
-/// What must not grow: a new flow with the prefixes, an established one with anything.
+/// What must not grow: a new flow with the rules or the prefixes, an established one with anything.
 fn flat(all: &Findings) -> Vec<Bar> {
     let established = BAR_ROW.to_owned();
     let beside = all.rows.iter().map(|f| f.label.clone()).find(|l| l.contains("beside")).unwrap_or_default();
+    let rules = |rules| Size::Identities { identities: 1000, rules }.to_string();
     let pairs = [
+        ("new flow, the most rules of a service to one", rules(1), rules(fresh::MOST_RULES), 2.0),
         (
             "new flow, a million prefixes to a thousand",
             Size::Prefixes(1000).to_string(),
