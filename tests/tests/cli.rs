@@ -222,6 +222,59 @@ fn h4_events_follow_decisions_as_they_are_made() {
     scene.finish();
 }
 
+/// The trap "per-packet logging": what is established says nothing more, whether requests are read or not.
+#[test]
+fn h4_a_thousand_requests_on_one_connection_are_one_event() {
+    let scene = Scene::start(WorldSpec::default());
+    let place = scene.world.clients[0].place();
+    let all = scene.world.clients[0].sources(false);
+    for reads in [false, true] {
+        let text = PolicyText::moved(&scene.world).sources("early", &all[..1]).gray_when("early");
+        scene.apply(&if reads {
+            text.claims("app: { header: X-App-Id }").identify("app, source")
+        } else {
+            text
+        });
+        let mut follow = scene.agent.command(&["events", "--follow", "--service", "web", "-o", "json"]);
+        let mut follow = follow.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()));
+        let mut client = || {
+            let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            let at: Option<std::net::SocketAddr> = event["client"].as_str().map(|c| c.parse().unwrap());
+            at.map(|a| a.ip())
+        };
+        // It listens when it has seen one.
+        let mut spec = LoadSpec::new(vip(false, 8080), ONE).sources(vec![all[1]]);
+        spec.pause_ms = 20;
+        let before = spec.start(&place).unwrap();
+        while client() != Some(all[1]) {}
+        before.stop().unwrap().assert_all_ok();
+        let mut spec = LoadSpec::new(vip(false, 8080), Mode::Http { per_connection: 1000 })
+            .count(1000)
+            .sources(vec![all[0]]);
+        spec.workers = 1;
+        // Who names nobody where requests are read is told of besides (A2).
+        spec.headers = vec![("X-App-Id".into(), "app8".into())];
+        let report = spec.run(&place).unwrap();
+        report.assert_all_ok();
+        assert_eq!((report.opened, report.requests), (1, 1000));
+        LoadSpec::new(vip(false, 8080), ONE)
+            .count(1)
+            .sources(vec![all[2]])
+            .run(&place)
+            .unwrap()
+            .assert_all_ok();
+        let mut seen = Vec::new();
+        while seen.last() != Some(&all[2]) {
+            seen.extend(client());
+        }
+        assert_eq!(seen.iter().filter(|a| **a == all[0]).count(), 1, "reads {reads}: {seen:?}");
+        follow.kill().unwrap();
+        let _ = follow.wait().unwrap();
+    }
+    scene.finish();
+}
+
 #[test]
 fn a_drained_instance_gets_no_new_connections_and_keeps_its_own() {
     let scene = Scene::start(WorldSpec::default());

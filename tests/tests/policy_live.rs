@@ -69,7 +69,8 @@ fn a13_c7_the_sample_is_served_as_the_table_says_on_every_path() {
         if let Some(name) = label {
             let _ = scene.agent.gray_ok(&["workload", "remove", name]).unwrap();
         }
-        let path = ["packet", "request", "connect"].into_iter().find(|p| what.contains(p)).unwrap();
+        let path =
+            ["packet", "request", "connect"].into_iter().find(|p| what.contains(&format!("{p}:"))).unwrap();
         assert_eq!(path == "connect", label.is_some(), "{what}");
         *paths.entry(path).or_default() += 1;
     }

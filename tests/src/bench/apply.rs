@@ -13,9 +13,9 @@ use crate::sys::monotonic_ns;
 use crate::{World, WorldSpec};
 
 const HOW: &str = "One agent; two policies of 1000 services and 10000 routes, that differ in where every route leads, are applied in turn over the \
-agent's socket. Each is read, compared with the one in force, compiled, written into the kernel's tables, kept in the store with its audit \
-record, and flipped. The times are those of the agent's answer (`timings`), by the kernel's clock, from when the agent began with the request; \
-the last one is the caller's, from the request to the answer.";
+agent's socket. The times of the agent's answer (`timings`), by the kernel's clock, are from when the document was read, checked and compared with the \
+one in force: it is compiled, written into the kernel's tables, kept in the store with its audit record, and flipped. The last one is the caller's and has \
+all of it, from the request to the answer.";
 
 /// The bar, s.
 const BAR: f64 = 1.0;
@@ -126,7 +126,10 @@ fn report(out: &mut Outcome, services: usize, first: &Applied, rest: &[Applied])
     out.tables.push(table);
     let m = stats::median(&rest.iter().map(|a| a.flipped).collect::<Vec<_>>());
     out.bars.push(Bar {
-        what: format!("{services} services and {} routes, all changed: request to flip", services * ROUTES),
+        what: format!(
+            "{services} services and {} routes, all changed: compiled to flipped",
+            services * ROUTES
+        ),
         bar: format!("<= {BAR} s"),
         measured: format!("{:.3} s ({:.3} .. {:.3})", m.median, m.low, m.high),
         met: m.median <= BAR,
