@@ -69,8 +69,7 @@ data:
   clear: [{ command: [clear-layer] }]
   script: [{ script: shop-2.0.sql, dialect: postgres, run: [run-sql] }]
 verify: [{ command: [say] }]
-stages: [{ percent: 100, samples: 0 }]
-stages: [{ cohort: chosen }, { percent: 100 }]
+stages: [{ cohort: chosen, samples: 0 }, { percent: 100, samples: 0 }]
 ";
 
 impl Shop {
