@@ -62,8 +62,9 @@ pub const FLOOD_S: u32 = 2;
 pub const FLOOD_MEMORY: u64 = 3_600_000;
 /// Connections whose numbers are translated, when nothing else is configured: as many as a flow table has room for.
 pub const SPLICES: u32 = FLOWS / 2;
-/// However small the flow tables are.
+/// However small the flow tables are, and however large: they are allocated whole, 60 MB.
 pub const SPLICES_LEAST: u32 = 1024;
+pub const SPLICES_MOST: u32 = 1 << 18;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
 /// Of which the first bytes are held.

@@ -105,7 +105,8 @@ pub const CLOCK_PROGRAM: &str = "gray_clock";
 pub const PROBE_PROGRAM: &str = "gray_probe";
 /// What writes tags, on the cgroup of the connect path.
 pub const TAG_PROGRAMS: &[&str] = &["gray_sockops", "gray_say4", "gray_say6"];
-/// What tells that a reset has come for a socket of the connect path: the tracepoint `tcp_receive_reset`.
+/// What counts and times calls, on the cgroup of the connect path; and what tells it that a reset has come for a socket of the connect path: the tracepoint `tcp_receive_reset`.
+pub const CALLS_PROGRAM: &str = "gray_calls";
 pub const RESET_PROGRAM: &str = "gray_reset";
 pub const RESET_POINT: &str = "tcp_receive_reset";
 /// What times first words of callers, on the same cgroup.
@@ -117,7 +118,6 @@ pub const CONNECT_PROGRAMS: &[&str] = &[
     "gray_getpeername6",
     "gray_recvmsg4",
     "gray_recvmsg6",
-    "gray_calls",
     "gray_connect4",
     "gray_connect6",
     "gray_sendmsg4",

@@ -8,7 +8,7 @@ use gray_common::wire::{
 
 use crate::{
     ctx::{
-        ktime_ns,
+        add, ktime_ns,
         ops::{CONNECT, ESTABLISHED, Ops, STATE, stored_with},
     },
     hooks::{breaker, times},
@@ -20,6 +20,9 @@ const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 
+/// Units of a life that a caller waits at least for an answer, of those that give up: 0.1 s.
+const PATIENCE: u32 = 100;
+
 /// A socket at one of its moments. All but ours is left as it is.
 pub fn ops(ctx: &SockOpsContext) {
     let mut o = Ops::new(ctx);
@@ -29,7 +32,7 @@ pub fn ops(ctx: &SockOpsContext) {
     }
     let Some(call) = o.stored(&maps::PEERS) else { return };
     // It may have been steered once, and dial something else now.
-    if call.peer.service_port == 0 || call.peer.is_probe() || call.opened == 0 {
+    if call.peer.service_port == 0 || call.peer.is_probe() {
         return;
     }
     match op {
@@ -40,7 +43,7 @@ pub fn ops(ctx: &SockOpsContext) {
                 times::note(call.counter, HANDSHAKE, now.wrapping_sub(call.at));
                 call.at = now;
                 // As in the packet path: its SYN was sent once more.
-                count(call, |a| a.unanswered += u64::from(o.path().1 != 0));
+                count(call, |a| add(&mut a.unanswered, u64::from(o.path().1 != 0)));
             }
         }
         _ => moves(&o, call),
@@ -53,7 +56,10 @@ fn dials(o: &mut Ops, call: &mut Call) {
     call.state &= !(CALL_COUNTS | CALL_RESET | CALL_ASKED | CALL_ANSWERED);
     if o.ask_for_states() {
         call.state |= CALL_COUNTS;
-        count(call, |a| a.calls += 1);
+        // Its SYN goes now, which may be long after the call (TCP_FASTOPEN_CONNECT).
+        let ns = ktime_ns();
+        (call.opened, call.at) = ((ns >> LIFE_SHIFT) as u32, (ns >> TIME_SHIFT) as u32);
+        count(call, |a| add(&mut a.calls, 1));
     }
 }
 
@@ -74,26 +80,26 @@ fn moves(o: &Ops, call: &mut Call) {
             breaker::ended(call, failed);
         }
     }
+    let life = ((ktime_ns() >> LIFE_SHIFT) as u32).wrapping_sub(call.opened);
     if from == TCP_SYN_SENT {
         count(call, |a| {
-            a.refused += u64::from(reset);
-            // Whoever gives up before his SYN was sent once more has not waited for long.
-            a.unanswered += u64::from(!reset && again != 0);
+            add(&mut a.refused, u64::from(reset));
+            // Whoever gives up at once has not waited: he may have dialled two addresses side by side.
+            add(&mut a.unanswered, u64::from(!reset && (again != 0 || life >= PATIENCE)));
         });
         return;
     }
-    let life = (ktime_ns() >> LIFE_SHIFT) as u32;
-    times::note(call.counter, LIFE, life.wrapping_sub(call.opened));
+    times::note(call.counter, LIFE, life);
     if rtt_us != 0 {
         times::note(call.counter, RTT, (u64::from(rtt_us) * 1000 >> TIME_SHIFT) as u32);
     }
     count(call, |a| {
-        a.retransmits += u64::from(again);
-        a.bytes += sent;
-        a.reply_bytes += received;
-        a.resets += u64::from(to == TCP_CLOSE && reset);
+        add(&mut a.retransmits, u64::from(again));
+        add(&mut a.bytes, sent);
+        add(&mut a.reply_bytes, received);
+        add(&mut a.resets, u64::from(to == TCP_CLOSE && reset));
         // It was torn down here, with nothing lost on the way.
-        a.client_resets += u64::from(to == TCP_CLOSE && !reset && again == 0);
+        add(&mut a.client_resets, u64::from(to == TCP_CLOSE && !reset && again == 0));
     });
 }
 
@@ -107,7 +113,8 @@ pub fn reset(ctx: &BtfTracePointContext) {
 #[inline(always)]
 fn count(call: &Call, what: impl FnOnce(&mut ArmCount)) {
     if let Some(a) = maps::ARMS.get_ptr_mut(u32::from(call.counter)) {
-        // SAFETY: this CPU's own slot of a per-CPU array; a preempted run can lose one increment, never more.
+        // SAFETY: this CPU's own slot of a per-CPU array, whose numbers are changed by one instruction each: programs of packets may
+        // interrupt this one.
         what(unsafe { &mut *a });
     }
 }

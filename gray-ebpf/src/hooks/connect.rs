@@ -8,14 +8,14 @@ use gray_common::{
     hash::mix,
     packet::{MPTCP, TCP, UDP},
     wire::{
-        ARM_GRAY, Addr, CALL_FULL, CONTROL_WORKLOADS, Call, Event, LIFE_SHIFT, ListenerKey, ListenerValue,
-        PATH_CONNECT, Peer, SERVICE_MEASURE, SERVICE_REQUEST, TIME_SHIFT,
+        ARM_GRAY, Addr, CALL_FULL, CONTROL_WORKLOADS, Call, Event, ListenerKey, ListenerValue, PATH_CONNECT,
+        Peer, SERVICE_MEASURE, SERVICE_REQUEST,
     },
 };
 
 use crate::{
     ctx::{
-        jiffies, ktime_ns,
+        jiffies,
         sock::{Sock, workload},
         unknown_zero,
     },
@@ -195,11 +195,10 @@ fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) ->
         instance_port: instance.port,
         seen: jiffies() as u32,
     };
-    let ns = if d.proto == TCP { ktime_ns() } else { 0 };
     *record = Call {
         peer,
-        opened: (ns >> LIFE_SHIFT) as u32,
-        at: (ns >> TIME_SHIFT) as u32,
+        opened: 0,
+        at: 0,
         counter: emit::counter(&decision),
         state: decision.marks.into(),
         rule: decision.rule,

@@ -114,12 +114,13 @@ pub fn follow(
         // One comparison for all three.
         if !opening && f.flags & (FLOW_ESTABLISHED | FLOW_WATCHED | FLOW_TIMED) != FLOW_ESTABLISHED {
             cold_path();
+            // Before that is noted: the first of its side tells more.
+            if f.flags & FLOW_TIMED != 0 {
+                times::moment(f, tcp_flags, says, first);
+            }
             f.flags |= FLOW_ESTABLISHED;
             if f.flags & FLOW_WATCHED != 0 && tcp_flags & (TCP_PSH | TCP_FIN) != 0 {
                 hear(f);
-            }
-            if f.flags & FLOW_TIMED != 0 {
-                times::moment(f, tcp_flags, says, first);
             }
         }
     }

@@ -5,13 +5,14 @@ use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, xdp_md};
 use gray_common::{
     packet::{TCP, TCP_RST, TCP_SYN, opens},
     wire::{
-        Addr, ArmCount, FIRST_BYTE, FLOW_DSR, FLOW_FORWARD, FLOW_SPLICE, FLOW_TIMED, FlowKey4, FlowKey6,
-        FlowState, HANDSHAKE, LIFE, LIFE_SHIFT, TIME_BUCKETS, TIME_SHIFT, TIMES, time_bucket,
+        Addr, ArmCount, FIRST_BYTE, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_SPLICE, FLOW_TIMED,
+        FlowKey4, FlowKey6, FlowState, HANDSHAKE, LIFE, LIFE_SHIFT, TIME_BUCKETS, TIME_SHIFT, TIMES,
+        time_bucket,
     },
 };
 
 use crate::{
-    ctx::{ktime_ns, opaque, skb::Skb, xdp::Frame},
+    ctx::{add, ktime_ns, opaque, skb::Skb, xdp::Frame},
     hooks::admit::Arrival,
     maps::{self, request::call},
 };
@@ -39,7 +40,8 @@ pub fn moment(f: &mut FlowState, tcp_flags: u8, says: bool, first: impl FnOnce(M
         f.flags &= !FLOW_TIMED;
         return;
     }
-    if tcp_flags & TCP_SYN != 0 {
+    // An answer to the SYN that comes again is none.
+    if tcp_flags & TCP_SYN != 0 && f.flags & FLOW_ESTABLISHED == 0 {
         took(f);
     }
     if says {
@@ -107,6 +109,8 @@ pub fn ended(f: &FlowState) {
 /// Counts a time.
 #[inline(always)]
 pub fn note(counter: u16, kind: usize, units: u32) {
+    // Another CPU may have noted the beginning a moment later than the end was read.
+    let units = if (units as i32) < 0 && kind != LIFE { 0 } else { units };
     let _ = count(u32::from(counter) << 8 | kind as u32, units);
 }
 
@@ -130,7 +134,7 @@ pub extern "C" fn count(what: u32, units: u32) -> u32 {
         return 0;
     }
     // SAFETY: this CPU's own element, of so many counters.
-    unsafe { *times.cast::<u64>().add(place as usize) += 1 };
+    unsafe { add(&mut *times.cast::<u64>().add(place as usize), 1) };
     1
 }
 

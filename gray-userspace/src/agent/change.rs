@@ -131,7 +131,7 @@ impl Inner {
         change.draft.drained = Some(change.drained.clone());
         self.need_parts(&compiled)?;
         self.need_tags(&change.policy)?;
-        self.need_measures(&change.policy)?;
+        self.need_measures(&change.policy, false)?;
         fail::point(Point::ChangeCompiled).map_err(|e| ApiError::internal(&e))?;
         self.tidy()?;
         let revision = self.store.prepare(&change.draft).map_err(|e| ApiError::internal(&e))?;
@@ -157,6 +157,8 @@ impl Inner {
         self.suspect = false;
         self.untidy = true;
         self.leftovers.notify_one();
+        let policy = self.policy.clone();
+        self.need_measures(&policy, true)?;
         if change.rides {
             self.has_ridden()?;
         }

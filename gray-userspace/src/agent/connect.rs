@@ -17,6 +17,8 @@ pub struct Connect {
     pub says: bool,
     /// Why they do not. Nothing else suffers from it.
     pub tags_error: Option<String>,
+    /// Why what becomes of calls is not counted.
+    pub calls_error: Option<String>,
     /// First words are timed: a policy asks for it.
     pub measures: bool,
     /// Why they are not.
@@ -42,6 +44,7 @@ impl Connect {
             tags: false,
             says: false,
             tags_error: None,
+            calls_error: None,
             measures: false,
             measures_error: None,
         })
@@ -78,6 +81,14 @@ impl Connect {
 }
 
 impl Connect {
+    /// The same of what counts calls.
+    fn calls_are(&mut self, error: Option<String>) {
+        if let Some(error) = error.as_ref().filter(|_| self.calls_error != error) {
+            tracing::error!(cgroup = %self.cgroup.display(), error, "what becomes of callers' connections is not counted");
+        }
+        self.calls_error = error;
+    }
+
     /// The same of what times first words.
     pub(super) fn measures_are(&mut self, error: Option<String>) {
         if let Some(error) = error.as_ref().filter(|_| self.measures_error != error) {
@@ -110,10 +121,11 @@ impl Inner {
                 return c.is_now(AttachState::Failed, Some(e.to_string()));
             }
             c.is_now(AttachState::Attached, None);
-            // Whoever cannot be counted is steered all the same.
-            if let Err(e) = self.live.attach_resets() {
-                tracing::warn!(error = %e, "resets that callers of this node get are not counted");
-            }
+        }
+        // Whoever cannot be counted is steered all the same.
+        if new || c.calls_error.is_some() || !self.live.are_calls_attached(now.id) {
+            let done = self.live.attach_calls(&now.dir);
+            c.calls_are(done.err().map(|e| e.to_string()));
         }
         // Apart: whoever cannot be told apart by the next node is steered by this one.
         if new || c.tags_error.is_some() || c.says && !self.live.are_tags_attached(now.id) {

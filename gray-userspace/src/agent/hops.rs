@@ -13,10 +13,10 @@ const REST: Duration = Duration::from_millis(100);
 /// Follows routes, rules, links and neighbours of this network namespace for ever.
 pub async fn follow(core: Arc<Core>, mut events: WayEvents) {
     // Nobody listened before.
-    core.lock().live.configure(Control::renew_hops);
+    renew(&core).await;
     loop {
         match events.changed().await {
-            Ok(()) => core.lock().live.configure(Control::renew_hops),
+            Ok(()) => renew(&core).await,
             Err(e) => {
                 tracing::warn!(error = %e, "cannot follow the routes: a next hop may be 4 s old");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -24,4 +24,11 @@ pub async fn follow(core: Arc<Core>, mut events: WayEvents) {
         }
         tokio::time::sleep(REST).await;
     }
+}
+
+/// The state may be locked for seconds by a large change.
+async fn renew(core: &Arc<Core>) {
+    let core = core.clone();
+    // It ends with the agent alone, or fails with whoever has the lock.
+    let _ = tokio::task::spawn_blocking(move || core.lock().live.configure(Control::renew_hops)).await;
 }

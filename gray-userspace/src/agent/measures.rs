@@ -1,6 +1,9 @@
 //! `measure: full`: what times the first words of callers on the node is on the connect path's cgroup while a policy asks for it.
 
-use super::core::{AttachState, Inner};
+use super::{
+    connect::Connect,
+    core::{AttachState, Inner},
+};
 use crate::{api::ApiError, model::Policy};
 
 /// Whether a service asks for it.
@@ -9,11 +12,12 @@ pub fn needed(policy: &Policy) -> bool {
 }
 
 impl Inner {
-    /// Attaches it before the first policy that asks for it is in force, or takes it off with the first that does not: it costs each packet
-    /// of the cgroup's sockets.
-    pub(super) fn need_measures(&mut self, policy: &Policy) -> Result<(), ApiError> {
+    /// Attaches it before the first policy that asks for it is in force, and takes it off when the first that does not is (`after`): it
+    /// costs each packet of the cgroup's sockets.
+    pub(super) fn need_measures(&mut self, policy: &Policy, after: bool) -> Result<(), ApiError> {
         let wanted = needed(policy);
-        let Some(c) = self.connect.as_mut().filter(|c| c.measures != wanted) else { return Ok(()) };
+        let due = |c: &&mut Connect| c.measures != wanted && wanted != after;
+        let Some(c) = self.connect.as_mut().filter(due) else { return Ok(()) };
         if wanted {
             self.live.need_measures().map_err(|e| ApiError::internal(&e))?;
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gray_common::{
     Reason, abi,
-    names::{CONNECT_PROGRAMS, MEASURE_PROGRAMS, TAG_PROGRAMS},
+    names::{CALLS_PROGRAM, CONNECT_PROGRAMS, MEASURE_PROGRAMS, TAG_PROGRAMS},
     wire::{ARM_GRAY, ARM_STABLE},
 };
 
@@ -147,8 +147,10 @@ fn connect(c: &Connect) -> ConnectStatus {
     let attached = c.state == AttachState::Attached;
     let tags = if c.says && c.tags_error.is_none() { TAG_PROGRAMS } else { &[] };
     let measures = if c.measures && c.measures_error.is_none() { MEASURE_PROGRAMS } else { &[] };
+    let calls = if c.calls_error.is_none() { &[CALLS_PROGRAM][..] } else { &[] };
     let programs = CONNECT_PROGRAMS
         .iter()
+        .chain(calls)
         .chain(tags)
         .chain(measures)
         .map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
@@ -158,6 +160,7 @@ fn connect(c: &Connect) -> ConnectStatus {
         programs: if attached { programs.collect() } else { Vec::new() },
         error: c.error.clone(),
         tags_error: c.tags_error.clone(),
+        uncounted: c.calls_error.clone().or_else(|| c.measures_error.clone()),
     }
 }
 

@@ -63,7 +63,8 @@ fn head(s: &Status) -> [(&'static str, String); 5] {
             };
             let tags =
                 c.tags_error.as_ref().map(|e| format!("; no tags are written: {e}")).unwrap_or_default();
-            format!("{} at {}{programs}{error}{tags}", c.state, c.cgroup.display())
+            let uncounted = c.uncounted.as_ref().map(|e| format!("; not counted: {e}")).unwrap_or_default();
+            format!("{} at {}{programs}{error}{tags}{uncounted}", c.state, c.cgroup.display())
         }
     };
     [

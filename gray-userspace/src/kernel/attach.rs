@@ -21,7 +21,8 @@ mod point {
     pub const TCX_INGRESS: u32 = 46;
     pub const TCX_EGRESS: u32 = 47;
     /// In the order of `names::CONNECT_PROGRAMS`.
-    pub const CONNECT: [u32; 9] = [29, 30, 19, 20, 3, 10, 11, 14, 15];
+    pub const CONNECT: [u32; 8] = [29, 30, 19, 20, 10, 11, 14, 15];
+    pub const CALLS: u32 = 3;
     /// In the order of `names::MEASURE_PROGRAMS`.
     pub const MEASURE: [u32; 2] = [0, 1];
     pub const TRACE: u32 = 23;
@@ -181,16 +182,23 @@ pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kerne
     programs.try_for_each(|(name, point)| at.attach(pins, loaded, name, point))
 }
 
-/// Attaches what tells of resets to its tracepoint, in place of what an agent before this one has there (Linux 5.19).
-pub fn resets(pins: &Pins, loaded: &mut Loaded) -> Result<(), KernelError> {
+/// Attaches what counts and times calls; first what tells of resets, without which whoever refuses would look well (Linux 5.19).
+pub fn calls(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
     let failed = |e: std::io::Error| KernelError::Attach { what: names::RESET_POINT.to_string(), source: e };
     let program = loaded.program(names::RESET_PROGRAM)?;
     let pin = pins.link(TRACE_LINK);
-    // A link of this kind keeps its program.
-    pins.remove(&pin)?;
+    // A link of this kind keeps its program: the new one is there before the old one goes.
     let link = bpf::link_create(program.as_fd(), 0, point::TRACE).map_err(failed)?;
     fail::point(Point::KernelLink).map_err(failed)?;
-    bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))
+    pins.remove(&pin)?;
+    bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
+    Cgroup::open(path)?.attach(pins, loaded, names::CALLS_PROGRAM, point::CALLS)
+}
+
+/// Whether calls are counted on the cgroup with this id.
+pub fn are_calls_attached(pins: &Pins, id: u64) -> bool {
+    let there = pins.open(&pins.link(TRACE_LINK)).ok().flatten().is_some();
+    there && hang_on(pins, id, [(&names::CALLS_PROGRAM, point::CALLS)].into_iter())
 }
 
 const TRACE_LINK: &str = "trace-reset";

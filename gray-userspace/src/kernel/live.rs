@@ -174,9 +174,14 @@ impl Live {
         attach::cgroup(&self.pins, &mut self.loaded, path)
     }
 
-    /// What the connect path's callers hear of resets by.
-    pub fn attach_resets(&mut self) -> Result<(), KernelError> {
-        attach::resets(&self.pins, &mut self.loaded)
+    /// What becomes of calls is counted, by programs beside those that steer.
+    pub fn attach_calls(&mut self, path: &Path) -> Result<(), KernelError> {
+        attach::calls(&self.pins, &mut self.loaded, path)
+    }
+
+    /// Whether it is, on the cgroup with this id.
+    pub fn are_calls_attached(&self, id: u64) -> bool {
+        attach::are_calls_attached(&self.pins, id)
     }
 
     pub fn is_cgroup_attached(&self, id: u64) -> bool {

@@ -123,8 +123,11 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
 fn spliced(pins: &Pins, flows: &[FlowTable]) -> Result<u32, KernelError> {
     let Some(spec) = MAPS.iter().find(|m| m.name == names::SPLICES) else { return Ok(limits::SPLICES) };
     let pinned = moving::shape(pins, spec, &pins.map(spec.name))?;
-    let wanted =
-        flows.iter().map(|t| t.entries).max().map_or(limits::SPLICES, |n| (n / 2).max(limits::SPLICES_LEAST));
+    let wanted = flows
+        .iter()
+        .map(|t| t.entries)
+        .max()
+        .map_or(limits::SPLICES, |n| (n / 2).clamp(limits::SPLICES_LEAST, limits::SPLICES_MOST));
     Ok(pinned.map_or(wanted, |s| s.entries))
 }
 

@@ -9,8 +9,8 @@ use crate::verdict::Histogram;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets(pub [u64; TIME_BUCKETS]);
 
-/// What is shorter is not compared by how much: 2^10 units, 1 ms.
-const SHORT: usize = 10;
+/// What is shorter is not compared by how much: 2^12 units, 4 ms.
+const SHORT: usize = 12;
 
 impl Buckets {
     pub fn count(&self) -> u64 {
@@ -27,7 +27,7 @@ impl Buckets {
         self.0.iter().zip(then.0).any(|(now, then)| *now < then)
     }
 
-    /// What the verdict compares. Half a millisecond is no worse than a quarter of one.
+    /// What the verdict compares. Half a millisecond is no worse than a quarter of one, and on a busy machine both are chance.
     pub(super) fn compared(&self) -> Histogram {
         let mut all = self.0;
         let short: u64 = all[..SHORT].iter().sum();
@@ -102,10 +102,10 @@ mod tests {
         assert_eq!(of(&[]).quantile_ms(0.5), None);
     }
 
-    /// What is below a millisecond is one bucket.
+    /// What is below four milliseconds is one bucket.
     #[test]
     fn f9_what_is_short_is_all_alike() {
-        assert_eq!(of(&[(3, 5), (9, 2), (12, 1)]).compared().0[10..13], [7, 0, 1]);
+        assert_eq!(of(&[(3, 5), (11, 2), (14, 1)]).compared().0[12..15], [7, 0, 1]);
         assert!(of(&[(1, 2)]).is_less(&of(&[(1, 3)])) && !of(&[(1, 3)]).is_less(&of(&[(1, 3)])));
         assert_eq!(of(&[(1, 5)]).since(&of(&[(1, 3)])), of(&[(1, 2)]));
     }

@@ -30,6 +30,9 @@ pub struct ArmCounts {
     /// Of the connections those that callers on this node made, of TCP, whose end is counted with the others'.
     #[serde(default)]
     pub calls: u64,
+    /// Of `flows` those that the splice listener made, whose packets are counted nowhere.
+    #[serde(default)]
+    pub relayed: u64,
     /// Answers of HTTP/1, as far as they could be read, and those of them with a status of 500 and more.
     #[serde(default)]
     pub answers: u64,
@@ -64,13 +67,15 @@ impl ArmCounts {
             bytes: self.bytes - base.bytes,
             reply_packets: self.reply_packets - base.reply_packets,
             reply_bytes: self.reply_bytes - base.reply_bytes,
-            flows: self.flows - base.flows,
+            // A difference of two counters that are read one after the other.
+            flows: self.flows.saturating_sub(base.flows),
             refused: self.refused - base.refused,
             resets: self.resets - base.resets,
             unanswered: self.unanswered - base.unanswered,
             client_resets: self.client_resets - base.client_resets,
             broken: self.broken - base.broken,
             calls: self.calls - base.calls,
+            relayed: self.relayed - base.relayed,
             answers: self.answers - base.answers,
             server_errors: self.server_errors - base.server_errors,
             handshake: self.handshake.since(&base.handshake),
@@ -90,13 +95,13 @@ impl ArmCounts {
             self.bytes,
             self.reply_packets,
             self.reply_bytes,
-            self.flows,
             self.refused,
             self.resets,
             self.unanswered,
             self.client_resets,
             self.broken,
             self.calls,
+            self.relayed,
             self.answers,
             self.server_errors,
         ]
@@ -106,7 +111,9 @@ impl ArmCounts {
     /// has at least one, be it a refusal.
     fn is_heard(&self) -> bool {
         self.packets == 0
-            || self.reply_packets > 0 && self.reply_packets >= self.flows.saturating_sub(self.unanswered)
+            || self.reply_packets > 0
+                && self.reply_packets
+                    >= self.flows.saturating_sub(self.unanswered.saturating_add(self.relayed))
     }
 }
 
@@ -141,27 +148,27 @@ pub fn since(now: &[Counts], base: &[Counts]) -> Vec<Counts> {
 pub(super) struct Samples {
     pub stable: Sample,
     pub gray: Sample,
+    /// What could be read of answers, of stable and of gray, where there is enough of both.
+    pub answers: Option<[Sample; 2]>,
     /// Replies pass here, with what only they tell (refusals, resets).
     pub stable_heard: bool,
     pub gray_heard: bool,
 }
 
 /// The one place where counters become samples: what the kernel learns to count goes in here, of both arms alike. What only replies tell
-/// is not compared where one arm's are not seen; nor are answers that nobody could read, and times of which there are not `least` of
+/// is not compared where one arm's are not seen; nor are answers that nobody could read, and times, of which there are not `enough` of
 /// both arms (UDP has none, and a connection that is kept alive one).
-pub(super) fn samples(s: &Counts, least: Option<u64>) -> Samples {
+pub(super) fn samples(s: &Counts, enough: u64, compares_times: bool) -> Samples {
     let (stable_heard, gray_heard) = (s.stable.is_heard(), s.gray.is_heard());
     let heard = stable_heard && gray_heard;
-    let plain = heard && s.stable.answers > 0 && s.gray.answers > 0;
     let timed = |of: fn(&ArmCounts) -> &Buckets| {
-        heard && least.is_some_and(|n| [&s.stable, &s.gray].iter().all(|arm| of(arm).count() >= n))
+        heard && compares_times && [&s.stable, &s.gray].iter().all(|arm| of(arm).count() >= enough)
     };
     let kinds: [(&str, fn(&ArmCounts) -> &Buckets); 2] =
         [("handshake", |a| &a.handshake), ("first_byte", |a| &a.first_byte)];
     let of = |arm: &ArmCounts| {
         let replies = [("refused", arm.refused), ("reset", arm.resets)].into_iter().filter(|_| heard);
-        let errors = plain.then_some(("server_error", arm.server_errors));
-        let all = replies.chain([("unanswered", arm.unanswered)]).chain(errors);
+        let all = replies.chain([("unanswered", arm.unanswered)]);
         let times = kinds.iter().filter(|(_, of)| timed(*of));
         Sample {
             attempts: arm.followed(),
@@ -169,5 +176,18 @@ pub(super) fn samples(s: &Counts, least: Option<u64>) -> Samples {
             histograms: times.map(|(kind, of)| (kind.to_string(), of(arm).compared())).collect(),
         }
     };
-    Samples { stable: of(&s.stable), gray: of(&s.gray), stable_heard, gray_heard }
+    // Of answers that can be read alone: of others nobody knows whether they are errors.
+    let plain = heard && s.stable.answers.min(s.gray.answers) >= enough;
+    let answers = |arm: &ArmCounts| Sample {
+        attempts: arm.answers,
+        failures: [("server_error".to_string(), arm.server_errors)].into(),
+        ..Sample::default()
+    };
+    Samples {
+        stable: of(&s.stable),
+        gray: of(&s.gray),
+        answers: plain.then(|| [answers(&s.stable), answers(&s.gray)]),
+        stable_heard,
+        gray_heard,
+    }
 }

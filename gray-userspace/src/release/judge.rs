@@ -11,6 +11,8 @@ use crate::verdict::{self, Comparison, Limits, Outcome, Tally};
 
 /// Fewer say nothing.
 pub const FEW: u64 = 20;
+/// So many show how long one in ten takes, and whether times have doubled; fewer, whether the half takes four times as long.
+const MANY: u64 = 300;
 /// The share of refused connections that needs nobody to compare with.
 const REFUSED: f64 = 0.05;
 
@@ -144,8 +146,13 @@ fn sum_up(found: &[Found<'_>], asked: &Asked) -> (Says, String) {
         return (Says::Inconclusive, told(f, &why));
     }
     // Of what is seen in part the part must be good.
-    if let Some((f, v)) = first(Outcome::Inconclusive).filter(|(f, _)| f.unseen.is_none() && !asked.whole) {
+    let seen = found.iter().filter(|f| f.unseen.is_none() && !asked.whole);
+    let open = |v: &&verdict::Verdict| v.outcome == Outcome::Inconclusive;
+    if let Some((f, v)) = seen.clone().find_map(|f| Some((f, f.verdict.as_ref().filter(open)?))) {
         return (Says::Inconclusive, told(f, &v.why));
+    }
+    if let Some((f, why)) = seen.clone().find_map(|f| Some((f, f.silent.as_ref()?))) {
+        return (Says::Inconclusive, told(f, why));
     }
     match unseen() {
         Some((f, why)) if found.iter().all(|f| f.unseen.is_some()) => (Says::Nothing, told(f, why)),
@@ -163,6 +170,8 @@ struct Found<'a> {
     refuses: Option<String>,
     /// Why nobody can say how an arm fares.
     unseen: Option<String>,
+    /// Gray takes connections, and says nothing on most of them.
+    silent: Option<String>,
 }
 
 impl Found<'_> {
@@ -175,20 +184,30 @@ impl Found<'_> {
 }
 
 fn look<'a>(s: &'a Counts, asked: &Asked) -> Found<'a> {
-    let seen = samples(s, asked.times.then_some(asked.least));
+    let seen = samples(s, asked.least, asked.times);
     // Nobody to compare with: what gray refuses must speak for itself.
     let alone = seen.gray_heard && (!seen.stable_heard || seen.stable.attempts < asked.least);
     let level = if alone { asked.level / 2.0 } else { asked.level };
+    // What answers say has its part in any case, also where nobody can read them yet.
+    let (level, errors) = (level * 0.75, level * 0.25);
     let limits = Limits {
         level,
         least: asked.least,
         exclude_failures: asked.exclude.unwrap_or_else(|| ruled_out(asked.samples, level)),
+        // By what the document asks, as of failures, and not by what was counted.
+        tails: asked.samples == 0 || asked.samples >= MANY,
+        exclude_doublings: if asked.samples >= MANY { 1 } else { 2 },
         ..Limits::default()
     };
     let both = seen.gray.attempts > 0 && seen.stable.attempts > 0;
-    let verdict = both.then(|| verdict::judge(&seen.stable, &seen.gray, &limits));
+    let mut verdict = both.then(|| verdict::judge(&seen.stable, &seen.gray, &limits));
+    if let (Some(v), Some([stable, gray])) = (&mut verdict, &seen.answers) {
+        let limits = Limits { level: errors, ..limits };
+        v.and(verdict::judge(stable, gray, &limits), "server_error");
+    }
     let refuses = alone.then(|| refuses(&s.gray, level, asked.least)).flatten();
-    let mut found = Found { of: s, verdict, refuses, unseen: None };
+    let silent = both.then(|| silent(s, asked.least)).flatten();
+    let mut found = Found { of: s, verdict, refuses, unseen: None, silent };
     found.unseen = unseen(&found, &seen, asked);
     found
 }
@@ -208,6 +227,17 @@ fn unseen(found: &Found<'_>, seen: &Samples, asked: &Asked) -> Option<String> {
             () if !heard => Some(format!("not measured: what {arm} answers does not pass here")),
             () => None,
         }
+    })
+}
+
+/// Stable says something on most connections of the packet path, and gray on less than half as many: what is not said is not timed, and
+/// nobody may pass by it.
+fn silent(s: &Counts, least: u64) -> Option<String> {
+    let said = |a: &super::ArmCounts| a.first_byte.count().min(a.flows);
+    let share = |a: &super::ArmCounts| said(a) as f64 / a.flows.max(1) as f64;
+    let known = s.gray.flows >= least && said(&s.stable) >= least && share(&s.stable) >= 0.5;
+    (known && share(&s.gray) < share(&s.stable) / 2.0).then(|| {
+        format!("gray has answered on {} of {} connections, stable on most", said(&s.gray), s.gray.flows)
     })
 }
 

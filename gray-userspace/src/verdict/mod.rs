@@ -50,6 +50,8 @@ pub struct Limits {
     pub ignore_tail: f64,
     /// How often a time must not have doubled, to pass: 1 excludes a ratio of 2, 2 of 4.
     pub exclude_doublings: u8,
+    /// The 90th percentile is compared, too. A tenth of a small sample rules nothing out.
+    pub tails: bool,
 }
 
 impl Default for Limits {
@@ -62,6 +64,7 @@ impl Default for Limits {
             ignore_median: 1.2,
             ignore_tail: 1.5,
             exclude_doublings: 1,
+            tails: true,
         }
     }
 }
@@ -78,6 +81,7 @@ impl Limits {
             ignore_median: or(self.ignore_median, d.ignore_median).max(1.0),
             ignore_tail: or(self.ignore_tail, d.ignore_tail).max(1.0),
             exclude_doublings: self.exclude_doublings.clamp(1, 32),
+            tails: self.tails,
         }
     }
 }
@@ -162,7 +166,8 @@ pub fn judge(stable: &Sample, gray: &Sample, limits: &Limits) -> Verdict {
     // One kind alone is the same as all of them.
     let kinds = if kinds.len() > 1 { kinds } else { Vec::new() };
     let metrics = names(stable.histograms.keys().chain(gray.histograms.keys()));
-    let others = kinds.len() + QUANTILES.len() * metrics.len();
+    let quantiles = if limits.tails { &QUANTILES[..] } else { &QUANTILES[..1] };
+    let others = kinds.len() + quantiles.len() * metrics.len();
     let (first, rest) = match others {
         0 => (limits.level, limits.level),
         n => (limits.level / 2.0, limits.level / 2.0 / n as f64),
@@ -178,7 +183,8 @@ pub fn judge(stable: &Sample, gray: &Sample, limits: &Limits) -> Verdict {
     for metric in metrics {
         let [s, g] = [stable, gray].map(|arm| arm.histograms.get(metric).unwrap_or(&none));
         let arms = Times::new(s, g);
-        comparisons.extend(QUANTILES.map(|(at, q)| times(format!("{metric}.{at}"), &arms, q, rest, &limits)));
+        let one = |(at, q): &(&str, f64)| times(format!("{metric}.{at}"), &arms, *q, rest, &limits);
+        comparisons.extend(quantiles.iter().map(one));
     }
     Verdict::of(comparisons)
 }
@@ -191,6 +197,14 @@ fn names<'a>(all: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
 }
 
 impl Verdict {
+    /// What another comparison of the same arms says, under a name of its own, with its own part of the level.
+    pub fn and(&mut self, other: Self, name: &str) {
+        let named = other.comparisons.into_iter().map(|c| Comparison { name: name.to_string(), ..c });
+        let mut all = std::mem::take(&mut self.comparisons);
+        all.extend(named);
+        *self = Self::of(all);
+    }
+
     fn of(comparisons: Vec<Comparison>) -> Self {
         let first = |wanted: Outcome| comparisons.iter().find(|c| c.outcome == wanted);
         let because = |c: &Comparison| format!("{}: {}", c.name, c.why);

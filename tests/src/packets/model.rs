@@ -235,14 +235,14 @@ impl Model {
         if before.is_some_and(|e| e.begun && s.ends && !e.closing && (e.forward || s.resets)) {
             self.time(&entry, LIFE);
         }
-        self.moment(s, &mut entry);
+        self.moment(s, &mut entry, before.is_some_and(|e| e.established));
         let done = self.forward(d, frame, s, &mut entry);
         self.flows.put(s.tuple, entry);
         Some(done)
     }
 
     /// What a segment is to a connection whose first words are awaited.
-    fn moment(&mut self, s: &Segment, e: &mut Entry) {
+    fn moment(&mut self, s: &Segment, e: &mut Entry, settled: bool) {
         if !e.timed || e.forward && s.opens() {
             return;
         }
@@ -250,7 +250,8 @@ impl Model {
             e.timed = false;
             return;
         }
-        if !e.forward && s.syn {
+        // The first answer to a SYN alone.
+        if !e.forward && s.syn && !settled {
             self.time(e, HANDSHAKE);
         }
         if s.carries {

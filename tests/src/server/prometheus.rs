@@ -28,6 +28,8 @@ impl Prometheus {
                 "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms }}\nscrape_configs:\n  - job_name: gray\n    static_configs: [{{ targets: ['{target}'] }}]\n"
             ),
         )?;
+        // What it had scraped before it was started again does not count.
+        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
         let mut command = place.command("prometheus");
         let _ = command
             .arg(format!("--config.file={}", config.display()))
@@ -38,7 +40,14 @@ impl Prometheus {
         wait_for("Prometheus to have scraped", Duration::from_secs(60), || {
             prometheus.daemon.check_alive()?;
             let mut curl = place.command("curl");
-            let _ = curl.args(["-sS", "--noproxy", "*", "-G", "--data-urlencode", "query=up == 1"]);
+            let _ = curl.args([
+                "-sS",
+                "--noproxy",
+                "*",
+                "-G",
+                "--data-urlencode",
+                &format!("query=up == 1 and timestamp(up) > {began}"),
+            ]);
             let said = run(curl.arg(format!("http://{address}/api/v1/query")));
             Ok(said.is_ok_and(|s| s.contains("\"value\"")))
         })?;

@@ -48,7 +48,7 @@ impl Drop for Tmux {
     }
 }
 
-/// Numbers are `0`, spaces are one: what is left is what it looks like.
+/// Numbers are `0`, spaces are one, times `T` and what the verdict says is its own: what is left is what it looks like.
 fn shape(text: &str) -> Vec<String> {
     let line = |line: &str| {
         let mut out = String::new();
@@ -58,7 +58,10 @@ fn shape(text: &str) -> Vec<String> {
                 out.push(c);
             }
         }
-        out
+        for times in ["0.0 / 0.0 ms", "0.0 / 0 ms", "0 / 0 ms"] {
+            out = out.replace(times, "T");
+        }
+        if out.starts_with("verdict") { "verdict".into() } else { out.replace(" - ", " T ") }
     };
     text.lines().map(line).collect()
 }

@@ -269,7 +269,12 @@ pub extern "C" fn claim(what: u32) -> u32 {
                     maps::FLOWS4.clear(back, false);
                 }
                 // In one step: answers may be on their way.
-                return if maps::FLOWS4.put(back, f, apart, late).is_ok() { OURS } else { REFUSED };
+                if maps::FLOWS4.put(back, f, apart, late).is_ok() {
+                    return OURS;
+                }
+                // What is marked would be nobody's for ever.
+                maps::FLOWS4.clear(back, late);
+                return REFUSED;
             }
             maps::FLOWS4.clear(back, late);
         }

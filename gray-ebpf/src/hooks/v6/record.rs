@@ -262,7 +262,12 @@ pub extern "C" fn claim(what: u32) -> u32 {
                     maps::FLOWS6.clear(back, false);
                 }
                 // In one step: answers may be on their way.
-                return if maps::FLOWS6.put(back, f, apart, late).is_ok() { OURS } else { REFUSED };
+                if maps::FLOWS6.put(back, f, apart, late).is_ok() {
+                    return OURS;
+                }
+                // What is marked would be nobody's for ever.
+                maps::FLOWS6.clear(back, late);
+                return REFUSED;
             }
             maps::FLOWS6.clear(back, late);
         }

@@ -262,6 +262,12 @@ impl Inner {
                 };
                 let n = self.live.arm(id, arm)?;
                 let times = self.live.times(id, arm)?;
+                let listened = self.live.listened(id)?;
+                // Of the splice listener's the failed ones are attempts, too.
+                let (took, failed) = match arm {
+                    ARM_GRAY => (listened.gray, listened.failed_gray),
+                    _ => (listened.stable, listened.failed_stable),
+                };
                 Ok(ArmCounts {
                     connections: n.packet_flows + n.connects,
                     packets: n.packets,
@@ -269,13 +275,14 @@ impl Inner {
                     reply_packets: n.reply_packets,
                     reply_bytes: n.reply_bytes,
                     // Those that are followed: UDP has no beginning that could fail.
-                    flows: n.packet_flows.saturating_sub(n.udp_flows),
+                    flows: n.packet_flows.saturating_sub(n.udp_flows) + failed,
                     refused: n.refused,
                     resets: n.resets,
                     unanswered: n.unanswered,
                     client_resets: n.client_resets,
                     broken: n.broken,
                     calls: n.calls,
+                    relayed: took + failed,
                     answers: n.answers[1..].iter().sum(),
                     server_errors: n.answers[5],
                     handshake: Buckets(times.handshake),

@@ -19,6 +19,8 @@ use crate::{
 impl Inner {
     /// Everything that is due of routes and connections, to its end.
     pub(super) fn turn_routes(&mut self, name: &str) -> Result<(), ApiError> {
+        // Of an engine that failed in the middle of it.
+        self.releases.riding = None;
         loop {
             let Some(r) = self.releases.all.get(name) else { return Ok(()) };
             let Some(e) = r.state.next_turn(self.releases.clock.now()).cloned() else { return Ok(()) };
@@ -38,17 +40,21 @@ impl Inner {
     }
 
     /// Turns the routes that `turned` asks for first, with it in the record of their change. Where there is no change, or none that was
-    /// written down, it is written down alone, and what it asks for stays due.
+    /// written down, it is written down alone.
     pub(super) fn turn_with(&mut self, turned: Turned, first: &Effect) -> Result<(), ApiError> {
         let What::Traffic(traffic) = first.what else { return self.save(turned) };
         let name = turned.name().to_owned();
         let Some(spec) = self.releases.all.get(&name).map(|r| r.spec.clone()) else { return Ok(()) };
         self.releases.riding = Some(turned);
-        let done = self.shift(&spec, traffic);
-        match self.releases.riding.take() {
-            Some(turned) => self.save(turned),
-            None => self.shifted(&name, first, done),
+        let _ = self.store.made_room();
+        let mut done = self.shift(&spec, traffic);
+        if let Some(turned) = self.releases.riding.take() {
+            self.save(turned)?;
+            if done.is_err() && self.store.made_room() {
+                done = self.shift(&spec, traffic);
+            }
         }
+        self.shifted(&name, first, done)
     }
 
     /// What rides goes into the record that is being made.

@@ -177,6 +177,9 @@ pub struct ConnectStatus {
     /// Why sockets do not say their lane, though they should: what writes tags is not attached. They are steered all the same.
     #[serde(default)]
     pub tags_error: Option<String>,
+    /// Why what becomes of callers' connections, or their first words, are not counted; steering goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -149,7 +149,12 @@ impl Sqlite {
             true => Err(Error::invalid("no revision is prepared").into()),
             false => releases::save(&self.db, r, happened, note),
         };
-        let _ = self.make_room(&done);
+        if done.is_err() {
+            let _ = self.make_room(&done);
+            // Not a part of it: the revision goes, too.
+            let taken_back = self.take_back();
+            self.located(taken_back)?;
+        }
         self.located(done)
     }
 
