@@ -406,8 +406,7 @@ fn c7_another_instance_than_those_that_were_tried() {
     for i in 0..211 {
         let _ = t.arena.insert(i, 1 + i % 3);
     }
-    let other =
-        |t: &MemTables, choice, a, b| super::another(&t.view(), table, choice, [&instance(a), &instance(b)]);
+    let other = |t: &MemTables, choice, a, b| another(&t.view(), table, choice, [&instance(a), &instance(b)]);
     for choice in 0..200 {
         assert_eq!(other(&t, choice, 1, 2), Some(3));
         assert_eq!(other(&t, choice, 3, 1), Some(2));
@@ -423,7 +422,7 @@ fn c7_another_instance_than_those_that_were_tried() {
         assert_eq!(other(&t, choice, 1, 2), None);
     }
     let none = Table { offset: 0, len: 0 };
-    assert_eq!(super::another(&t.view(), none, 5, [&instance(1), &instance(2)]), None);
+    assert_eq!(another(&t.view(), none, 5, [&instance(1), &instance(2)]), None);
 }
 
 /// C11: the instances of a subset take turns, whoever the client is; each family has turns of its own.

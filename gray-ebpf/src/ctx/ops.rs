@@ -26,6 +26,7 @@ pub struct Ops {
 
 /// The record of the socket that a tracepoint is of (its first argument), if it has one (Linux 5.11).
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
 pub fn stored_with<T>(ctx: &BtfTracePointContext, map: &'static SkStorage<T>) -> Option<&'static mut T> {
     let sk: *const c_void = ctx.arg(0);
     let map = core::ptr::from_ref(map).cast_mut().cast::<c_void>();

@@ -19,6 +19,7 @@ use crate::maps;
 
 /// The record of the full socket that a packet is of, if it has one.
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
 pub fn stored_of<T>(raw: *mut __sk_buff, map: &'static SkStorage<T>) -> Option<&'static mut T> {
     // SAFETY: a field of the context; the helpers take what is no null pointer; the storage lives as long as the socket, which outlives
     // the run.

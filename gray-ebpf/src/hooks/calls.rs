@@ -91,7 +91,7 @@ fn moves(o: &Ops, call: &mut Call) {
     }
     times::note(call.counter, LIFE, life);
     if rtt_us != 0 {
-        times::note(call.counter, RTT, (u64::from(rtt_us) * 1000 >> TIME_SHIFT) as u32);
+        times::note(call.counter, RTT, ((u64::from(rtt_us) * 1000) >> TIME_SHIFT) as u32);
     }
     count(call, |a| {
         add(&mut a.retransmits, u64::from(again));

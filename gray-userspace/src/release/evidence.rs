@@ -155,17 +155,19 @@ pub(super) struct Samples {
     pub gray_heard: bool,
 }
 
+/// One kind of an arm's times.
+type Kind = fn(&ArmCounts) -> &Buckets;
+
 /// The one place where counters become samples: what the kernel learns to count goes in here, of both arms alike. What only replies tell
 /// is not compared where one arm's are not seen; nor are answers that nobody could read, and times, of which there are not `enough` of
 /// both arms (UDP has none, and a connection that is kept alive one).
 pub(super) fn samples(s: &Counts, enough: u64, compares_times: bool) -> Samples {
     let (stable_heard, gray_heard) = (s.stable.is_heard(), s.gray.is_heard());
     let heard = stable_heard && gray_heard;
-    let timed = |of: fn(&ArmCounts) -> &Buckets| {
+    let timed = |of: Kind| {
         heard && compares_times && [&s.stable, &s.gray].iter().all(|arm| of(arm).count() >= enough)
     };
-    let kinds: [(&str, fn(&ArmCounts) -> &Buckets); 2] =
-        [("handshake", |a| &a.handshake), ("first_byte", |a| &a.first_byte)];
+    let kinds: [(&str, Kind); 2] = [("handshake", |a| &a.handshake), ("first_byte", |a| &a.first_byte)];
     let of = |arm: &ArmCounts| {
         let replies = [("refused", arm.refused), ("reset", arm.resets)].into_iter().filter(|_| heard);
         let all = replies.chain([("unanswered", arm.unanswered)]);

@@ -32,6 +32,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             ignore_median: c,
             ignore_tail: d,
             exclude_doublings,
+            tails: exclude_doublings != 2,
         },
     )
 }

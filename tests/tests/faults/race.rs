@@ -12,7 +12,7 @@ use gray_tests::{
         land::{BEHIND, Land, SHOP, SHOP_AT, SHOP_TOO},
         rig::{Routes, with},
     },
-    sys,
+    skip, sys,
 };
 use gray_userspace::kernel::{Direction, Hook, Live};
 
@@ -63,7 +63,7 @@ fn source(l: Land, frame: &[u8]) -> (Vec<u8>, u16) {
 #[test]
 fn h1_two_cpus_that_want_one_tuple_get_two() {
     if thread::available_parallelism().unwrap().get() < 2 {
-        println!("SKIP h1_two_cpus_that_want_one_tuple_get_two: one CPU");
+        skip::because("one CPU");
         return;
     }
     with(Routes::None, |rig| {
@@ -79,8 +79,8 @@ fn h1_two_cpus_that_want_one_tuple_get_two() {
                 assert_ne!(out, frame, "{}: round {round} of {me} is left alone", l.name());
                 source(l, &out)
             });
-            for round in 0..n {
-                let ports = [0, 1].map(|me| sent[me][round].1);
+            for (round, pair) in sent[0].iter().zip(&sent[1]).enumerate() {
+                let ports = [pair.0.1, pair.1.1];
                 assert_ne!(ports[0], ports[1], "{}: round {round}: one tuple for two", l.name());
                 for me in [0, 1] {
                     let p = first(me, round);
@@ -103,7 +103,7 @@ fn h1_two_cpus_that_want_one_tuple_get_two() {
 #[test]
 fn h1_one_connection_on_two_cpus_has_one_port() {
     if thread::available_parallelism().unwrap().get() < 2 {
-        println!("SKIP h1_one_connection_on_two_cpus_has_one_port: one CPU");
+        skip::because("one CPU");
         return;
     }
     with(Routes::None, |rig| {

@@ -94,7 +94,8 @@ pub fn first(service: &Service, r: &ExplainRequest) -> Result<First, ApiError> {
     let hello = hello(service, r)?;
     let asks = |of: &ClaimKind| hello.contains_key(of);
     let request: BTreeMap<_, _> = r.claims.iter().filter(|(of, _)| !asks(of)).collect();
-    if !hello.is_empty() && !(request.is_empty() && r.headers.is_empty() && r.path.is_none()) {
+    let asked = !request.is_empty() || !r.headers.is_empty() || r.path.is_some();
+    if !hello.is_empty() && asked {
         return Err(ApiError::unusable(
             "a TLS ClientHello and a request",
             "requests inside of TLS are not read: leave one of them out",

@@ -38,8 +38,8 @@ impl Inner {
     /// The same of a document that gives another list.
     pub(in crate::agent) fn may_relist(&self, policy: &Policy) -> Result<(), ApiError> {
         let other = |name: &str| policy.cohort(name).map(|c| &c.body);
-        let changed = self.policy.cohorts.iter().filter(|c| other(&c.name) != Some(&c.body));
-        changed.map(|c| self.may_edit(&c.name)).collect()
+        let mut changed = self.policy.cohorts.iter().filter(|c| other(&c.name) != Some(&c.body));
+        changed.try_for_each(|c| self.may_edit(&c.name))
     }
 
     /// The gray layers of the tenants that a release makes gray.
