@@ -18,7 +18,6 @@ mod front;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod health;
-mod hops;
 mod http;
 mod kernel_log;
 mod lease;
@@ -58,7 +57,7 @@ use self::{core::Core, tasks::Tasks};
 use crate::{
     api::{ApiError, Server, ServerOptions},
     cli::AgentOptions,
-    sys::{watch::LinkEvents, ways::WayEvents},
+    sys::watch::LinkEvents,
 };
 
 pub use migrate::migrate;
@@ -80,14 +79,13 @@ pub fn run(o: AgentOptions) -> anyhow::Result<()> {
 
 async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     // Before the interfaces are listed: none can slip through in between.
-    let (links, ways) = (LinkEvents::open()?, WayEvents::open()?);
+    let links = LinkEvents::open()?;
     let (inner, _lock) = start::start(&o)?;
     let core = Arc::new(Core::new(inner));
     let lines = core.lock().live.log_lines();
     let mut tasks = Tasks::default();
     tasks.spawn("the data path's log", kernel_log::pump(lines));
     tasks.spawn("interfaces", attach::follow(core.clone(), links));
-    tasks.spawn("next hops", hops::follow(core.clone(), ways));
     tasks.spawn("events", events::pump(core.clone()));
     tasks.spawn("housekeeping", keep_house(core.clone()));
     tasks.spawn("the agent's lease", lease::renew(core.clone()));

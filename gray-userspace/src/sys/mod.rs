@@ -15,5 +15,4 @@ pub mod program;
 pub mod sockets;
 pub mod watch;
 pub mod watch_dir;
-pub mod ways;
 pub mod workload;
