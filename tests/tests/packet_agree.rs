@@ -8,7 +8,7 @@ use std::{
 
 use gray_common::{
     Reason,
-    wire::{Addr, FlowState},
+    wire::{Addr, FlowState, TIME_BUCKETS},
 };
 use gray_tests::command::note;
 use gray_tests::pace::many;
@@ -234,6 +234,8 @@ fn compare(rig: &Rig, model: &Model) {
     }
     for ((service, arm), want) in &model.times {
         let got = rig.live.times(*service, *arm).unwrap();
+        // All happens within minutes.
+        assert_eq!(got.kinds()[..3].iter().map(|b| b[TIME_BUCKETS - 1]).sum::<u64>(), 0, "{got:?}");
         let got = got.kinds().map(|buckets| buckets.iter().sum::<u64>());
         assert_eq!(got[..3], want[..], "service {service}, arm {arm}: handshakes, first words, ends");
     }

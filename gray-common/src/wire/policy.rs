@@ -28,7 +28,7 @@ pub struct Control {
     pub event_every: u32,
     /// Events per second and CPU, at most.
     pub event_limit: u32,
-    /// `CONTROL_*` bits; from bit 16 on what the clock of next hops is ahead by: see [`Control::renew_hops`].
+    /// `CONTROL_*` bits.
     pub flags: u32,
     /// This node's own addresses, which stand in for clients of services with `nat: snat`; IPv4 mapped, all zero: none.
     pub snat: [Addr; 2],
@@ -43,20 +43,6 @@ pub struct Control {
 }
 
 impl Control {
-    /// Puts the clock that next hops are dated by ahead, far beyond their age: every flow looks its own up again with its next packet.
-    #[cfg(feature = "user")]
-    pub fn renew_hops(&mut self) {
-        // Odd, so that no number of changes brings it back soon.
-        const STEP: u32 = 0x9e35;
-        self.flags = self.flags & 0xffff | (self.flags >> 16).wrapping_add(STEP) << 16;
-    }
-
-    /// What the clock is ahead by.
-    #[inline(always)]
-    pub fn hops_ahead(&self) -> u16 {
-        (self.flags >> 16) as u16
-    }
-
     /// Whether the agent's lease is over: at `now`, in ticks, none was able to act for longer than that.
     #[inline(always)]
     pub fn is_lost(&self, now: u64, lease_ms: u32) -> bool {

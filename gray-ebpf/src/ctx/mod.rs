@@ -52,33 +52,27 @@ pub fn unknown_zero() -> u64 {
 /// Adds one to a counter that all CPUs share; what it was before (Linux 5.12).
 #[inline(always)]
 pub fn taken(counter: *mut u64) -> u64 {
-    let mut one = 1u64;
-    // SAFETY: a map's element, eight bytes and aligned; the instruction changes nothing else.
-    unsafe {
-        core::arch::asm!(
-            "{one} = atomic_fetch_add((u64 *)({at} + 0), {one})",
-            at = in(reg) counter,
-            one = inout(reg) one,
-            options(nostack),
-        );
-    }
-    one
+    fetch_add(counter, 1)
 }
 
 /// Adds to a counter that other programs of this CPU may interrupt (Linux 5.12).
 #[inline(always)]
 pub fn add(counter: &mut u64, n: u64) {
-    let mut n = n;
+    let _ = fetch_add(counter, n);
+}
+
+#[inline(always)]
+fn fetch_add(counter: *mut u64, mut n: u64) -> u64 {
     // SAFETY: a map's element, eight bytes and aligned; the instruction changes nothing else.
     unsafe {
         core::arch::asm!(
             "{n} = atomic_fetch_add((u64 *)({at} + 0), {n})",
-            at = in(reg) core::ptr::from_mut(counter),
+            at = in(reg) counter,
             n = inout(reg) n,
             options(nostack),
         );
     }
-    let _ = n;
+    n
 }
 
 /// Changes `at` from `old` to `new`, if it is `old`; what it was before (Linux 5.12).

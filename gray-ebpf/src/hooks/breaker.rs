@@ -89,6 +89,12 @@ fn opened(trip: &Trip) -> u64 {
     unsafe { core::ptr::read_volatile(&trip.opened) }
 }
 
+/// Its latest opening, as flows and calls remember it.
+#[inline(always)]
+fn latest(trip: &Trip) -> u32 {
+    (trip.opens as u32) << 11 & u32::from(FLOW_OPENING)
+}
+
 /// What was heard: it failed; the one that tries did; the one that tries was answered; its client left before that. Of those that try,
 /// with the opening's bits of their flow: what they say of an earlier one says nothing of this.
 pub const FAILED: u32 = 0;
@@ -105,7 +111,7 @@ pub extern "C" fn hears(counter: u32, what: u32) -> u32 {
     // SAFETY: as in `guard`.
     let trip = unsafe { &mut *trip };
     let (now, was) = (jiffies(), opened(trip));
-    let opening = (trip.opens as u32) << 11 & u32::from(FLOW_OPENING);
+    let opening = latest(trip);
     let (of, mut what) = (what & u32::from(FLOW_OPENING), what & 3);
     if what != FAILED && of != opening {
         if what != TRY_FAILED {
@@ -152,11 +158,7 @@ pub extern "C" fn watch(service: u32) -> u32 {
     let Some(trip) = maps::TRIPS.get_ptr_mut(service) else { return 0 };
     // SAFETY: as in `guard`.
     let trip = unsafe { &*trip };
-    let tries = if opened(trip) == 0 {
-        0
-    } else {
-        u32::from(CALL_TRIES) | (trip.opens as u32) << 11 & u32::from(FLOW_OPENING)
-    };
+    let tries = if opened(trip) == 0 { 0 } else { u32::from(CALL_TRIES) | latest(trip) };
     u32::from(CALL_WATCHED) | tries
 }
 

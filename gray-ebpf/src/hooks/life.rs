@@ -189,7 +189,7 @@ pub fn lives(k: &Kernel, reply: &FlowState, forward: Option<&FlowState>, proto: 
 /// Whether the next hop must be looked up (again).
 #[inline(always)]
 pub fn hop_is_old(k: &Kernel, f: &FlowState) -> bool {
-    let age = hop_clock().wrapping_add(k.control.hops_ahead()).wrapping_sub(f.hop_at);
+    let age = hop_clock().wrapping_sub(f.hop_at);
     f.flags & FLOW_UNRESOLVED != 0 || u32::from(age) > limits::NEXT_HOP_S.wrapping_mul(k.control.hz) >> 8
 }
 
@@ -204,14 +204,14 @@ pub fn hop_clock() -> u16 {
 #[inline(always)]
 pub fn set_hop(k: &Kernel, f: &mut FlowState, hop: Hop) {
     let ask = k.control.flags & CONTROL_ASKS != 0 && is_due(k, &hop, true);
-    set_hop_of(k, f, hop, ask);
+    set_hop_of(f, hop, ask);
 }
 
 /// The same in XDP, which leaves such a packet to tc.
 #[inline(always)]
 pub fn set_hop_quietly(k: &Kernel, f: &mut FlowState, hop: Hop) {
     let ask = k.control.flags & CONTROL_ASKS != 0 && is_due(k, &hop, false);
-    set_hop_of(k, f, hop, ask);
+    set_hop_of(f, hop, ask);
 }
 
 /// Whether this CPU has not used the neighbour's own entry for long; `now`: it does. Addresses share places.
@@ -233,8 +233,8 @@ fn is_due(k: &Kernel, hop: &Hop, now: bool) -> bool {
 }
 
 #[inline(always)]
-fn set_hop_of(k: &Kernel, f: &mut FlowState, hop: Hop, ask: bool) {
-    f.hop_at = hop_clock().wrapping_add(k.control.hops_ahead());
+fn set_hop_of(f: &mut FlowState, hop: Hop, ask: bool) {
+    f.hop_at = hop_clock();
     match hop {
         Hop::Direct { ifindex, mtu, dmac, smac } => {
             f.ifindex = ifindex;

@@ -75,7 +75,7 @@ pub fn begin(a: &Arrival, marks: u8, again: bool) -> Begun {
     }
     let ns = ktime_ns();
     // What the request path hands over, the client has said long ago.
-    Begun { at: (ns >> TIME_SHIFT) as u32, opened: (ns >> LIFE_SHIFT) as u32 | 1, waits: !splices }
+    Begun { at: (ns >> TIME_SHIFT) as u32, opened: ((ns >> LIFE_SHIFT) as u32).max(1), waits: !splices }
 }
 
 /// What the entries of a connection are to know of its beginning; nothing where nobody saw it.
