@@ -84,6 +84,9 @@ pub const UDP_IDLE_S: u32 = 60;
 pub const TCP_OPENING_S: u32 = 2;
 /// A TCP flow whose end was seen is forgotten after this, seconds (two maximum segment life times).
 pub const TCP_CLOSING_S: u32 = 60;
+/// A tuple whose connection has ended is given to another client's after this, seconds: the last acknowledgement still comes by it, also
+/// when it was lost once (RFC 6298: a second at most for a first retransmission).
+pub const TCP_ENDING_S: u32 = 1;
 /// A TCP flow that was silent for longer in both directions has no ends any more, seconds (RFC 5382: two hours and four minutes).
 pub const TCP_IDLE_S: u32 = 7440;
 /// The next hop of a flow is looked up again after this, seconds; and whether its neighbour is still there.

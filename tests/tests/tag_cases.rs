@@ -256,7 +256,8 @@ fn a6_e2_what_a_tag_has_chosen_outlives_the_answers_entry() {
             expect(rig, &l.name(), &p, &out, &[(Reason::TagTaken, 1)]);
             let ack = Packet { tcp_options: Vec::new(), ..p.clone().flags(ACK) };
             let answer = ack.answer(gray, ACK);
-            let flags = rig.flow(&answer);
+            // Without its times: of one that is made again in mid-stream nobody knows them.
+            let flags = rig.flow(&answer).map(|f| f & !FLOW_TIMED);
             assert!(flags.is_some());
             forget(rig, &answer);
             assert_eq!(rig.flow(&answer), None);

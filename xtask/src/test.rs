@@ -101,16 +101,16 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
 fn host(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "--workspace", "--exclude", "gray-tests", "--no-fail-fast"]).args(filter);
-    let product = counted(&mut cmd, plainly);
+    let product = counted(&mut cmd, plainly).context("the workspace");
     // Of the lab, what needs neither root nor a kernel.
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "-p", "gray-tests", "--test", "packet_model"]).args(filter);
-    let model = counted(&mut cmd, plainly);
+    let model = counted(&mut cmd, plainly).context("the model of the lab");
     // Between two ABI numbers, of which there is only one without the feature.
     let mut cmd = run::cargo(&ws.root);
     let _ = cmd.args(["test", "-p", "gray-common", "--features", "abi-test", "--lib"]);
     let _ = cmd.arg(filter.unwrap_or("layouts"));
-    let layouts = counted(&mut cmd, plainly);
+    let layouts = counted(&mut cmd, plainly).context("two layouts (abi-test)");
     let mut all = product?;
     all.add(&model?);
     all.add(&layouts?);

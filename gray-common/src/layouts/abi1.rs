@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn h2_an_entry_that_goes_there_and_back_is_the_same(words in any::<[u32; 9]>(), tuple in any::<[u32; 3]>()) {
+        fn h2_an_entry_that_goes_there_and_back_is_the_same(words in any::<[u32; 11]>(), tuple in any::<[u32; 3]>()) {
             // SAFETY: as many bytes, all of them integers.
             let state: FlowState = unsafe { std::mem::transmute(words) };
             let old = Flow4 { saddr: tuple[0], daddr: tuple[1], sport: tuple[2] as u16, dport: (tuple[2] >> 16) as u16, state };

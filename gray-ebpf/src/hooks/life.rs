@@ -175,6 +175,13 @@ fn is_silent(k: &Kernel, f: &FlowState) -> bool {
     i64::from(idle) > i64::from(limits::TCP_IDLE_S) * i64::from(k.control.hz)
 }
 
+/// Whether a closing connection may still have packets on their way: its last acknowledgement comes behind the end it acknowledges.
+#[inline(always)]
+pub fn is_ending(k: &Kernel, f: &FlowState) -> bool {
+    let idle = (jiffies() as u32).wrapping_sub(f.seen) as i32;
+    idle <= limits::TCP_ENDING_S.wrapping_mul(k.control.hz) as i32
+}
+
 /// Whether the connection of an answers' entry lives, which has not seen its own end. `forward`: its client's entry, if there is one.
 #[inline(always)]
 pub fn lives(k: &Kernel, reply: &FlowState, forward: Option<&FlowState>, proto: u8) -> bool {

@@ -162,6 +162,30 @@ fn times_that_buckets_cannot_tell_apart_do_not_fail() {
     );
 }
 
+/// From a cache or from behind it: nothing lies between the heaps, and a cut there sees arms alike that are and arms that are not.
+#[test]
+fn f9_times_in_two_heaps_pass_and_the_slower_heap_is_seen() {
+    let heaps = |n: u64, shares: &[(usize, u64)]| {
+        let mut h = vec![0; 64];
+        shares.iter().for_each(|(at, share)| h[*at] = n * share / 100);
+        Sample {
+            attempts: n,
+            histograms: [("first_byte".to_string(), Histogram(h))].into(),
+            ..Sample::default()
+        }
+    };
+    let outcome = |gray: u64, shares: &[(usize, u64)]| {
+        judge(&heaps(7500, &[(12, 92), (15, 8)]), &heaps(gray, shares), &Limits::default()).outcome
+    };
+    // However few of all are gray.
+    for n in [7500, 2500, 1000] {
+        assert_eq!(outcome(n, &[(12, 92), (15, 8)]), Outcome::Pass, "{n}");
+    }
+    for shares in [&[(12, 92), (16, 8)], &[(13, 92), (16, 8)], &[(12, 92), (20, 8)], &[(12, 80), (15, 20)]] {
+        assert_ne!(outcome(2500, shares), Outcome::Pass, "{shares:?}");
+    }
+}
+
 #[test]
 fn a_window_is_a_difference_of_counters() {
     let earlier = arm(100, &[("reset", 5)]);

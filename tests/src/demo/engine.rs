@@ -96,8 +96,10 @@ impl<'a> Engine<'a> {
             Ok(seen == last)
         });
         came.with_context(|| {
-            let history = self.stage.agent().and_then(|a| a.gray_ok(&["release", "history", name]));
-            format!("{name} came to {seen}, not to {last}\n{}", history.unwrap_or_default())
+            let ask = |verb| {
+                self.stage.agent().and_then(|a| a.gray_ok(&["release", verb, name])).unwrap_or_default()
+            };
+            format!("{name} came to {seen}, not to {last}\n{}\n{}", ask("status"), ask("history"))
         })
     }
 

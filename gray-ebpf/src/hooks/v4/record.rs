@@ -19,7 +19,7 @@ use crate::{
     hooks::{
         admit::Arrival,
         breaker,
-        life::{How, lives},
+        life::{How, is_ending, lives},
         times::{self, Begun},
     },
     maps::{self, EEXIST, Scratch},
@@ -295,7 +295,7 @@ fn is_alive(k: &Kernel, a: &Arrival, reply: &Flow4, of: &mut FlowKey4, late: boo
         return true;
     }
     if reply.state.flags & FLOW_CLOSING != 0 {
-        return false;
+        return is_ending(k, &reply.state);
     }
     *of = FlowKey4 {
         saddr: reply.daddr,

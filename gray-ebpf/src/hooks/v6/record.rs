@@ -18,7 +18,7 @@ use crate::{
     hooks::{
         admit::Arrival,
         breaker,
-        life::{How, lives},
+        life::{How, is_ending, lives},
         times::{self, Begun},
     },
     maps::{self, EEXIST, Scratch},
@@ -288,7 +288,7 @@ fn is_alive(k: &Kernel, a: &Arrival, reply: &Flow6, of: &mut FlowKey6, late: boo
         return true;
     }
     if reply.state.flags & FLOW_CLOSING != 0 {
-        return false;
+        return is_ending(k, &reply.state);
     }
     *of = FlowKey6 {
         saddr: reply.daddr,

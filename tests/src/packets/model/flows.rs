@@ -248,7 +248,7 @@ impl Flows {
         let is_over = |e: &Entry| if tcp { e.closing || aged && !e.established } else { aged };
         let forward = Tuple { src: reply.dst, dst: reply.src, proto: s.tuple.proto };
         match self.table.get(&forward) {
-            _ if reply.closing => false,
+            _ if reply.closing => !aged,
             Some(f) => !(f.closing && aged || is_over(reply) && is_over(f)),
             None => !is_over(reply),
         }
