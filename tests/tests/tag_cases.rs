@@ -7,7 +7,7 @@ use gray_common::{
     Reason,
     decide::tag::{self, Tag},
     hash::{HashKey, lane_check, mix},
-    wire::{Addr, FlowKey4, FlowKey6},
+    wire::{Addr, FLOW_TIMED, FlowKey4, FlowKey6},
 };
 use gray_tests::packets::{
     frame::{ACK, Packet, SYN, TCP},

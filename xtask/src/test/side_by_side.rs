@@ -6,6 +6,7 @@ use std::{
     path::Path,
     sync::{Mutex, PoisonError},
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -66,7 +67,10 @@ pub fn run(targets: &[Target], one: impl Fn(&Target) -> Result<Count> + Sync) ->
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(target) = next() {
+            let start = Instant::now();
             let result = one(target);
+            // Which ones to make shorter.
+            println!("{:<12} took {:.0} s", target.name(), start.elapsed().as_secs_f32());
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(count) => done.0.add(&count),
