@@ -302,3 +302,28 @@ fn f9_first_bytes_of_callers_are_measured_where_a_service_asks_for_it() {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Callers that stay with stable on its own address, where nothing is rewritten, are heard as well: without them gray's callers have nobody
+/// to be compared with.
+#[test]
+fn f9_callers_that_stay_where_they_dial_are_heard() {
+    for v6 in [false, true] {
+        let scene = Scene::start(WorldSpec::default());
+        scene.apply(&PolicyText::own(&scene.world));
+        let (caller, to) = (scene.world.caller(), vip(v6, 8080));
+        let ask = || LoadSpec::new(to, HTTP).count(COUNT).workers(1).run(&caller).unwrap();
+        ask().assert_all_ok();
+        wait_for("their ends", PATIENCE, || {
+            let m = scene.agent.metrics()?;
+            Ok(counted(&histogram(&m, "connection_seconds", "web", "stable")) == COUNT)
+        })
+        .unwrap();
+        let m = scene.agent.metrics().unwrap();
+        assert_eq!(counted(&histogram(&m, "handshake_seconds", "web", "stable")), COUNT, "{m}");
+        scene.stable.kill9().unwrap();
+        assert_eq!(ask().failed(), COUNT);
+        let refused = "service=\"web\",arm=\"stable\",kind=\"refused\"";
+        assert_eq!(counter(&scene.agent.metrics().unwrap(), "failures", refused), COUNT);
+        scene.finish();
+    }
+}

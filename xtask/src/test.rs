@@ -129,9 +129,12 @@ fn kernel(ws: &Workspace, filter: Option<&str>) -> Result<Count> {
             .args(filter)
             .args(["--", "--test-threads=1"])
             .env("GRAY_BIN", ws.debug_bin("gray"));
-        // Two write at once: every line says whose it is, and goes in one piece.
-        let name = format!("{:<12} ", target.name());
-        counted(&mut cmd, |line| io::stdout().write_all(&[name.as_bytes(), line].concat()))
+        // Two write at once: every line says whose it is and when it came, and goes in one piece.
+        let (name, start) = (target.name(), Instant::now());
+        counted(&mut cmd, |line| {
+            let begin = format!("{name:<12} {:>4} ", start.elapsed().as_secs());
+            io::stdout().write_all(&[begin.as_bytes(), line].concat())
+        })
     })
 }
 

@@ -131,7 +131,12 @@ pub fn choose(
     };
     let (mut decision, steer) = match decide(k, &request) {
         Verdict::Steer(x) => (x, true),
-        Verdict::Stay(x) => (x, false),
+        // A connection that stays is remembered, too, as one to where it goes anyway: what becomes of it is stable's.
+        Verdict::Stay(mut x) => {
+            x.instance.addr = d.addr;
+            x.instance.port = d.port;
+            (x, d.proto == TCP)
+        }
         Verdict::Deny(x) => {
             *answer = REFUSED;
             (x, false)
