@@ -71,6 +71,9 @@ pub fn text() -> String {
     one::<Clock>(&mut out);
     one::<crate::request::cookie::Tuple>(&mut out);
     one::<Reading>(&mut out);
+    one::<Further>(&mut out);
+    one::<Metadata>(&mut out);
+    one::<Tagged>(&mut out);
     one::<crate::decide::Decision>(&mut out);
     one::<crate::request::translate::Shift>(&mut out);
     one::<crate::request::machine::Splice>(&mut out);

@@ -65,6 +65,12 @@ pub const SPLICES: u32 = FLOWS / 2;
 /// However small the flow tables are, and however large: they are allocated whole, 60 MB.
 pub const SPLICES_LEAST: u32 = 1024;
 pub const SPLICES_MOST: u32 = 1 << 18;
+/// Prefixes of load balancers whose PROXY headers one service believes.
+pub const PROXIES: usize = 8;
+/// Instances that `n-d-*` headers may tell apart by id, version and region, over all services, per bank.
+pub const METADATA: u32 = 16_384;
+/// Connections with a tag whose first bytes are read, or choose again and again.
+pub const TAGGED: u32 = FRAMES;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
 /// Of which the first bytes are held.

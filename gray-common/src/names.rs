@@ -7,8 +7,9 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Call, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6,
-        Held, Instance, ListenCount, ListenerKey, Listening, PrefixKey, Reading, RequestCount, Rule, Saying,
-        Service, Subset, Times, Trip, UdpPeers, Versioned, Weighted, Workload,
+        Further, Held, Instance, ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading,
+        RequestCount, Rule, Saying, Service, Subset, Tagged, Times, Trip, UdpPeers, Versioned, Weighted,
+        Workload,
     },
 };
 
@@ -72,6 +73,9 @@ maps! {
     FLOOD: Array, u32 => u64, 1;
     TRIPS: Array, u32 => Trip, limits::SERVICES;
     READINGS: Array, u32 => Reading, 2 * limits::SERVICES;
+    FURTHER: Array, u32 => Further, 2 * limits::SERVICES;
+    METADATA: Array, u32 => Metadata, 2 * limits::METADATA;
+    TAGGED: LruHash, Tuple => Tagged, limits::TAGGED;
     SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
     WAITING: LruHash, Tuple => Bound, limits::WAITING;
     HELD: LruHash, Tuple => Held, limits::HELD;

@@ -129,6 +129,8 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
         Write::Filter(_) => {}
         Write::Services { bank: b, items } => bank(&mut t.services, b * limits::SERVICES, items),
         Write::Readings { bank: b, items } => bank(&mut t.readings, b * limits::SERVICES, items),
+        Write::Further { bank: b, items } => bank(&mut t.further, b * limits::SERVICES, items),
+        Write::Metadata { bank: b, items } => bank(&mut t.metadata, b * limits::METADATA, items),
         Write::Facts { bank: b, items } => bank(&mut t.facts, b * limits::FACTS, items),
         Write::Rules { bank: b, items } => bank(&mut t.rules, b * limits::RULES, items),
         Write::Weighted { bank: b, items } => bank(&mut t.weighted, b * limits::WEIGHTED, items),

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod asks;
 pub mod cli;
 pub mod compile;
 pub mod config;

@@ -32,7 +32,7 @@ pub use blacklist::{Blacklist, Failover};
 pub use breaker::Breaker;
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
-pub use headers::RouteHeaders;
+pub use headers::{At, MoreHeader, RouteHeaders, Switches};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 pub use selector::{MetaKey, Selector, has};
 pub use zone::ZoneAffinity;
@@ -151,6 +151,10 @@ pub struct Service {
     pub claims: BTreeMap<ClaimKind, Place>,
     /// ... of TLS, each of another place.
     pub tls: BTreeMap<ClaimKind, Tls>,
+    /// ... of PROXY headers: the type of a TLV.
+    pub tlvs: BTreeMap<ClaimKind, u8>,
+    /// Whose PROXY headers are believed.
+    pub proxies: Vec<IpNet>,
     /// Of `claims`.
     pub per: Per,
     /// A client that is silent for longer waits for the server.
@@ -190,7 +194,10 @@ pub struct Service {
 impl Service {
     /// Whether what clients say first is read.
     pub fn reads(&self) -> bool {
-        !self.claims.is_empty() || !self.tls.is_empty()
+        !self.claims.is_empty()
+            || !self.tls.is_empty()
+            || !self.proxies.is_empty()
+            || self.headers.as_ref().is_some_and(|h| !h.more.is_empty())
     }
 }
 

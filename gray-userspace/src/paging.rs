@@ -1,17 +1,21 @@
 //! Runs the one `decide` over tables that are fetched as it asks for them, entry by entry. Knows no kernel and no names.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+};
 
 use gray_common::{
     decide::{
         Request, SLOTS_TRIED, Tables, Verdict, another, decide,
         mem::{MemTables, View},
     },
+    hash::mix,
     limits,
     request::watch::WATCHES,
     wire::{
-        Addr, Class, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, Service, Subset, Table,
-        Versioned,
+        Addr, Class, Fact, Further, Instance, ListenerKey, ListenerValue, Metadata, Reading, Rule, Service,
+        Subset, Table, Versioned,
     },
 };
 
@@ -57,6 +61,75 @@ pub fn reading<E>(
     fetch(t, Miss::Reading(bank * limits::SERVICES + service))?;
     Ok(t.view().reading(service).copied().filter(|r| r.kinds != [0; WATCHES] || r.sni | r.alpn != 0))
 }
+
+/// What is asked of a listener's service beyond what programs do.
+pub fn further<E>(
+    t: &mut MemTables,
+    listener: ListenerValue,
+    mut fetch: impl Fetch<E>,
+) -> Result<Further, E> {
+    let Some(service) = listener.service() else { return Ok(Further::default()) };
+    let bank = (t.control.epoch & 1) as u32;
+    fetch(t, Miss::Further(bank * limits::SERVICES + service))?;
+    Ok(t.view().further(service).copied().unwrap_or_default())
+}
+
+/// The instances of such a service.
+pub fn metadata<E>(
+    t: &mut MemTables,
+    further: &Further,
+    mut fetch: impl Fetch<E>,
+) -> Result<Vec<Metadata>, E> {
+    let bank = (t.control.epoch & 1) as u32;
+    let mut out = Vec::new();
+    for i in further.first..further.first.saturating_add(further.count).min(limits::METADATA) {
+        fetch(t, Miss::Metadata(bank * limits::METADATA + i))?;
+        out.extend(t.view().metadata(i).copied());
+    }
+    Ok(out)
+}
+
+/// Of a subset's table the first instance that is wanted, from a place on that `choice` says: each as often as it has places, as far as
+/// [`SLOTS_LOOKED_AT`] goes. And by what programs know the subset.
+pub fn wanted<E>(
+    t: &mut MemTables,
+    (subset, is_v4): (u32, bool),
+    choice: u64,
+    wanted: impl Fn(&Instance) -> bool,
+    mut fetch: impl Fetch<E>,
+) -> Result<Option<(Instance, u32)>, E> {
+    let bank = (t.control.epoch & 1) as u32;
+    if t.view().subset(subset).is_none() {
+        fetch(t, Miss::Subset(bank * limits::SUBSETS + subset))?;
+    }
+    let Some(subset) = t.view().subset(subset).copied() else { return Ok(None) };
+    let table = if is_v4 { subset.v4 } else { subset.v6 };
+    if table.len == 0 {
+        return Ok(None);
+    }
+    let begin = (mix(choice) % u64::from(table.len)) as u32;
+    let mut seen = BTreeSet::new();
+    for n in 0..table.len.min(SLOTS_LOOKED_AT) {
+        let at = table.offset + (begin + n) % table.len;
+        if t.view().slot(at).is_none() {
+            fetch(t, Miss::Slot(at))?;
+        }
+        let Some(number) = t.view().slot(at) else { return Ok(None) };
+        if !seen.insert(number) {
+            continue;
+        }
+        if t.view().instance(number).is_none() {
+            fetch(t, Miss::Instance(number))?;
+        }
+        if let Some(i) = t.view().instance(number).filter(|i| i.live != 0 && wanted(i)) {
+            return Ok(Some((*i, subset.target)));
+        }
+    }
+    Ok(None)
+}
+
+/// Enough for each of 256 instances to be met, whose tables have 25 601 places.
+const SLOTS_LOOKED_AT: u32 = 4096;
 
 /// The service of a listener, if it is one's.
 pub fn service<E>(

@@ -233,6 +233,15 @@ fn d4_service() {
                 "headers_read_before",
                 more("claims: { app: { header: N-D-Version } }\n    route-headers: { read: [version] }"),
             ),
+            (
+                "headers_listener",
+                more("route-headers: { read: [version], listeners: [{ address: \"198.18.1.7:80\" }] }"),
+            ),
+            (
+                "proxies_words",
+                more("trusted-proxies: [shop, 0.0.0.0/0]\n    claims: { app: { proxy-tlv: 256 } }"),
+            ),
+            ("proxies_nobody", more("claims: { app: { proxy-tlv: 0xE0 } }")),
             ("failover_word", more("failover: stabel")),
             ("failover_nobody", more("failover: { version: \"1.9\" }")),
             (

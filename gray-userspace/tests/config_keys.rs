@@ -4,7 +4,8 @@ use gray_userspace::config::{Source, load, schema_json};
 use serde_json::Value;
 
 /// A document in which the map of one kind has only `KEY: [[[]]]`, which no key accepts.
-const PLACES: [(&str, &str); 18] = [
+const PLACES: [(&str, &str); 19] = [
+    ("listener's-switches", "services: { s: { route-headers: { listeners: [{ KEY: NONSENSE }] } } }"),
     ("route-headers", "services: { s: { route-headers: { KEY: NONSENSE } } }"),
     ("entry-of-accept", "services: { s: { accept: [{ KEY: NONSENSE }] } }"),
     ("blacklist", "blacklist: { KEY: NONSENSE }"),

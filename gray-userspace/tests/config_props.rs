@@ -141,6 +141,8 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         first_byte,
         instance_timeout: Millis(if v6 && !claims.is_empty() { 250 } else { 1_000 }),
         claims,
+        tlvs: std::collections::BTreeMap::new(),
+        proxies: Vec::new(),
         tls,
         on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },
         breaker: v6.then_some(Breaker { failures: 128, window: Millis(1500), open: Millis(60_000) }),

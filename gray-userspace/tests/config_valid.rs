@@ -164,6 +164,33 @@ fn c8_c13_route_headers_and_accept_are_written_as_they_are_read() {
 }
 
 #[test]
+fn c8_c9_a10_all_headers_listeners_and_proxies_are_written_as_they_are_read() {
+    let listen = SHOP.lines().find(|l| l.contains("listen:")).unwrap().split('"').nth(1).unwrap();
+    let more = format!(
+        "    trusted-proxies: [198.18.1.3, '198.18.9.7/24', 'fd00::/64']
+    claims: {{ app: {{ header: X-App-Id, proxy-tlv: 0xE0 }}, tenant: {{ proxy-tlv: 234 }} }}
+    route-headers:
+      read: [address, version-weight, region-weight, id-blacklist, address-blacklist, env]
+      without-route: true
+      listeners: [{{ address: '{listen}', over-routes: true }}]
+    stable:"
+    );
+    let policy = ok(&SHOP.replace("    stable:", &more)).policy;
+    let shop = &policy.services[0];
+    assert_eq!(
+        shop.headers.as_ref().unwrap().to_string(),
+        format!(
+            "read: [version, region, env, address, version-weight, region-weight, id-blacklist, address-blacklist], over-routes: false, without-route: true, listeners: [{{ address: \"{listen}\", over-routes: true, without-route: true }}]"
+        )
+    );
+    let proxies: Vec<String> = shop.proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["198.18.1.3/32", "198.18.9.0/24", "fd00::/64"]);
+    assert_eq!(shop.tlvs.values().copied().collect::<Vec<_>>(), [0xe0, 0xea]);
+    let again = ok(&to_yaml(&policy)).policy;
+    assert_eq!(again, policy, "{}", to_yaml(&policy));
+}
+
+#[test]
 fn c2_selectors_are_written_as_they_are_read() {
     let route = "routes:\n  - { service: shop, to: { version: [2.10, 1.0, 2.10], address: ['198.18.2.*:8080', 8081, 08080] } }\n";
     let policy = ok(&format!("{SHOP}{route}")).policy;

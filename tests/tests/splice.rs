@@ -357,6 +357,153 @@ fn c8_c9_plain_and_json_are_answered_the_same() {
     scene.finish();
 }
 
+/// What programs never read: header, how it asks for 1.0 and for 2.0. The same answers as [`ASKS`] has, plain and as JSON, both by the listener.
+fn more_headers(scene: &Scene, v6: bool) -> [(&'static str, [String; 2]); 5] {
+    let at = |b: usize| {
+        let b = &scene.world.backends[b];
+        if v6 { format!("[{}]:8080", b.v6) } else { format!("{}:8080", b.v4) }
+    };
+    let ids = |arm: &str| format!("{arm}4;{arm}6");
+    [
+        ("N-D-Address", [at(0), at(1)]),
+        ("N-D-Version-Weight", ["1.0=100;2.0=0".into(), "2.0=7".into()]),
+        ("N-D-Region-Weight", ["east=1".into(), "west=50;east=0".into()]),
+        ("N-D-Id-Blacklist", [ids("g"), ids("s")]),
+        ("N-D-Address-Blacklist", [at(1), at(0)]),
+    ]
+}
+
+/// C8, C9: weights, addresses and blacklists, by the same table, at two listeners with other switches; and without a listener they are
+/// as if they were not there.
+#[test]
+fn c8_c9_weights_addresses_and_blacklists_by_the_same_table() {
+    let scene = stage(|t| t);
+    let text = PolicyText::moved(&scene.world).claims("app: { header: X-App-Id }").identify("app, source");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early").to_string();
+    let text = text
+        .replace("version: \"1.0\", id", "version: \"1.0\", region: east, env: live, id")
+        .replace("version: \"2.0\", id", "version: \"2.0\", region: west, env: test, id");
+    let parts: Vec<&str> = text.split("  dns:\n").collect();
+    let read =
+        "version, region, env, address, version-weight, region-weight, id-blacklist, address-blacklist";
+    let mut listener = Some(listens(&scene, "one"));
+    let mut in_force = None;
+    for (over, without, app, wanted, served) in ASKS {
+        // IPv4's listener has the switches of the table, IPv6's the others.
+        if in_force.replace((over, without)) != Some((over, without)) {
+            let read = format!(
+                "    route-headers: {{ read: [{read}], over-routes: {}, without-route: {}, listeners: [{{ address: \"{}\", over-routes: {over}, without-route: {without} }}] }}\n    instances:",
+                !over,
+                !without,
+                vip(false, 8080)
+            );
+            let service = |text: &str| {
+                // `echo` listens elsewhere.
+                let (web, rest) = text.split_once("  echo:\n").unwrap();
+                web.replace("    instances:", &read) + "  echo:\n" + rest
+            };
+            let _ = scene.agent.apply(&(service(parts[0]) + "  dns:\n" + parts[1])).unwrap();
+        }
+        for (header, values) in more_headers(&scene, false) {
+            let value = match wanted {
+                "1.0" => &values[0],
+                "2.0" => &values[1],
+                other => other,
+            };
+            let id = format!("X-App-Id: {app}");
+            let ask = |value: &str| {
+                let asks = format!("{header}: {value}");
+                asked(&scene, vip(false, 8080), &["-H", &id, "-H", &asks])
+            };
+            let before = counted(&scene.agent, "request_listener");
+            let what = format!("{header} {value}, {app}, over {over}, without {without}");
+            assert_eq!(ask(value), served, "plain: {what}");
+            assert_eq!(ask(&format!("{{\"web\":\"{value}\"}}")), served, "JSON: {what}");
+            assert_eq!(counted(&scene.agent, "request_listener"), before + 2, "{what}");
+        }
+    }
+    // The last switches: IPv4's both on, IPv6's both off.
+    let [(address, [_, gray]), ..] = more_headers(&scene, true);
+    let ask = |v6: bool, value: &str| {
+        let asks = format!("{address}: {value}");
+        asked(&scene, vip(v6, 8080), &["-H", "X-App-Id: app1", "-H", &asks])
+    };
+    assert_eq!(ask(true, &gray), "1.0", "ignored at the other listener");
+    let [(_, [_, gray]), ..] = more_headers(&scene, false);
+    assert_eq!(ask(false, &gray), "2.0");
+    drop(listener.take());
+    wait_for("nobody to listen", Duration::from_secs(20), || Ok(ask(false, &gray) == "1.0")).unwrap();
+    scene.finish();
+}
+
+/// A10: the source that a load balancer says, and a TLV, each with the header left in front of what the instance gets.
+#[test]
+fn a10_a_proxy_header_says_who_the_client_is() {
+    let scene = stage(|t| t);
+    let listener = listens(&scene, "one");
+    let client = &scene.world.clients[0];
+    let policy = |trusted: std::net::IpAddr| {
+        let text = PolicyText::moved(&scene.world)
+            .claims("app: { header: X-App-Id, proxy-tlv: 0xE0 }")
+            .identify("app, source")
+            .cohort("early", "apps: [app7]")
+            .cohort("office", "sources: [\"203.0.113.7\"]")
+            .gray_when("{ any: [early, office] }")
+            .to_string();
+        let read = format!("    trusted-proxies: [\"{trusted}\"]\n    instances:");
+        let (web, rest) = text.split_once("  echo:\n").unwrap();
+        let (echo, dns) = rest.split_once("  dns:\n").unwrap();
+        let echo = echo.replace("    instances:", &read);
+        web.replace("    instances:", &read) + "  echo:\n" + &echo + "  dns:\n" + dns
+    };
+    let header = |last: u8, tlv: &[u8]| {
+        let mut body = vec![203, 0, 113, last, 198, 18, 0, 1, 0x9c, 0x40, 0x1f, 0x90];
+        if !tlv.is_empty() {
+            body.extend([0xe0, 0, tlv.len() as u8]);
+            body.extend(tlv);
+        }
+        [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0", &[body.len() as u8][..], &body].concat()
+    };
+    let decided = || {
+        let metrics = scene.agent.metrics().unwrap();
+        ["gray", "stable"].map(|what| {
+            let name = format!("gray_spliced_total{{service=\"web\",what=\"{what}\"}} ");
+            let line = metrics.lines().find_map(|l| l.strip_prefix(&*name));
+            line.map_or(0, |n| n.parse::<u64>().unwrap())
+        })
+    };
+    let say = |begin: &[u8]| {
+        client
+            .ns
+            .enter(|| -> std::io::Result<()> {
+                let mut s = TcpStream::connect(vip(false, 8080))?;
+                s.set_read_timeout(Some(Duration::from_secs(30)))?;
+                s.write_all(begin)?;
+                s.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+                // What the server makes of the header is its own matter.
+                let _ = s.read(&mut [0; 512]);
+                Ok(())
+            })
+            .unwrap();
+    };
+    for (name, trusted, begin, want) in [
+        ("the office", client.v4[0].into(), header(7, b""), [1, 0]),
+        ("somebody else", client.v4[0].into(), header(8, b""), [0, 1]),
+        ("a TLV", client.v4[0].into(), header(8, b"app7"), [1, 0]),
+        ("nobody trusts it", std::net::IpAddr::from([198, 51, 100, 1]), header(7, b"app7"), [0, 1]),
+    ] {
+        let _ = scene.agent.apply(&policy(trusted)).unwrap();
+        let before = decided();
+        say(&begin);
+        wait_for(name, Duration::from_secs(20), || {
+            Ok(decided() == [before[0] + want[0], before[1] + want[1]])
+        })
+        .unwrap();
+    }
+    drop(listener);
+    scene.finish();
+}
+
 /// C12, F8: what an instance has through the listener ends with the rest of it.
 #[test]
 fn c12_f8_what_is_drained_is_closed_there_too() {

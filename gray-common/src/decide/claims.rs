@@ -24,6 +24,8 @@ pub const ND_REGION: u8 = 12;
 pub const ND_ENV: u8 = 13;
 /// The identity that a tag says, of whatever kind it was at the node that said it. On no list: it is no value.
 pub const TAG: u8 = 14;
+/// No claim: a header that programs leave to the splice listener (`request::watch::MORE`).
+pub const ND_MORE: u8 = 15;
 /// With a kind: in hashes of the first bytes of its value, which wildcards list.
 pub const BEGINNING: u8 = 0x80;
 

@@ -7,9 +7,9 @@ use super::{Decision, HAS_BREAKER, MARK_TRIES, MARK_WATCHED, Tables, kept_by, ma
 use crate::{
     Reason, limits, nets,
     wire::{
-        ARM_GRAY, Addr, Class, Control, Fact, Instance, ListenerKey, ListenerValue, PrefixKey, Reading, Rule,
-        SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Service, Subset, Trip, Versioned, Weighted,
-        trip_is_open,
+        ARM_GRAY, Addr, Class, Control, Fact, Further, Instance, ListenerKey, ListenerValue, Metadata,
+        PrefixKey, Reading, Rule, SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Service, Subset, Trip,
+        Versioned, Weighted, trip_is_open,
     },
 };
 
@@ -34,6 +34,8 @@ pub struct MemTables {
     pub services: BTreeMap<u32, Service>,
     /// By the numbers of services.
     pub readings: BTreeMap<u32, Reading>,
+    pub further: BTreeMap<u32, Further>,
+    pub metadata: BTreeMap<u32, Metadata>,
     pub facts: BTreeMap<u32, Fact>,
     pub rules: BTreeMap<u32, Rule>,
     pub weighted: BTreeMap<u32, Box<Weighted>>,
@@ -94,6 +96,16 @@ impl View<'_> {
     /// What is read of a service's requests.
     pub fn reading(&self, service: u32) -> Option<&Reading> {
         self.tables.readings.get(&self.banked(service, limits::SERVICES))
+    }
+
+    /// What the splice listener asks of a service beyond that.
+    pub fn further(&self, service: u32) -> Option<&Further> {
+        self.tables.further.get(&self.banked(service, limits::SERVICES))
+    }
+
+    /// An element of `METADATA`, index in the bank.
+    pub fn metadata(&self, index: u32) -> Option<&Metadata> {
+        self.tables.metadata.get(&self.banked(index, limits::METADATA))
     }
 
     fn banked(&self, index: u32, size: u32) -> u32 {

@@ -333,7 +333,7 @@ fn facts<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>, iden
             whole = false;
             return false;
         };
-        if rules::holds(fact, &members, r.claims, identity) {
+        if rules::holds(fact, (&members, r.listener), r.claims, identity) {
             facts |= 1 << (i & 63);
         }
         true

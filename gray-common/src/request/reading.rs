@@ -5,7 +5,11 @@ use super::{
     scan::{END, Scan},
 };
 use crate::{
-    decide::{Claims, claims::BEGINNING, tail},
+    decide::{
+        Claims,
+        claims::{BEGINNING, ND_MORE},
+        tail,
+    },
     hash::{CLAIM_MAX, HashKey, claim_hash_bytes},
     wire::Reading,
 };
@@ -34,7 +38,7 @@ pub fn found<'a>(reading: &Reading, scan: &Scan, head: &'a [u8]) -> Read<'a> {
     let value = |i: usize| {
         let (kind, span) = (*reading.kinds.get(i)?, scan.values.get(i)?);
         let (at, len) = (usize::from(span.at), usize::from(span.len));
-        let there = scan.found & 1 << i != 0 && kind != 0;
+        let there = scan.found & 1 << i != 0 && kind != 0 && kind != ND_MORE;
         there.then(|| (kind, head.get(at..at + len).unwrap_or_default()))
     };
     let beginning = |i: usize| {

@@ -23,6 +23,34 @@ pub(super) const CHUNKED: u64 = name(WORD, "chunked", 0);
 /// Headers that a scan reads itself, and that cannot be watched as a whole.
 pub const RESERVED: [u64; 5] = [CONTENT_LENGTH, TRANSFER_ENCODING, COOKIES, UPGRADE, EXPECT];
 
+/// `n-d-*` headers that programs only see, and leave to the splice listener, in the order of `wire::MORE_ADDRESS` ..
+pub const MORE_HEADERS: [&str; 5] =
+    ["n-d-address", "n-d-version-weight", "n-d-region-weight", "n-d-id-blacklist", "n-d-address-blacklist"];
+/// In the last place, and nowhere else: any of them.
+pub const MORE: u64 = HEADER ^ 0x6d6f_7265_0000_0000;
+/// The place.
+pub const MORE_AT: usize = WATCHES - 1;
+const MORE_NAMES: [u64; 5] = [
+    Watches::header(MORE_HEADERS[0]),
+    Watches::header(MORE_HEADERS[1]),
+    Watches::header(MORE_HEADERS[2]),
+    Watches::header(MORE_HEADERS[3]),
+    Watches::header(MORE_HEADERS[4]),
+];
+
+/// 0: one of [`MORE_NAMES`]. No branch, which the verifier would follow both ways, name by name.
+#[inline(always)]
+fn is_other(hash: u64) -> u64 {
+    let some = |x: u64| (x | x.wrapping_neg()) >> 63;
+    let mut other = 1;
+    let mut i = 0;
+    while i < MORE_NAMES.len() {
+        other &= some(hash ^ MORE_NAMES[i]);
+        i += 1;
+    }
+    other
+}
+
 /// The names, by number; 0: none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +87,9 @@ impl Watches {
                 found = i as u8 + 1;
             }
             i += 1;
+        }
+        if found == 0 && self.names[MORE_AT] == MORE && is_other(hash) == 0 {
+            found = WATCHES as u8;
         }
         found
     }

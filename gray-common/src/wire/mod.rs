@@ -12,7 +12,10 @@ pub use breaker::*;
 pub use event::*;
 pub use flow::*;
 pub use policy::*;
-pub use request::{Bound, HELD, Held, ListenCount, Listening, Reading};
+pub use request::{
+    Bound, Further, HELD, Held, ListenCount, Listening, MORE_ADDRESS, MORE_ADDRESS_BLACKLIST,
+    MORE_ID_BLACKLIST, MORE_REGION_WEIGHT, MORE_VERSION_WEIGHT, Metadata, Reading, Tagged,
+};
 pub use times::*;
 
 /// A type whose every bit pattern is valid, without padding, so that it may cross the kernel boundary as bytes.

@@ -113,7 +113,7 @@ pub struct ListenerKey {
     pub _pad: u8,
 }
 
-/// What [`Versioned`] holds for a listener: the service's index in the bank plus one, and two flags.
+/// What [`Versioned`] holds for a listener: the service's index in the bank plus one, and flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerValue(pub u32);
 
@@ -122,6 +122,10 @@ impl ListenerValue {
     pub const SELF: u32 = 1 << 31;
     /// ... of an instance of another zone: see [`SUBSET_NEAR4`].
     pub const FAR: u32 = 1 << 30;
+    /// Of `n-d-*` headers: they go before what a route says; they count where no route applies.
+    pub const OVER_ROUTES: u32 = 1 << 29;
+    pub const WITHOUT_ROUTE: u32 = 1 << 28;
+    const FLAGS: u32 = Self::SELF | Self::FAR | Self::OVER_ROUTES | Self::WITHOUT_ROUTE;
 
     pub fn new(service: u32, is_self: bool) -> Self {
         Self((service + 1) | if is_self { Self::SELF } else { 0 })
@@ -129,6 +133,11 @@ impl ListenerValue {
 
     pub fn with_far(self, far: bool) -> Self {
         Self(self.0 | if far { Self::FAR } else { 0 })
+    }
+
+    /// With some of the bits of headers.
+    pub fn with_switches(self, bits: u32) -> Self {
+        Self(self.0 | bits & (Self::OVER_ROUTES | Self::WITHOUT_ROUTE))
     }
 
     #[inline(always)]
@@ -144,7 +153,7 @@ impl ListenerValue {
     /// Index in the bank; `None` when the listener is absent.
     #[inline(always)]
     pub fn service(self) -> Option<u32> {
-        (self.0 & !(Self::SELF | Self::FAR)).checked_sub(1)
+        (self.0 & !Self::FLAGS).checked_sub(1)
     }
 }
 
@@ -228,7 +237,7 @@ pub const SERVICE_MEASURE: u32 = 8192;
 pub struct Fact {
     /// `Percent`: the salt. `Tail`: the first 64 endings, a bit each; see `decide::tail`.
     pub salt: u64,
-    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any. `Tail`: the next 32 endings.
+    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any. `Tail`: the next 32 endings. `Listener`: the bits.
     pub value: u32,
     /// `FACT_*`.
     pub kind: u8,
@@ -243,6 +252,8 @@ pub const FACT_PERCENT: u8 = 2;
 /// The connection is in a lane.
 pub const FACT_LANE: u8 = 3;
 pub const FACT_TAIL: u8 = 4;
+/// The listener that is dialled has one of these bits of `ListenerValue`.
+pub const FACT_LISTENER: u8 = 5;
 
 /// One rule: every needed fact and no forbidden one -> target. Scanned in order, first match wins.
 #[repr(C)]
@@ -399,5 +410,7 @@ mod tests {
         let v = ListenerValue::new(0, true);
         assert_eq!((v.service(), v.is_self()), (Some(0), true));
         assert_eq!(ListenerValue::new(1023, false).service(), Some(1023));
+        let all = ListenerValue::new(1023, true).with_far(true).with_switches(u32::MAX);
+        assert_eq!((all.service(), all.is_far(), all.is_self()), (Some(1023), true, true));
     }
 }

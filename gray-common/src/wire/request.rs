@@ -1,12 +1,13 @@
 //! What is read of a service's requests, and the connections that wait for it or are translated because of it.
 
-use super::{Addr, wire};
+use super::{Addr, Trusted, wire};
 use crate::{
     decide::Decision,
     limits,
     request::{
         cookie::Tuple,
         machine::{Splice, Terms},
+        proxy2::TLVS,
         watch::{WATCHES, Watches},
     },
 };
@@ -29,6 +30,55 @@ pub struct Reading {
     pub _pad: u8,
     /// `hash::salt` of the service's name, for values that name services.
     pub name: u64,
+}
+
+/// What the splice listener asks of one service of a bank beyond what programs do. Programs do not touch it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Further {
+    /// The subset of all instances plus 1, index in the bank; 0: there is none.
+    pub all: u32,
+    /// The first element of its instances in `METADATA`, index in the bank, and how many there are.
+    pub first: u32,
+    pub count: u32,
+    /// `MORE_*` bits: headers that count.
+    pub more: u32,
+    /// PROXY headers: types of TLVs, 0 ends, and the claim that each one's value makes.
+    pub tlvs: [u8; TLVS],
+    pub tlv_kinds: [u8; TLVS],
+    /// Whose PROXY headers are believed; unused ones are all zero.
+    pub proxies: [Trusted; limits::PROXIES],
+}
+
+/// Of [`Further::more`], in the order of `watch::MORE_HEADERS`.
+pub const MORE_ADDRESS: u32 = 1;
+pub const MORE_VERSION_WEIGHT: u32 = 2;
+pub const MORE_REGION_WEIGHT: u32 = 4;
+pub const MORE_ID_BLACKLIST: u32 = 8;
+pub const MORE_ADDRESS_BLACKLIST: u32 = 16;
+
+/// One instance of a service as `n-d-*` headers ask about it; each text by its `hash::salt`, 0: none. Of the listener alone, too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    pub id: u64,
+    pub version: u64,
+    pub region: u64,
+    pub addr: Addr,
+    /// In network order.
+    pub port: u16,
+    /// Not 0: it is one of stable's.
+    pub stable: u16,
+    pub _pad: u32,
+}
+
+/// What the tag of a connection's SYN said, until its first bytes are read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tagged {
+    pub identity: u64,
+    /// The lane's number; 0: none.
+    pub lane: u64,
 }
 
 /// Where the splice listener of a node is, one element for IPv4 and one for IPv6. It writes this each second, and the filter's bits with
@@ -113,6 +163,14 @@ pub struct Held {
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });
+wire!(Further, size 280, {
+    all @ 0: u32, first @ 4: u32, count @ 8: u32, more @ 12: u32, tlvs @ 16: [u8; 4], tlv_kinds @ 20: [u8; 4],
+    proxies @ 24: [Trusted; 8],
+});
+wire!(Metadata, size 48, {
+    id @ 0: u64, version @ 8: u64, region @ 16: u64, addr @ 24: Addr, port @ 40: u16, stable @ 42: u16, _pad @ 44: u32,
+});
+wire!(Tagged, size 16, { identity @ 0: u64, lane @ 8: u64 });
 wire!(Listening, size 32, { addr @ 0: Addr, until_ns @ 16: u64, port @ 24: u16, _pad @ 26: [u8; 6] });
 wire!(ListenCount, size 80, {
     read @ 0: u64, missing @ 8: u64, stable @ 16: u64, gray @ 24: u64, refused @ 32: u64, unread @ 40: u64,

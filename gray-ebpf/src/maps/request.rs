@@ -17,7 +17,7 @@ use gray_common::{
         tls::Hello,
         translate::Fields,
     },
-    wire::{Bound, Held, ListenCount, Listening, Reading, RequestCount},
+    wire::{Bound, Further, Held, ListenCount, Listening, Metadata, Reading, RequestCount, Tagged},
 };
 
 #[map]
@@ -42,6 +42,15 @@ pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(4096
 /// What a new element is made of. Not shared, not pinned.
 #[map]
 pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);
+
+/// What the tags of SYNs said, by the connection.
+#[map]
+pub static TAGGED: LruHashMap<Tuple, Tagged> = LruHashMap::with_max_entries(limits::TAGGED, 0);
+/// Of the splice listener: programs touch neither.
+#[map]
+pub static FURTHER: Array<Further> = Array::with_max_entries(2 * limits::SERVICES, 0);
+#[map]
+pub static METADATA: Array<Metadata> = Array::with_max_entries(2 * limits::METADATA, 0);
 
 #[map]
 pub static LISTENER: Array<Listening> = Array::with_max_entries(2, 0);

@@ -400,6 +400,8 @@ pub(super) fn summary(steps: &[Write]) -> WriteSummary {
             Write::Facts { .. }
             | Write::Lanes(_)
             | Write::Readings { .. }
+            | Write::Further { .. }
+            | Write::Metadata { .. }
             | Write::Bounds(_)
             | Write::Filter(_)
             | Write::Turn { .. }

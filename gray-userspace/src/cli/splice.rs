@@ -30,11 +30,11 @@ pub struct SpliceOptions {
 #[command(after_help = "\
 Programs in the kernel read what a client says first where it is HTTP/1 or a TLS hello
 of up to 4380 bytes. What is not (HTTP/2 and so gRPC, longer heads, heads in pieces,
-JSON in n-d-* headers) they hand over to this process, which reads it, decides by the
-same tables, and copies. Without it such a connection is decided without what was not
-read. It needs CAP_BPF and no agent, and runs where the agent runs: one for each
---bpffs and network namespace. Started again, the new one takes over and the old one
-ends with its last connection.
+PROXY headers, n-d-* headers of more than a plain value) they hand over to this
+process, which reads it, decides by the same tables, and copies. Without it such a
+connection is decided without what was not read. It needs CAP_BPF and no agent, and
+runs where the agent runs: one for each --bpffs and network namespace. Started again,
+the new one takes over and the old one ends with its last connection.
 
 Examples:
   gray splice

@@ -5,7 +5,7 @@ use gray_common::{
     decide::{Precedence, claims, tail},
     hash::salt,
     limits,
-    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact},
+    wire::{FACT_LANE, FACT_LIST, FACT_LISTENER, FACT_PERCENT, Fact},
 };
 
 use super::{Assigned, CompileError, assigned::Numbers};
@@ -71,6 +71,12 @@ impl Facts {
     pub fn in_no_lane(&mut self, route: &str) -> Result<Alternative, CompileError> {
         let forbid = self.lane(route, 0)?;
         Ok(Alternative { need: 0, forbid })
+    }
+
+    /// The bit that is set where the listener has one of these bits.
+    pub fn at_listener(&mut self, asks: &str, bits: u32) -> Result<u64, CompileError> {
+        let fact = Fact { kind: FACT_LISTENER, value: bits, ..Fact::default() };
+        self.bit(fact).ok_or_else(|| CompileError::TooComplex { route: asks.to_string() })
     }
 
     fn lane(&mut self, asks: &str, number: u32) -> Result<u64, CompileError> {

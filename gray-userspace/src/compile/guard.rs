@@ -7,7 +7,7 @@ use gray_common::{
     decide::Precedence,
     hash::salt,
     limits,
-    wire::{ARM_GRAY, ARM_STABLE, Breaker, ListenerValue, Rule, SUBSET_REFUSE, Service},
+    wire::{ARM_GRAY, ARM_STABLE, Breaker, Further, ListenerValue, Rule, SUBSET_REFUSE, Service},
 };
 
 use super::{
@@ -88,8 +88,16 @@ pub fn put(
     }
     let (list_kinds, flags) = lists_used(lists, &facts, assigned);
     // Nothing is read of who comes by an instance's own address.
-    let silent = model::Service { claims: BTreeMap::new(), tls: BTreeMap::new(), ..guard.service.clone() };
+    let silent = model::Service {
+        claims: BTreeMap::new(),
+        tls: BTreeMap::new(),
+        tlvs: BTreeMap::new(),
+        proxies: Vec::new(),
+        headers: None,
+        ..guard.service.clone()
+    };
     out.readings.push(reading(&silent));
+    out.further.push(Further::default());
     out.services.push(Service {
         adopt_until_ns: around.adopt_until_ns.get(&guard.name).copied().unwrap_or(0),
         first_rule,

@@ -38,7 +38,7 @@ impl Asked {
     }
 
     /// The arms of a route for such a request: each is filtered if that leaves anybody. `None`: nothing changes.
-    pub fn arms(&self, service: &Service, headers: &RouteHeaders, arms: &[Arm]) -> Option<Vec<Arm>> {
+    pub fn arms(&self, service: &Service, over_routes: bool, arms: &[Arm]) -> Option<Vec<Arm>> {
         let one = |a: &Arm| Arm {
             subset: self.filter(service, &a.subset).unwrap_or_else(|| a.subset.clone()),
             basis_points: a.basis_points,
@@ -46,12 +46,12 @@ impl Asked {
         let filtered: Vec<Arm> = arms.iter().map(one).collect();
         let met = arms.iter().any(|a| self.filter(service, &a.subset).is_some());
         // What the route does already goes before what another header would have instead.
-        if filtered != arms || met && headers.over_routes {
+        if filtered != arms || met && over_routes {
             // Two arms of one subset would be one in the table of buckets.
             let distinct: BTreeSet<&Selector> = filtered.iter().map(|a| &a.subset).collect();
             return (distinct.len() == filtered.len()).then_some(filtered);
         }
-        if !headers.over_routes {
+        if !over_routes {
             return None;
         }
         let subset = self.alone(service)?;

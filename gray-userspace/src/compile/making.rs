@@ -17,7 +17,7 @@ use gray_common::{
 use super::{
     Assigned, Circumstances, CompileError, Compiled, Wild,
     conditions::{Alternative, Facts},
-    echo_key,
+    echo_key, further,
     guard::{self, Guard},
     headers, identify_codes, listener_key, lists_used, marked,
     order::{self, By},
@@ -94,7 +94,7 @@ impl<'p> Making<'p> {
     }
 
     /// Whether what was just made for a service, of that name, still has room: refused once, where it is too much.
-    fn is_room(&self, before: [Size; 5], name: &str) -> Result<(), CompileError> {
+    fn is_room(&self, before: [Size; 6], name: &str) -> Result<(), CompileError> {
         let full = sizes(&self.out).into_iter().zip(before);
         match full.into_iter().find(|((_, n, limit), (_, had, _))| n > limit && had <= limit) {
             Some(((what, _, limit), _)) => {
@@ -143,6 +143,7 @@ impl<'p> Making<'p> {
             let (subsets, facts) = (&mut subsets, &mut facts);
             Maker { policy, assigned, service, subsets, facts }.put_headers()?;
         }
+        let further = further::of(service, &mut subsets)?;
         let rules = subsets.out().rules.len() as u32 - first_rule;
         if rules > limits::RULES_PER_SERVICE {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
@@ -184,6 +185,7 @@ impl<'p> Making<'p> {
         if service.breaker.is_some() {
             flags |= SERVICE_BREAKER;
         }
+        out.further.push(further);
         out.readings.push(wildcards(reading(service), service, (wild, &facts))?);
         flags |= marked(service, &facts, list_kinds);
         let first_fact = out.facts.len() as u32;
@@ -208,6 +210,7 @@ impl<'p> Making<'p> {
             let own = service.instances.iter().filter(stable).find(|i| i.address == l.addr);
             let far = own.is_some_and(|i| subsets::is_far(service, i, zone));
             let value = ListenerValue::new(index as u32, own.is_some()).with_far(far);
+            let value = value.with_switches(further::switches(service, l));
             let _ = out.listeners.insert(listener_key(l), value);
             // Who has the address answers its echo requests: an instance, or else gray.
             if !policy.services.iter().flat_map(|s| &s.instances).any(|i| i.address.ip() == l.addr.ip()) {
@@ -254,12 +257,17 @@ fn breaker(service: &model::Service) -> Breaker {
 type Size = (&'static str, usize, usize);
 
 /// What all services share.
-fn sizes(out: &Compiled) -> [Size; 5] {
+fn sizes(out: &Compiled) -> [Size; 6] {
     [
         ("listeners", out.listeners.len(), limits::LISTENERS as usize),
         ("facts", out.facts.len(), limits::FACTS as usize),
         ("rules", out.rules.len(), limits::RULES as usize),
         ("weighted routes", out.weighted.len(), limits::WEIGHTED as usize),
         ("subsets", out.subsets.len(), limits::SUBSETS as usize),
+        (
+            "instances that `route-headers` tell apart by weights, addresses and blacklists",
+            out.metadata.len(),
+            limits::METADATA as usize,
+        ),
     ]
 }

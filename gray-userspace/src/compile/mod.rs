@@ -4,6 +4,7 @@ pub mod arena;
 pub mod assigned;
 pub mod conditions;
 mod error;
+mod further;
 pub mod guard;
 pub mod have;
 mod headers;
@@ -28,16 +29,17 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
+    decide::claims::ND_MORE,
     hash::{HashKey, salt},
     limits,
     packet::{ICMP, ICMPV6},
     request::{
         machine::{PER_REQUEST, Terms},
-        watch::{WATCHES, Watches},
+        watch::{MORE, MORE_AT, WATCHES, Watches},
     },
     wire::{
-        Addr, Fact, Instance, ListenerKey, ListenerValue, Reading, Rule, SERVICE_MARK, SERVICE_PREFIXES,
-        Service, Weighted,
+        Addr, Fact, Further, Instance, ListenerKey, ListenerValue, Metadata, Reading, Rule, SERVICE_MARK,
+        SERVICE_PREFIXES, Service, Weighted,
     },
 };
 
@@ -69,6 +71,8 @@ pub struct Compiled {
     pub services: Vec<Service>,
     /// As many as services.
     pub readings: Vec<Reading>,
+    pub further: Vec<Further>,
+    pub metadata: Vec<Metadata>,
     pub facts: Vec<Fact>,
     pub rules: Vec<Rule>,
     pub weighted: Vec<Box<Weighted>>,
@@ -179,6 +183,12 @@ pub fn terms(service: &model::Service) -> Terms {
     }
 }
 
+/// The claims that requests and PROXY headers make, by place; of a TLV alone no request has a name.
+fn names(service: &model::Service) -> Vec<(ClaimKind, u64)> {
+    let tlvs = service.tlvs.keys().filter(|k| !service.claims.contains_key(k));
+    service.claims.iter().map(|(k, place)| (*k, place.watched())).chain(tlvs.map(|k| (*k, 0))).collect()
+}
+
 /// What is read of a service's requests.
 pub fn reading(service: &model::Service) -> Reading {
     let mut out = Reading {
@@ -199,12 +209,19 @@ pub fn reading(service: &model::Service) -> Reading {
             model::Tls::Alpn => out.alpn = claim_code(*kind),
         }
     }
-    for (i, (kind, place)) in service.claims.iter().enumerate().take(WATCHES) {
-        out.kinds[i] = claim_code(*kind);
-        out.names.names[i] = place.watched();
-        if !ClaimKind::ASKED.contains(kind) {
+    for (i, (kind, name)) in names(service).into_iter().enumerate().take(WATCHES) {
+        out.kinds[i] = claim_code(kind);
+        out.names.names[i] = name;
+        if !ClaimKind::ASKED.contains(&kind) {
             out.named |= 1 << i;
         }
+    }
+    if service.headers.as_ref().is_some_and(|h| !h.more.is_empty()) {
+        out.kinds[MORE_AT] = ND_MORE;
+        out.names.names[MORE_AT] = MORE;
+    } else if out.kinds == [0; WATCHES] && out.sni | out.alpn == 0 && !service.proxies.is_empty() {
+        // Something is read, and of requests nothing.
+        out.kinds[MORE_AT] = ND_MORE;
     }
     out
 }
@@ -227,7 +244,7 @@ fn wildcards(
     let used = wild.iter().filter(|(bit, ..)| facts.0.contains(&conditions::on_list(*bit)));
     let asked: BTreeSet<(ClaimKind, u8)> =
         used.flat_map(|(_, of, lengths)| lengths.iter().map(|len| (*of, *len))).collect();
-    let name = |of: &ClaimKind| service.claims.keys().position(|k| k == of);
+    let name = |of: &ClaimKind| names(service).iter().position(|(k, _)| k == of);
     let read = asked.iter().filter_map(|(of, len)| Some((name(of)?, *len)));
     for (i, (name, len)) in read.enumerate() {
         let (Some(slot), Some(size)) = (out.beginning_of.get_mut(i), out.beginning_len.get_mut(i)) else {

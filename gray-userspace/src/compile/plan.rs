@@ -11,7 +11,8 @@ use gray_common::{
     hash::HashKey,
     limits,
     wire::{
-        Class, Fact, Instance, ListenerKey, PrefixKey, Reading, Rule, Service, Subset, Versioned, Weighted,
+        Class, Fact, Further, Instance, ListenerKey, Metadata, PrefixKey, Reading, Rule, Service, Subset,
+        Versioned, Weighted,
     },
 };
 
@@ -57,6 +58,14 @@ pub enum Write {
     Readings {
         bank: u32,
         items: Vec<Reading>,
+    },
+    Further {
+        bank: u32,
+        items: Vec<Further>,
+    },
+    Metadata {
+        bank: u32,
+        items: Vec<Metadata>,
     },
     Facts {
         bank: u32,
@@ -119,6 +128,10 @@ impl fmt::Display for Write {
             Self::Filter(_) => f.write_str("the filter"),
             Self::Services { bank, items } => write!(f, "{} services into bank {bank}", items.len()),
             Self::Readings { bank, items } => write!(f, "{} readings into bank {bank}", items.len()),
+            Self::Further { bank, items } => write!(f, "{} further readings into bank {bank}", items.len()),
+            Self::Metadata { bank, items } => {
+                write!(f, "{} instances' metadata into bank {bank}", items.len())
+            }
             Self::Facts { bank, items } => write!(f, "{} facts into bank {bank}", items.len()),
             Self::Rules { bank, items } => write!(f, "{} rules into bank {bank}", items.len()),
             Self::Weighted { bank, items } => write!(f, "{} weighted routes into bank {bank}", items.len()),
@@ -202,6 +215,8 @@ pub fn plan_placed(have: &mut Have, want: &Want<'_>, placed: Placed) -> Result<V
     out.extend(plan_filter(have, c));
     push(&mut out, c.services.clone(), |items| Write::Services { bank, items });
     push(&mut out, c.readings.clone(), |items| Write::Readings { bank, items });
+    push(&mut out, c.further.clone(), |items| Write::Further { bank, items });
+    push(&mut out, c.metadata.clone(), |items| Write::Metadata { bank, items });
     push(&mut out, c.facts.clone(), |items| Write::Facts { bank, items });
     push(&mut out, c.rules.clone(), |items| Write::Rules { bank, items });
     push(&mut out, c.weighted.clone(), |items| Write::Weighted { bank, items });

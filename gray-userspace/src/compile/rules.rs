@@ -4,7 +4,7 @@
 use gray_common::{
     decide::Precedence,
     limits,
-    wire::{Rule, Weighted},
+    wire::{ListenerValue, Rule, Weighted},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     subsets::Subsets,
     weights::Ownership,
 };
-use crate::model::{Arm, Condition, Policy, Service};
+use crate::model::{Arm, At, Condition, Policy, Service};
 
 /// Puts rules behind those that are there.
 pub struct Maker<'m, 'a> {
@@ -43,12 +43,37 @@ impl Maker<'_, '_> {
         let service = self.service;
         if let Some(h) = &service.headers {
             for asked in headers::asked(service, h) {
-                if let Some(arms) = asked.arms(service, h, what.arms) {
-                    self.lead(what, &arms, Some(&both(when, asked.condition())))?;
+                let when = both(when, asked.condition());
+                let arms = |over| asked.arms(service, over, what.arms);
+                let (policy, client) = (arms(false), arms(true));
+                match h.over_routes(service) {
+                    At::Some if policy != client => {
+                        let over = self.facts.at_listener(what.text, ListenerValue::OVER_ROUTES)?;
+                        // Where the policy's value beats the client's, the route is for everybody else, too.
+                        let other = Alternative { need: 0, forbid: over };
+                        let over = Alternative { need: over, forbid: 0 };
+                        for (arms, always) in [(client, over), (policy, other)] {
+                            let what = What { always: what.always.and(always), ..*what };
+                            if let Some(arms) = arms {
+                                self.lead(&what, &arms, Some(&when))?;
+                            }
+                        }
+                    }
+                    At::All(true) => self.lead_if(what, client, &when)?,
+                    At::Some | At::All(false) => self.lead_if(what, policy, &when)?,
                 }
             }
         }
         self.lead(what, what.arms, when)
+    }
+
+    fn lead_if(
+        &mut self,
+        what: &What<'_>,
+        arms: Option<Vec<Arm>>,
+        when: &Condition,
+    ) -> Result<(), CompileError> {
+        arms.map_or(Ok(()), |arms| self.lead(what, &arms, Some(when)))
     }
 
     /// What headers do where no route applies. The counters of both, by the numbers that `headers::names` have.
@@ -63,11 +88,23 @@ impl Maker<'_, '_> {
         };
         let (by_used, by_ignored) = (rule(&used), rule(&ignored));
         let one = |rule, text| What { rule, always: Alternative::default(), text, arms: &[], owner: None };
-        for asked in headers::asked(service, h).iter().filter(|_| h.without_route) {
+        let without = h.without_route(service);
+        let always = match without {
+            At::Some => {
+                Alternative { need: self.facts.at_listener(&used, ListenerValue::WITHOUT_ROUTE)?, forbid: 0 }
+            }
+            At::All(_) => Alternative::default(),
+        };
+        for asked in headers::asked(service, h).iter().filter(|_| without != At::All(false)) {
             if let Some(subset) = asked.alone(service) {
                 let arm = Arm { subset, basis_points: 10_000 };
-                self.lead(&one(by_used, &used), &[arm], Some(&asked.condition()))?;
+                let what = What { always, ..one(by_used, &used) };
+                self.lead(&what, &[arm], Some(&asked.condition()))?;
             }
+        }
+        // Those that are only weights, addresses and blacklists are none that rules see.
+        if h.read.is_empty() {
+            return Ok(());
         }
         let stable = Arm { subset: service.stable.clone(), basis_points: 10_000 };
         self.lead(&one(by_ignored, &ignored), &[stable], Some(&headers::any(h)))

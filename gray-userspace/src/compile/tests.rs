@@ -633,6 +633,7 @@ fn nothing_to_change_writes_only_the_bank_and_the_flip() {
                 s,
                 Write::Services { .. }
                     | Write::Readings { .. }
+                    | Write::Further { .. }
                     | Write::Facts { .. }
                     | Write::Rules { .. }
                     | Write::Subsets { .. }

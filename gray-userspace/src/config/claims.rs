@@ -1,8 +1,15 @@
 //! Reads a service's `claims`: what is read of its requests. Must not look at other services, cohorts or routes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use gray_common::request::watch::{RESERVED, Watches};
+use gray_common::{
+    limits::PROXIES,
+    request::{
+        proxy2::TLVS,
+        watch::{RESERVED, Watches},
+    },
+};
+use ipnet::IpNet;
 
 use super::{
     report::{At, Draft, Report, Span, quoted},
@@ -15,8 +22,8 @@ use crate::model::{ClaimKind, Listener, Place, Proto, Tls};
 /// Longest name of a header, cookie or parameter.
 const NAME_MAX: usize = 128;
 
-/// Of requests, and of TLS.
-pub(super) type Reads = (BTreeMap<ClaimKind, Place>, BTreeMap<ClaimKind, Tls>);
+/// Of requests, of TLS, and of PROXY headers: types of TLVs.
+pub(super) type Reads = (BTreeMap<ClaimKind, Place>, BTreeMap<ClaimKind, Tls>, BTreeMap<ClaimKind, u8>);
 
 pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report<'_>) -> Reads {
     let mut out = Reads::default();
@@ -26,7 +33,8 @@ pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report
         let Some(node) = fields.get(kind.name()) else { continue };
         let Some(fields) = Fields::open(node, &PLACE, node.span, report) else { continue };
         let hello = hello(node, &fields, &out.1, report);
-        let place = place(kind, (node, &fields), hello.is_some(), report);
+        let tlv = tlv(kind, &fields, &mut out.2, report);
+        let place = place(kind, (node, &fields), hello.is_some() || tlv, report);
         if let Some(Some(tls)) = hello {
             let _ = out.1.insert(kind, tls);
         }
@@ -46,6 +54,63 @@ pub(super) fn read(node: &Node<'_>, listen: &[At<Listener>], report: &mut Report
             Draft::new(l.span, "`claims` and a UDP listener")
                 .help("requests are read on TCP only: make a service of its own for UDP"),
         );
+    }
+    out
+}
+
+/// Whether a TLV is given, good or in the report.
+fn tlv(
+    kind: ClaimKind,
+    fields: &Fields<'_, '_>,
+    all: &mut BTreeMap<ClaimKind, u8>,
+    report: &mut Report<'_>,
+) -> bool {
+    let Some(node) = fields.get("proxy-tlv") else { return false };
+    let expected = "1 to 255, such as 0xE0";
+    let Some(text) = walk::number(node, "`proxy-tlv`", expected, report) else { return true };
+    let span = node.span;
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let read = hex.map_or_else(|| text.parse(), |digits| u8::from_str_radix(digits, 16));
+    let Some(tlv) = read.ok().filter(|n| *n != 0) else {
+        report.error(Draft::new(span, format!("{} is no type of a TLV", quoted(text))).expected(expected));
+        return true;
+    };
+    if let Some((other, _)) = all.iter().find(|(_, t)| **t == tlv) {
+        let text = format!("the TLV {tlv:#x} is read for the claim `{}`", other.name());
+        report.error(Draft::new(span, text).help("a value makes one claim: remove one of them"));
+        return true;
+    }
+    if all.len() >= TLVS {
+        report.error(Draft::new(span, "one TLV too many").expected(format!("at most {TLVS}")));
+        return true;
+    }
+    let _ = all.insert(kind, tlv);
+    true
+}
+
+/// Whose PROXY headers are believed.
+pub(super) fn proxies(node: &Node<'_>, report: &mut Report<'_>) -> Vec<IpNet> {
+    let mut out: Vec<IpNet> = Vec::new();
+    let Some(items) = walk::list(node, "`trusted-proxies`", "addresses and prefixes", report) else {
+        return out;
+    };
+    if items.is_empty() || items.len() > PROXIES {
+        report.error(
+            Draft::new(node.span, format!("{} trusted proxies", items.len()))
+                .expected(format!("1 to {PROXIES} addresses and prefixes")),
+        );
+    }
+    for item in items {
+        let expected = "198.18.1.3, 198.18.1.0/24 or fd00::/64";
+        let Some(text) = walk::text(item, "a trusted proxy", expected, report) else { continue };
+        let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        match net.filter(|n| n.prefix_len() > 0) {
+            Some(net) => out.push(net.trunc()),
+            None => report.error(
+                Draft::new(item.span, format!("{} is no address and no prefix", quoted(text)))
+                    .expected(expected),
+            ),
+        }
     }
     out
 }
@@ -92,7 +157,7 @@ fn place(
         if !hello || !given.is_empty() {
             report.error(
                 Draft::new(node.span, "a claim is read in one place")
-                    .expected("one of `header`, `cookie`, `query`; of TLS `sni` or `alpn`; or one of each")
+                    .expected("one of `header`, `cookie`, `query`; of TLS `sni` or `alpn`; `proxy-tlv`; or one of each")
                     .help(format!("{{}} is {{ header: {} }}", of.usual_header())),
             );
         }

@@ -182,6 +182,14 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         let show = |s: &Service| s.headers.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         detail.push(format!("route-headers {} -> {}", show(a), show(b)));
     }
+    if a.proxies != b.proxies {
+        let show =
+            |s: &Service| match s.proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "nobody".to_owned(),
+                all => all,
+            };
+        detail.push(format!("trusted-proxies {} -> {}", show(a), show(b)));
+    }
     if a.accept != b.accept {
         let one = |x: &Accept| format!("{} from {}", x.instances, condition_text(&x.from));
         let show = |s: &Service| match s.accept.iter().map(one).collect::<Vec<_>>().join(", ") {
@@ -198,7 +206,7 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
         claims.retain(|kind, _| !ClaimKind::ASKED.contains(kind));
         claims
     };
-    if (claimed(a), &a.tls) != (claimed(b), &b.tls) {
+    if (claimed(a), &a.tls, &a.tlvs) != (claimed(b), &b.tls, &b.tlvs) {
         let read = |s: &Service| {
             let of = |(kind, place): (&ClaimKind, &Place)| {
                 let (key, name) = place.parts();
@@ -207,6 +215,7 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
             let plain = s.claims.iter().filter(|(kind, _)| !ClaimKind::ASKED.contains(kind));
             let mut all: Vec<_> = plain.map(of).collect();
             all.extend(s.tls.iter().map(|(kind, tls)| format!("{} in {}", kind.name(), tls.name())));
+            all.extend(s.tlvs.iter().map(|(kind, tlv)| format!("{} in TLV {tlv:#x}", kind.name())));
             if all.is_empty() { "none".to_owned() } else { all.join(", ") }
         };
         detail.push(format!("claims {} -> {}", read(a), read(b)));

@@ -41,6 +41,8 @@ pub(super) struct ServiceDraft {
     pub identify: Vec<ClaimKind>,
     pub claims: BTreeMap<ClaimKind, Place>,
     pub tls: BTreeMap<ClaimKind, Tls>,
+    pub tlvs: BTreeMap<ClaimKind, u8>,
+    pub proxies: Vec<ipnet::IpNet>,
     pub per: Per,
     pub first_byte: Millis,
     pub instance_timeout: Millis,
@@ -74,6 +76,8 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         identify: vec![ClaimKind::Source, ClaimKind::Workload],
         claims: BTreeMap::new(),
         tls: BTreeMap::new(),
+        tlvs: BTreeMap::new(),
+        proxies: Vec::new(),
         per: Per::default(),
         first_byte: FIRST_BYTE,
         instance_timeout: INSTANCE_TIMEOUT,
@@ -106,7 +110,25 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.identify = identify(node, report);
     }
     if let Some(node) = fields.get("claims") {
-        (draft.claims, draft.tls) = claims::read(node, &draft.listen, report);
+        (draft.claims, draft.tls, draft.tlvs) = claims::read(node, &draft.listen, report);
+    }
+    if let Some(node) = fields.get("trusted-proxies") {
+        draft.proxies = claims::proxies(node, report);
+        for l in draft.listen.iter().filter(|l| l.value.proto == Proto::Udp) {
+            report.error(
+                Draft::new(l.span, "`trusted-proxies` and a UDP listener")
+                    .help("PROXY headers are read on TCP only: make a service of its own for UDP"),
+            );
+        }
+    }
+    if let (Some(kind), true) = (draft.tlvs.keys().next(), draft.proxies.is_empty()) {
+        report.error(
+            Draft::new(
+                draft.name.span,
+                format!("the claim `{}` is read of PROXY headers, and nobody's are believed", kind.name()),
+            )
+            .help("say whose: `trusted-proxies: [198.18.1.3]`"),
+        );
     }
     if let Some(node) = fields.get("per") {
         per(node, &fields, &mut draft, report);
@@ -148,9 +170,12 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
             _ => Nat::Dnat,
         };
     }
-    if let (Nat::Dsr, Some((key, _))) = (draft.nat, fields.pair("claims")) {
+    for (key, _) in ["claims", "trusted-proxies"].into_iter().filter_map(|k| fields.pair(k)) {
+        if draft.nat != Nat::Dsr {
+            break;
+        }
         report.error(
-            Draft::new(key.span, "`claims` and `nat: dsr`")
+            Draft::new(key.span, format!("`{}` and `nat: dsr`", key.text))
                 .help("what a client says first is read by answering it: use `nat: dnat` or `snat`"),
         );
     }
@@ -209,17 +234,15 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         draft.measure_full = walk::word(node, "measure", (MEASURE, &[]), report) == Some(1);
     }
     if let Some(node) = fields.get("identify") {
-        let read = |c: &ClaimKind| !c.is_read() || draft.claims.contains_key(c) || draft.tls.contains_key(c);
+        let read = |c: &ClaimKind| {
+            let places =
+                [draft.claims.contains_key(c), draft.tls.contains_key(c), draft.tlvs.contains_key(c)];
+            !c.is_read() || places.contains(&true)
+        };
         for c in draft.identify.iter().filter(|c| !read(c)) {
             report.error(
                 Draft::new(node.span, format!("nothing says where the claim `{}` is read", c.name()))
                     .help(format!("add it: claims: {{ {}: {{ header: {} }} }}", c.name(), c.usual_header())),
-            );
-        }
-        if draft.identify.contains(&ClaimKind::Tag) && !(draft.claims.is_empty() && draft.tls.is_empty()) {
-            report.warning(
-                Draft::new(node.span, "no `tag` is ever known of clients of a service with `claims`")
-                    .help("the node answers their SYN itself; remove it from `identify`"),
             );
         }
         let udp_only = !draft.listen.is_empty() && draft.listen.iter().all(|l| l.value.proto == Proto::Udp);
@@ -246,6 +269,8 @@ impl ServiceDraft {
             identify: self.identify,
             claims: self.claims,
             tls: self.tls,
+            tlvs: self.tlvs,
+            proxies: self.proxies,
             per: self.per,
             first_byte: self.first_byte,
             instance_timeout: self.instance_timeout,

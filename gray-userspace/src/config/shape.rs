@@ -84,7 +84,7 @@ pub(super) use accept::ACCEPT;
 pub(super) use alarm::ALARM;
 pub(super) use breaker::BREAKER;
 pub(super) use claims::{PLACE, READS, TAIL};
-pub(super) use headers::{ROUTE_HEADERS, ROUTE_KEYS, ROUTE_KEYS_LATER};
+pub(super) use headers::{ROUTE_HEADERS, ROUTE_KEYS, ROUTE_KEYS_LATER, ROUTE_LISTENER};
 pub(super) use health::{DAMPING, HEALTH};
 pub(super) use release::{
     ALIGN, CHANGED_ROWS, DATA, DIALECTS, HOOK, RELEASE, RELEASED, STAGE, TIMES, UNMEASURED, VERDICT,
@@ -172,6 +172,11 @@ pub(super) static SERVICE: Object = Object {
             "claims",
             "What is read of a connection's first request (HTTP/1) or TLS ClientHello, by claim.",
             Shape::One(&READS),
+        ),
+        optional(
+            "trusted-proxies",
+            "Load balancers whose PROXY headers (version 2) are believed, by address or prefix: the client's source is the one that they say. Default: nobody.",
+            Shape::List(&Shape::Value, 1, Some(gray_common::limits::PROXIES)),
         ),
         optional(
             "per",
@@ -480,8 +485,9 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 17] = [
+pub(super) static OBJECTS: [&Object; 18] = [
     &ROUTE_HEADERS,
+    &ROUTE_LISTENER,
     &ACCEPT,
     &BLACKLIST,
     &DOCUMENT,

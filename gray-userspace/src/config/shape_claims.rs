@@ -13,7 +13,7 @@ pub(in super::super) static READS: Object = Object {
         optional("platform", "What the client runs on: android, ios, web.", Shape::One(&PLACE)),
         optional("channel", "By what way the client was got.", Shape::One(&PLACE)),
     ],
-    later: &["proxy"],
+    later: &[],
 };
 
 pub(in super::super) static PLACE: Object = Object {
@@ -24,9 +24,14 @@ pub(in super::super) static PLACE: Object = Object {
         optional("cookie", "A cookie's name.", Shape::Text),
         optional("query", "A query parameter's name, as it stands in the request.", Shape::Text),
         optional("sni", "Of TLS: the name of the server, in lower case.", Shape::True),
+        optional(
+            "proxy-tlv",
+            "Of a PROXY header of `trusted-proxies`: a TLV by its type, 1 to 255, such as 0xE0. It goes before what the request says.",
+            Shape::Value,
+        ),
         optional("alpn", "Of TLS: the first protocol that is offered.", Shape::True),
     ],
-    later: &["path", "json", "proxy"],
+    later: &["path", "json"],
 };
 
 pub(in super::super) static TAIL: Object = Object {

@@ -60,6 +60,10 @@ fn service(out: &mut String, s: &Service) {
     if !claims.is_empty() {
         let _ = writeln!(out, "    claims: {{ {} }}", claims.join(", "));
     }
+    if !s.proxies.is_empty() {
+        let all: Vec<_> = s.proxies.iter().map(|p| format!("\"{p}\"")).collect();
+        let _ = writeln!(out, "    trusted-proxies: [{}]", all.join(", "));
+    }
     if s.per != Per::default() {
         let _ = writeln!(out, "    per: {}", s.per.name());
     }
@@ -139,7 +143,8 @@ fn claim(s: &Service, kind: ClaimKind) -> Option<String> {
         format!("{key}: {}", quote(name))
     });
     let tls = s.tls.get(&kind).map(|tls| format!("{}: true", tls.name()));
-    let parts: Vec<_> = [place, tls].into_iter().flatten().collect();
+    let tlv = s.tlvs.get(&kind).map(|tlv| format!("proxy-tlv: {tlv:#x}"));
+    let parts: Vec<_> = [place, tls, tlv].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("{}: {{ {} }}", kind.name(), parts.join(", ")))
 }
 

@@ -13,7 +13,7 @@ use gray_common::{
     names,
     packet::TCP,
     request::cookie::Tuple,
-    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Wire},
+    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Tagged, Wire},
 };
 
 use super::{
@@ -46,6 +46,8 @@ pub struct Whose {
     pub service: SocketAddr,
     pub mark: u32,
     pub dscp: u8,
+    /// What the tag of its SYN said.
+    pub tag: Tagged,
 }
 
 impl Listener {
@@ -181,7 +183,9 @@ impl Listener {
             number: 0,
         };
         let bound = self.maps.splices.lookup(&key).map_err(failed("a connection"))?;
-        Ok(bound.map(|b| Whose { client, service, mark: b.mark, dscp: b.dscp }))
+        let Some(b) = bound else { return Ok(None) };
+        let tag = self.maps.tagged.lookup(&key).map_err(failed("a tag"))?.unwrap_or_default();
+        Ok(Some(Whose { client, service, mark: b.mark, dscp: b.dscp, tag }))
     }
 
     /// Both ends as the client sees them: by the answers' entry.

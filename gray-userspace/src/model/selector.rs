@@ -74,6 +74,9 @@ fn by_address(any: &BTreeSet<String>, at: SocketAddr) -> bool {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("any instance");
+        }
         for (i, (key, any)) in self.0.iter().enumerate() {
             write!(f, "{}{}=", if i > 0 { "," } else { "" }, key.name())?;
             for (i, value) in any.iter().enumerate() {

@@ -31,6 +31,9 @@ pub struct Counters {
     pub http1: Counter,
     pub http2: Counter,
     pub tls: Counter,
+    /// Whose source a PROXY header has said; and whose is none of a trusted proxy.
+    pub proxied: Counter,
+    pub disbelieved: Counter,
     /// In the order of [`Why::ALL`].
     pub unread: [Counter; 5],
     /// Clients of HTTP/2 that waited for a server's settings.
@@ -59,6 +62,11 @@ impl Counters {
         }
     }
 
+    pub(super) fn proxied(&self, believed: bool, disbelieved: bool) {
+        self.proxied.add(u64::from(believed));
+        self.disbelieved.add(u64::from(disbelieved));
+    }
+
     /// An instance has it.
     pub(super) fn arrived(&self, gray: bool) {
         let counter = if gray { &self.gray } else { &self.stable };
@@ -85,6 +93,8 @@ impl Counters {
             ("http1", &self.http1),
             ("http2", &self.http2),
             ("tls", &self.tls),
+            ("proxied", &self.proxied),
+            ("disbelieved", &self.disbelieved),
             ("greeted", &self.greeted),
             ("gray", &self.gray),
             ("stable", &self.stable),

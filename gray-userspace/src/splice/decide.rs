@@ -8,12 +8,13 @@ use gray_common::{
     hash::HashKey,
     packet::TCP,
     request::machine::ATTEMPTS,
-    wire::{Addr, Control, Instance, ListenerKey, Reading, SERVICE_DENY},
+    wire::{Addr, Control, Further, Instance, ListenerKey, Reading, SERVICE_DENY},
 };
 
 use super::First;
 pub use crate::kernel::Whose;
 use crate::{
+    asks::{self, Asking},
     kernel::{KernelError, Miss},
     paging,
 };
@@ -43,6 +44,7 @@ pub trait Tables {
 pub struct Served {
     pub service: u16,
     pub reading: Reading,
+    pub further: Further,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +70,8 @@ impl Whose {
         let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
         let reading = paging::reading(&mut t, listener, |t, miss| on.fetch(t, miss))?;
         let service = paging::service(&mut t, listener, |t, miss| on.fetch(t, miss))?;
-        Ok(reading.zip(service).map(|(reading, service)| Served { service: service.id, reading }))
+        let further = paging::further(&mut t, listener, |t, miss| on.fetch(t, miss))?;
+        Ok(reading.zip(service).map(|(reading, service)| Served { service: service.id, reading, further }))
     }
 
     /// Decides; `turn` counts this node's decisions, for round robin; `failed` is what the attempt before this one went by. A change of
@@ -108,7 +111,7 @@ impl Whose {
         let key = control.key[(control.epoch & 1) as usize];
         let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
         let claims = self.claims(key, first, attempt);
-        let source = Addr::from(self.client.ip().to_canonical());
+        let source = self.source(first);
         let request = Request {
             listener,
             claims: &claims,
@@ -118,6 +121,16 @@ impl Whose {
             // Whom the policy denies was refused at the first attempt.
             spares: if attempt == 0 { 0 } else { SERVICE_DENY },
         };
+        let asks = first.asks();
+        if !asks.is_empty() && attempt + 1 < ATTEMPTS {
+            let failed = failed.map(|d| &d.instance);
+            let own = self.own();
+            // As the tables in force have it: they may be another policy's than those that it was read by.
+            let further = &paging::further(&mut t, listener, |t, miss| on.fetch(t, miss))?;
+            let asking = Asking { asks: &asks, reading: first.reading(), further, key, turn, own, failed };
+            let answer = asks::ask(&mut t, &request, &asking, |t, miss| on.fetch(t, miss))?;
+            return Ok(self.arrives(answer.verdict));
+        }
         let answer = paging::ask_in_turn(&mut t, &request, turn, |t, miss| on.fetch(t, miss))?;
         let (Some(failed), Some(subset)) = (failed, answer.subset) else {
             return Ok(self.arrives(answer.verdict));
@@ -145,13 +158,19 @@ impl Whose {
         Instance { addr, port: self.service.port().to_be(), proto: TCP, live: 1 }
     }
 
+    /// The client's address, or the one that its load balancer says.
+    fn source(&self, first: &First) -> Addr {
+        Addr::from(first.source().unwrap_or(self.client.ip()).to_canonical())
+    }
+
     /// The last attempt is stable's.
     fn claims(&self, key: HashKey, first: &First, attempt: u32) -> Claims {
         let mut claims = Claims::none(0);
         if attempt + 1 < ATTEMPTS {
             first.claims(key, &mut claims);
+            claims.set_tag(self.tag.identity, self.tag.lane);
         }
-        claims.set_source(key, &Addr::from(self.client.ip().to_canonical()));
+        claims.set_source(key, &self.source(first));
         claims.set_mark(key, self.mark);
         claims.set_dscp(key, self.dscp);
         claims

@@ -60,9 +60,15 @@ routes:
   - { service: shop, when: early, to: { version: '2' } }
 ";
 
-fn whose(client: &str) -> Whose {
+pub fn whose(client: &str) -> Whose {
     let service = "198.18.1.100:80".parse().unwrap();
-    Whose { client: client.parse().unwrap(), service, mark: 0, dscp: 0 }
+    Whose {
+        client: client.parse().unwrap(),
+        service,
+        mark: 0,
+        dscp: 0,
+        tag: gray_common::wire::Tagged::default(),
+    }
 }
 
 fn first(on: &Memory, head: &str) -> First {

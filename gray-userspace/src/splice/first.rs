@@ -1,24 +1,28 @@
 //! A client's first bytes, as a machine: bytes in, in any pieces, until it is known what they say. No clock and no I/O.
 
+use std::net::IpAddr;
+
 use gray_common::{
     decide::{
         Claims,
-        claims::{ND_ENV, ND_REGION, ND_VERSION},
+        claims::{ND_ENV, ND_MORE, ND_REGION, ND_VERSION},
     },
-    hash::HashKey,
+    hash::{CLAIM_MAX, HashKey},
     request::{
         preface, proxy2,
         reading::{self, Read},
         scan::{self, HEAD_MAX, Scan, Span},
         tls::{HELLO_MAX, Hello},
+        watch::{MORE_AT, MORE_HEADERS, Watches},
     },
-    wire::Reading,
+    wire::{Addr, Further, Reading},
 };
 
 use super::{
     http2::{Frames, PREFACE, Step},
     value,
 };
+use crate::asks::Asks;
 
 /// What is read of a client before it is decided on, at most, and a read more. The longest is HTTP/2 behind a PROXY header.
 pub const LONGEST: usize = proxy2::HEADER_MAX as usize + super::http2::LONGEST;
@@ -91,12 +95,65 @@ pub struct First {
     /// Claim kinds and what they are, and beginnings as the reading numbers them.
     values: Vec<(u8, Vec<u8>)>,
     beginnings: Vec<(u8, u8, Vec<u8>)>,
+    /// Weights, addresses, blacklists: the place in `watch::MORE_HEADERS`, and what it says.
+    more: Vec<(usize, Vec<u8>)>,
+    /// What the service asks beyond its reading, and whether this client's PROXY header is believed.
+    further: Further,
+    believed: bool,
+    proxied: Option<Proxied>,
+}
+
+/// Of a PROXY header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Proxied {
+    source: Option<IpAddr>,
+    values: Vec<(u8, Vec<u8>)>,
 }
 
 impl First {
     pub fn new(reading: Reading) -> Self {
-        let (values, beginnings) = (Vec::new(), Vec::new());
-        Self { reading, bytes: Vec::new(), at: 0, phase: Phase::Begins, values, beginnings }
+        let (values, beginnings, more) = (Vec::new(), Vec::new(), Vec::new());
+        let (further, phase) = (Further::default(), Phase::Begins);
+        Self {
+            reading,
+            bytes: Vec::new(),
+            at: 0,
+            phase,
+            values,
+            beginnings,
+            more,
+            further,
+            believed: false,
+            proxied: None,
+        }
+    }
+
+    /// Of a service that asks for more than that, and a client whose packets come from `from`.
+    pub fn of(reading: Reading, further: Further, from: IpAddr) -> Self {
+        let from = Addr::from(from.to_canonical());
+        let believed = further.proxies.iter().any(|p| p.has(&from));
+        Self { further, believed, ..Self::new(reading) }
+    }
+
+    /// The client's source, if a PROXY header says it that is believed.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.proxied.as_ref().filter(|_| self.believed)?.source
+    }
+
+    /// There is a PROXY header, and the service believes some, but not this one.
+    pub fn is_disbelieved(&self) -> bool {
+        self.proxied.is_some() && !self.believed && self.further.proxies != Further::default().proxies
+    }
+
+    /// What of `n-d-*` headers programs leave to others.
+    pub fn asks(&self) -> Asks {
+        let more = self.more.iter().map(|(i, value)| (*i, &value[..]));
+        Asks::read(self.further.more, more).beside(self.values.iter().map(|(kind, v)| (*kind, &v[..])))
+    }
+
+    /// What it is read by.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// Takes more of what the client says.
@@ -132,7 +189,7 @@ impl First {
                 || [self.reading.sni, self.reading.alpn].contains(kind)
         };
         let asks = self.reading.named != 0 || self.reading.sni | self.reading.alpn != 0;
-        asks && !self.values.iter().any(|(kind, _)| named(kind))
+        asks && !self.values().iter().any(|(kind, _)| named(kind))
     }
 
     /// What was read, as claims.
@@ -140,17 +197,31 @@ impl First {
         self.read().claims(key, to);
     }
 
-    /// Claim kinds and what the client says of each.
-    pub fn values(&self) -> &[(u8, Vec<u8>)] {
-        &self.values
+    /// Claim kinds and what the client says of each, or its load balancer, which goes before it.
+    pub fn values(&self) -> Vec<(u8, &[u8])> {
+        let told = self.proxied.iter().filter(|_| self.believed).flat_map(|p| &p.values);
+        let told: Vec<(u8, &[u8])> = told.map(|(kind, value)| (*kind, &value[..])).collect();
+        let own = self.values.iter().filter(|(kind, _)| told.iter().all(|(k, _)| k != kind));
+        let own: Vec<(u8, &[u8])> = own.map(|(kind, value)| (*kind, &value[..])).collect();
+        [told, own].concat()
     }
 
     fn read(&self) -> Read<'_> {
-        Read {
-            values: self.values.iter().map(|(kind, value)| (*kind, &value[..])).collect(),
-            beginnings: self.beginnings.iter().map(|(i, kind, text)| (*i, *kind, &text[..])).collect(),
-            whole: matches!(self.phase, Phase::Over(Said::Read(_))),
-        }
+        let values = self.values();
+        let of = |i: usize| {
+            let slot = usize::from(self.reading.beginning_of[i]).checked_sub(1)?;
+            let kind = *self.reading.kinds.get(slot)?;
+            let told = self.proxied.iter().filter(|_| self.believed).flat_map(|p| &p.values);
+            let (_, value) = told.into_iter().find(|(k, _)| *k == kind)?;
+            let value = &value[..value.len().min(CLAIM_MAX)];
+            Some((i as u8, kind, value.get(..usize::from(self.reading.beginning_len[i]))?))
+        };
+        let mut beginnings: Vec<(u8, u8, &[u8])> =
+            (0..self.reading.beginning_of.len()).filter_map(of).collect();
+        let own = self.beginnings.iter().filter(|(i, ..)| beginnings.iter().all(|(k, ..)| k != i));
+        let own: Vec<(u8, u8, &[u8])> = own.map(|(i, kind, text)| (*i, *kind, &text[..])).collect();
+        beginnings.extend(own);
+        Read { values, beginnings, whole: matches!(self.phase, Phase::Over(Said::Read(_))) }
     }
 
     /// One phase further; `None`: there is another one.
@@ -167,9 +238,10 @@ impl First {
                 }
                 None => Said::More,
             },
-            Phase::Proxy(header) => match header.run(rest, &[0; proxy2::TLVS]) {
+            Phase::Proxy(header) => match header.run(rest, &self.further.tlvs) {
                 scan::MORE => Said::More,
                 scan::END => {
+                    self.proxied = Some(proxied(header, rest, &self.further.tlv_kinds));
                     self.at = header.len as usize;
                     self.phase = Phase::Begins;
                     return None;
@@ -233,6 +305,7 @@ impl First {
             };
             self.values.extend(said.map(|said| (kind, said)));
         }
+        self.more = more(&self.reading, scan, head);
         let beginnings = found.beginnings.into_iter();
         self.beginnings = beginnings.map(|(i, kind, text)| (i, kind, text.to_vec())).collect();
     }
@@ -247,6 +320,49 @@ impl First {
         let protocol = hello.has_protocol().then(|| (self.reading.alpn, text(hello.protocol)));
         self.values = [name, protocol].into_iter().flatten().filter(|(kind, _)| *kind != 0).collect();
     }
+}
+
+/// The same of a whole head.
+pub fn more_of(reading: &Reading, head: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let mut scan = Scan::request();
+    let _ = scan.run(head, &reading.names);
+    more(reading, &scan, head)
+}
+
+/// What headers say of the service that have one name for programs.
+fn more(reading: &Reading, scan: &Scan, head: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    if reading.kinds[MORE_AT] != ND_MORE || scan.found & 1 << MORE_AT == 0 {
+        return Vec::new();
+    }
+    let mut names = Watches::default();
+    for (slot, name) in names.names.iter_mut().zip(MORE_HEADERS) {
+        *slot = Watches::header(name);
+    }
+    let mut again = Scan::request();
+    let _ = again.run(head, &names);
+    let value = |i: usize| {
+        let span = again.values.get(i).filter(|_| again.found & 1 << i != 0)?;
+        let at = usize::from(span.at);
+        let text = head.get(at..at + usize::from(span.len))?;
+        Some((i, value::of(text, reading.name)?))
+    };
+    (0..MORE_HEADERS.len()).filter_map(value).collect()
+}
+
+/// What a PROXY header at the beginning of `bytes` says.
+fn proxied(header: &proxy2::Header, bytes: &[u8], kinds: &[u8; proxy2::TLVS]) -> Proxied {
+    let [a, b, c, d] = header.source.map(u128::from);
+    let source = match header.family {
+        4 => Some(IpAddr::from(header.source[0].to_be_bytes())),
+        6 => Some(IpAddr::from((a << 96 | b << 64 | c << 32 | d).to_be_bytes()).to_canonical()),
+        _ => None,
+    };
+    let value = |(i, kind): (usize, &u8)| {
+        let span = header.tlvs.get(i).filter(|s| header.found & 1 << i != 0 && s.len != 0)?;
+        let at = usize::from(span.at);
+        Some((*kind, bytes.get(at..at + usize::from(span.len))?.to_vec()))
+    };
+    Proxied { source, values: kinds.iter().enumerate().filter(|(_, k)| **k != 0).filter_map(value).collect() }
 }
 
 /// What the stream behind `at` bytes of a PROXY header is; `None`: not to be told yet. As programs tell it.

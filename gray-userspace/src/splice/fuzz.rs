@@ -33,7 +33,10 @@ pub fn first(data: &[u8]) {
             said = first.feed(part);
             assert!(first.bytes().len() < LONGEST + size || !matches!(said, Said::More | Said::Waits));
         }
-        (said, first.values().to_vec(), first.frames_at())
+        {
+            let values: Vec<(u8, Vec<u8>)> = first.values().iter().map(|(k, v)| (*k, v.to_vec())).collect();
+            (said, values, first.frames_at())
+        }
     };
     let whole = read(data.len().max(1));
     let parts = read(usize::from(*size).max(1));

@@ -163,10 +163,11 @@ impl<N: Node> Splice<N> {
         let whose = self.node.whose(peer, client.local_addr()?).map_err(|e| self.failed(&e))?;
         let Some(whose) = whose else { return Err(self.unknown()) };
         let served = whose.served(&self.node).map_err(|e| self.failed(&e))?;
-        let Some(Served { service, reading }) = served else { return Err(self.unknown()) };
-        let mut first = First::new(reading);
+        let Some(Served { service, reading, further }) = served else { return Err(self.unknown()) };
+        let mut first = First::of(reading, further, whose.client.ip());
         let (said, greeted) = self.read(client, &mut first, &reading).await?;
         self.counters.read(said);
+        self.counters.proxied(first.source().is_some(), first.is_disbelieved());
         let missing = u64::from(first.names_nobody());
         let unread = u64::from(matches!(said, Said::Unread(_)));
         self.node.count(service, &ListenCount { read: 1, missing, unread, ..ListenCount::default() });

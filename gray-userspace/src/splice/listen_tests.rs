@@ -2,7 +2,10 @@
 
 use std::{io::ErrorKind, sync::Mutex};
 
-use gray_common::{decide::mem::MemTables, wire::Control};
+use gray_common::{
+    decide::mem::MemTables,
+    wire::{Control, Tagged},
+};
 use tokio::{io, task::JoinHandle};
 
 use super::{
@@ -29,7 +32,7 @@ impl Tables for Loopback {
 
 impl Node for Loopback {
     fn whose(&self, client: SocketAddr, service: SocketAddr) -> Result<Option<Whose>, KernelError> {
-        Ok(Some(Whose { client, service, mark: 0, dscp: 0 }))
+        Ok(Some(Whose { client, service, mark: 0, dscp: 0, tag: Tagged::default() }))
     }
 
     fn count(&self, _: u16, more: &ListenCount) {

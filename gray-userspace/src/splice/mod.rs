@@ -12,7 +12,9 @@ pub mod listen;
 mod node;
 mod process;
 mod relay;
-mod value;
+#[cfg(test)]
+mod route_headers_tests;
+pub mod value;
 
 pub use decide::{Goes, Served, Tables, Whose};
 pub use first::{First, Protocol, Said, Why};

@@ -151,6 +151,20 @@ fn a6_e2_a_container_with_a_network_of_its_own_is_in_its_lane() {
 }
 
 /// Nobody behind an interface that is not trusted finds a tag.
+/// Where requests are read what the SYN said is known beside them: its connection is in the lane, also one that says no HTTP.
+#[test]
+fn a6_a8_a_tag_is_known_where_requests_are_read() {
+    let edge = Edge::start(&["--tags", "--trust-tags", "c0"]);
+    let text = PolicyText::own(&edge.world).claims("app: { header: X-App-Id }").identify("tag, app");
+    let lane = "web: { version: \"2.0\" }, echo: { version: \"2.0\" }";
+    let _ = edge.agent.apply(&text.lane(LANE, lane).to_string()).unwrap();
+    edge.expect(&edge.container(), "1.0");
+    edge.label(&edge.agent, LANE);
+    edge.expect(&edge.container(), "2.0");
+    edge.expect(&edge.world.clients[0].place(), "1.0");
+    edge.finish();
+}
+
 #[test]
 fn a6_s4_a_tag_by_an_interface_that_is_not_trusted_ends_there() {
     let edge = Edge::start(&["--tags"]);

@@ -3,7 +3,7 @@
 use gray_common::{
     decide::{
         Claims, Known as _, MARK_SPLICE, Tables as _, another,
-        claims::{BEGINNING, ND_ENV, ND_REGION, ND_VERSION, SOURCE},
+        claims::{BEGINNING, ND_ENV, ND_MORE, ND_REGION, ND_VERSION, SOURCE},
         tail,
     },
     hash::{CLAIM_MAX, HashKey, claim_hash_words},
@@ -20,10 +20,13 @@ use gray_common::{
 
 use crate::{
     ctx::{opaque, repeat},
-    hooks::admit::{Admit, Arrival},
+    hooks::{
+        admit::{Admit, Arrival},
+        tags,
+    },
     maps::{
         self,
-        request::{Call, FRAMES, HELD, call},
+        request::{Call, FRAMES, HELD, TAGGED, call},
     },
     tables::Kernel,
 };
@@ -46,8 +49,13 @@ pub extern "C" fn claims() -> u32 {
         }
         if c.scan.found & 1 << i != 0 {
             let kind = reading.kinds[i];
+            // Weights, addresses, blacklists: for the listener.
+            if kind == ND_MORE {
+                c.json = 1;
+                return true;
+            }
             claim(c, key, text, (kind, c.scan.values[i], 0));
-            // Of each service, as JSON: for the listener.
+            // Of each service, as JSON: too.
             let named = kind == ND_VERSION || kind == ND_REGION || kind == ND_ENV;
             c.json |= u32::from(named && c.words[0] as u8 == b'{');
         }
@@ -132,6 +140,20 @@ pub extern "C" fn hello_claims() -> u32 {
     1
 }
 
+/// What the SYN's tag said is known beside what is read.
+///
+/// Exported: see `claims`.
+#[unsafe(export_name = "gray_request_tagged")]
+#[inline(never)]
+pub extern "C" fn tagged() -> u32 {
+    let Some(c) = call() else { return 0 };
+    let Some(t) = TAGGED.get_ptr(&c.key) else { return 0 };
+    // SAFETY: an element of a map, which stays readable for the run; its words are written before it is there.
+    let t = unsafe { &*t };
+    c.claims.set_tag(t.identity, t.lane);
+    1
+}
+
 /// What stands at `span` becomes a claim, in lower case with `lower` all ones.
 #[inline(always)]
 fn claim(c: &mut Call, key: HashKey, text: *const u8, (kind, span, lower): (u8, Span, u64)) {
@@ -182,6 +204,8 @@ pub extern "C" fn ready() -> u32 {
     // The last one is stable's.
     if c.picked >= ATTEMPTS {
         c.claims = Claims::none(0);
+    } else if tags::read() {
+        let _ = tagged();
     }
     scratch.claims = c.claims;
     1

@@ -20,6 +20,7 @@ use gray_common::wire::{self, Reading};
 use super::{decide, follow, listener};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
+    hooks::tags,
     maps::request::{Call, EMPTY, HELD, call},
 };
 
@@ -120,6 +121,9 @@ pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
     if state == IDLE && held == 0 && c.seg.len == 0 {
         // Who says nothing is refused where nobody is served of whom nothing is known.
         (c.blank, c.verdict) = (1, READ_DENY);
+        if tags::read() {
+            let _ = decide::tagged();
+        }
         c.prepared = u32::from(decide::refuses(c));
         return 0;
     }
@@ -253,6 +257,9 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     let Some(text) = HELD.get_ptr(&c.key) else { return READ_LISTENER };
     let text = Text { at: text.cast::<u8>(), len: held };
     c.claims = gray_common::decide::Claims::none(0);
+    if tags::read() {
+        let _ = decide::tagged();
+    }
     c.blank = 1;
     c.json = 0;
     let opening = c.bound.splice.state == IDLE;

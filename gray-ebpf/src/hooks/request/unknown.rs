@@ -8,7 +8,7 @@ use gray_common::{
         cookie::{self, Tuple},
         machine::{self, SYN_OPTIONS},
     },
-    wire::Bound,
+    wire::{Bound, Tagged},
 };
 
 use super::{
@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     emit,
+    hooks::tags,
     maps::{
         self,
-        request::{Call, SPLICES, STRANGERS, call},
+        request::{Call, SPLICES, STRANGERS, TAGGED, call},
     },
     tables::Kernel,
 };
@@ -131,6 +132,20 @@ pub extern "C" fn stranger() -> u32 {
     ACT
 }
 
+/// What the SYN's tag says is kept until its client has spoken: a cookie has no room for it. Of an earlier connection of the
+/// same ends nothing is kept.
+#[inline(always)]
+fn keep_tag(c: &Call) {
+    let Some(scratch) = maps::SCRATCH.get_ptr(0) else { return };
+    // SAFETY: this CPU's own slot.
+    let tag = unsafe { (*scratch).tag };
+    if tag.identity | u64::from(tag.lane) == 0 {
+        let _ = TAGGED.remove(&c.key);
+        return;
+    }
+    let _ = TAGGED.insert(&c.key, &Tagged { identity: tag.identity, lane: tag.lane.into() }, 0);
+}
+
 /// The SYN's answer.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
@@ -142,6 +157,9 @@ pub extern "C" fn answer() -> u32 {
     c.tuple = Tuple { number: c.seg.seq, ..c.key };
     c.outs.out[0] = machine::answer_syn(&c.seg, &c.options, &c.tuple, k.key(), c.now_ms, &reading.terms);
     c.outs.n = 1;
+    if tags::read() {
+        keep_tag(c);
+    }
     emit::count(Reason::RequestAnswered);
     ACT
 }

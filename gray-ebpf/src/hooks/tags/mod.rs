@@ -14,10 +14,16 @@ static TAGS: u32 = 0;
 /// on for each, with what it has learned of the flags.
 #[inline(always)]
 pub fn may_have(tcp_flags: u8) -> bool {
+    let opens = (tcp_flags / TCP_SYN) & !(tcp_flags / TCP_ACK) & 1;
+    read() && opens != 0
+}
+
+/// Whether tags of SYNs are read.
+#[inline(always)]
+pub fn read() -> bool {
     // SAFETY: a read of our own static; volatile, because the loader writes another value into the object.
     let tags = unsafe { core::ptr::read_volatile(&raw const TAGS) };
-    let opens = (tcp_flags / TCP_SYN) & !(tcp_flags / TCP_ACK) & 1;
-    tags != 0 && opens != 0
+    tags != 0
 }
 
 const _: () = assert!(opens(TCP_SYN) && !opens(TCP_SYN | TCP_ACK) && !opens(TCP_ACK));

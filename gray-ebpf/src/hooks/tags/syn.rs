@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason,
-    decide::tag::{self, LEN, Said, Walk},
+    decide::tag::{self, LEN, Said, Tag, Walk},
     limits::XDP_OUT_SLOTS,
     request::{Bytes, options::OPTIONS_MAX},
 };
@@ -38,12 +38,15 @@ impl Bytes for Place<'_> {
 }
 
 /// Not 0: the tag of a SYN without IP options is a good one, and in `SCRATCH.tag`. On an interface that is not trusted there is no
-/// tag behind this.
+/// tag behind this. Without a good one `SCRATCH.tag` is empty.
 ///
 /// Exported, and so checked once by itself.
 #[unsafe(export_name = "gray_syn_tag")]
 #[inline(never)]
 pub extern "C" fn look(raw: *mut __sk_buff, l4: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+    unsafe { (*scratch).tag = Tag::default() };
     let skb = &mut Skb::from_raw(raw);
     let Some(h) = skb.window::<{ TCP_LEN as usize + 4 }>(l4) else { return 0 };
     let (number, words) = (u32::from_be(h.get::<u32, 4>()), u32::from(h.get::<u8, 12>() >> 4));
@@ -80,7 +83,6 @@ pub extern "C" fn look(raw: *mut __sk_buff, l4: u32) -> u32 {
         emit::count(Reason::TagRefused);
         return 0;
     }
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: as above.
     unsafe { (*scratch).tag = tag };
     emit::count(Reason::TagTaken);

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use gray_common::{
-    decide::{Claims, Known as _, tail},
+    decide::{
+        Claims, Known as _,
+        claims::{ND_ENV, ND_REGION, ND_VERSION},
+        tail,
+    },
     hash::{HashKey, claim_hash_bytes},
-    request::reading::read,
+    request::reading::{Read, read},
     wire::Reading,
 };
 
@@ -14,8 +18,10 @@ use crate::{
         ApiError,
         types::{ClaimShown, ExplainRequest},
     },
+    asks::Asks,
     compile::{self, conditions::claim_code},
     model::{ClaimKind, Place, Service, Tls},
+    splice::{first::more_of, value},
 };
 
 /// What a client sends first: a request or a ClientHello, or nothing that is known.
@@ -40,6 +46,8 @@ pub struct Known {
     pub values: Vec<(ClaimKind, String)>,
     /// The name of the lane that the connection is in.
     pub lane: Option<String>,
+    /// Weights, addresses and blacklists that the request asks by: the place in `watch::MORE_HEADERS`, and what it says of the service.
+    pub more: Vec<(usize, Vec<u8>)>,
     /// Whether the request was read to its end; `None`: no request is read.
     pub request: Option<bool>,
 }
@@ -55,6 +63,17 @@ impl Known {
         }
         let head = &first.head;
         let found = read(reading, head);
+        self.more = more_of(reading, head);
+        // What says a value of each service the splice listener reads.
+        let of = |(kind, value): &(u8, &[u8])| {
+            let value = match *kind {
+                ND_VERSION | ND_REGION | ND_ENV => value::of(value, reading.name)?,
+                _ => value.to_vec(),
+            };
+            Some((*kind, value))
+        };
+        let said: Vec<(u8, Vec<u8>)> = found.values.iter().filter_map(of).collect();
+        let found = Read { values: said.iter().map(|(kind, v)| (*kind, &v[..])).collect(), ..found };
         found.claims(key, &mut self.claims);
         self.request = Some(found.whole || head.is_empty());
         for (code, value) in found.values {
@@ -63,6 +82,12 @@ impl Known {
                 self.values.push((kind, String::from_utf8_lossy(value).into_owned()));
             }
         }
+    }
+
+    /// What of these headers counts.
+    pub fn asks(&self, more: u32) -> Asks {
+        let plain = self.values.iter().map(|(kind, text)| (claim_code(*kind), text.as_bytes()));
+        Asks::read(more, self.more.iter().map(|(i, value)| (*i, &value[..]))).beside(plain)
     }
 
     pub fn shown(&self) -> Vec<ClaimShown> {

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use gray_common::{
     decide::{Request, mem::MemTables},
-    wire::{Addr, Control, FlowKey4, FlowKey6},
+    wire::{Addr, Control, FlowKey4, FlowKey6, Instance},
 };
 
 use super::{
@@ -25,8 +25,9 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{ExplainReply, ExplainRequest},
+        types::{ExplainReply, ExplainRequest, TrailStep},
     },
+    asks::{self, Asking},
     compile::{Compiled, proto_number},
     kernel::KernelError,
     model::{Policy, Proto},
@@ -95,8 +96,24 @@ fn answer<E>(
         seed: asked.seed(key),
         spares: 0,
     };
-    let answer = paging::ask(&mut t, &request, &mut fetch)?;
-    Ok(Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply())
+    let further = paging::further(&mut t, listener, &mut fetch)?;
+    let asks = known.asks(further.more);
+    let Some(reading) = reading.as_ref().filter(|_| !asks.is_empty()) else {
+        let answer = paging::ask(&mut t, &request, &mut fetch)?;
+        return Ok(Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply());
+    };
+    let at = asked.key();
+    let own = Instance { addr: at.addr, port: at.port, proto: at.proto, live: 1 };
+    let asking = Asking { asks: &asks, reading, further: &further, key, turn: 0, own, failed: None };
+    let answer = asks::ask(&mut t, &request, &asking, &mut fetch)?;
+    let mut reply = Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply();
+    reply.trail.push(TrailStep {
+        rule: "n-d-*".into(),
+        precedence: "header".into(),
+        matched: true,
+        why: format!("by the splice listener, of what is left: {asks}"),
+    });
+    Ok(reply)
 }
 
 /// The flow table's entry of a live connection.

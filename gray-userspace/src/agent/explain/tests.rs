@@ -130,6 +130,8 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
         }
         Miss::Service(i) => copy(&all.services, &mut t.services, i),
         Miss::Reading(i) => copy(&all.readings, &mut t.readings, i),
+        Miss::Further(i) => copy(&all.further, &mut t.further, i),
+        Miss::Metadata(i) => copy(&all.metadata, &mut t.metadata, i),
         // An array of the kernel has every element.
         Miss::Trip(i) => drop(t.trips.insert(i, all.trips.get(&i).copied().unwrap_or_default())),
         Miss::Rule(i) => copy(&all.rules, &mut t.rules, i),
@@ -664,9 +666,21 @@ routes:
     assert_eq!(text, "gray: route n-d/used@shop sends it to two (198.18.2.3:8080)");
     assert_eq!(whys.last().map(String::as_str), Some("n-d/used@shop true: n-d-version=2.0"));
     assert_eq!(whys[0], format!("listed false: not {list}"));
+    // As the splice listener reads it.
     let (_, route, text, _) = told(headers, &by("{\"shop\":\"2.0\"}"));
+    assert_eq!(route, "n-d/used@shop");
+    assert!(text.starts_with("gray: "), "{text}");
+    let (_, route, ..) = told(headers, &by("{\"cart\":\"2.0\"}"));
     assert_eq!(route, "n-d/ignored@shop");
-    assert!(text.starts_with("stable: "), "{text}");
+    let headers = "    route-headers: { read: [address], without-route: true }";
+    let address =
+        |value: &str| ExplainRequest { headers: vec![format!("n-d-address: {value}")], ..from("198.19.0.1") };
+    let (.., text, whys) = told(headers, &address("198.18.2.3"));
+    assert!(text.contains("198.18.2.3:8080"), "{text}");
+    assert_eq!(
+        whys.last().map(String::as_str),
+        Some("n-d-* true: by the splice listener, of what is left: address 198.18.2.3")
+    );
 }
 
 const TLS: &str = "services:

@@ -3,7 +3,7 @@
 use gray_common::{
     decide::{Claims, Known as _, Precedence, bucket, tail},
     hash::salt,
-    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, FACT_TAIL, Fact, Rule},
+    wire::{FACT_LANE, FACT_LIST, FACT_LISTENER, FACT_PERCENT, FACT_TAIL, Fact, ListenerValue, Rule},
 };
 
 use crate::{
@@ -83,6 +83,13 @@ impl Telling<'_> {
                 Some(lane) => format!("{}in lane {lane}", if holds { "" } else { "not " }),
                 None => if holds { "in a lane" } else { "in no lane" }.into(),
             };
+        }
+        if f.kind == FACT_LISTENER {
+            let what = match f.value {
+                ListenerValue::OVER_ROUTES => "go before routes",
+                _ => "count without a route",
+            };
+            return format!("at a listener where headers {}{what}", if holds { "" } else { "do not " });
         }
         let cohort = self.cohort(f);
         if f.kind == FACT_TAIL {

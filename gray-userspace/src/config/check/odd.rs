@@ -68,9 +68,13 @@ fn denials(service: &ServiceDraft, report: &mut Report<'_>) {
         return;
     }
     // What a connection's first request is read for comes without mark and DSCP, and no packet says its workload.
-    let reads = !service.claims.is_empty() || !service.tls.is_empty();
+    let reads = !service.claims.is_empty() || !service.tls.is_empty() || !service.tlvs.is_empty();
     let seen = |c: &&ClaimKind| {
-        if reads { c.is_read() } else { matches!(c, ClaimKind::Mark | ClaimKind::Dscp | ClaimKind::Tag) }
+        if reads {
+            c.is_read() || **c == ClaimKind::Tag
+        } else {
+            matches!(c, ClaimKind::Mark | ClaimKind::Dscp | ClaimKind::Tag)
+        }
     };
     if !identify().any(|c| seen(&c)) {
         let all: Vec<_> = identify().map(|c| c.name()).collect();

@@ -126,6 +126,8 @@ impl Datapath for Live {
             }),
             Write::Services { bank, items } => write_array(&m.services, bank * limits::SERVICES, items),
             Write::Readings { bank, items } => write_array(&m.readings, bank * limits::SERVICES, items),
+            Write::Further { bank, items } => write_array(&m.further, bank * limits::SERVICES, items),
+            Write::Metadata { bank, items } => write_array(&m.metadata, bank * limits::METADATA, items),
             Write::Facts { bank, items } => write_array(&m.facts, bank * limits::FACTS, items),
             Write::Rules { bank, items } => write_array(&m.rules, bank * limits::RULES, items),
             Write::Weighted { bank, items } => {
