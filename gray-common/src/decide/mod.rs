@@ -27,8 +27,8 @@ use crate::{
         ARM_STABLE, Addr, Class, FLOW_OPENING, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance,
         ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
         SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
-        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
-        SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
+        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE,
+        SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -224,7 +224,9 @@ fn arrive<T: Tables, C>(
     let empty = arm.table.len == 0;
     let kept = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | kept) && subset != stable {
-        if flags & SERVICE_NO_FAILOVER != 0 && !kept {
+        // No branch for each of the two.
+        let denies = flags & SERVICE_NO_FAILOVER ^ (arm.otherwise & 1) * SERVICE_NO_FAILOVER;
+        if denies != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
         let Some(s) = arm_of(t, stable, r) else { return Verdict::Pass(Reason::TableHole) };
@@ -303,6 +305,8 @@ struct Arm {
     spare: u32,
     /// Not 0: nobody gets there.
     refuse: u32,
+    /// 1: the opposite of what the service says becomes of those whom nobody serves.
+    otherwise: u32,
 }
 
 #[inline(always)]
@@ -319,6 +323,7 @@ fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
         away: s.flags & away,
         spare: s.flags >> spare & 1,
         refuse: s.flags & SUBSET_REFUSE,
+        otherwise: s.flags >> SUBSET_OTHERWISE.trailing_zeros(),
     };
     t.subset(subset).map(arm)
 }

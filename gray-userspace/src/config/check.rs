@@ -17,6 +17,7 @@ use super::{
     route::RouteDraft,
     selector,
     service::ServiceDraft,
+    workload::{self, WorkloadDraft},
 };
 use crate::model::{
     ClaimKind, CohortBody, Failover, Instance, Listener, MetaKey, Nat, Probe, Proto, Selector, ZoneAffinity,
@@ -33,6 +34,7 @@ pub(super) struct Drafts {
     pub services: Vec<ServiceDraft>,
     pub cohorts: Vec<CohortDraft>,
     pub lanes: Vec<LaneDraft>,
+    pub workloads: Vec<WorkloadDraft>,
     pub routes: Vec<RouteDraft>,
 }
 
@@ -40,7 +42,9 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     unique("service", drafts.services.iter().map(|s| &s.name), report);
     unique("cohort", drafts.cohorts.iter().map(|c| &c.name), report);
     unique("lane", drafts.lanes.iter().map(|l| &l.name), report);
+    unique("workload", drafts.workloads.iter().map(|w| &w.name), report);
     names(drafts, report);
+    every(drafts).for_each(|asked| workload::check(&asked.callers, drafts, report));
     joined::check(drafts, report);
     let before = report.errors();
     counts(drafts, report);
@@ -180,14 +184,15 @@ fn stable(service: &ServiceDraft, report: &mut Report<'_>) {
 
 /// Somebody must be there to fail over to.
 fn failover(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(At { value: Failover::To(subset), span }) = service.failover.as_ref().filter(|_| service.whole)
-    else {
-        return;
-    };
     let instances = || service.instances.iter().map(|i| &i.value);
-    if !instances().any(|i| subset.matches(i)) {
-        let help = selector::seen(subset, instances());
-        report.error(selector::matches_nothing(*span, subset, &quoted(&service.name.value), help));
+    let by = service.failover_by.iter().map(|(_, f)| f);
+    for At { value, span } in service.failover.iter().chain(by).filter(|_| service.whole) {
+        if let Failover::To(subset) = value
+            && !instances().any(|i| subset.matches(i))
+        {
+            let help = selector::seen(subset, instances());
+            report.error(selector::matches_nothing(*span, subset, &quoted(&service.name.value), help));
+        }
     }
 }
 
@@ -341,6 +346,11 @@ fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut
 
 /// What becomes of the clients of a subset without instances.
 fn go(service: &ServiceDraft) -> String {
+    let by = service.failover_by.iter().map(|(key, f)| format!("{}: {}", key.name(), f.value));
+    let by: Vec<_> = by.collect();
+    if !by.is_empty() {
+        return format!("go where `failover-by` says ({}), then `failover`", by.join("; "));
+    }
     match service.failover.as_ref().map(|f| &f.value) {
         None | Some(Failover::Stable) => "go to stable".to_owned(),
         Some(Failover::Deny) => "are refused, as `failover` says".to_owned(),
@@ -476,6 +486,9 @@ fn counts(drafts: &Drafts, report: &mut Report<'_>) {
     lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
     let at = lists.get(limits::LISTS).copied();
     beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
+
+    let at = drafts.workloads.get(limits::WORKLOADS).map(|w| w.name.span);
+    beyond(at, "workloads", drafts.workloads.len(), limits::WORKLOADS);
 
     let at = drafts.lanes.get(limits::LANES).map(|l| l.name.span);
     beyond(at, "lanes", drafts.lanes.len(), limits::LANES);

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{ExplainReply, ExplainRequest},
+        types::{ExplainReply, ExplainRequest, Flow},
     },
     compile::{Compiled, proto_number},
     kernel::KernelError,
@@ -49,8 +49,10 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
     let now = inner.live.clock().map_err(|e| ApiError::internal(&e))?.jiffies;
     let control = inner.live.control();
     let tables = Tables { control, now, policy: &inner.policy, compiled: &inner.compiled };
-    let mut reply = answer(&tables, &asked, &names, |t, miss| inner.live.fetch(t, miss))
-        .map_err(|e| ApiError::internal(&e))?;
+    let mut reply = answer(&tables, (&asked, held.as_ref().map(|f| f.rule.as_deref())), &names, |t, miss| {
+        inner.live.fetch(t, miss)
+    })
+    .map_err(|e| ApiError::internal(&e))?;
     reply::tell_out(&mut reply, health::lock(&inner.board).out(&asked.service, health::now()));
     if let Some(held) = held {
         reply::tell_held(&mut reply, held);
@@ -74,9 +76,10 @@ struct Tables<'a> {
     compiled: &'a Compiled,
 }
 
+/// `held`: of a live connection, the route that it is held by, if one does.
 fn answer<E>(
     on: &Tables<'_>,
-    asked: &Asked,
+    (asked, held): (&Asked, Option<Option<&str>>),
     names: &Names,
     mut fetch: impl Fetch<E>,
 ) -> Result<ExplainReply, E> {
@@ -96,11 +99,14 @@ fn answer<E>(
         spares: 0,
     };
     let answer = paging::ask(&mut t, &request, &mut fetch)?;
-    Ok(Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply())
+    let explained = Explained { on, asked, names, known: &known, answer: &answer, tables: &t };
+    let mut reply = explained.reply();
+    reply.held_trail = held.map(|rule| explained.held_trail(rule)).unwrap_or_default();
+    Ok(reply)
 }
 
 /// The flow table's entry of a live connection.
-fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<crate::api::types::Flow, ApiError> {
+fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<Flow, ApiError> {
     let unknown = || {
         ApiError::not_found(
             "the flow table holds no such connection",
