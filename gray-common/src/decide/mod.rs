@@ -218,14 +218,14 @@ fn arrive<T: Tables, C>(
     (seed, flags): (u64, u32),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r) else { return Verdict::Pass(Reason::TableHole) };
-    if arm.refuse != 0 {
+    if arm.ends & SUBSET_REFUSE != 0 {
         return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
     }
     let empty = arm.table.len == 0;
     let kept = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | kept) && subset != stable {
         // No branch for each of the two.
-        let denies = flags & SERVICE_NO_FAILOVER ^ (arm.otherwise & 1) * SERVICE_NO_FAILOVER;
+        let denies = (flags ^ arm.ends << OTHERWISE_SHIFT) & SERVICE_NO_FAILOVER;
         if denies != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
@@ -293,6 +293,9 @@ pub fn another<T: Tables>(t: &T, table: Table, choice: u64, tried: [&Instance; 2
     found
 }
 
+/// From `SUBSET_OTHERWISE` to `SERVICE_NO_FAILOVER`.
+const OTHERWISE_SHIFT: u32 = SERVICE_NO_FAILOVER.trailing_zeros() - SUBSET_OTHERWISE.trailing_zeros();
+
 /// One address family of a subset.
 #[derive(Clone, Copy)]
 struct Arm {
@@ -303,10 +306,8 @@ struct Arm {
     away: u32,
     /// 1: the table has others than the subset's own.
     spare: u32,
-    /// Not 0: nobody gets there.
-    refuse: u32,
-    /// 1: the opposite of what the service says becomes of those whom nobody serves.
-    otherwise: u32,
+    /// `SUBSET_REFUSE` and `SUBSET_OTHERWISE`: one word, the stack is short.
+    ends: u32,
 }
 
 #[inline(always)]
@@ -322,8 +323,7 @@ fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
         table: if is_v4 { s.v4 } else { s.v6 },
         away: s.flags & away,
         spare: s.flags >> spare & 1,
-        refuse: s.flags & SUBSET_REFUSE,
-        otherwise: s.flags >> SUBSET_OTHERWISE.trailing_zeros(),
+        ends: s.flags & (SUBSET_REFUSE | SUBSET_OTHERWISE),
     };
     t.subset(subset).map(arm)
 }
