@@ -96,6 +96,7 @@ reasons! {
     RequestAlone = 65, "request_alone", "First bytes that only the splice listener could have read, and it is not there or did not take the connection; decided without what was not read.";
     RequestOptions = 66, "request_options", "A SYN of a service with claims whose options are broken or nobody between its ends can take part in (signatures: TCP MD5, TCP-AO); its client is not answered and nothing of it is read: decided on at once, without claims.";
     RequestForgotten = 67, "request_forgotten", "A connection whose numbers were translated, and are not known any more: others have its place in the table, which has room for half of --flows; its client is reset. Should be 0: give --flows room for the peak.";
+    RequestLocal = 68, "request_local", "A call by a local caller to a service with claims: the connect path has no request yet, so it was decided without what the request says (packets of other callers are read).";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -12,6 +12,7 @@ mod headers;
 mod health;
 mod selector;
 pub mod tenant;
+mod workload;
 mod zone;
 
 use std::{
@@ -28,13 +29,14 @@ use serde::{Deserialize, Serialize};
 
 pub use accept::Accept;
 pub use alarm::{Alarm, Over, Webhook};
-pub use blacklist::{Blacklist, Failover};
+pub use blacklist::{Blacklist, Failover, Instead};
 pub use breaker::Breaker;
 pub use claim::{ClaimKind, OnMissing, Per, Place, Tls};
 pub use condition::{Condition, List, beginnings, claim_text};
 pub use headers::{At, MoreHeader, RouteHeaders, Switches};
 pub use health::{Damping, Empty, Health, Millis, Probe};
 pub use selector::{MetaKey, Selector, has};
+pub use workload::{Caller, CallerKey, Workload};
 pub use zone::ZoneAffinity;
 
 /// Transport protocol of a listener.
@@ -180,6 +182,8 @@ pub struct Service {
     pub stable: Selector,
     /// Of a subset that has nobody left.
     pub failover: Failover,
+    /// By what is wanted of a subset: see [`Service::instead_of`].
+    pub failover_by: BTreeMap<MetaKey, Failover>,
     pub blacklist: Blacklist,
     /// What routes say is counted, and everybody goes to stable.
     pub shadow: bool,
@@ -283,6 +287,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Of every service.
     pub blacklist: Blacklist,
+    /// What is known of callers.
+    pub workloads: Vec<Workload>,
 }
 
 /// A member of a list cohort, parsed for its claim kind.

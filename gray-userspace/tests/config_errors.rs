@@ -243,6 +243,13 @@ fn d4_service() {
             ),
             ("proxies_nobody", more("claims: { app: { proxy-tlv: 0xE0 } }")),
             ("failover_word", more("failover: stabel")),
+            ("failover_by_wrong", more("failover-by: { version: stabel, zone: { zone: z7 }, port: any }")),
+            (
+                "callers_wrong",
+                then(
+                    "---\nworkloads: { web: {}, cart: { lane: blue, version: [a] }, shop-1: { zone: z1 } }\nroutes: [{ same: [zone, zone, id] }, { same: version, lane: blue, name: x }, { same: version, to: { version: \"2.0\" } }, { when: { caller: { zone: z9 } }, to: { version: \"2.0\" } }, { when: { caller: {} }, to: { version: \"2.0\" } }]\n",
+                ),
+            ),
             ("failover_nobody", more("failover: { version: \"1.9\" }")),
             (
                 "blacklist_bad_entries",

@@ -159,6 +159,15 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         },
         health,
         stable: Selector::one(MetaKey::Version, "1.0"),
+        failover_by: if sticky {
+            BTreeMap::from([
+                (MetaKey::Version, Failover::To(Selector::one(MetaKey::Version, "1.0"))),
+                (MetaKey::Zone, Failover::Any),
+                (MetaKey::Address, Failover::Deny),
+            ])
+        } else {
+            BTreeMap::new()
+        },
         failover: if sticky { Failover::Any } else { Failover::To(Selector::one(MetaKey::Version, "1.0")) },
         blacklist: Blacklist {
             ids: ["somebody".to_owned()].into(),
@@ -210,6 +219,18 @@ fn conditions(cohorts: Vec<String>, claims: Vec<ClaimKind>) -> impl Strategy<Val
         proptest::collection::btree_set(values(of), 1..4)
             .prop_map(move |values| Condition::Claim { of, values })
     });
+    let pairs = vec![
+        (CallerKey::Version, vec!["1.0"]),
+        (CallerKey::Service, vec!["a|b", "no"]),
+        (CallerKey::Zone, vec!["2.0", "1e3"]),
+    ];
+    let caller = proptest::sample::subsequence(pairs, 1..=3).prop_map(|pairs| {
+        let set = |(key, any): (CallerKey, Vec<&str>)| {
+            (key, any.into_iter().filter(|v| !v.contains('|')).map(str::to_owned).collect())
+        };
+        Condition::Caller(Caller(pairs.into_iter().map(set).collect()))
+    });
+    let claim = prop_oneof![3 => claim, 1 => caller];
     let leaf = match cohorts.is_empty() {
         true => claim.boxed(),
         false => prop_oneof![2 => select(cohorts).prop_map(Condition::Cohort), 1 => claim].boxed(),
@@ -293,6 +314,14 @@ fn policies() -> impl Strategy<Value = Policy> {
             cohorts: cohorts.clone(),
             lanes: lanes.clone(),
             routes,
+            workloads: vec![Workload {
+                name: "null".into(),
+                meta: BTreeMap::from([
+                    (CallerKey::Version, "1.0".into()),
+                    (CallerKey::Service, "no".into()),
+                    (CallerKey::Zone, "1e3".into()),
+                ]),
+            }],
         })
     })
 }

@@ -118,6 +118,36 @@ fn c5_c6_blacklists_and_failover_are_written_as_they_are_read() {
 }
 
 #[test]
+fn c6_a7_failover_by_workloads_and_callers_are_written_as_they_are_read() {
+    let by = "    failover-by: { version: any, region: { region: [east] }, zone: deny, address: stable }\n    stable:";
+    let text =
+        SHOP.replacen("    stable:", by, 1).replacen("version: 2.10", "version: 2.10, region: east", 1);
+    let policy = ok(&text).policy;
+    let shop = &policy.services[0];
+    assert_eq!(shop.failover_by.len(), 4);
+    assert_eq!(shop.failover_by.get(&MetaKey::Zone), Some(&Failover::Deny));
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+    let more = "workloads:\n  web-2: { service: web, version: 2.10 }\n  web-1: { service: web, version: 1.0, zone: z1 }\nroutes:
+  - { service: shop, when: { caller: { service: web, zone: [z1, z2] } }, to: { version: 2.10 } }
+  - { service: shop, when: { mark: 7 }, same: version }
+  - { same: [version, zone] }\n";
+    let loaded = ok(&format!("{SHOP}{more}"));
+    let policy = loaded.policy;
+    let names: Vec<_> = policy.routes.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "shop/caller(service=web,zone=z1|z2)/version=2.10",
+            "shop/all(caller(version=1.0),mark=7)/version=1.0",
+            "shop/all(caller(version=2.10),mark=7)/version=2.10",
+        ],
+        "and of the last one nothing: no instance has a zone"
+    );
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert_eq!(ok(&to_yaml(&policy)).policy, policy);
+}
+
+#[test]
 fn f14_what_a_lost_agent_means_is_written_as_it_is_read() {
     for (lines, lease) in [
         ("on-agent-lost: keep", None),

@@ -1,4 +1,4 @@
-//! C6: `failover: deny`: clients of a subset that has no instance are refused, on every path; the others are served.
+//! C6: `failover: deny`, `failover-by`: clients of a subset that has no instance are refused, on every path; the others are served.
 
 use std::{
     io::ErrorKind,
@@ -108,9 +108,16 @@ fn c6_requests_of_an_empty_subset_are_refused() {
 /// Health empties a subset, too.
 #[test]
 fn c6_a_subset_that_is_down_is_refused() {
+    // Of the service, and of what is wanted by version alone.
+    for line in ["failover: deny", "failover-by: { version: deny }"] {
+        down(line);
+    }
+}
+
+fn down(line: &str) {
     let scene = Scene::start(WorldSpec::default());
     let text = PolicyText::moved(&scene.world)
-        .each("failover: deny")
+        .each(line)
         .each("health: { check: tcp, port: 9000, interval: 200ms, fall: 1, rise: 1 }");
     scene.apply(&text.sources("all", ["0.0.0.0/0"]).gray_when("all"));
     let from = scene.world.clients[0].sources(false)[0];

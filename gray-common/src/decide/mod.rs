@@ -27,8 +27,8 @@ use crate::{
         ARM_STABLE, Addr, Class, FLOW_OPENING, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance,
         ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
         SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
-        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
-        SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
+        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE,
+        SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -218,13 +218,15 @@ fn arrive<T: Tables, C>(
     (seed, flags): (u64, u32),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r) else { return Verdict::Pass(Reason::TableHole) };
-    if arm.refuse != 0 {
+    if arm.ends & SUBSET_REFUSE != 0 {
         return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
     }
     let empty = arm.table.len == 0;
     let kept = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | kept) && subset != stable {
-        if flags & SERVICE_NO_FAILOVER != 0 && !kept {
+        // No branch for each of the two.
+        let denies = (flags ^ arm.ends << OTHERWISE_SHIFT) & SERVICE_NO_FAILOVER;
+        if denies != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
         let Some(s) = arm_of(t, stable, r) else { return Verdict::Pass(Reason::TableHole) };
@@ -291,6 +293,9 @@ pub fn another<T: Tables>(t: &T, table: Table, choice: u64, tried: [&Instance; 2
     found
 }
 
+/// From `SUBSET_OTHERWISE` to `SERVICE_NO_FAILOVER`.
+const OTHERWISE_SHIFT: u32 = SERVICE_NO_FAILOVER.trailing_zeros() - SUBSET_OTHERWISE.trailing_zeros();
+
 /// One address family of a subset.
 #[derive(Clone, Copy)]
 struct Arm {
@@ -301,8 +306,8 @@ struct Arm {
     away: u32,
     /// 1: the table has others than the subset's own.
     spare: u32,
-    /// Not 0: nobody gets there.
-    refuse: u32,
+    /// `SUBSET_REFUSE` and `SUBSET_OTHERWISE`: one word, the stack is short.
+    ends: u32,
 }
 
 #[inline(always)]
@@ -318,7 +323,7 @@ fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
         table: if is_v4 { s.v4 } else { s.v6 },
         away: s.flags & away,
         spare: s.flags >> spare & 1,
-        refuse: s.flags & SUBSET_REFUSE,
+        ends: s.flags & (SUBSET_REFUSE | SUBSET_OTHERWISE),
     };
     t.subset(subset).map(arm)
 }

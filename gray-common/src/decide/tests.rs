@@ -324,6 +324,11 @@ fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
     }
     assert_eq!(steered(ask(&t, 4, false)).arm, 1);
     assert_eq!(steered(ask(&t, 5, false)).reason, Reason::Default as u8);
+    // A subset of its own end: the other one of the two.
+    t.subsets.get_mut(&EMPTY).unwrap().flags = SUBSET_OTHERWISE;
+    assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
+    t.services.get_mut(&0).unwrap().flags &= !SERVICE_NO_FAILOVER;
+    assert!(matches!(ask(&t, 3, false), Verdict::Deny(d) if d.reason == Reason::FailoverDenied as u8));
     t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
     assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
 }

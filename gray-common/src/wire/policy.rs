@@ -314,6 +314,8 @@ pub const SUBSET_REFUSE: u32 = 16;
 /// An instance of the agent's zone takes its whole share: stable does not stay on an address in another zone.
 pub const SUBSET_NEAR4: u32 = 32;
 pub const SUBSET_NEAR6: u32 = 64;
+/// When nobody serves, the opposite of what [`SERVICE_NO_FAILOVER`] says of its service becomes of its clients.
+pub const SUBSET_OTHERWISE: u32 = 128;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

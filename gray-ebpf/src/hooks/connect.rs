@@ -215,7 +215,7 @@ fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) ->
     Some(Target { addr: instance.addr, port: instance.port })
 }
 
-/// What a socket is to remember of the service that it dials, a `ListenerValue`: `CALL_FULL` or nothing.
+/// What a socket is to remember of the service that it dials, a `ListenerValue`: `CALL_FULL` or nothing. Counts who was not read.
 ///
 /// Exported: as `lane`.
 #[unsafe(export_name = "gray_measured")]
@@ -223,6 +223,9 @@ fn connect(s: &Sock<'_>, d: &Dialled, source: Option<Addr>, answer: &mut i32) ->
 pub extern "C" fn measured(epoch: u64, listener: u32) -> u32 {
     let Some(k) = Kernel::at(epoch) else { return 0 };
     let Some(service) = ListenerValue(listener).service().and_then(|i| k.service(i)) else { return 0 };
+    if service.flags & SERVICE_REQUEST != 0 {
+        emit::count(Reason::RequestLocal);
+    }
     if service.flags & SERVICE_MEASURE != 0 { u32::from(CALL_FULL) } else { 0 }
 }
 

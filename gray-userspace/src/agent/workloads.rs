@@ -1,5 +1,7 @@
 //! Labels of cgroups: names given by people, kept in the store, put into the kernel as claims.
 
+use std::collections::BTreeMap;
+
 use gray_common::{decide::claims::WORKLOAD, hash::HashKey, wire};
 
 use super::{
@@ -60,6 +62,7 @@ pub fn list(core: &Core) -> Result<Vec<Workload>, ApiError> {
         cgroup_id: now.as_ref().map_or(0, |c: &Cgroup| c.id),
         cgroup: now.map_or_else(|| w.target.clone().into(), |c| c.dir),
         lane_known: w.lane.as_ref().map(|l| inner.knows(l)),
+        meta: inner.said_of(&w.name),
         lane: w.lane,
         name: w.name,
     };
@@ -101,6 +104,7 @@ impl Inner {
         self.label(&name, Some(cgroup.clone()), lane.clone())?;
         let lane_known = lane.as_ref().map(|l| self.knows(l));
         Ok(Workload {
+            meta: self.said_of(&name),
             name,
             cgroup: cgroup.dir,
             cgroup_id: cgroup.id,
@@ -223,6 +227,12 @@ impl Inner {
     fn both_keys(&self, next: HashKey) -> [HashKey; 2] {
         let now = self.hash_key();
         if self.have.epoch & 1 == 0 { [next, now] } else { [now, next] }
+    }
+
+    /// What the policy in force says of a workload.
+    fn said_of(&self, name: &str) -> BTreeMap<String, String> {
+        let meta = self.policy.workload(name).map(|w| &w.meta);
+        meta.into_iter().flatten().map(|(key, value)| (key.name().to_owned(), value.clone())).collect()
     }
 
     /// Whether the policy in force has a lane of this name.

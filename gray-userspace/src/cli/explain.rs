@@ -178,10 +178,12 @@ fn text(r: &ExplainReply, paint: Paint) -> String {
         field(if i == 0 { "claims" } else { "" }, &format!("{} {}  (hash {})", c.kind, c.value, c.hash));
     }
     field("identity", r.identity.as_deref().unwrap_or("none"));
-    for (i, step) in r.trail.iter().enumerate() {
-        let mark = if step.matched { ">" } else { "-" };
-        let line = format!("{mark} {} ({}): {}", step.rule, step.precedence, step.why);
-        field(if i == 0 { "rules" } else { "" }, &line);
+    for (name, trail) in [("held by", &r.held_trail), ("rules", &r.trail)] {
+        for (i, step) in trail.iter().enumerate() {
+            let mark = if step.matched { ">" } else { "-" };
+            let line = format!("{mark} {} ({}): {}", step.rule, step.precedence, step.why);
+            field(if i == 0 { name } else { "" }, &line);
+        }
     }
     match (r.bucket, r.threshold) {
         (Some(bucket), Some(threshold)) => {

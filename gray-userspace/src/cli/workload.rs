@@ -99,7 +99,7 @@ fn lane_of(w: &Workload) -> String {
 }
 
 fn table(all: &[Workload], paint: Paint) -> String {
-    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "LANE"]);
+    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "LANE", "IS"]);
     for w in all {
         let style = if w.state == "active" { Style::Good } else { Style::Warn };
         t.row([
@@ -108,6 +108,7 @@ fn table(all: &[Workload], paint: Paint) -> String {
             w.cgroup_id.into(),
             Cell::styled(style, &*w.state),
             lane_of(w).into(),
+            w.meta.iter().map(|(key, v)| format!("{key}={v}")).collect::<Vec<_>>().join(",").into(),
         ]);
     }
     t.render(paint, "workloads")

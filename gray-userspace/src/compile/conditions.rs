@@ -129,6 +129,9 @@ impl Spread<'_> {
             (Condition::Claim { of, values }, _) => {
                 self.one(list_fact(&claim_text(*of, values), &self.assigned.lists)?, negated)
             }
+            (Condition::Caller(caller), _) => {
+                self.one(list_fact(&caller.to_string(), &self.assigned.lists)?, negated)
+            }
             (Condition::Lane(name), _) => {
                 let number = self.assigned.lanes.get(name).unwrap_or(u32::MAX);
                 self.one(Fact { kind: FACT_LANE, value: number, ..Fact::default() }, negated)

@@ -9,13 +9,13 @@ use gray_common::{
     hash::salt,
     maglev, turns,
     wire::{
-        ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
-        SUBSET_SPARE6,
+        ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE, SUBSET_REFUSE,
+        SUBSET_SPARE4, SUBSET_SPARE6,
     },
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
-use crate::model::{self, Balance, Failover, MetaKey, Policy, Proto, Selector, ZoneAffinity};
+use crate::model::{self, Balance, Failover, Instead, MetaKey, Policy, Proto, Selector, ZoneAffinity};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,14 +41,16 @@ pub struct Who {
     pub v6: Family,
     /// It has no tables: whoever is sent there is refused.
     pub refuse: bool,
+    /// When nobody serves, the opposite of what the service's `failover` says becomes of its clients (refused, or to stable).
+    pub otherwise: bool,
 }
 
 /// One address family of a subset. Drained ones and those of other zones are among the members: who is out for a while moves nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
     pub members: Vec<Member>,
-    /// Who serves when none of the members does. Empty: stable.
-    pub spare: Vec<Member>,
+    /// Who serves when none of the members does: the first of these of whom somebody does. None of them is empty; where there is none: stable.
+    pub spare: Vec<Vec<Member>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +69,17 @@ pub struct Member {
 impl Family {
     /// None of the members serves, and somebody else is to.
     pub fn is_away(&self, share: impl Fn(&Member) -> u32) -> bool {
-        let serves = |m: &Member| !m.drained && share(m) > 0;
-        !self.members.iter().any(serves) && self.spare.iter().any(serves)
+        self.instead(share).is_some()
+    }
+
+    /// Those others.
+    pub fn instead(&self, share: impl Fn(&Member) -> u32) -> Option<&[Member]> {
+        let serves = |all: &Vec<Member>| all.iter().any(|m| !m.drained && share(m) > 0);
+        if serves(&self.members) {
+            None
+        } else {
+            self.spare.iter().find(|all| serves(all)).map(Vec::as_slice)
+        }
     }
 
     /// An instance of the agent's zone takes its whole share: others do not serve.
@@ -80,7 +91,7 @@ impl Family {
     /// the agent's has its whole share; empty when nobody has any. Its
     /// length depends on the number of members only.
     pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
-        let members = if self.is_away(&share) { &self.spare } else { &self.members };
+        let members = self.instead(&share).unwrap_or(&self.members);
         let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
         let all: Vec<(String, Member)> = members.iter().filter_map(known).collect();
         let backends: Vec<(&str, u32)> = all.iter().map(|(n, m)| (n.as_str(), u32::from(m.weight))).collect();
@@ -174,17 +185,16 @@ impl<'a> Subsets<'a> {
             return Ok(*i);
         }
         let stable = self.is_stable(selector);
+        let instead = if stable { Instead::default() } else { self.service.instead_of(selector) };
+        // Who takes connections from some only is in nobody's place.
+        let spare =
+            |tier: &Selector, v4| self.members(|i| tier.matches(i) && !self.service.is_guarded(i), v4);
         let family = |v4| Family {
             members: self.members(|i| selector.matches(i), v4),
-            spare: match &self.service.failover {
-                _ if stable => Vec::new(),
-                Failover::Stable | Failover::Deny => Vec::new(),
-                // Who takes connections from some only is in nobody's place.
-                Failover::Any => self.members(|i| !self.service.is_guarded(i), v4),
-                Failover::To(other) => self.members(|i| other.matches(i) && !self.service.is_guarded(i), v4),
-            },
+            spare: instead.tiers.iter().map(|t| spare(t, v4)).filter(|all| !all.is_empty()).collect(),
         };
-        let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false };
+        let otherwise = !stable && instead.deny != (self.service.failover == Failover::Deny);
+        let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false, otherwise };
         let spare = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
         let near = |f: &Family, bit| if stable && f.is_near(self.service, |_| 100) { bit } else { 0 };
         let plan = SubsetPlan {
@@ -196,7 +206,8 @@ impl<'a> Subsets<'a> {
             flags: spare(&who.v4, SUBSET_SPARE4)
                 | spare(&who.v6, SUBSET_SPARE6)
                 | near(&who.v4, SUBSET_NEAR4)
-                | near(&who.v6, SUBSET_NEAR6),
+                | near(&who.v6, SUBSET_NEAR6)
+                | if otherwise { SUBSET_OTHERWISE } else { 0 },
             who: Arc::new(who),
         };
         self.out.subsets.push(plan);

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::{
     report::{At, Draft, Report, Span},
     selector,
-    shape::{BLACKLIST, FAILOVER, SELECTOR},
+    shape::{BLACKLIST, FAILOVER, FAILOVER_BY, SELECTOR},
     tree::{Kind, Node},
     walk::{self, Fields},
 };
-use crate::model::{Blacklist, Failover};
+use crate::model::{Blacklist, Failover, MetaKey};
 
 /// What was read, each with its place.
 #[derive(Default)]
@@ -74,4 +74,14 @@ pub(super) fn failover(node: &Node<'_>, report: &mut Report<'_>) -> Option<(Fail
         _ => Failover::Stable,
     };
     Some((value, node.span))
+}
+
+/// Of what is wanted of a subset, each as [`failover`].
+pub(super) fn failover_by(node: &Node<'_>, report: &mut Report<'_>) -> Vec<(MetaKey, At<Failover>)> {
+    let Some(fields) = Fields::open(node, &FAILOVER_BY, node.span, report) else { return Vec::new() };
+    let read = |key: MetaKey| {
+        let (value, span) = failover(fields.get(key.name())?, report)?;
+        Some((key, At { value, span }))
+    };
+    MetaKey::ALL.into_iter().filter_map(read).collect()
 }

@@ -1,7 +1,9 @@
 //! What only the whole policy can tell: names that nobody has, addresses that two want, selectors that match nothing,
 //! limits. Must not read text.
 
+mod counts;
 mod odd;
+mod service;
 
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
@@ -12,17 +14,15 @@ use super::{
     condition,
     joined::{self, Through},
     lane::LaneDraft,
-    limits,
     report::{At, Draft, Report, Span, did_you_mean, quoted},
     route::RouteDraft,
     selector,
     service::ServiceDraft,
+    workload::{self, WorkloadDraft},
 };
-use crate::model::{
-    ClaimKind, CohortBody, Failover, Instance, Listener, MetaKey, Nat, Probe, Proto, Selector, ZoneAffinity,
-    address, beginnings,
-};
+use crate::model::{ClaimKind, CohortBody, Failover, Listener, Selector, beginnings};
 
+use self::{counts::counts, service::family};
 pub(super) use odd::odd;
 
 /// All documents together, as far as they could be read.
@@ -33,6 +33,7 @@ pub(super) struct Drafts {
     pub services: Vec<ServiceDraft>,
     pub cohorts: Vec<CohortDraft>,
     pub lanes: Vec<LaneDraft>,
+    pub workloads: Vec<WorkloadDraft>,
     pub routes: Vec<RouteDraft>,
 }
 
@@ -40,7 +41,9 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     unique("service", drafts.services.iter().map(|s| &s.name), report);
     unique("cohort", drafts.cohorts.iter().map(|c| &c.name), report);
     unique("lane", drafts.lanes.iter().map(|l| &l.name), report);
+    unique("workload", drafts.workloads.iter().map(|w| &w.name), report);
     names(drafts, report);
+    every(drafts).for_each(|asked| workload::check(&asked.callers, drafts, report));
     joined::check(drafts, report);
     let before = report.errors();
     counts(drafts, report);
@@ -51,14 +54,14 @@ pub(super) fn all(drafts: &Drafts, report: &mut Report<'_>) {
     let through = joined::through(drafts);
     listeners(&drafts.services, report);
     for service in &drafts.services {
-        families(service, report);
-        stable(service, report);
-        failover(service, report);
-        zones(service, report);
+        service::families(service, report);
+        service::stable(service, report);
+        service::failover(service, report);
+        service::zones(service, report);
         accept::check(service, drafts, report);
-        blacklisted(service, &drafts.blacklist, report);
-        probes(service, report);
-        untouched(service, report);
+        service::blacklisted(service, &drafts.blacklist, report);
+        service::probes(service, report);
+        service::untouched(service, report);
         wildcards(service, drafts, &through, report);
     }
     for (service, subset) in drafts.lanes.iter().flat_map(|l| &l.subsets) {
@@ -117,147 +120,6 @@ fn listeners(services: &[ServiceDraft], report: &mut Report<'_>) {
             let help = if own { "remove one of them" } else { "an address belongs to one service" };
             let note = format!("first by service {}", quoted(whose));
             report.error(Draft::new(l.span, text).also(first, note).help(help));
-        }
-    }
-}
-
-fn family(v6: bool) -> &'static str {
-    if v6 { "IPv6" } else { "IPv4" }
-}
-
-/// Translation keeps the address family, so each side needs the other.
-fn families(service: &ServiceDraft, report: &mut Report<'_>) {
-    let ServiceDraft { listen, instances, stable, whole, .. } = service;
-    let matches = |i: &Instance| stable.as_ref().is_some_and(|s| s.value.matches(i));
-    if !listen.is_empty() {
-        for i in instances {
-            let v6 = i.value.address.is_ipv6();
-            if *whole && !listen.iter().any(|l| l.value.addr.is_ipv6() == v6) {
-                let (mine, theirs) = (family(v6), family(!v6));
-                report.error(
-                    Draft::new(
-                        i.span,
-                        format!("an {mine} instance of a service that listens on {theirs} only"),
-                    )
-                    .expected(format!("an {theirs} address"))
-                    .help(format!(
-                        "add an {mine} address to `listen`, or give the instance's {theirs} address"
-                    )),
-                );
-            }
-        }
-    }
-    let mut told = [false; 2];
-    for l in listen.iter().filter(|_| *whole) {
-        let v6 = l.value.addr.is_ipv6();
-        let served = instances.iter().any(|i| i.value.address.is_ipv6() == v6 && matches(&i.value));
-        let any_stable = instances.iter().any(|i| matches(&i.value));
-        if any_stable && !served && !std::mem::replace(&mut told[usize::from(v6)], true) {
-            report
-                .error(Draft::new(l.span, format!("no stable instance has an {} address", family(v6))).help(
-                "stable must serve every family that is listened on: add an instance, or remove this address",
-            ));
-        }
-        for i in instances.iter().filter(|i| i.value.address == l.value.addr && !matches(&i.value)) {
-            report.error(
-                Draft::new(i.span, format!("`{}` is listened on, and is an instance that is not stable", i.value.address))
-                    .also(l.span, "listened on here")
-                    .help("only stable's own address may be dialled by clients: give stable's address, or another one"),
-            );
-        }
-    }
-}
-
-fn stable(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(stable) = service.stable.as_ref().filter(|_| service.whole) else { return };
-    let instances = || service.instances.iter().map(|i| &i.value);
-    if !instances().any(|i| stable.value.matches(i)) {
-        let help = selector::seen(&stable.value, instances());
-        let whose = quoted(&service.name.value);
-        report.error(selector::matches_nothing(stable.span, &stable.value, &whose, help));
-    }
-}
-
-/// Somebody must be there to fail over to.
-fn failover(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(At { value: Failover::To(subset), span }) = service.failover.as_ref().filter(|_| service.whole)
-    else {
-        return;
-    };
-    let instances = || service.instances.iter().map(|i| &i.value);
-    if !instances().any(|i| subset.matches(i)) {
-        let help = selector::seen(subset, instances());
-        report.error(selector::matches_nothing(*span, subset, &quoted(&service.name.value), help));
-    }
-}
-
-/// Affinity to a zone that nobody is in.
-fn zones(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(At { value, span }) = service.zone_affinity.as_ref().filter(|_| service.whole) else { return };
-    let zoned = |i: &At<Instance>| i.value.meta.contains_key(&MetaKey::Zone);
-    if *value != ZoneAffinity::Off && !service.instances.iter().any(zoned) {
-        report.warning(
-            Draft::new(*span, format!("`zone-affinity: {}`, and no instance has a zone", value.name()))
-                .help("give instances theirs: zone: z1; and agents: --zone z1"),
-        );
-    }
-}
-
-/// Stable is never emptied, in no family that is listened on.
-fn blacklisted(service: &ServiceDraft, all: &BlacklistDraft, report: &mut Report<'_>) {
-    let Some(stable) = service.stable.as_ref().filter(|_| service.whole) else { return };
-    let lists = [all.finish(), service.blacklist.finish()];
-    let out = |i: &Instance| lists.iter().any(|l| l.names(i));
-    for v6 in [false, true] {
-        let of = |i: &&At<Instance>| stable.value.matches(&i.value) && i.value.address.is_ipv6() == v6;
-        let mut stable = service.instances.iter().filter(of).peekable();
-        let dialled = service.listen.iter().any(|l| l.value.addr.is_ipv6() == v6);
-        if !dialled || stable.peek().is_none() || !stable.all(|i| out(&i.value)) {
-            continue;
-        }
-        let by = |i: &Instance, b: &BlacklistDraft| {
-            let id = b.ids.iter().find(|e| e.value == i.id).map(|e| e.span);
-            id.or_else(|| b.addresses.iter().find(|e| address::matches(&e.value, i.address)).map(|e| e.span))
-        };
-        let last = service.instances.iter().rfind(of).map(|i| &i.value);
-        let at = last.and_then(|i| by(i, &service.blacklist).or_else(|| by(i, all)));
-        let whose = quoted(&service.name.value);
-        let text = format!("the blacklist leaves no stable {} instance of {whose}", family(v6));
-        report.error(Draft::new(at.unwrap_or(service.name.span), text).help("leave one of them in service"));
-    }
-}
-
-/// A connection can only be made to what listens on TCP.
-fn probes(service: &ServiceDraft, report: &mut Report<'_>) {
-    let Some(health) = service.health.as_ref().filter(|_| service.whole) else { return };
-    let tcp = service.listen.iter().any(|l| l.value.proto == Proto::Tcp);
-    if !tcp && health.value.port.is_none() && !matches!(health.value.probe, Probe::Command(_)) {
-        report.error(
-            Draft::new(health.span, "a check by TCP of instances that listen on UDP only")
-                .help("give the `port` where they listen on TCP, or check them by a command"),
-        );
-    }
-}
-
-/// With `nat: dsr` the instance gets the packet as the client sent it, its port included.
-fn untouched(service: &ServiceDraft, report: &mut Report<'_>) {
-    if service.nat != Nat::Dsr || !service.whole {
-        return;
-    }
-    for i in &service.instances {
-        let at = i.value.address;
-        let other =
-            |l: &&At<Listener>| l.value.addr.is_ipv4() == at.is_ipv4() && l.value.addr.port() != at.port();
-        if let Some(l) = service.listen.iter().find(other) {
-            let (has, wants) = (at.port(), l.value.addr.port());
-            report.error(
-                Draft::new(
-                    i.span,
-                    format!("with `nat: dsr`, an instance at port {has} of a service at port {wants}"),
-                )
-                .also(l.span, "listened on here")
-                .help("the packet's port is not changed: give both the same one, or say `nat: dnat`"),
-            );
         }
     }
 }
@@ -341,6 +203,11 @@ fn one_service(at: Span, subset: &Selector, service: &ServiceDraft, report: &mut
 
 /// What becomes of the clients of a subset without instances.
 fn go(service: &ServiceDraft) -> String {
+    let by = service.failover_by.iter().map(|(key, f)| format!("{}: {}", key.name(), f.value));
+    let by: Vec<_> = by.collect();
+    if !by.is_empty() {
+        return format!("go where `failover-by` says ({}), then `failover`", by.join("; "));
+    }
     match service.failover.as_ref().map(|f| &f.value) {
         None | Some(Failover::Stable) => "go to stable".to_owned(),
         Some(Failover::Deny) => "are refused, as `failover` says".to_owned(),
@@ -455,76 +322,6 @@ fn names(drafts: &Drafts, report: &mut Report<'_>) {
         if !known.contains(name.value.as_str()) {
             let names = drafts.cohorts.iter().map(|c| c.name.value.as_str());
             report.error(cohort::unknown(name, names));
-        }
-    }
-}
-
-fn counts(drafts: &Drafts, report: &mut Report<'_>) {
-    let mut beyond = |at: Option<Span>, what: &str, given: usize, most: usize| {
-        if let Some(at) = at {
-            let text = format!("{given} {what}");
-            report.error(Draft::new(at, text).expected(format!("at most {most}")));
-        }
-    };
-    let at = drafts.services.get(limits::SERVICES).map(|s| s.name.span);
-    beyond(at, "services", drafts.services.len(), limits::SERVICES);
-
-    let cohorts = drafts.cohorts.iter().filter(|c| matches!(c.body, Some(CohortBody::List { .. })));
-    let mut lists: Vec<Span> = cohorts.map(|c| c.name.span).collect();
-    let mut seen = HashSet::new();
-    let conditions = every(drafts).flat_map(|a| &a.lists);
-    lists.extend(conditions.filter(|l| seen.insert(&l.value)).map(|l| l.span));
-    let at = lists.get(limits::LISTS).copied();
-    beyond(at, "lists (of cohorts and of conditions on claims)", lists.len(), limits::LISTS);
-
-    let at = drafts.lanes.get(limits::LANES).map(|l| l.name.span);
-    beyond(at, "lanes", drafts.lanes.len(), limits::LANES);
-
-    let mut rules = Rules::default();
-    for l in &drafts.lanes {
-        l.subsets.iter().for_each(|(service, _)| rules.one(&service.value, service.span));
-    }
-    for route in &drafts.routes {
-        match (&route.lane, &route.service) {
-            (Some(lane), _) => {
-                let named = drafts.lanes.iter().filter(|l| l.name.value == lane.value);
-                named.flat_map(|l| &l.subsets).for_each(|(s, _)| rules.one(&s.value, route.span));
-            }
-            (None, Some(service)) => rules.one(&service.value, route.span),
-            (None, None) => rules.all(route.span),
-        }
-    }
-    let what = "routes and lanes of one service, routes for every service included";
-    beyond(rules.full, what, rules.most + rules.for_all, limits::RULES_PER_SERVICE);
-}
-
-/// How many rules each service has.
-#[derive(Default)]
-struct Rules<'d> {
-    of: HashMap<&'d str, usize>,
-    /// The most that one has alone.
-    most: usize,
-    for_all: usize,
-    /// Where the first one is too much.
-    full: Option<Span>,
-}
-
-impl<'d> Rules<'d> {
-    fn one(&mut self, service: &'d str, at: Span) {
-        let n = self.of.entry(service).or_default();
-        *n += 1;
-        self.most = self.most.max(*n);
-        self.check(at);
-    }
-
-    fn all(&mut self, at: Span) {
-        self.for_all += 1;
-        self.check(at);
-    }
-
-    fn check(&mut self, at: Span) {
-        if self.full.is_none() && self.most + self.for_all > limits::RULES_PER_SERVICE {
-            self.full = Some(at);
         }
     }
 }

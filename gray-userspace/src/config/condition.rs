@@ -8,10 +8,11 @@ use super::{
     shape::CONDITION,
     tree::{Kind, Node},
     walk::{self, Fields},
+    workload,
 };
-use crate::model::{ClaimKind, Condition, beginnings, claim_text};
+use crate::model::{Caller, ClaimKind, Condition, beginnings, claim_text};
 
-const EXPECTED: &str = "a cohort's name, or one of all, any, not, lane, or a claim";
+const EXPECTED: &str = "a cohort's name, or one of all, any, not, lane, caller, or a claim";
 
 /// What conditions ask about. Of claims also how many first bytes their wildcards ask for.
 #[derive(Clone, Default)]
@@ -19,7 +20,8 @@ pub(super) struct Asked {
     pub cohorts: Vec<At<String>>,
     pub lanes: Vec<At<String>>,
     pub claims: Vec<At<(ClaimKind, BTreeSet<u8>)>>,
-    /// The texts of conditions on claims: each is a list.
+    pub callers: Vec<At<Caller>>,
+    /// The texts of conditions on claims and callers: each is a list.
     pub lists: Vec<At<String>>,
 }
 
@@ -59,7 +61,7 @@ fn condition(node: &Node<'_>, depth: usize, asked: &mut Asked, report: &mut Repo
         let text = if given.is_empty() { "no key".to_owned() } else { given.join(" and ") };
         report.error(
             Draft::new(node.span, format!("a condition with {text}"))
-                .expected("exactly one of all, any, not, lane, or a claim")
+                .expected("exactly one of all, any, not, lane, caller, or a claim")
                 .help_if((pairs.len() > 1).then_some("join them: { all: [ { .. }, { .. } ] }")),
         );
         return None;
@@ -87,6 +89,12 @@ fn condition(node: &Node<'_>, depth: usize, asked: &mut Asked, report: &mut Repo
         let name = walk::name(walk::text(node, "`lane`", "a lane's name", report)?, node.span, report)?;
         asked.lanes.push(name.clone());
         return Some(Condition::Lane(name.value));
+    }
+    if let Some(node) = fields.get("caller") {
+        let caller = workload::caller(node, report)?;
+        asked.lists.push(At { value: caller.value.to_string(), span: node.span });
+        asked.callers.push(caller.clone());
+        return Some(Condition::Caller(caller.value));
     }
     let (of, node) = ClaimKind::ALL.into_iter().find_map(|of| Some((of, fields.get(of.name())?)))?;
     claim(of, node, asked, report)
@@ -136,6 +144,7 @@ pub(super) fn write(when: &Condition, out: &mut String) {
     match when {
         Condition::Cohort(name) => out.push_str(name),
         Condition::Lane(name) => out.push_str(&format!("lane={name}")),
+        Condition::Caller(caller) => out.push_str(&caller.to_string()),
         Condition::Claim { of, values } => out.push_str(&claim_text(*of, values)),
         Condition::All(items) => many("all", items, out),
         Condition::Any(items) => many("any", items, out),
@@ -161,6 +170,7 @@ pub(super) fn normal(when: &Condition) -> String {
     match when {
         Condition::Cohort(name) => name.clone(),
         Condition::Lane(name) => format!("lane={name}"),
+        Condition::Caller(caller) => caller.to_string(),
         Condition::Claim { of, values } => claim_text(*of, values),
         Condition::All(items) => many("all", items),
         Condition::Any(items) => many("any", items),

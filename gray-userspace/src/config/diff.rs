@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{condition::condition_text, value::percent_text};
 use crate::model::{
-    Accept, Blacklist, ClaimKind, Cohort, CohortBody, Instance, Lane, Place, Policy, Route, Selector, Service,
+    Accept, Blacklist, ClaimKind, Cohort, CohortBody, Failover, Instance, Lane, MetaKey, Place, Policy,
+    Route, Selector, Service,
 };
 
 /// How something changed. `Display`: `+`, `-`, `~`.
@@ -30,6 +31,7 @@ pub enum What {
     Instance,
     Cohort,
     Lane,
+    Workload,
     Route,
     Blacklist,
     /// The order of routes, which decides ties.
@@ -67,6 +69,7 @@ impl fmt::Display for What {
             Self::Instance => "instance",
             Self::Cohort => "cohort",
             Self::Lane => "lane",
+            Self::Workload => "workload",
             Self::Route => "route",
             Self::Blacklist => "blacklist",
             Self::Order => "order of",
@@ -96,6 +99,19 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     }
     let whole = |l: &Lane| l.subsets.iter().map(of_lane).collect::<Vec<_>>().join("; ");
     pairs(&mut out, What::Lane, None, (&old.lanes, &new.lanes), |l| l.name.clone(), whole, lane);
+    pairs(
+        &mut out,
+        What::Workload,
+        None,
+        (&old.workloads, &new.workloads),
+        |w| w.name.clone(),
+        ToString::to_string,
+        |out, a, b| {
+            if a != b {
+                out.push(changed(What::Workload, &a.name, format!("{a} -> {b}")));
+            }
+        },
+    );
     pairs(
         &mut out,
         What::Route,
@@ -169,6 +185,14 @@ fn service(out: &mut Vec<Change>, a: &Service, b: &Service) {
     }
     if a.failover != b.failover {
         detail.push(format!("failover {} -> {}", a.failover, b.failover));
+    }
+    if a.failover_by != b.failover_by {
+        let one = |(key, f): (&MetaKey, &Failover)| format!("{} to {f}", key.name());
+        let show = |s: &Service| match s.failover_by.iter().map(one).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "none".to_owned(),
+            all => all,
+        };
+        detail.push(format!("failover-by {} -> {}", show(a), show(b)));
     }
     detail.extend(blacklist(&a.blacklist, &b.blacklist).map(|d| format!("blacklist {d}")));
     if a.shadow != b.shadow {

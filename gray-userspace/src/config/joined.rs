@@ -129,7 +129,7 @@ fn circles(
 fn size(c: &Condition, of: &impl Fn(&str) -> usize) -> usize {
     let parts: &[Condition] = match c {
         Condition::Cohort(name) => return of(name),
-        Condition::Claim { .. } | Condition::Lane(_) => &[],
+        Condition::Claim { .. } | Condition::Lane(_) | Condition::Caller(_) => &[],
         Condition::All(parts) | Condition::Any(parts) => parts,
         Condition::Not(inner) => std::slice::from_ref(&**inner),
     };

@@ -21,6 +21,8 @@ pub const INSTANCES_PER_SERVICE: usize = 256;
 pub const LISTS: usize = 256;
 /// Lanes of a policy.
 pub const LANES: usize = gray_common::limits::LANES as usize;
+/// Workloads of which a policy says something.
+pub const WORKLOADS: usize = 16_384;
 /// Routes that apply to one service, those for every service included, and lanes that name it.
 pub const RULES_PER_SERVICE: usize = 64;
 /// Entries of a service's `accept`.

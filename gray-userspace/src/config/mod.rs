@@ -30,6 +30,7 @@ mod strategy;
 mod tree;
 mod value;
 mod walk;
+mod workload;
 mod yaml;
 
 use std::collections::HashMap;
@@ -128,13 +129,16 @@ fn document(root: &Node<'_>, drafts: &mut Drafts, report: &mut Report<'_>) {
     for (name, node) in section(&fields, "lanes", report) {
         drafts.lanes.push(lane::read(name, node, report));
     }
+    for (name, node) in section(&fields, "workloads", report) {
+        drafts.workloads.push(workload::read(name, node, report));
+    }
     let Some(node) = fields.get("routes").filter(|n| !matches!(n.kind, Kind::Null)) else { return };
     for item in walk::list(node, "`routes`", "routes", report).unwrap_or_default() {
         drafts.routes.extend(route::read(item, report));
     }
 }
 
-/// The named entries of `services`, `cohorts` or `lanes`; a section whose entries are all commented out is fine.
+/// The named entries of `services`, `cohorts`, `lanes` or `workloads`; a section whose entries are all commented out is fine.
 /// An entry with a bad name is read all the same, for its other problems.
 fn section<'n, 't>(
     fields: &Fields<'n, 't>,
@@ -164,11 +168,12 @@ fn routes(drafts: &Drafts, report: &mut Report<'_>) -> Vec<(Route, Span)> {
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut routes = Vec::new();
     for draft in &drafts.routes {
-        let Some(At { value, span }) = draft.finish(report) else { continue };
-        if let Some(first) = check::earlier(names.entry(value.name.clone()), span) {
-            report.error(route::same_name(span, first, &value.name, draft.name.is_some()));
+        for At { value, span } in draft.finish(drafts, report) {
+            if let Some(first) = check::earlier(names.entry(value.name.clone()), span) {
+                report.error(route::same_name(span, first, &value.name, draft.name.is_some()));
+            }
+            routes.push((value, span));
         }
-        routes.push((value, span));
     }
     routes
 }
@@ -179,4 +184,5 @@ fn finish(drafts: Drafts, policy: &mut Policy) {
     policy.services.extend(drafts.services.into_iter().filter_map(service::ServiceDraft::finish));
     policy.cohorts.extend(drafts.cohorts.into_iter().filter_map(cohort));
     policy.lanes.extend(drafts.lanes.into_iter().map(lane::finish));
+    policy.workloads.extend(drafts.workloads.into_iter().map(workload::finish));
 }

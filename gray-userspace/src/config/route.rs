@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    check::Drafts,
     condition, limits,
     report::{At, Draft, Report, Span, quoted},
     selector,
@@ -10,8 +11,9 @@ use super::{
     tree::{Kind, Node},
     value, walk,
     walk::Fields,
+    workload,
 };
-use crate::model::{Arm, Condition, Route, Target};
+use crate::model::{Arm, CallerKey, Condition, Route, Target};
 
 pub(super) struct RouteDraft {
     /// The whole route.
@@ -24,6 +26,8 @@ pub(super) struct RouteDraft {
     /// Empty where a lane is named.
     pub to: Vec<At<Arm>>,
     pub lane: Option<At<String>>,
+    /// What the caller and the instances have in common.
+    pub same: Vec<CallerKey>,
     pub whole: bool,
 }
 
@@ -39,13 +43,17 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
     let mut asked = condition::Asked::default();
     let when = fields.get("when").and_then(|node| condition::read(node, &mut asked, report));
     let to = fields.get("to").map(|node| target(node, report)).unwrap_or_default();
+    let same = fields.get("same").map(|node| workload::same(node, report)).unwrap_or_default();
+    if let Some((key, _)) = fields.pair("same") {
+        apart(key.span, &fields, (&to, &same), report);
+    }
     match (fields.pair("to"), fields.pair("lane")) {
         (Some(_), Some((key, _))) => report.error(
             Draft::new(key.span, "`to` and `lane` in one route")
                 .help("remove one of them: a lane says itself which instances serve it"),
         ),
-        (None, None) if report.errors() == before => report.error(
-            Draft::new(node.span, "a route needs `to` or `lane`")
+        (None, None) if report.errors() == before && same.is_empty() => report.error(
+            Draft::new(node.span, "a route needs `to`, `lane` or `same`")
                 .help("`to`: a selector like { version: \"2.0\" }; `lane`: a lane's name"),
         ),
         _ => {}
@@ -58,7 +66,27 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<RouteDraf
         );
     }
     let whole = report.errors() == before;
-    Some(RouteDraft { span: node.span, name, service, when, asked, to, lane, whole })
+    Some(RouteDraft { span: node.span, name, service, when, asked, to, lane, same, whole })
+}
+
+/// What does not go with `same`.
+fn apart(at: Span, fields: &Fields<'_, '_>, (to, same): (&[At<Arm>], &[CallerKey]), report: &mut Report<'_>) {
+    for (key, why) in [
+        ("lane", "remove one of them: a lane says itself which instances serve it"),
+        ("name", "remove the name: it becomes a route for each value that workloads have"),
+    ] {
+        if let Some((other, _)) = fields.pair(key) {
+            let text = format!("`{key}` and `same` in one route");
+            report.error(Draft::new(other.span, text).also(at, "`same` is here").help(why));
+        }
+    }
+    let says = |k: &CallerKey| k.meta().filter(|m| to.iter().any(|a| a.value.subset.0.contains_key(m)));
+    for key in same.iter().filter_map(says) {
+        report.error(
+            Draft::new(at, format!("`to` names a `{0}`, and `same` the caller's `{0}`", key.name()))
+                .help("leave it out of one of them"),
+        );
+    }
 }
 
 /// The arms of `to`. Empty when something is wrong with it (and reported).
@@ -133,17 +161,38 @@ fn check_arms(at: Span, arms: &[At<Arm>], report: &mut Report<'_>) {
 }
 
 impl RouteDraft {
-    /// The finished route. `None` when it is not whole or its made-up name is too long (and reported).
-    pub(super) fn finish(&self, report: &mut Report<'_>) -> Option<At<Route>> {
+    /// The finished route, or those that one with `same` becomes. None when it is not whole or a made-up name is too long (and reported).
+    pub(super) fn finish(&self, drafts: &Drafts, report: &mut Report<'_>) -> Vec<At<Route>> {
         if !self.whole {
-            return None;
+            return Vec::new();
         }
         let when = self.when.as_ref().map(|w| w.value.clone());
-        let service = self.service.as_ref().map(|s| s.value.clone());
-        let to = match &self.lane {
-            Some(lane) => Target::Lane(lane.value.clone()),
-            None => Target::Arms(self.to.iter().map(|a| a.value.clone()).collect()),
+        if self.same.is_empty() {
+            let to = match &self.lane {
+                Some(lane) => Target::Lane(lane.value.clone()),
+                None => Target::Arms(self.to.iter().map(|a| a.value.clone()).collect()),
+            };
+            return self.one(when, to, report).into_iter().collect();
+        }
+        let all = workload::spread(self, drafts);
+        if all.is_empty() && !report.incomplete {
+            let keys: Vec<_> = self.same.iter().map(|k| k.name()).collect();
+            let text = format!("no workload and instance have the same {}", keys.join(" and "));
+            let help = "say what callers are: workloads: { shop-2: { service: shop, version: \"2.0\" } }";
+            report.warning(Draft::new(self.span, text).help(help));
+        }
+        let one = |(caller, arms): (Condition, Vec<Arm>)| {
+            let when = match &when {
+                Some(when) => Condition::All(vec![caller, when.clone()]),
+                None => caller,
+            };
+            self.one(Some(when), Target::Arms(arms), report)
         };
+        all.into_iter().filter_map(one).collect()
+    }
+
+    fn one(&self, when: Option<Condition>, to: Target, report: &mut Report<'_>) -> Option<At<Route>> {
+        let service = self.service.as_ref().map(|s| s.value.clone());
         let (name, span) = match &self.name {
             Some(name) => (name.value.clone(), name.span),
             None => (default_name(service.as_deref(), when.as_ref(), &to), self.span),

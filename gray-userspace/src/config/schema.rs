@@ -18,7 +18,8 @@ pub fn schema_json() -> String {
     });
     let _ = defs.insert("condition".into(), condition);
     let targets = ["to", "lane"].map(|key| json!({ "required": [key] }));
-    defs[&id(&shape::ROUTE)]["oneOf"] = json!(targets);
+    let alone = json!({ "required": ["same"], "not": { "anyOf": targets } });
+    defs[&id(&shape::ROUTE)]["oneOf"] = targets.into_iter().chain([alone]).collect();
     if let Value::Object(root) = &mut root {
         let _ = root.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
         let _ = root.insert("title".into(), json!("gray policy"));

@@ -59,6 +59,7 @@ pub(super) struct ServiceDraft {
     pub instances: Vec<At<Instance>>,
     pub stable: Option<At<Selector>>,
     pub failover: Option<At<Failover>>,
+    pub failover_by: Vec<(MetaKey, At<Failover>)>,
     pub blacklist: BlacklistDraft,
     pub shadow: bool,
     pub measure_full: bool,
@@ -94,6 +95,7 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
         instances: Vec::new(),
         stable: None,
         failover: None,
+        failover_by: Vec::new(),
         blacklist: BlacklistDraft::default(),
         shadow: false,
         measure_full: false,
@@ -218,6 +220,9 @@ pub(super) fn read(name: At<String>, node: &Node<'_>, report: &mut Report<'_>) -
     if let Some(node) = fields.get("failover") {
         draft.failover = blacklist::failover(node, report).map(|(value, span)| At { value, span });
     }
+    if let Some(node) = fields.get("failover-by") {
+        draft.failover_by = blacklist::failover_by(node, report);
+    }
     if let Some(node) = fields.get("blacklist") {
         draft.blacklist = blacklist::read(node, report);
     }
@@ -287,6 +292,7 @@ impl ServiceDraft {
             instances: self.instances.into_iter().map(|i| i.value).collect(),
             stable: self.stable?.value,
             failover: self.failover.map(|f| f.value).unwrap_or_default(),
+            failover_by: self.failover_by.into_iter().map(|(key, f)| (key, f.value)).collect(),
             blacklist: self.blacklist.finish(),
             shadow: self.shadow,
             measure_full: self.measure_full,

@@ -141,6 +141,11 @@ pub(super) static DOCUMENT: Object = Object {
             Shape::Maps(&SELECTOR),
         ),
         optional(
+            "workloads",
+            "What callers on the nodes are, by their workload's name (`gray workload set`).",
+            Shape::Map(&WORKLOAD),
+        ),
+        optional(
             "blacklist",
             "Instances of all services that get no new connections; open ones stay.",
             Shape::One(&BLACKLIST),
@@ -261,7 +266,12 @@ pub(super) static SERVICE: Object = Object {
         optional(
             "failover",
             "Who serves the clients of a subset whose instances are all gone: stable, any instance, or those of a selector; deny: they are refused. Default: stable.",
-            Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR)),
+            FAILOVERS,
+        ),
+        optional(
+            "failover-by",
+            "Before `failover`, by what is wanted of the subset: what gives way when nobody has it, the narrowest first. Default: nothing.",
+            Shape::One(&FAILOVER_BY),
         ),
         optional(
             "blacklist",
@@ -338,6 +348,24 @@ pub(super) static SELECTOR: Object = Object {
         optional("group", ANY_DOC, TEXTS),
         optional("id", "The instance's id, or one of these.", TEXTS),
         optional("address", ADDRESS_DOC, PATTERNS),
+    ],
+    later: META_LATER,
+};
+
+const FAILOVERS: Shape = Shape::Either(&Shape::Word(FAILOVER), &Shape::One(&SELECTOR));
+const BY_DOC: &str = "Of subsets that name this key: any, and all else stays as wanted; or a selector that takes the key's place; stable; deny.";
+
+pub(super) static FAILOVER_BY: Object = Object {
+    name: "a failover by keys",
+    doc: "Who serves the clients of a subset that has nobody left, by the keys that the subset is named by.",
+    keys: &[
+        optional("version", BY_DOC, FAILOVERS),
+        optional("region", BY_DOC, FAILOVERS),
+        optional("zone", BY_DOC, FAILOVERS),
+        optional("env", BY_DOC, FAILOVERS),
+        optional("group", BY_DOC, FAILOVERS),
+        optional("id", BY_DOC, FAILOVERS),
+        optional("address", BY_DOC, FAILOVERS),
     ],
     later: META_LATER,
 };
@@ -432,7 +460,7 @@ pub(super) const KINDS: &[&str] = &[
 
 pub(super) static ROUTE: Object = Object {
     name: "a route",
-    doc: "Sends clients to a subset of a service, or divides them by weight, or sends them into a lane. Exactly one of `to` and `lane`.",
+    doc: "Sends clients to a subset of a service, or divides them by weight, or sends them into a lane. One of `to`, `lane` and `same`, or `to` and `same`.",
     keys: &[
         optional(
             "name",
@@ -454,18 +482,58 @@ pub(super) static ROUTE: Object = Object {
             "A lane: at each service that it names, to its instances. Not with `service`.",
             Shape::Name,
         ),
+        optional(
+            "same",
+            "To instances that have of these what the caller's workload has, among those of `to` if that is given. Callers of whom it is not known are not meant.",
+            Shape::Either(&Shape::Word(SAME), &Shape::List(&Shape::Word(SAME), 1, Some(SAME.len()))),
+        ),
     ],
     later: &["services", "failover", "shadow", "until"],
 };
 
+const IS_DOC: &str = "Text, as instances have it.";
+const SERVICE_DOC: &str = "Of which service it is, or what else it is called by.";
+
+pub(super) static WORKLOAD: Object = Object {
+    name: "a workload",
+    doc: "What the processes are that a node labels so: at least one key.",
+    keys: &[
+        optional("service", SERVICE_DOC, Shape::Text),
+        optional("version", IS_DOC, Shape::Text),
+        optional("region", IS_DOC, Shape::Text),
+        optional("zone", IS_DOC, Shape::Text),
+        optional("env", IS_DOC, Shape::Text),
+        optional("group", IS_DOC, Shape::Text),
+    ],
+    later: &["lane", "unit", "cgroup"],
+};
+
+pub(super) static CALLER: Object = Object {
+    name: "a caller",
+    doc: "Calls by workloads that have, of every given key, the value or one of the values. At least one key.",
+    keys: &[
+        optional("service", ANY_DOC, TEXTS),
+        optional("version", ANY_DOC, TEXTS),
+        optional("region", ANY_DOC, TEXTS),
+        optional("zone", ANY_DOC, TEXTS),
+        optional("env", ANY_DOC, TEXTS),
+        optional("group", ANY_DOC, TEXTS),
+    ],
+    later: &[],
+};
+
+/// What callers and instances may have in common.
+pub(super) const SAME: &[&str] = &["version", "region", "zone", "env", "group"];
+
 pub(super) static CONDITION: Object = Object {
     name: "a condition",
-    doc: "Exactly one of `all`, `any`, `not`, a lane, or a claim and its values; nested at most 8 deep.",
+    doc: "Exactly one of `all`, `any`, `not`, a lane, a caller, or a claim and its values; nested at most 8 deep.",
     keys: &[
         optional("all", "Every one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("any", "At least one of these.", Shape::List(&Shape::Condition, 1, None)),
         optional("not", "Everybody else.", Shape::Condition),
         optional("lane", "Connections that are in this lane.", Shape::Name),
+        optional("caller", "Calls by workloads that are this.", Shape::One(&CALLER)),
         optional("source", CLAIM_DOC, VALUES),
         optional("mark", CLAIM_DOC, VALUES),
         optional("dscp", CLAIM_DOC, VALUES),
@@ -485,7 +553,10 @@ const VALUES: Shape =
     Shape::Either(&Shape::Value, &Shape::List(&Shape::Value, 1, Some(limits::CONDITION_VALUES)));
 
 #[cfg(test)]
-pub(super) static OBJECTS: [&Object; 18] = [
+pub(super) static OBJECTS: [&Object; 21] = [
+    &WORKLOAD,
+    &CALLER,
+    &FAILOVER_BY,
     &ROUTE_HEADERS,
     &ROUTE_LISTENER,
     &ACCEPT,

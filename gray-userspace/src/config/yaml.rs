@@ -9,9 +9,9 @@ use super::{
     value::percent_text,
 };
 use crate::model::{
-    Affinity, Alarm, Arm, Balance, Blacklist, ClaimKind, Cohort, CohortBody, Condition, Empty, Encapsulation,
-    Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route, Selector, Service,
-    ZoneAffinity,
+    Affinity, Alarm, Arm, Balance, Blacklist, CallerKey, ClaimKind, Cohort, CohortBody, Condition, Empty,
+    Encapsulation, Failover, Health, Instance, Lane, MetaKey, Millis, Over, Per, Policy, Probe, Route,
+    Selector, Service, Workload, ZoneAffinity,
 };
 
 /// Lists longer than this get one line per entry.
@@ -26,6 +26,7 @@ pub fn to_yaml(policy: &Policy) -> String {
     }
     section(&mut out, "cohorts", &policy.cohorts, cohort);
     section(&mut out, "lanes", &policy.lanes, lane);
+    section(&mut out, "workloads", &policy.workloads, workload);
     section(&mut out, "routes", &policy.routes, route);
     out
 }
@@ -107,10 +108,12 @@ fn service(out: &mut String, s: &Service) {
         let _ = writeln!(out, "      - {{ {} }}", instance(i));
     }
     let _ = writeln!(out, "    stable: {{ {} }}", selector(&s.stable));
-    match &s.failover {
-        Failover::Stable => {}
-        Failover::Any | Failover::Deny => drop(writeln!(out, "    failover: {}", s.failover)),
-        Failover::To(subset) => drop(writeln!(out, "    failover: {{ {} }}", selector(subset))),
+    if s.failover != Failover::Stable {
+        let _ = writeln!(out, "    failover: {}", failover(&s.failover));
+    }
+    if !s.failover_by.is_empty() {
+        let by = s.failover_by.iter().map(|(key, f)| format!("{}: {}", key.name(), failover(f)));
+        let _ = writeln!(out, "    failover-by: {{ {} }}", by.collect::<Vec<_>>().join(", "));
     }
     if !s.blacklist.is_empty() {
         let _ = writeln!(out, "    blacklist: {{ {} }}", blacklist(&s.blacklist));
@@ -134,6 +137,13 @@ fn service(out: &mut String, s: &Service) {
     }
     if s.measure_full {
         out.push_str("    measure: full\n");
+    }
+}
+
+fn failover(f: &Failover) -> String {
+    match f {
+        Failover::To(subset) => format!("{{ {} }}", selector(subset)),
+        word => word.to_string(),
     }
 }
 
@@ -263,6 +273,11 @@ fn lane(out: &mut String, l: &Lane) {
     }
 }
 
+fn workload(out: &mut String, w: &Workload) {
+    let pairs: Vec<_> = w.meta.iter().map(|(key, v)| format!("{}: {}", key.name(), quote(v))).collect();
+    let _ = writeln!(out, "  {}: {{ {} }}", name(&w.name), pairs.join(", "));
+}
+
 fn route(out: &mut String, r: &Route) {
     out.push_str("  - { ");
     let made = default_name(r.service.as_deref(), r.when.as_ref(), &r.to);
@@ -297,6 +312,13 @@ fn condition(c: &Condition) -> String {
     let many = |items: &[Condition]| items.iter().map(condition).collect::<Vec<_>>().join(", ");
     match c {
         Condition::Cohort(cohort) => name(cohort),
+        Condition::Caller(caller) => {
+            let pair = |(key, any): (&CallerKey, &BTreeSet<String>)| {
+                let values: Vec<_> = any.iter().map(|v| quote(v)).collect();
+                format!("{}: [{}]", key.name(), values.join(", "))
+            };
+            format!("{{ caller: {{ {} }} }}", caller.0.iter().map(pair).collect::<Vec<_>>().join(", "))
+        }
         Condition::Lane(lane) => format!("{{ lane: {} }}", name(lane)),
         Condition::Claim { of, values } => {
             let values: Vec<_> = values.iter().map(|v| quote(v)).collect();

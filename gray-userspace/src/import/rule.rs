@@ -47,7 +47,9 @@ pub(super) fn read(file: &File<'_>, root: Node<'_, '_>, to: &mut Routes<'_>) {
                 blacklist(file, node, to);
                 continue;
             }
-            "strategy-failover" => "say it at each service: failover: { version: .. }, any or stable",
+            "strategy-failover" => {
+                "say it at each service: failover-by: { version: { version: .. }, region: any } and failover: stable, any, deny"
+            }
             "parameter" => "parameters are the applications' own",
             _ => "an element that is not known",
         };

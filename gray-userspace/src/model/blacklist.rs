@@ -1,8 +1,11 @@
 //! Instances that get no new connections, by id and by address; and where a subset's clients go that has nobody left.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use super::{Instance, Policy, Selector, address};
+use super::{Instance, MetaKey, Policy, Selector, Service, address};
 
 /// By id, and by patterns of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,51 @@ impl fmt::Display for Failover {
             Self::To(subset) => subset.fmt(f),
             Self::Deny => f.write_str("deny"),
         }
+    }
+}
+
+/// In which order a subset's keys give way, the narrowest first.
+const NARROWEST_FIRST: [MetaKey; 7] = [
+    MetaKey::Address,
+    MetaKey::Id,
+    MetaKey::Zone,
+    MetaKey::Region,
+    MetaKey::Group,
+    MetaKey::Env,
+    MetaKey::Version,
+];
+
+/// Who serves a subset's clients while it has nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instead {
+    /// The first of these of whom somebody serves. One without keys is every instance.
+    pub tiers: Vec<Selector>,
+    /// Then: they are refused; else they go to stable.
+    pub deny: bool,
+}
+
+impl Service {
+    /// One key of what was wanted gives way after the other, as `failover-by` says of it, all else stays as it was; the service's
+    /// `failover` is the end. A key that says `stable` or `deny` is the end when its turn comes.
+    pub fn instead_of(&self, wanted: &Selector) -> Instead {
+        let (mut left, mut tiers) = (wanted.clone(), Vec::new());
+        for key in NARROWEST_FIRST {
+            let Some(by) = self.failover_by.get(&key).filter(|_| left.0.contains_key(&key)) else { continue };
+            let more = match by {
+                Failover::Stable | Failover::Deny => return Instead { tiers, deny: *by == Failover::Deny },
+                Failover::Any => None,
+                Failover::To(other) => Some(other.0.clone()),
+            };
+            let _ = left.0.remove(&key);
+            left.0.extend(more.into_iter().flatten());
+            tiers.push(left.clone());
+        }
+        match &self.failover {
+            Failover::Stable | Failover::Deny => {}
+            Failover::Any => tiers.push(Selector(BTreeMap::new())),
+            Failover::To(other) => tiers.push(other.clone()),
+        }
+        Instead { tiers, deny: self.failover == Failover::Deny }
     }
 }
 

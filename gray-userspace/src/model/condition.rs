@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use super::{ClaimKind, Cohort, CohortBody, Policy};
+use super::{Caller, ClaimKind, Cohort, CohortBody, Policy};
 
 /// When a route applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Condition {
     },
     /// The connection is in this lane.
     Lane(String),
+    /// It is a call by a workload of which the policy says this.
+    Caller(Caller),
     All(Vec<Condition>),
     Any(Vec<Condition>),
     Not(Box<Condition>),
@@ -46,17 +48,24 @@ pub fn beginnings(of: ClaimKind, values: &BTreeSet<String>) -> BTreeSet<u8> {
 }
 
 impl Condition {
-    fn lists<'a>(&'a self, out: &mut Vec<List<'a>>) {
+    fn lists<'a>(&'a self, policy: &Policy, out: &mut Vec<List<'a>>) {
         match self {
             Self::Cohort(_) | Self::Lane(_) => {}
+            Self::Caller(caller) => {
+                let name = Cow::from(caller.to_string());
+                if out.iter().all(|l| l.name != name) {
+                    let ids = Cow::Owned(policy.callers(caller));
+                    out.push(List { name, of: ClaimKind::Workload, ids, is_cohort: false });
+                }
+            }
             Self::Claim { of, values } => {
                 let name = Cow::from(claim_text(*of, values));
                 if out.iter().all(|l| l.name != name) {
                     out.push(List { name, of: *of, ids: Cow::Borrowed(values), is_cohort: false });
                 }
             }
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|p| p.lists(out)),
-            Self::Not(inner) => inner.lists(out),
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|p| p.lists(policy, out)),
+            Self::Not(inner) => inner.lists(policy, out),
         }
     }
 }
@@ -78,7 +87,7 @@ impl Policy {
             Condition::Cohort(n) => {
                 n == cohort || self.cohort(n).and_then(Cohort::joined).is_some_and(|w| self.asks(w, cohort))
             }
-            Condition::Claim { .. } | Condition::Lane(_) => false,
+            Condition::Claim { .. } | Condition::Lane(_) | Condition::Caller(_) => false,
             Condition::All(parts) | Condition::Any(parts) => parts.iter().any(|p| self.asks(p, cohort)),
             Condition::Not(inner) => self.asks(inner, cohort),
         }
@@ -93,16 +102,20 @@ impl Policy {
                 _ => false,
             },
             Condition::Any(parts) => parts.iter().all(|p| self.is_explicit(p)),
-            Condition::Claim { .. } | Condition::Lane(_) | Condition::All(_) | Condition::Not(_) => false,
+            Condition::Claim { .. }
+            | Condition::Lane(_)
+            | Condition::Caller(_)
+            | Condition::All(_)
+            | Condition::Not(_) => false,
         }
     }
 
     /// Every list, each once: those of cohorts, then those of conditions.
     pub fn lists(&self) -> Vec<List<'_>> {
         let mut conditions = Vec::new();
-        self.routes.iter().filter_map(|r| r.when.as_ref()).for_each(|w| w.lists(&mut conditions));
-        self.services.iter().flat_map(|s| &s.accept).for_each(|a| a.from.lists(&mut conditions));
-        self.cohorts.iter().filter_map(Cohort::joined).for_each(|w| w.lists(&mut conditions));
+        self.routes.iter().filter_map(|r| r.when.as_ref()).for_each(|w| w.lists(self, &mut conditions));
+        self.services.iter().flat_map(|s| &s.accept).for_each(|a| a.from.lists(self, &mut conditions));
+        self.cohorts.iter().filter_map(Cohort::joined).for_each(|w| w.lists(self, &mut conditions));
         let headers: BTreeSet<_> = self.services.iter().flat_map(|s| s.header_values()).collect();
         for (of, value) in headers {
             let values = BTreeSet::from([value]);

@@ -286,6 +286,7 @@ impl Control for Memory {
             text: "gray: route shop-tenth sends it to shop-2a".into(),
             epoch: 7,
             held: None,
+            held_trail: Vec::new(),
             out: Vec::new(),
         })
     }
@@ -326,7 +327,8 @@ impl Control for Memory {
         let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
         let lane_known = set.lane.as_ref().map(|l| l == "gray-2.0");
         let state = "active".into();
-        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state, lane: set.lane, lane_known };
+        let meta = BTreeMap::new();
+        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state, lane: set.lane, lane_known, meta };
         let _ = self.state().workloads.insert(w.name.clone(), w.clone());
         Ok(w)
     }

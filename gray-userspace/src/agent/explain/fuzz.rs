@@ -79,7 +79,7 @@ pub fn explain(data: &[u8]) {
             w.tables.clone_into(t);
             Ok::<(), Infallible>(())
         };
-        let Ok(reply) = answer(&tables, &asked, &w.names, all);
+        let Ok(reply) = answer(&tables, (&asked, None), &w.names, all);
         assert!(!reply.text.is_empty() && reply.reason != "table_hole", "{reply:?}");
         let _ = asked.tuple();
     });

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{
         ApiError,
-        types::{ExplainReply, ExplainRequest, TrailStep},
+        types::{ExplainReply, ExplainRequest, Flow, TrailStep},
     },
     asks::{self, Asking},
     compile::{Compiled, proto_number},
@@ -50,8 +50,10 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
     let now = inner.live.clock().map_err(|e| ApiError::internal(&e))?.jiffies;
     let control = inner.live.control();
     let tables = Tables { control, now, policy: &inner.policy, compiled: &inner.compiled };
-    let mut reply = answer(&tables, &asked, &names, |t, miss| inner.live.fetch(t, miss))
-        .map_err(|e| ApiError::internal(&e))?;
+    let mut reply = answer(&tables, (&asked, held.as_ref().map(|f| f.rule.as_deref())), &names, |t, miss| {
+        inner.live.fetch(t, miss)
+    })
+    .map_err(|e| ApiError::internal(&e))?;
     reply::tell_out(&mut reply, health::lock(&inner.board).out(&asked.service, health::now()));
     if let Some(held) = held {
         reply::tell_held(&mut reply, held);
@@ -75,9 +77,10 @@ struct Tables<'a> {
     compiled: &'a Compiled,
 }
 
+/// `held`: of a live connection, the route that it is held by, if one does.
 fn answer<E>(
     on: &Tables<'_>,
-    asked: &Asked,
+    (asked, held): (&Asked, Option<Option<&str>>),
     names: &Names,
     mut fetch: impl Fetch<E>,
 ) -> Result<ExplainReply, E> {
@@ -98,26 +101,30 @@ fn answer<E>(
     };
     let further = paging::further(&mut t, listener, &mut fetch)?;
     let asks = known.asks(further.more);
-    let Some(reading) = reading.as_ref().filter(|_| !asks.is_empty()) else {
-        let answer = paging::ask(&mut t, &request, &mut fetch)?;
-        return Ok(Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply());
+    let (answer, step) = match reading.as_ref().filter(|_| !asks.is_empty()) {
+        None => (paging::ask(&mut t, &request, &mut fetch)?, None),
+        Some(reading) => {
+            let at = asked.key();
+            let own = Instance { addr: at.addr, port: at.port, proto: at.proto, live: 1 };
+            let asking = Asking { asks: &asks, reading, further: &further, key, turn: 0, own, failed: None };
+            let step = TrailStep {
+                rule: "n-d-*".into(),
+                precedence: "header".into(),
+                matched: true,
+                why: format!("by the splice listener, of what is left: {asks}"),
+            };
+            (asks::ask(&mut t, &request, &asking, &mut fetch)?, Some(step))
+        }
     };
-    let at = asked.key();
-    let own = Instance { addr: at.addr, port: at.port, proto: at.proto, live: 1 };
-    let asking = Asking { asks: &asks, reading, further: &further, key, turn: 0, own, failed: None };
-    let answer = asks::ask(&mut t, &request, &asking, &mut fetch)?;
-    let mut reply = Explained { on, asked, names, known: &known, answer: &answer, tables: &t }.reply();
-    reply.trail.push(TrailStep {
-        rule: "n-d-*".into(),
-        precedence: "header".into(),
-        matched: true,
-        why: format!("by the splice listener, of what is left: {asks}"),
-    });
+    let explained = Explained { on, asked, names, known: &known, answer: &answer, tables: &t };
+    let mut reply = explained.reply();
+    reply.trail.extend(step);
+    reply.held_trail = held.map(|rule| explained.held_trail(rule)).unwrap_or_default();
     Ok(reply)
 }
 
 /// The flow table's entry of a live connection.
-fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<crate::api::types::Flow, ApiError> {
+fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<Flow, ApiError> {
     let unknown = || {
         ApiError::not_found(
             "the flow table holds no such connection",

@@ -12,7 +12,9 @@ use gray_common::{
 use super::{Tables, asked::Asked, claimed::Known, trail::Telling};
 use crate::{
     agent::names::{Names, arm_name, canonical, socket_addr},
-    api::types::{ArmName, ExplainReply, Flow},
+    api::types::{ArmName, ClaimShown, ExplainReply, Flow, TrailStep},
+    compile::conditions::claim_code,
+    model::ClaimKind,
     paging::Answer,
 };
 
@@ -41,7 +43,7 @@ impl Explained<'_> {
         let mut reply = ExplainReply {
             service: self.asked.service.clone(),
             listener: self.asked.listener.to_string(),
-            claims: self.known.shown(),
+            claims: self.claims(),
             identity: self.known.identity_text(&service.identify),
             trail: telling.trail(self.answer),
             bucket: None,
@@ -54,6 +56,7 @@ impl Explained<'_> {
             text: String::new(),
             epoch: self.on.control.epoch,
             held: None,
+            held_trail: Vec::new(),
             out: Vec::new(),
         };
         match self.answer.verdict {
@@ -64,8 +67,10 @@ impl Explained<'_> {
             Verdict::Deny(d) if d.reason == Reason::FailoverDenied as u8 => {
                 reply.reason = Reason::FailoverDenied.label().into();
                 reply.route = self.names.route(u32::from(d.rule));
+                let plan = self.answer.wanted.and_then(|i| self.on.compiled.subsets.get(i as usize));
+                let by = if plan.is_some_and(|p| p.who.otherwise) { "failover-by" } else { "failover" };
                 reply.text = format!(
-                    "refused: route {} wants {}, of which no instance serves, and the service's `failover` denies that",
+                    "refused: route {} wants {}, of which no instance serves, and the service's `{by}` denies that",
                     reply.route.as_deref().unwrap_or("default"),
                     self.name_of(self.answer.wanted)
                 );
@@ -89,6 +94,9 @@ impl Explained<'_> {
         if let Some(lane) = self.asked.unknown_lane() {
             reply.text.push_str(&format!("; its workload's lane {lane} is none of the policy's"));
         }
+        if let Some(unread) = self.unread() {
+            reply.text.push_str(&format!("; it calls on this node, where its request is not read: routes that ask for {unread} do not know it"));
+        }
         match self.known.request {
             Some(false) => {
                 reply.text.push_str("; its request cannot be read to the end, and counts as far as it can")
@@ -99,6 +107,42 @@ impl Explained<'_> {
             _ => {}
         }
         reply
+    }
+
+    /// What is known, and what the policy says of the workload that calls.
+    fn claims(&self) -> Vec<ClaimShown> {
+        let mut out = self.known.shown();
+        let of = |(_, name): &(ClaimKind, String)| self.on.policy.workload(name);
+        let calls = self.known.values.iter().find(|v| v.0 == ClaimKind::Workload).and_then(of);
+        if let Some(w) = calls {
+            let hash = format!("{:016x}", self.known.claims.of(claim_code(ClaimKind::Workload)));
+            out.push(ClaimShown { kind: "caller".into(), value: w.to_string(), hash });
+        }
+        out
+    }
+
+    /// How a live connection came to the rule of this name, `None` to stable by default: see [`Telling::held`].
+    pub fn held_trail(&self, rule: Option<&str>) -> Vec<TrailStep> {
+        let Some(service) = self.answer.service else { return Vec::new() };
+        let facts = self.facts(service.first_fact, service.facts);
+        let telling = Telling {
+            policy: self.on.policy,
+            assigned: &self.on.compiled.assigned,
+            names: self.names,
+            facts: &facts,
+            claims: &self.known.claims,
+            identity: 0,
+        };
+        let all = self.on.compiled.rules.iter().skip(service.first_rule as usize);
+        telling.held(all.take(usize::from(service.rules)), rule)
+    }
+
+    /// A13: what a request by packets would say of a client, and a call on this node does not.
+    fn unread(&self) -> Option<String> {
+        let service = self.on.policy.service(&self.asked.service)?;
+        let local = self.known.values.iter().any(|v| v.0 == ClaimKind::Workload);
+        let names: BTreeSet<_> = service.claims.keys().chain(service.tls.keys()).map(|k| k.name()).collect();
+        (local && service.reads()).then(|| names.into_iter().collect::<Vec<_>>().join(", "))
     }
 
     /// The service's facts, as far as the decision asked for them.

@@ -15,7 +15,7 @@ use crate::{
     agent::{names::Names, testing},
     api::{
         error::ErrorKind,
-        types::{ArmName, ExplainReply, ExplainRequest},
+        types::{ArmName, ExplainReply, ExplainRequest, TrailStep},
     },
     compile::{
         Compiled,
@@ -175,9 +175,13 @@ impl World {
     }
 
     fn answer(&self, asked: &Asked) -> ExplainReply {
+        self.answer_held(asked, None)
+    }
+
+    fn answer_held(&self, asked: &Asked, held: Option<Option<&str>>) -> ExplainReply {
         let (control, now) = (self.tables.control, self.tables.now);
         let on = Tables { control, now, policy: &self.policy, compiled: &self.compiled };
-        let Ok(reply) = answer(&on, asked, &self.names, |t, miss| fetch(&self.tables, t, miss));
+        let Ok(reply) = answer(&on, (asked, held), &self.names, |t, miss| fetch(&self.tables, t, miss));
         reply
     }
 
@@ -803,4 +807,63 @@ routes: [{{ service: shop, when: early, to: {{ version: '2' }} }}]
         let text = told(affinity, zone, src);
         assert!(!text.contains(other), "{affinity} {zone:?}: {text}");
     }
+}
+
+/// C15: of a live connection the claims are not kept; the rule that it is held by says what they must have been.
+#[test]
+fn c15_a_live_connection_says_by_what_it_is_held() {
+    let w = world();
+    let asked = w.asked(&site());
+    let trail = |rule: Option<&str>| {
+        let reply = w.answer_held(&asked, Some(rule));
+        let step = |s: &TrailStep| format!("{} {}: {}", s.rule, s.matched, s.why);
+        (reply.held_trail.iter().map(step).collect::<Vec<_>>(), reply.trail.len())
+    };
+    let (held, now) = trail(Some("by-tenant"));
+    assert_eq!(
+        held,
+        [
+            "by-app false: passed over, so it was not all of: on list apps",
+            "by-tenant true: held by it, so it was: on list tenants",
+        ]
+    );
+    assert_eq!(now, 7, "and all that a new connection would be asked");
+    let (held, _) = trail(Some("by-share"));
+    assert!(
+        held.contains(&"by-tail false: passed over, so it was not all of: in sevens".to_owned()),
+        "{held:?}"
+    );
+    assert!(
+        held.contains(
+            &"by-platform false: passed over, so it was not all of: platform=android|ios; not user=u5"
+                .to_owned()
+        ),
+        "{held:?}"
+    );
+    assert_eq!(held.last().unwrap(), "by-share true: held by it, so it was: in half-of-apps");
+    let (held, _) = trail(None);
+    assert_eq!((held.len(), held[6].as_str()), (7, "default true: held by no route: stable"));
+    assert!(trail(Some("gone")).0.is_empty());
+}
+
+/// A7: what the policy says of the caller. A13: what a request would say, and a call on this node does not.
+#[test]
+fn a7_a13_a_caller_is_told_by_what_it_is_and_what_is_not_read_of_it() {
+    let more = "workloads:\n  nightly: { service: web, version: '2.0' }\n";
+    let route = "  - { service: site, same: version }\n";
+    let w = world_of(&format!("{DOCUMENT}{route}{more}"));
+    let calls = |who: &str| w.explain(&ExplainRequest { workload: Some(who.into()), ..site() });
+    let r = calls("nightly");
+    let caller = r.claims.iter().find(|c| c.kind == "caller").unwrap();
+    let workload = r.claims.iter().find(|c| c.kind == "workload").unwrap();
+    assert_eq!((caller.value.as_str(), &caller.hash), ("service=web,version=2.0", &workload.hash));
+    assert_eq!((r.arm, r.route.as_deref()), (ArmName::Gray, Some("site/caller(version=2.0)/version=2.0")));
+    let step = r.trail.last().unwrap();
+    assert_eq!((step.matched, step.why.as_str()), (true, "caller(version=2.0)"));
+    let unread =
+        "its request is not read: routes that ask for app, channel, platform, tenant, user do not know it";
+    assert!(r.text.contains(unread), "{}", r.text);
+    let r = calls("daily");
+    assert_eq!((r.arm, r.claims.iter().any(|c| c.kind == "caller")), (ArmName::Stable, false));
+    assert!(r.trail.iter().any(|s| s.why == "not caller(version=2.0)"), "{:?}", r.trail);
 }

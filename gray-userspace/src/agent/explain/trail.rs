@@ -44,6 +44,62 @@ impl Telling<'_> {
         steps
     }
 
+    /// The rules up to the one that a live connection is held by. What was known of its client is not kept: that it came so far says
+    /// what must have been. Nothing where no rule has this name any more.
+    pub fn held<'r>(&self, rules: impl Iterator<Item = &'r Rule>, by: Option<&str>) -> Vec<TrailStep> {
+        let rules: Vec<(&Rule, String)> = rules
+            .map(|r| (r, self.names.route(u32::from(r.id)).unwrap_or_else(|| "default".into())))
+            .collect();
+        let ways = rules.iter().filter(|(_, name)| Some(name.as_str()) == by).count();
+        if by.is_some() && ways == 0 {
+            return Vec::new();
+        }
+        let mut left = ways;
+        let mut steps = Vec::new();
+        for (rule, name) in &rules {
+            if by.is_some() && left == 0 {
+                break;
+            }
+            let wants = self.wants(rule);
+            let matched = Some(name.as_str()) == by;
+            left -= usize::from(matched);
+            let why = match (matched, ways) {
+                (true, 1) => format!("held by it, so it was: {wants}"),
+                (true, n) => format!("held by it or by another of its {n} ways, so perhaps it was: {wants}"),
+                _ => format!("passed over, so it was not all of: {wants}"),
+            };
+            let precedence = Precedence::name(rule.precedence).into();
+            steps.push(TrailStep { rule: name.clone(), precedence, matched, why });
+        }
+        if by.is_none() {
+            let why = "held by no route: stable".into();
+            steps.push(TrailStep {
+                rule: "default".into(),
+                precedence: "default".into(),
+                matched: true,
+                why,
+            });
+        }
+        steps
+    }
+
+    /// What a rule asks, of nobody in particular.
+    fn wants(&self, rule: &Rule) -> String {
+        let mut parts = Vec::new();
+        for (bit, fact) in self.facts.iter().enumerate() {
+            let mask = 1u64.checked_shl(bit as u32).unwrap_or(0);
+            if (rule.need | rule.forbid) & mask == 0 {
+                continue;
+            }
+            let holds = rule.need & mask != 0;
+            parts.push(match fact.kind {
+                FACT_LIST | FACT_LANE => self.fact(fact, holds),
+                _ => format!("{}in {}", if holds { "" } else { "not " }, self.cohort(fact)),
+            });
+        }
+        if parts.is_empty() { "anybody".into() } else { parts.join("; ") }
+    }
+
     fn step(&self, rule: &Rule, facts: u64, matched: bool) -> TrailStep {
         let mut parts = Vec::new();
         for (bit, fact) in self.facts.iter().enumerate() {

@@ -349,8 +349,11 @@ impl Plan {
                 continue;
             };
             let families = [&s.who.v4, &s.who.v6];
-            let whom: BTreeSet<usize> =
-                families.iter().flat_map(|f| f.members.iter().chain(&f.spare)).map(|m| m.instance).collect();
+            let whom: BTreeSet<usize> = families
+                .iter()
+                .flat_map(|f| f.members.iter().chain(f.spare.iter().flatten()))
+                .map(|m| m.instance)
+                .collect();
             for i in whom.into_iter().filter_map(|m| service.instances.get(m)) {
                 of.entry(id(&service.name, &i.id)).or_default().push(at);
             }

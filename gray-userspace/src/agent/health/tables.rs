@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use gray_common::wire::{
-    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4,
-    SUBSET_SPARE6,
+    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE, SUBSET_REFUSE,
+    SUBSET_SPARE4, SUBSET_SPARE6,
 };
 
 use crate::{
@@ -38,7 +38,10 @@ pub fn made<'a>(
         // The policy's own table is of the spare ones only where there was never anybody else.
         let whole = match (kept, spare) {
             (true, _) => true,
-            (_, true) => serving.is_empty() && family.spare.iter().all(|m| m.drained || of(m) == 100),
+            (_, true) => {
+                let first = family.instead(|_| 100);
+                serving.is_empty() && first.is_some_and(|all| all.iter().all(|m| m.drained || of(m) == 100))
+            }
             _ => serving.iter().all(|(_, s)| *s == 100) && (!serving.is_empty() || family.spare.is_empty()),
         };
         let slots = match ready {
@@ -65,7 +68,8 @@ pub fn made<'a>(
         | flag(near6, SUBSET_NEAR6)
         | flag(spare4, SUBSET_SPARE4)
         | flag(spare6, SUBSET_SPARE6)
-        | flag(who.refuse, SUBSET_REFUSE);
+        | flag(who.refuse, SUBSET_REFUSE)
+        | flag(who.otherwise, SUBSET_OTHERWISE);
     Made { content: Content { v4, v6, flags }, kept: kept4 || kept6 }
 }
 
@@ -145,7 +149,7 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
             let again = made(&plan.who, plan.arm, &policy.services[0], share, None);
             assert_eq!(m.content.v4, again.content.v4, "{down:?}");
             let of = |n: &u32| {
-                let all = plan.who.v4.members.iter().chain(&plan.who.v4.spare);
+                let all = plan.who.v4.members.iter().chain(plan.who.v4.spare.iter().flatten());
                 let member = all.clone().find(|m| m.number == *n).unwrap();
                 policy.services[0].instances[member.instance].id.clone()
             };
@@ -163,6 +167,20 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
         let out = with("{ version: '1.5' }", "    blacklist: { ids: [g1, g2] }\n");
         assert_eq!(who(&out, &[]), (ids(&["m1"]), SUBSET_SPARE4));
         assert_eq!(who(&out, &["m1"]), (ids(&[]), 0));
+        // One after the other, then any; and who ends otherwise than the service says.
+        let chain = with("any", "    failover-by: { version: { version: '1.5' } }\n");
+        assert_eq!(who(&chain, &["g1"]), (ids(&["g2"]), 0));
+        assert_eq!(who(&chain, &["g1", "g2"]), (ids(&["m1"]), SUBSET_SPARE4));
+        assert_eq!(who(&chain, &["g1", "g2", "m1"]), (ids(&["s1", "s2"]), SUBSET_SPARE4));
+        assert_eq!(who(&chain, &["g1", "g2", "m1", "s1", "s2"]), (ids(&[]), 0));
+        let out = with(
+            "any",
+            "    failover-by: { version: { version: '1.5' } }\n    blacklist: { ids: [g1, g2, m1] }\n",
+        );
+        assert_eq!(who(&out, &[]), (ids(&["s1", "s2"]), SUBSET_SPARE4));
+        assert_eq!(who(&out, &["s1"]), (ids(&["s2"]), SUBSET_SPARE4));
+        let deny = with("stable", "    failover-by: { version: deny }\n");
+        assert_eq!(who(&deny, &["g1", "g2"]), (ids(&[]), SUBSET_OTHERWISE));
         let both = with("{ version: '1.5' }", "    blacklist: { ids: [g1] }\n");
         assert_eq!(who(&both, &["g2"]), (ids(&["m1"]), SUBSET_SPARE4));
     }

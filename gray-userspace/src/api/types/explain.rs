@@ -127,6 +127,10 @@ pub struct ExplainReply {
     pub epoch: u64,
     /// Of a live connection: what the flow table holds. All else is what a new connection would get now.
     pub held: Option<Flow>,
+    /// Of a live connection: by which of the rules in force now it is held, those before it, and what must have been known of its
+    /// client then. Empty: that rule is gone.
+    #[serde(default)]
+    pub held_trail: Vec<TrailStep>,
     /// Instances of the service that get no new connections because of their health: `shop-2a (down)`.
     pub out: Vec<String>,
 }

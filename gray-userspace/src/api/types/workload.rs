@@ -1,6 +1,6 @@
 //! Names for callers: which cgroup is which workload.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -39,6 +39,9 @@ pub struct Workload {
     /// False: the policy in force has no such lane, and the label's is without effect. None: it has no lane.
     #[serde(default)]
     pub lane_known: Option<bool>,
+    /// What the policy in force says that it is: `version`, `zone` ..
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
 }
 
 /// Whose tag is asked for: a workload's, a process's, or, with neither, the caller's own.

@@ -90,7 +90,8 @@ fn shadowed(routes: &[RouteDraft], report: &mut Report<'_>) {
     // By service, lane and condition.
     type Same<'a> = (Option<&'a str>, Option<&'a str>, Option<String>);
     let mut seen: HashMap<Same<'_>, Span> = HashMap::new();
-    for route in routes {
+    // One with `same` is about some callers only.
+    for route in routes.iter().filter(|r| r.same.is_empty()) {
         let [service, lane] = [&route.service, &route.lane].map(|n| n.as_ref().map(|n| n.value.as_str()));
         let when = route.when.as_ref().map(|w| condition::normal(&w.value));
         // Another lane may name other services.

@@ -52,6 +52,9 @@ impl Client<'_> {
             Condition::Claim { of, values } => values.iter().any(|v| self.has(*of, v)),
             // Nobody who comes by packets is in a lane.
             Condition::Lane(_) => false,
+            Condition::Caller(caller) => {
+                self.policy.callers(caller).iter().any(|name| self.has(ClaimKind::Workload, name))
+            }
             Condition::All(parts) => parts.iter().all(|p| self.meets(p)),
             Condition::Any(parts) => parts.iter().any(|p| self.meets(p)),
             Condition::Not(inner) => !self.meets(inner),
