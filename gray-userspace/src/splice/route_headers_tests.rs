@@ -222,7 +222,9 @@ fn a10_a_load_balancer_says_source_and_tlv() {
         let said = [begin, head].concat();
         for size in [1, 7, said.len()] {
             let mut first = First::of(served.reading, served.further, who.client.ip());
-            said.chunks(size).for_each(|part| drop(first.feed(part)));
+            for part in said.chunks(size) {
+                let _ = first.feed(part);
+            }
             let Goes::To(at, _) = who.goes(&on, &first, (0, 0), None).unwrap() else { panic!("{name}") };
             assert_eq!(at.ip().to_string(), format!("198.18.2.{want}"), "{name}");
             assert_eq!(first.bytes(), said, "the instance gets all of it: {name}");
