@@ -171,8 +171,9 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn guard(&self, s: &Service) -> u32 {
-        let of = u32::from(s.id) | u32::from(self.seen) << 16 | s.breaker.failures << 24;
-        breaker::guard(of, s.flags, s.lease_ms, s.breaker.window_ms, s.breaker.open_ms)
+        let b = &s.breaker;
+        let of = u32::from(s.id) | u32::from(self.seen) << 16 | (b.retransmits & 7) << 17 | b.failures << 24;
+        breaker::guard(of, s.flags, s.lease_ms, b.window_ms, b.open_ms)
     }
 }
 

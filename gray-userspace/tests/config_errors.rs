@@ -207,7 +207,7 @@ fn d4_service() {
             ("stable_no_values", with(stable, "    stable: { version: [] }")),
             ("stable_address_nobody_has", with(stable, "    stable: { address: 198.18.9.* }")),
             ("failover_denied", more("failover: denied")),
-            ("breaker_numbers", more("breaker: { failures: 129, window: 0s, open: 30 }")),
+            ("breaker_numbers", more("breaker: { failures: 129, window: 0s, open: 30, retransmits: 7 }")),
             ("breaker_keys", more("breaker: { failure: 5, opens: 30s }")),
             ("breaker_word", more("breaker: true")),
             ("agent_lost_word", more("on-agent-lost: stabel")),

@@ -145,7 +145,12 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         proxies: Vec::new(),
         tls,
         on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },
-        breaker: v6.then_some(Breaker { failures: 128, window: Millis(1500), open: Millis(60_000) }),
+        breaker: v6.then_some(Breaker {
+            failures: 128,
+            window: Millis(1500),
+            open: Millis(60_000),
+            retransmits: 6,
+        }),
         agent_lease: sticky.then_some(Millis(if v6 { 30_000 } else { 5_250 })),
         alarm,
         nat: Nat::Dnat,

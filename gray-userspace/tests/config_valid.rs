@@ -164,14 +164,14 @@ fn f14_what_a_lost_agent_means_is_written_as_it_is_read() {
 #[test]
 fn f15_a_breaker_is_written_as_it_is_read() {
     for (body, want) in [
-        ("failures: 5", (5, 10_000, 30_000)),
-        ("failures: 1, window: 1s, open: 1h", (1, 1000, 3_600_000)),
-        ("failures: 128, window: 1500ms", (128, 1500, 30_000)),
+        ("failures: 5", (5, 10_000, 30_000, 1)),
+        ("failures: 1, window: 1s, open: 1h", (1, 1000, 3_600_000, 1)),
+        ("failures: 128, window: 1500ms, retransmits: 6", (128, 1500, 30_000, 6)),
     ] {
         let text = SHOP.replace("    stable:", &format!("    breaker: {{ {body} }}\n    stable:"));
         let policy = ok(&text).policy;
         let b = policy.services[0].breaker.unwrap();
-        assert_eq!((b.failures, b.window.0, b.open.0), want, "{body}");
+        assert_eq!((b.failures, b.window.0, b.open.0, b.retransmits), want, "{body}");
         assert_eq!(ok(&to_yaml(&policy)).policy, policy);
     }
 }

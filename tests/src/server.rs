@@ -1,4 +1,4 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, Prometheus, iperf3, and proxies. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, Prometheus, systemd, iperf3, and proxies. No client code.
 
 pub mod choice;
 mod echo;
@@ -13,6 +13,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod stream;
+pub mod systemd;
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -34,6 +35,7 @@ pub use prometheus::Prometheus;
 pub use proxy::Route;
 pub use redis::Redis;
 pub use stream::NginxStream;
+pub use systemd::Systemd;
 
 /// What a server is and where it listens. UDP answers come from the address that was asked, so each address
 /// is bound by itself.

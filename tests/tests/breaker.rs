@@ -2,12 +2,12 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gray_tests::{
@@ -187,6 +187,49 @@ fn f15_resets_before_the_first_byte_open_it() {
     scene.finish();
 }
 
+/// What these send reaches gray, and its answers get nowhere.
+fn gray_answers_nobody(scene: &Scene, sources: &[IpAddr]) {
+    let ns = &scene.world.backends[1].place().ns;
+    for source in sources {
+        let done =
+            ns.command("ip").args(["route", "add", "blackhole", &source.to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+/// ... with `retransmits: 3`, when each SYN has come again three times and not before: the timers of clients run for a second each, or
+/// longer. Of local callers, too, while they still wait.
+#[test]
+fn f15_silence_opens_it_after_so_many_retransmits() {
+    for local in [false, true] {
+        let scene =
+            if local { Scene::start(WorldSpec::default()) } else { Scene::packets(WorldSpec::default()) };
+        let (place, sources) = match local {
+            true => (scene.world.caller(), scene.world.edge_addresses()),
+            false => (scene.world.clients[0].place(), scene.world.clients[0].sources(false)),
+        };
+        let text = PolicyText::moved(&scene.world).route("to: { version: \"2.0\" }");
+        scene.apply(&text.each("breaker: { failures: 4, window: 60s, open: 10m, retransmits: 3 }"));
+        all_of("2.0", &place, 10);
+        gray_answers_nobody(&scene, &sources);
+        let began = Instant::now();
+        let mut spec = LoadSpec::new(vip(false, 8080), HTTP).count(4).workers(4);
+        spec.timeout_ms = 60_000;
+        let waiting = spec.start(&place).unwrap();
+        wait_for("the breaker", PATIENCE, || Ok(breaker(&scene.agent, "web")["state"] == "open")).unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(2900), "after {:?}", began.elapsed());
+        all_of("1.0", &place, 20);
+        // Each is one failure, however long it goes on.
+        std::thread::sleep(Duration::from_secs(2));
+        let b = breaker(&scene.agent, "web");
+        assert_eq!((&b["failures"], &b["opens"]), (&4.into(), &1.into()), "{b}");
+        let status = scene.agent.gray_ok(&["status"]).unwrap();
+        assert!(status.contains("silent after 3 retransmits"), "{status}");
+        drop(waiting);
+        scene.finish();
+    }
+}
+
 /// Connection attempts that are not answered within a second.
 #[test]
 fn f15_silence_opens_it() {
@@ -194,12 +237,7 @@ fn f15_silence_opens_it() {
     scene.apply(&policy(&scene, "10m"));
     let client = scene.world.clients[0].place();
     all_of("2.0", &client, 10);
-    let ns = &scene.world.backends[1].place().ns;
-    for source in scene.world.clients[0].sources(false) {
-        let done =
-            ns.command("ip").args(["route", "add", "blackhole", &source.to_string()]).status().unwrap();
-        assert!(done.success());
-    }
+    gray_answers_nobody(&scene, &scene.world.clients[0].sources(false));
     let waiting = LoadSpec::new(vip(false, 8080), HTTP).count(8).workers(8).start(&client).unwrap();
     wait_for("the breaker", PATIENCE, || Ok(breaker(&scene.agent, "web")["state"] == "open")).unwrap();
     all_of("1.0", &client, 40);

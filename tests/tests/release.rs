@@ -1,6 +1,6 @@
 //! The release engine with real traffic: two services, deployed by a program, a ramp under load, alignment; one that is taken
 //! back by itself; recalls; the agent killed at every point of it, and at random moments (`kills`); checks by a real Prometheus; the
-//! screen that is watched.
+//! screen that is watched; units of a real systemd.
 
 #[path = "release/faults.rs"]
 mod faults;
@@ -8,6 +8,10 @@ mod faults;
 mod kills;
 #[path = "release/prometheus.rs"]
 mod prometheus;
+#[path = "release/unit.rs"]
+mod unit;
+#[path = "release/verbs.rs"]
+mod verbs;
 #[path = "release/watch.rs"]
 mod watch;
 
@@ -50,6 +54,10 @@ fn vip(service: usize, port: u16) -> SocketAddr {
 impl Shop {
     /// `running`: 2.0 serves already.
     fn start(running: bool) -> Self {
+        Self::start_with(running, |_, _| {})
+    }
+
+    fn start_with(running: bool, change: impl FnOnce(&World, &mut AgentSpec)) -> Self {
         let spec = WorldSpec {
             backends: 4,
             sources4: 200,
@@ -70,6 +78,7 @@ impl Shop {
         std::fs::create_dir(&hooks).unwrap();
         let mut spec = AgentSpec::packets(&world);
         spec.args = vec!["--release-hooks".into(), hooks.display().to_string()];
+        change(&world, &mut spec);
         let agent = Agent::start_with(&world, spec).unwrap();
         let shop = Self { agent, _servers: servers, hooks, world };
         shop.programs();
@@ -169,6 +178,8 @@ impl Shop {
         let client = &self.world.clients[0];
         let mut spec = LoadSpec::new(vip(service, 8080), ONE).sources(client.sources(false));
         spec.pause_ms = 5;
+        // Agents begin beside it, on a machine of others.
+        spec.timeout_ms = 30_000;
         spec.start(&client.place()).unwrap()
     }
 
@@ -176,8 +187,9 @@ impl Shop {
     fn on_gray(&self, service: usize) -> BTreeSet<IpAddr> {
         let client = &self.world.clients[0];
         let sources = client.sources(false);
-        let spec =
+        let mut spec =
             LoadSpec::new(vip(service, 8080), ONE).count(sources.len() as u64).sources(sources.clone());
+        spec.timeout_ms = 30_000;
         let report = spec.run(&client.place()).unwrap();
         report.assert_all_ok();
         sources.into_iter().filter(|s| report.versions_of(*s) == ["2.0"]).collect()

@@ -292,7 +292,7 @@ fn f15_while_its_breaker_is_open_gray_gets_nobody_new() {
     assert_eq!(seen(&t, 3), (gray, 1, 3, condition, 0), "the service has none");
     let s = t.services.get_mut(&0).unwrap();
     s.flags |= SERVICE_BREAKER;
-    s.breaker = Breaker { window_ms: 10_000, open_ms: 30_000, failures: 5, _pad: 0 };
+    s.breaker = Breaker { window_ms: 10_000, open_ms: 30_000, failures: 5, retransmits: 0 };
     assert_eq!(seen(&t, 3), (stable, 0, 3, Reason::Broken as u8, 0));
     assert_eq!(seen(&t, 4), (stable, 0, 4, Reason::Failover as u8, 0));
     assert_eq!(seen(&t, 5), (stable, 0, 0, Reason::Default as u8, 0));

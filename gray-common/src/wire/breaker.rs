@@ -10,7 +10,21 @@ pub struct Breaker {
     /// For so long nobody new goes to gray; then one connection tries.
     pub open_ms: u32,
     pub failures: u32,
-    pub _pad: u32,
+    /// How often a SYN comes again, unanswered, before that is a failure; 0 is once.
+    pub retransmits: u32,
+}
+
+/// As many as may be asked for. A flow counts them in three bits, of which 7 says that they were too many.
+pub const MOST_RETRANSMITS: u32 = 6;
+/// Its SYN came again too often, and that was counted.
+pub const RETRANSMITS_TOLD: u32 = 7;
+
+impl Breaker {
+    /// Whether a SYN that came again so often is a failure.
+    #[inline(always)]
+    pub fn is_silence(&self, times: u32) -> bool {
+        times >= if self.retransmits == 0 { 1 } else { self.retransmits }
+    }
 }
 
 /// The latest failures that are remembered by their time: twice as many as may be asked for, since CPUs write theirs side by side.
@@ -69,7 +83,7 @@ impl Trip {
     }
 }
 
-wire!(Breaker, size 16, { window_ms @ 0: u32, open_ms @ 4: u32, failures @ 8: u32, _pad @ 12: u32 });
+wire!(Breaker, size 16, { window_ms @ 0: u32, open_ms @ 4: u32, failures @ 8: u32, retransmits @ 12: u32 });
 wire!(Trip, size 1072, {
     opened @ 0: u64, count @ 8: u64, before @ 16: u64, opens @ 24: u64, rule @ 32: Breaker, at @ 48: [u32; 256],
 });
@@ -83,7 +97,7 @@ mod tests {
     const HZ: u32 = 250;
 
     fn trip(failures: u32, window_ms: u32) -> Trip {
-        Trip { rule: Breaker { failures, window_ms, open_ms: 30_000, _pad: 0 }, ..Trip::default() }
+        Trip { rule: Breaker { failures, window_ms, open_ms: 30_000, retransmits: 1 }, ..Trip::default() }
     }
 
     #[test]
@@ -107,6 +121,17 @@ mod tests {
         assert!(!t.fails(8, 11_501, HZ) && !t.fails(9, 11_502, HZ) && t.fails(10, 11_503, HZ));
         assert!(trip(1, 1000).fails(1, 5, HZ), "one may be too many");
         assert!(!trip(0, 1000).fails(1, 5, HZ), "there is no breaker");
+    }
+
+    #[test]
+    fn f15_a_syn_is_unanswered_after_so_many_retransmits() {
+        let b = |retransmits| Breaker { retransmits, ..Breaker::default() };
+        let first = |b: Breaker| (0..10).find(|n| b.is_silence(*n));
+        assert_eq!([0, 1, 2, 6].map(|n| first(b(n))), [1, 1, 2, 6].map(Some));
+        assert!(
+            MOST_RETRANSMITS < RETRANSMITS_TOLD
+                && RETRANSMITS_TOLD << 11 == u32::from(crate::wire::FLOW_OPENING)
+        );
     }
 
     #[test]

@@ -127,7 +127,8 @@ pub const FLOW_UNANSWERED: u16 = 1 << 8;
 pub const FLOW_WATCHED: u16 = 1 << 9;
 /// ... which opens it again, or closes it.
 pub const FLOW_TRIES: u16 = 1 << 10;
-/// Which opening of the breaker it tries: the lowest bits of `Trip::opens`.
+/// Which opening of the breaker it tries: the lowest bits of `Trip::opens`. Of one that is watched and does not try: how often its SYN came
+/// again, see [`RETRANSMITS_TOLD`](super::RETRANSMITS_TOLD).
 pub const FLOW_OPENING: u16 = 7 << 11;
 /// Of a client's entry: it has not said anything yet. Of the answers': nor has the instance. See [`Times`](super::Times).
 pub const FLOW_TIMED: u16 = 1 << 14;

@@ -3,7 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops},
+    bindings::{
+        BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG,
+        bpf_sock_ops,
+    },
     btf_maps::SkStorage,
     helpers::generated::{
         bpf_reserve_hdr_opt, bpf_sk_storage_get, bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt,
@@ -15,6 +18,7 @@ use gray_common::decide::tag::{Encoded, LEN};
 /// `BPF_SOCK_OPS_*`.
 pub const CONNECT: u32 = 3;
 pub const ESTABLISHED: u32 = 4;
+pub const TIMEOUT: u32 = 8;
 pub const STATE: u32 = 10;
 pub const OPTION_LENGTH: u32 = 14;
 pub const OPTION_WRITE: u32 = 15;
@@ -72,12 +76,26 @@ impl Ops {
         now != wanted && unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) >= 0 }
     }
 
-    /// Programs are told when this socket's state changes, from now on: one flag for all programs of all owners, which nobody takes back.
+    /// Programs are told when this socket's state changes, from now on, and of its `timeouts`: one flag for all programs of all owners, which
+    /// nobody takes back.
     #[inline(always)]
-    pub fn ask_for_states(&mut self) -> bool {
-        let wanted = field!(self.raw, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    pub fn ask_for_states(&mut self, timeouts: bool) -> bool {
+        let more = if timeouts { BPF_SOCK_OPS_RTO_CB_FLAG } else { 0 };
+        let wanted = field!(self.raw, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG | more;
         // SAFETY: a helper on the hook's own context.
         unsafe { bpf_sock_ops_cb_flags_set(self.raw, wanted as i32) >= 0 }
+    }
+
+    /// The socket's state (`BPF_TCP_*`).
+    #[inline(always)]
+    pub fn state(&self) -> u32 {
+        field!(self.raw, state)
+    }
+
+    /// Of a time-out: how often what is sent once more was so before.
+    #[inline(always)]
+    pub fn timeouts(&self) -> u32 {
+        field!(self.raw, __bindgen_anon_1.args[0])
     }
 
     /// Of a change of state: from, and to (`BPF_TCP_*`).

@@ -25,6 +25,8 @@ pub struct Arrival {
     pub is_v4: u8,
     /// Instances that were tried before.
     pub attempt: u8,
+    /// How often its SYN came again, of an entry that is over: see `breaker::silence`.
+    pub again: u8,
 }
 
 impl Arrival {

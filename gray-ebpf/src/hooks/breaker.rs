@@ -6,8 +6,9 @@ use gray_common::{
     decide::{HAS_BREAKER, MARK_TRIES, MARK_WATCHED, kept_by, mark_opening},
     packet::{TCP, opens},
     wire::{
-        ARM_GRAY, Breaker, CALL_TRIES, CALL_WATCHED, Call, FLOW_FORWARD, FLOW_OPENING, FLOW_TRIES,
-        FLOW_WATCHED, FlowState, SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Trip, trip_is_open,
+        ARM_GRAY, Breaker, CALL_TRIES, CALL_WATCHED, Call, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD,
+        FLOW_OPENING, FLOW_TRIES, FLOW_UNANSWERED, FLOW_WATCHED, FlowState, RETRANSMITS_TOLD,
+        SERVICE_BREAKER, SERVICE_LEASE, SERVICE_SHADOW, Trip, trip_is_open,
     },
 };
 
@@ -16,8 +17,8 @@ use crate::{
     maps,
 };
 
-/// `Tables::guard`, with the service's numbers. `of`: its own; bit 16: the connection's end will be seen; from bit 24 on: how many failures
-/// are too many.
+/// `Tables::guard`, with the service's numbers. `of`: its own; bit 16: the connection's end will be seen; from bit 17 on, three bits: how
+/// often a SYN comes again before that is a failure; from bit 24 on: how many failures are too many.
 #[unsafe(export_name = "gray_guard")]
 #[inline(never)]
 pub extern "C" fn guard(of: u32, flags: u32, lease_ms: u32, window_ms: u32, open_ms: u32) -> u32 {
@@ -35,7 +36,7 @@ pub extern "C" fn guard(of: u32, flags: u32, lease_ms: u32, window_ms: u32, open
     let Some(trip) = maps::TRIPS.get_ptr_mut(of & 0xffff) else { return flags };
     // SAFETY: the element stays; what CPUs race on is changed by atomic instructions, or is the same whoever writes it.
     let trip = unsafe { &mut *trip };
-    let rule = Breaker { window_ms, open_ms, failures: of >> 24, _pad: 0 };
+    let rule = Breaker { window_ms, open_ms, failures: of >> 24, retransmits: of >> 17 & 7 };
     if trip.rule != rule {
         trip.rule = rule;
     }
@@ -64,7 +65,7 @@ pub extern "C" fn mark(how: u32) -> u32 {
     // SAFETY: as in `guard`.
     let trip = unsafe { &mut *trip };
     let was = opened(trip);
-    d.marks |= MARK_WATCHED;
+    d.marks |= MARK_WATCHED | mark_opening(a.again.into());
     // Decided before another CPU opened it: it goes along, and does not try.
     if was != 0 && !trip_is_open(was, jiffies(), hz(), trip.rule.open_ms, true) {
         if how == 2 {
@@ -72,7 +73,8 @@ pub extern "C" fn mark(how: u32) -> u32 {
         }
         // It may be closed at this moment.
         if exchange(&raw mut trip.opened, was, jiffies()) == was {
-            d.marks |= MARK_TRIES | mark_opening(trip.opens);
+            d.marks =
+                d.marks & !mark_opening(RETRANSMITS_TOLD.into()) | MARK_TRIES | mark_opening(trip.opens);
         }
     }
     1
@@ -162,6 +164,15 @@ pub extern "C" fn watch(service: u32) -> u32 {
     u32::from(CALL_WATCHED) | tries
 }
 
+/// Whether it is a failure that the SYN of such a socket is sent once more, for the `times`-th time.
+#[unsafe(export_name = "gray_breaker_silence")]
+#[inline(never)]
+pub extern "C" fn is_silence(counter: u32, times: u32) -> u32 {
+    let Some(trip) = maps::TRIPS.get_ptr_mut(counter >> 1) else { return 0 };
+    // SAFETY: as in `guard`.
+    u32::from(unsafe { (*trip).rule }.is_silence(times))
+}
+
 /// What became of such a socket's connection: it failed, or its instance has said something.
 #[inline(always)]
 pub fn ended(c: &Call, failed: bool) {
@@ -188,6 +199,48 @@ pub fn failed(f: &mut FlowState) {
     let what = if f.flags & FLOW_TRIES != 0 { TRY_FAILED | opening(f) } else { FAILED };
     f.flags &= !MARKS;
     let _ = hears(u32::from(f.counter), what);
+}
+
+/// The SYN of a client's entry that is watched came again: the entry's flags from now on. It fails when that was too often. Of one that tries
+/// the bits that count are its opening's: where more than one is allowed its silence is not counted, and nobody else goes meanwhile.
+#[unsafe(export_name = "gray_breaker_again")]
+#[inline(never)]
+pub extern "C" fn again(counter: u32, flags: u32) -> u32 {
+    let Some(trip) = maps::TRIPS.get_ptr_mut(counter >> 1) else { return flags };
+    // SAFETY: as in `guard`.
+    let rule = unsafe { (*trip).rule };
+    let (bits, tries) = (flags & u32::from(FLOW_OPENING), flags & u32::from(FLOW_TRIES) != 0);
+    let times = if tries { 1 } else { (bits >> OPENING_SHIFT) + 1 };
+    if times > RETRANSMITS_TOLD || tries && !rule.is_silence(1) {
+        return flags;
+    }
+    if !rule.is_silence(times) {
+        return flags & !u32::from(FLOW_OPENING) | times << OPENING_SHIFT;
+    }
+    let _ = hears(counter, if tries { TRY_FAILED | bits } else { FAILED });
+    flags & !u32::from(MARKS) | RETRANSMITS_TOLD << OPENING_SHIFT
+}
+
+const OPENING_SHIFT: u32 = 11;
+
+/// How often the SYN of a client's entry that is over came again: what is recorded in its place goes on counting. Longer apart than the last
+/// retransmissions are (32 s) they are of two connections.
+#[inline(always)]
+pub fn silence(f: &FlowState, proto: u8, hz: u32) -> u8 {
+    let ended = FLOW_ESTABLISHED | FLOW_CLOSING | FLOW_TRIES;
+    let idle = (jiffies() as u32).wrapping_sub(f.seen);
+    if proto != TCP
+        || f.flags & ended != 0
+        || f.flags & (FLOW_WATCHED | FLOW_UNANSWERED) == 0
+        || idle > hz.wrapping_mul(64)
+    {
+        return 0;
+    }
+    let mut flags = u32::from(f.flags);
+    if f.flags & FLOW_WATCHED != 0 {
+        flags = again(u32::from(f.counter), flags);
+    }
+    (flags >> OPENING_SHIFT) as u8 & RETRANSMITS_TOLD as u8
 }
 
 /// The client of one that tries has reset it before it was answered: nothing was learned.

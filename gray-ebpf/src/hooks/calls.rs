@@ -9,7 +9,7 @@ use gray_common::wire::{
 use crate::{
     ctx::{
         add, ktime_ns,
-        ops::{CONNECT, ESTABLISHED, Ops, STATE, stored_with},
+        ops::{CONNECT, ESTABLISHED, Ops, STATE, TIMEOUT, stored_with},
     },
     hooks::{breaker, times},
     maps,
@@ -27,7 +27,7 @@ const PATIENCE: u32 = 100;
 pub fn ops(ctx: &SockOpsContext) {
     let mut o = Ops::new(ctx);
     let op = o.op();
-    if op != CONNECT && op != ESTABLISHED && op != STATE {
+    if op != CONNECT && op != ESTABLISHED && op != STATE && op != TIMEOUT {
         return;
     }
     let Some(call) = o.stored(&maps::PEERS) else { return };
@@ -46,6 +46,7 @@ pub fn ops(ctx: &SockOpsContext) {
                 count(call, |a| add(&mut a.unanswered, u64::from(o.path().1 != 0)));
             }
         }
+        TIMEOUT => waits(&o, call),
         _ => moves(&o, call),
     }
 }
@@ -54,12 +55,25 @@ pub fn ops(ctx: &SockOpsContext) {
 #[inline(always)]
 fn dials(o: &mut Ops, call: &mut Call) {
     call.state &= !(CALL_COUNTS | CALL_RESET | CALL_ASKED | CALL_ANSWERED);
-    if o.ask_for_states() {
+    if o.ask_for_states(call.state & CALL_WATCHED != 0) {
         call.state |= CALL_COUNTS;
         // Its SYN goes now, which may be long after the call (TCP_FASTOPEN_CONNECT).
         let ns = ktime_ns();
         (call.opened, call.at) = ((ns >> LIFE_SHIFT) as u32, (ns >> TIME_SHIFT) as u32);
         count(call, |a| add(&mut a.calls, 1));
+    }
+}
+
+/// Its SYN is about to be sent once more: too often, and the breaker hears of it now; the caller may wait for minutes.
+#[inline(always)]
+fn waits(o: &Ops, call: &mut Call) {
+    let watched = CALL_COUNTS | CALL_WATCHED;
+    if call.state & watched == watched
+        && o.state() == TCP_SYN_SENT
+        && breaker::is_silence(call.counter.into(), o.timeouts() + 1) != 0
+    {
+        call.state &= !CALL_WATCHED;
+        breaker::ended(call, true);
     }
 }
 
@@ -74,7 +88,8 @@ fn moves(o: &Ops, call: &mut Call) {
     let reset = call.state & CALL_RESET != 0;
     call.state &= !CALL_COUNTS;
     if call.state & CALL_WATCHED != 0 {
-        let refused = from == TCP_SYN_SENT && (reset || again != 0);
+        let silent = || breaker::is_silence(call.counter.into(), again) != 0;
+        let refused = from == TCP_SYN_SENT && (reset || silent());
         let failed = refused || received == 0 && to == TCP_CLOSE && reset;
         if failed || received != 0 {
             breaker::ended(call, failed);

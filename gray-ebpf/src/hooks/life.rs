@@ -79,13 +79,17 @@ pub fn follow(
                 f.flags &= !FLOW_CLOSING;
             } else if late || f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) != 0 {
                 return Known::Over;
-            } else if f.flags & FLOW_UNANSWERED == 0 && idle.wrapping_mul(2) > k.control.hz as i32 {
+            } else if f.flags & (FLOW_UNANSWERED | FLOW_WATCHED) != FLOW_UNANSWERED
+                && idle.wrapping_mul(2) > k.control.hz as i32
+            {
                 // Once, however often its SYN comes again: after a second (RFC 6298), then two, then four, or each second
-                // (Linux 6.5).
-                f.flags |= FLOW_UNANSWERED;
-                fault(f, |a| a.unanswered += 1);
+                // (Linux 6.5). A breaker counts them.
+                if f.flags & FLOW_UNANSWERED == 0 {
+                    f.flags |= FLOW_UNANSWERED;
+                    fault(f, |a| a.unanswered += 1);
+                }
                 if f.flags & FLOW_WATCHED != 0 {
-                    breaker::failed(f);
+                    f.flags = breaker::again(u32::from(f.counter), u32::from(f.flags)) as u16;
                 }
             }
         }

@@ -15,6 +15,7 @@ use gray_common::{
 
 use super::{
     admit::Arrival,
+    breaker::silence,
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
@@ -110,6 +111,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         return SYN;
     }
     let key = &seen.key;
+    let mut again = 0;
     if let Some(f) = maps::FLOWS4.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -140,6 +142,9 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
             return forward::<LATE>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
+        if !reply {
+            again = silence(&f.state, key.proto as u8, k.control.hz);
+        }
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
         maps::FLOWS4.remove(key, LATE);
         if reply {
@@ -160,6 +165,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(raw: *mut __sk_buff, sid
         is_v4: 1,
         mark: skb.mark(),
         attempt: 0,
+        again,
     };
     NEW
 }

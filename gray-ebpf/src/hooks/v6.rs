@@ -19,6 +19,7 @@ use headers::{OPAQUE, search};
 
 use super::{
     admit::Arrival,
+    breaker::silence,
     dsr::{self, Inner},
     fragment::{self, FragmentKey},
     life::{Known, account, follow, hop_is_old, set_hop},
@@ -216,6 +217,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
         return SYN;
     }
     let key = &seen.key;
+    let mut again = 0;
     if let Some(f) = maps::FLOWS6.any(key, LATE) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -247,6 +249,9 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
             return forward::<LATE>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
+        if !reply {
+            again = silence(&f.state, key.proto as u8, k.control.hz);
+        }
         // Also the client's: were the next decision to leave it alone, later segments must not find the old answer.
         maps::FLOWS6.remove(key, LATE);
         if reply {
@@ -267,6 +272,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
         is_v4: 0,
         mark: skb.mark(),
         attempt: 0,
+        again,
     };
     NEW
 }

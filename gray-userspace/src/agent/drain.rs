@@ -41,7 +41,7 @@ use crate::{
         types::{Done, InstanceRef},
     },
     compile::is_far,
-    kernel::KernelError,
+    kernel::{KernelError, Sender},
     model::ZoneAffinity,
     store::Kind,
     sys::sockets,
@@ -270,13 +270,13 @@ impl Inner {
 
     /// Makes both ends of connections speak, as far as it can: what is left ends when it speaks by itself.
     fn stir(&mut self, ends: &[Ends]) {
-        for (client, instance) in ends {
-            for (from, to) in core::iter::once(client).chain(instance) {
-                if let Err(error) = self.send(&frame(*from, *to, Ack { window: 1, ..Ack::default() })) {
-                    tracing::warn!(%error, "the ends of closed connections cannot be told at once");
-                    return;
-                }
-            }
+        if ends.is_empty() {
+            return;
+        }
+        let told =
+            self.sender().map_err(|e| e.to_string()).and_then(|s| tell(&s, ends).map_err(|e| e.to_string()));
+        if let Err(error) = told {
+            tracing::warn!(error, "the ends of closed connections cannot be told at once");
         }
     }
 
@@ -301,18 +301,49 @@ impl Inner {
         }
         let failed = |source| KernelError::Write { what: "the end of drained sockets".into(), source };
         let records = self.live.unsteered()?;
+        let mut closer = sockets::Closer::new().map_err(failed)?;
         let mut n = 0;
         for held in sockets::held(records.records()).map_err(failed)? {
             let ours = steered(&held.record).is_some_and(|(s, i)| i == instance && dialled.contains(&s));
             let sent = rules.is_none_or(|rules| rules.contains(&rule_of(&held.record)));
             if ours && sent && held.peer == instance {
-                sockets::destroy(&held).map_err(failed)?;
+                closer.destroy(&held).map_err(failed)?;
                 n += 1;
             }
         }
         Ok(n)
     }
 }
+
+/// On several CPUs: each frame goes its whole way to its receiver in the call that sends it.
+fn tell(sender: &Sender, ends: &[Ends]) -> io::Result<()> {
+    let part = |ends: &[Ends]| -> io::Result<()> {
+        for (client, instance) in ends {
+            for (from, to) in core::iter::once(client).chain(instance) {
+                let _ = sender.send(&frame(*from, *to, Ack { window: 1, ..Ack::default() }))?;
+            }
+        }
+        Ok(())
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(TELLERS);
+    let (mine, others) = ends.split_at(ends.len().min(ends.len().div_ceil(cpus).max(ALONE)));
+    std::thread::scope(|s| {
+        let tell = |ends| std::thread::Builder::new().spawn_scoped(s, move || part(ends));
+        let others: Vec<_> =
+            others.chunks(others.len().div_ceil(cpus.max(2) - 1).max(ALONE)).map(|o| (o, tell(o))).collect();
+        let mut told = part(mine);
+        for (ends, other) in others {
+            // Without a thread it is done here.
+            let done = other.map_or_else(|_| part(ends), |t| t.join().unwrap_or_else(|_| part(ends)));
+            told = told.and(done);
+        }
+        told
+    })
+}
+
+/// At most so many threads, none for less than so many connections.
+const TELLERS: usize = 4;
+const ALONE: usize = 256;
 
 /// Who each end hears from, and where it is: the client, and the instance if this node stands between it and the client.
 type Ends = ((SocketAddr, SocketAddr), Option<(SocketAddr, SocketAddr)>);

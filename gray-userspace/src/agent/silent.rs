@@ -21,7 +21,10 @@ use super::{
     names::canonical,
     segment::{Ack, frame},
 };
-use crate::{compile, kernel::KernelError};
+use crate::{
+    compile,
+    kernel::{KernelError, Sender},
+};
 
 const EACH: Duration = Duration::from_millis(500);
 /// While somebody was asked not long ago, those who have an instance are looked at, too: their SYN may be lost.
@@ -83,20 +86,28 @@ impl Inner {
         }
         let found = if due.is_empty() { before.found } else { Some(now) };
         *asked = Some(Asked { at: now, found });
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let sender = self.sender()?;
         for frame in &due {
             // Its next hop's address may have been forgotten: it is asked once more later.
-            let _ = self.send(frame)?;
+            let _ = sender.send(frame).map_err(unsent)?;
         }
         Ok(due.len())
     }
 
-    /// Sends a frame of ours to the next hop of its destination, as if it had come in by one of our interfaces: whether routes are looked at
-    /// is a setting of the interface. False: no such hop is known.
-    pub(super) fn send(&mut self, frame: &[u8]) -> Result<bool, KernelError> {
+    /// What sends frames of ours to the next hop of their destination, as if they had come in by one of our interfaces: whether routes are
+    /// looked at is a setting of the interface.
+    pub(super) fn sender(&mut self) -> Result<Sender, KernelError> {
         let ours = self.attachments.iter().filter(|a| a.state == AttachState::Attached);
         let ifindex = ours.filter_map(|a| a.ifindex).next().unwrap_or(0);
-        self.live.send(frame, ifindex)
+        self.live.sender(ifindex)
     }
+}
+
+fn unsent(source: std::io::Error) -> KernelError {
+    KernelError::Write { what: "a frame".into(), source }
 }
 
 /// The frame that asks a client, if it is time for that: `now`, and when it was last looked at.

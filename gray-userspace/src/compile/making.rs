@@ -249,7 +249,7 @@ fn breaker(service: &model::Service) -> Breaker {
         window_ms: b.window.0,
         open_ms: b.open.0,
         failures: b.failures,
-        _pad: 0,
+        retransmits: b.retransmits,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Reads the circuit breaker of a service. Must not look at the service around it.
 
-use gray_common::wire::MOST_FAILURES;
+use gray_common::wire::{MOST_FAILURES, MOST_RETRANSMITS};
 
 use super::{
     report::Report,
@@ -26,5 +26,14 @@ pub(super) fn read(node: &Node<'_>, report: &mut Report<'_>) -> Option<Breaker> 
         Some(n) => walk::duration(n, "open", 1000..=HOUR, report),
         None => Some(OPEN),
     };
-    Some(Breaker { failures: failures??, window: Millis(window?), open: Millis(open?) })
+    let retransmits = match fields.get("retransmits") {
+        Some(n) => walk::integer(n, "retransmits", 1..=MOST_RETRANSMITS, report),
+        None => Some(1),
+    };
+    Some(Breaker {
+        failures: failures??,
+        window: Millis(window?),
+        open: Millis(open?),
+        retransmits: retransmits?,
+    })
 }

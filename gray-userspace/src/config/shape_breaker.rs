@@ -1,6 +1,6 @@
 //! The keys of a service's `breaker`.
 
-use gray_common::wire::MOST_FAILURES;
+use gray_common::wire::{MOST_FAILURES, MOST_RETRANSMITS};
 
 use super::{Object, Shape, optional, required};
 
@@ -14,6 +14,11 @@ pub(in super::super) static BREAKER: Object = Object {
             "open",
             "For how long it stays open before a connection tries. 1s to 1h. Default: 30s.",
             Shape::Duration,
+        ),
+        optional(
+            "retransmits",
+            "How often a SYN comes again, unanswered, before that is a failure. Default: 1.",
+            Shape::Integer(1, MOST_RETRANSMITS as u64),
         ),
     ],
     later: &["percent", "latency", "probes"],

@@ -78,8 +78,8 @@ fn service(out: &mut String, s: &Service) {
     if let Some(b) = &s.breaker {
         let _ = writeln!(
             out,
-            "    breaker: {{ failures: {}, window: {}, open: {} }}",
-            b.failures, b.window, b.open
+            "    breaker: {{ failures: {}, window: {}, open: {}, retransmits: {} }}",
+            b.failures, b.window, b.open, b.retransmits
         );
     }
     if let Some(lease) = s.agent_lease {

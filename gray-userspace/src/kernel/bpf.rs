@@ -21,6 +21,7 @@ mod cmd {
     pub const NEXT_KEY: i64 = 4;
     pub const PIN: i64 = 6;
     pub const GET: i64 = 7;
+    pub const TEST_RUN: i64 = 10;
     pub const INFO: i64 = 15;
     pub const LOOKUP_BATCH: i64 = 24;
     pub const UPDATE_BATCH: i64 = 26;
@@ -148,6 +149,18 @@ pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
 pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<(u64, u32)> {
     let [id, kind] = link_info(link, link_type::CGROUP, "cgroup")?;
     Ok((id, kind as u32))
+}
+
+/// Runs a packet program once over a frame; what it answered. The frame as it left is not asked for.
+pub fn run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8]) -> io::Result<u32> {
+    let mut a = Attr::default();
+    a[0] = raw(program);
+    a[1] = frame.len() as u64;
+    a[2] = frame.as_ptr() as u64;
+    a[5] = context.len() as u64;
+    a[6] = context.as_ptr() as u64;
+    let _ = call(cmd::TEST_RUN, &mut a)?;
+    Ok((a[0] >> 32) as u32)
 }
 
 /// Waits until no program run that began before the call is still going (membarrier(2), MEMBARRIER_CMD_GLOBAL: one

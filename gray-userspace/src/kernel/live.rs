@@ -33,6 +33,7 @@ use super::{
     moving::{self, FlowTable},
     object::{self, Loaded, Parts},
     pins::Pins,
+    sender::Sender,
     ticks,
 };
 use crate::sys::clock::monotonic_ns;
@@ -149,9 +150,9 @@ impl Live {
         Ok((ticks.wrapping_mul(1000) / u64::from(c.hz.max(1))).wrapping_add(c.wall_ms))
     }
 
-    /// Sends a frame of this node's own making: see `Loaded::send`.
-    pub fn send(&mut self, frame: &[u8], ifindex: u32) -> Result<bool, KernelError> {
-        self.loaded.send(frame, ifindex)
+    /// What sends frames of this node's own making, as if they had come in by this interface.
+    pub fn sender(&mut self, ifindex: u32) -> Result<Sender, KernelError> {
+        self.loaded.sender(ifindex)
     }
 
     /// True: newly attached; false: an existing attachment was brought to our program.

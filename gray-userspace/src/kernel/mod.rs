@@ -12,6 +12,7 @@ mod migrate;
 mod moving;
 mod object;
 mod pins;
+mod sender;
 mod stop;
 mod ticks;
 mod xdp;
@@ -29,6 +30,7 @@ pub use migrate::migrate_to;
 pub use moving::Moved;
 pub use object::LogLines;
 pub use pins::Pins;
+pub use sender::Sender;
 pub use stop::stop_steering;
 
 /// What can go wrong between us and the kernel.

@@ -15,6 +15,7 @@ use super::{
     KernelError, bpf,
     moving::{self, FlowTable},
     pins::Pins,
+    sender::Sender,
 };
 use crate::sys::kernel::{KernelVersion, SECOND_TAG};
 
@@ -231,15 +232,9 @@ impl Loaded {
             .map_err(|e| KernelError::Load { what: "the clock".into(), source: e.into() })
     }
 
-    /// Sends a frame to the next hop of its destination, as if it had come in by this interface. False: there is none whose
-    /// address is known.
-    pub fn send(&mut self, frame: &[u8], ifindex: u32) -> Result<bool, KernelError> {
-        // The start of `struct __sk_buff`, to `ifindex`; all else must be 0.
-        let mut context = [0u8; 44];
-        context[40..].copy_from_slice(&ifindex.to_ne_bytes());
-        let (sent, _) =
-            run_once(self.classifier(names::PROBE_PROGRAM)?, names::PROBE_PROGRAM, frame, &context)?;
-        Ok(sent == 1)
+    /// What sends frames as if they had come in by this interface.
+    pub fn sender(&mut self, ifindex: u32) -> Result<Sender, KernelError> {
+        Ok(Sender::new(self.program(names::PROBE_PROGRAM)?, ifindex))
     }
 
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {

@@ -10,12 +10,19 @@ pub struct Breaker {
     pub failures: u32,
     pub window: Millis,
     pub open: Millis,
+    /// How often a SYN comes again, unanswered, before that is a failure.
+    pub retransmits: u32,
 }
 
 /// `5 failures in 10s, open for 30s`.
 impl fmt::Display for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.failures == 1 { "" } else { "s" };
-        write!(f, "{} failure{s} in {}, open for {}", self.failures, self.window, self.open)
+        write!(f, "{} failure{s} in {}, open for {}", self.failures, self.window, self.open)?;
+        if self.retransmits != 1 {
+            write!(f, ", silent after {} retransmits", self.retransmits)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The way of a whole release, and what a driver that dies may do. Every pair of state and event is in `table`.
 
+mod drawn;
 mod mended;
 mod table;
 

@@ -72,19 +72,33 @@ fn dump(socket: &Socket, seq: u32, out: &mut Vec<Held>) -> io::Result<()> {
     }
 }
 
-/// Ends a connection: its owner gets ECONNABORTED, the peer a reset. One that is gone already is no fault.
-pub fn destroy(held: &Held) -> io::Result<()> {
-    let socket = Socket::sock_diag()?;
-    socket.send(&frame(DESTROY, F_REQUEST | F_ACK, 1, &request(held.family, &held.id)))?;
-    let mut buffer = vec![0; DATAGRAM];
-    loop {
-        let Datagram::Kernel(len) = socket.receive(&mut buffer)? else { continue };
-        for m in messages(&buffer[..len]) {
-            match m.error() {
-                Some(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
-                Some(e) => return Err(e),
-                None if m.acknowledges() => return Ok(()),
-                None => {}
+/// Ends connections, one after the other.
+#[derive(Debug)]
+pub struct Closer {
+    socket: Socket,
+    buffer: Vec<u8>,
+    seq: u32,
+}
+
+impl Closer {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { socket: Socket::sock_diag()?, buffer: vec![0; DATAGRAM], seq: 0 })
+    }
+
+    /// Its owner gets ECONNABORTED, the peer a reset. One that is gone already is no fault.
+    pub fn destroy(&mut self, held: &Held) -> io::Result<()> {
+        self.seq = self.seq.wrapping_add(1);
+        let seq = self.seq;
+        self.socket.send(&frame(DESTROY, F_REQUEST | F_ACK, seq, &request(held.family, &held.id)))?;
+        loop {
+            let Datagram::Kernel(len) = self.socket.receive(&mut self.buffer)? else { continue };
+            for m in messages(&self.buffer[..len]).filter(|m| m.seq == seq) {
+                match m.error() {
+                    Some(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+                    Some(e) => return Err(e),
+                    None if m.acknowledges() => return Ok(()),
+                    None => {}
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ mod others;
 pub mod outcome;
 pub mod packet;
 mod policy;
+mod recall;
 pub mod report;
 mod request;
 mod rounds;
@@ -70,6 +71,7 @@ pub const BENCHES: &[Bench] = &[
         about: "how long the old policy decides once the new one is on disk",
         run: flip::run,
     },
+    Bench { name: "recall", about: "10000 idle connections of gray, all of them reset", run: recall::run },
     Bench {
         name: "apply",
         about: "a policy of 1000 services and 10000 routes, all of it changed",

@@ -2,7 +2,7 @@
 //! for the version that belongs to it, byte by byte.
 
 mod answer;
-mod poll;
+pub(crate) mod poll;
 pub mod process;
 
 use std::net::{IpAddr, SocketAddr};

@@ -39,6 +39,7 @@ pub const LAB: Programs = &[
     ("redis-cli", "redis-tools"),
     ("prometheus", "prometheus"),
     ("tmux", "tmux"),
+    ("/lib/systemd/systemd", "systemd"),
 ];
 
 /// What the benches compare with beside that.

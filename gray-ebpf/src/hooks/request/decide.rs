@@ -327,6 +327,7 @@ pub fn arrived(c: &Call, a: &mut Arrival) {
         mark: c.bound.mark,
         is_v4: c.v4 as u8,
         attempt: 0,
+        again: 0,
     };
 }
 

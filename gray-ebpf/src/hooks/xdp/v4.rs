@@ -17,6 +17,7 @@ use crate::{
     },
     hooks::{
         admit::Arrival,
+        breaker::silence,
         dsr::{Inner, later4},
         life::{Known, account, follow, hop_is_old, set_hop_quietly},
         packet::{WRAP, knows4},
@@ -55,6 +56,7 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         return XDP_PASS;
     }
     let key = &seen.key;
+    let mut again = 0;
     if let Some(f) = maps::FLOWS4.get_ptr_mut(key) {
         // SAFETY: the element stays readable for the run; concurrent packets of one flow may race on stamps only.
         let f = unsafe { &mut *f };
@@ -92,6 +94,7 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         if f.state.flags & FLOW_FORWARD == 0 {
             return XDP_PASS;
         }
+        again = silence(&f.state, key.proto as u8, k.control.hz);
         maps::FLOWS4.remove(key, false);
     }
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return XDP_PASS };
@@ -108,6 +111,7 @@ pub fn find(raw: *mut xdp_md) -> u32 {
         is_v4: 1,
         mark: 0,
         attempt: 0,
+        again,
     };
     NEW
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// `-`: a command is refused, a step's end has no step; nothing changes.
-type Row = (&'static str, [&'static str; 15]);
+pub(super) type Row = (&'static str, [&'static str; 15]);
 
-const COLUMNS: [&str; 15] = [
+pub(super) const COLUMNS: [&str; 15] = [
     "pause",
     "resume",
     "approve",
@@ -27,7 +27,7 @@ const COLUMNS: [&str; 15] = [
 
 /// What each event leads to. A step of the state, where it has any, has begun; `jump` is to stage 2; a second passes before the tick.
 #[rustfmt::skip]
-const TABLE: [Row; 27] = [
+pub(super) const TABLE: [Row; 27] = [
     // state           pause                     resume          approve            jump               promote     abort       recall       retry        close     pass                      fail                 inconclusive         lost                      begun                     tick
     ("requested",      ["paused (requested)",     "-",            "-",               "-",               "-",        "stopped",  "stopped",   "-",         "-",      "-",                      "-",                 "-",                 "-",                      "-",                      "deploying"]),
     ("deploying",      ["paused (deploying)",     "-",            "-",               "-",               "-",        "stopped",  "stopped",   "-",         "-",      "deploying",              "stopped",           "stopped",           "deploying",              "deploying",              "deploying"]),
