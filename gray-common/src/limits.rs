@@ -14,8 +14,8 @@ pub const RULES_PER_SERVICE: u32 = 64;
 pub const FACTS: u32 = 16_384;
 /// Different facts that one service's rules may ask for: the bits of a word.
 pub const FACTS_PER_SERVICE: u32 = 64;
-/// Explicit lists: the bits of a class.
-pub const LISTS: u32 = 256;
+/// Explicit lists: the bits of a class, without the two that say which switches a listener has.
+pub const LISTS: u32 = 254;
 /// Distinct sets of lists that clients can be on.
 pub const CLASSES: u32 = 65_536;
 /// Identities (exact list entries).

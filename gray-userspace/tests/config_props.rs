@@ -141,7 +141,7 @@ fn service(n: u8, name: String, (raw, identify, v6, udp, (health, sticky)): Raw)
         first_byte,
         instance_timeout: Millis(if v6 && !claims.is_empty() { 250 } else { 1_000 }),
         claims,
-        tlvs: std::collections::BTreeMap::new(),
+        tlvs: BTreeMap::new(),
         proxies: Vec::new(),
         tls,
         on_missing: if sticky { OnMissing::Deny } else { OnMissing::Stable },

@@ -26,9 +26,9 @@ use crate::{
     wire::{
         ARM_STABLE, Addr, Class, FLOW_OPENING, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance,
         ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
-        SERVICE_LEASE, SERVICE_NO_FAILOVER, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW,
-        SERVICE_SNAT, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE,
-        SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6, Service, Subset, Table, Versioned, wire,
+        SERVICE_LEASE, SERVICE_PREFIXES, SERVICE_ROUND_ROBIN, SERVICE_SHADOW, SERVICE_SNAT, SUBSET_AWAY4,
+        SUBSET_AWAY6, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE, SUBSET_SPARE4, SUBSET_SPARE6,
+        Service, Subset, Table, Versioned, wire,
     },
 };
 
@@ -218,15 +218,13 @@ fn arrive<T: Tables, C>(
     (seed, flags): (u64, u32),
 ) -> Verdict {
     let Some(mut arm) = arm_of(t, subset, r) else { return Verdict::Pass(Reason::TableHole) };
-    if arm.ends & SUBSET_REFUSE != 0 {
+    if arm.bits & SUBSET_REFUSE != 0 {
         return Verdict::Deny(Decision { reason: Reason::Isolated as u8, refused: 1, ..out });
     }
     let empty = arm.table.len == 0;
     let kept = (flags & SERVICE_SHADOW != 0) & (arm.which != ARM_STABLE);
     if (empty | kept) && subset != stable {
-        // No branch for each of the two.
-        let denies = (flags ^ arm.ends << OTHERWISE_SHIFT) & SERVICE_NO_FAILOVER;
-        if denies != 0 && !kept {
+        if arm.bits & SUBSET_DENY != 0 && !kept {
             return Verdict::Deny(Decision { reason: Reason::FailoverDenied as u8, refused: 1, ..out });
         }
         let Some(s) = arm_of(t, stable, r) else { return Verdict::Pass(Reason::TableHole) };
@@ -237,12 +235,12 @@ fn arrive<T: Tables, C>(
         out.reason = kept ^ (kept ^ Reason::Failover as u8) & (empty as u8).wrapping_neg();
     }
     // No branch: the verifier would follow all that comes after once for each side.
-    out.reason ^= (out.reason ^ Reason::Failover as u8) & (arm.spare as u8).wrapping_neg();
+    out.reason ^= (out.reason ^ Reason::Failover as u8) & ((arm.bits & SPARE) as u8).wrapping_neg();
     let table = arm.table;
     // Spare instances are none of the gray version: what befalls them says nothing of it.
-    let counted = arm.which & (arm.spare ^ 1);
+    let counted = arm.which & (arm.bits & SPARE ^ 1);
     (out.arm, out.target) = (counted as u8, arm.target);
-    if arm.which == ARM_STABLE && r.listener.is_self() && arm.away == 0 {
+    if arm.which == ARM_STABLE && r.listener.is_self() && arm.bits & AWAY == 0 {
         return Verdict::Stay(out);
     }
     if table.len == 0 {
@@ -293,37 +291,40 @@ pub fn another<T: Tables>(t: &T, table: Table, choice: u64, tried: [&Instance; 2
     found
 }
 
-/// From `SUBSET_OTHERWISE` to `SERVICE_NO_FAILOVER`.
-const OTHERWISE_SHIFT: u32 = SERVICE_NO_FAILOVER.trailing_zeros() - SUBSET_OTHERWISE.trailing_zeros();
-
 /// One address family of a subset.
 #[derive(Clone, Copy)]
 struct Arm {
     which: u32,
     target: u32,
     table: Table,
-    /// Not 0: stable does not stay on the address that is dialled.
-    away: u32,
-    /// 1: the table has others than the subset's own.
-    spare: u32,
-    /// `SUBSET_REFUSE` and `SUBSET_OTHERWISE`: one word, the stack is short.
-    ends: u32,
+    /// In one word, the stack is short: `SUBSET_REFUSE`, `SUBSET_DENY`, [`SPARE`] and [`AWAY`].
+    bits: u32,
 }
+
+/// The table has others than the subset's own.
+const SPARE: u32 = 1;
+/// Stable does not stay on the address that is dialled.
+const AWAY: u32 = 2;
+const _: () = assert!((SUBSET_REFUSE | SUBSET_DENY) & (SPARE | AWAY) == 0);
 
 #[inline(always)]
 fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
-    let is_v4 = r.is_v4;
-    let (away, near) = if is_v4 { (SUBSET_AWAY4, SUBSET_NEAR4) } else { (SUBSET_AWAY6, SUBSET_NEAR6) };
-    // No branch: the verifier would follow all that comes after once for each side.
-    let away = away | near & u32::from(r.listener.is_far()).wrapping_neg();
-    let spare = if is_v4 { SUBSET_SPARE4.trailing_zeros() } else { SUBSET_SPARE6.trailing_zeros() };
-    let arm = |s: &Subset| Arm {
-        which: s.arm,
-        target: s.target,
-        table: if is_v4 { s.v4 } else { s.v6 },
-        away: s.flags & away,
-        spare: s.flags >> spare & 1,
-        ends: s.flags & (SUBSET_REFUSE | SUBSET_OTHERWISE),
+    // No branch: the verifier would follow all that comes after once for each side. The bits of IPv6 come next to those of IPv4.
+    const {
+        assert!(SUBSET_AWAY6 == SUBSET_AWAY4 << 1 && SUBSET_SPARE6 == SUBSET_SPARE4 << 1);
+        assert!(SUBSET_NEAR6 == SUBSET_NEAR4 << 1);
+    }
+    let v6 = u32::from(!r.is_v4);
+    let far = u32::from(r.listener.is_far());
+    let arm = |s: &Subset| {
+        let flags = s.flags >> v6;
+        let away = (flags / SUBSET_AWAY4 | flags / SUBSET_NEAR4 & far) & 1;
+        Arm {
+            which: s.arm,
+            target: s.target,
+            table: if r.is_v4 { s.v4 } else { s.v6 },
+            bits: s.flags & (SUBSET_REFUSE | SUBSET_DENY) | flags / SUBSET_SPARE4 & SPARE | away * AWAY,
+        }
     };
     t.subset(subset).map(arm)
 }
@@ -338,7 +339,7 @@ fn facts<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>, iden
             whole = false;
             return false;
         };
-        if rules::holds(fact, (&members, r.listener), r.claims, identity) {
+        if rules::holds(fact, &members, r.claims, identity) {
             facts |= 1 << (i & 63);
         }
         true
@@ -373,6 +374,7 @@ fn members<T: Tables, C: Known>(t: &T, service: &Service, r: &Request<'_, C>) ->
     let empty = t.class(0)?;
     let (mut m, mut hole) = (Members::default(), empty.lists[0]);
     m.add(empty);
+    m.add_switches(r.listener);
     let mut add = |class: Option<&Class>| match class {
         Some(class) => m.add(class),
         None => hole |= 1,

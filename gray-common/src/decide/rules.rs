@@ -3,7 +3,7 @@
 use super::{bucket::in_percent, claims::Known, tail};
 use crate::{
     Reason,
-    wire::{Class, FACT_LANE, FACT_LIST, FACT_LISTENER, FACT_TAIL, Fact, ListenerValue, Rule},
+    wire::{Class, FACT_LANE, FACT_LIST, FACT_TAIL, Fact, ListenerValue, Rule},
 };
 
 /// The order of the decision, the only one there is. The compiler sorts rules by it; ties go to the rule for one
@@ -52,6 +52,12 @@ impl Members {
         }
     }
 
+    /// A listener's switches are looked up as lists are: one word less on a short stack.
+    #[inline(always)]
+    pub fn add_switches(&mut self, listener: ListenerValue) {
+        self.lists[3] |= listener.as_lists();
+    }
+
     #[inline(always)]
     pub fn has(&self, bit: u32) -> bool {
         self.lists[(bit >> 6) as usize & 3] >> (bit & 63) & 1 != 0
@@ -60,20 +66,12 @@ impl Members {
 
 /// Whether a fact is true of a client. Of nobody without the identity or claim that it is about.
 #[inline(always)]
-pub fn holds<C: Known>(
-    fact: &Fact,
-    (members, at): (&Members, ListenerValue),
-    claims: &C,
-    identity: u64,
-) -> bool {
+pub fn holds<C: Known>(fact: &Fact, members: &Members, claims: &C, identity: u64) -> bool {
     if fact.kind == FACT_LIST {
         return members.has(fact.value);
     }
     if fact.kind == FACT_LANE {
         return in_lane(claims.lane(), u64::from(fact.value)) != 0;
-    }
-    if fact.kind == FACT_LISTENER {
-        return at.0 & fact.value != 0;
     }
     if fact.kind == FACT_TAIL {
         return tail::has(fact, claims.tail(fact.claim));

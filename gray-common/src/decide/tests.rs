@@ -266,7 +266,7 @@ fn f14_without_an_agent_everybody_goes_to_stable_where_the_service_says_so() {
     assert!(
         matches!(ask(&t, 3, true), Verdict::Stay(d) if (d.arm, d.reason) == (0, Reason::AgentLost as u8))
     );
-    t.services.get_mut(&0).unwrap().flags |= SERVICE_NO_FAILOVER;
+    t.subsets.get_mut(&GRAY).unwrap().flags |= SUBSET_DENY;
     assert_eq!(seen(&t, 3).3, Reason::AgentLost as u8, "that is about empty subsets");
     t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
     assert_eq!(seen(&t, 3).3, Reason::Shadow as u8);
@@ -312,7 +312,7 @@ fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
     let mut t = world(&[to(EMPTY, 4, &[list(0)]), to(GRAY, 5, &[list(1)])]);
     on_list(&mut t, source_hash(3), 1, 0);
     on_list(&mut t, source_hash(4), 2, 1);
-    t.services.get_mut(&0).unwrap().flags |= SERVICE_NO_FAILOVER;
+    t.subsets.get_mut(&EMPTY).unwrap().flags = SUBSET_DENY;
     for is_self in [false, true] {
         match ask(&t, 3, is_self) {
             Verdict::Deny(d) => {
@@ -324,11 +324,6 @@ fn c6_where_failover_denies_the_clients_of_an_empty_subset_are_refused() {
     }
     assert_eq!(steered(ask(&t, 4, false)).arm, 1);
     assert_eq!(steered(ask(&t, 5, false)).reason, Reason::Default as u8);
-    // A subset of its own end: the other one of the two.
-    t.subsets.get_mut(&EMPTY).unwrap().flags = SUBSET_OTHERWISE;
-    assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
-    t.services.get_mut(&0).unwrap().flags &= !SERVICE_NO_FAILOVER;
-    assert!(matches!(ask(&t, 3, false), Verdict::Deny(d) if d.reason == Reason::FailoverDenied as u8));
     t.services.get_mut(&0).unwrap().flags |= kept_by(Reason::Shadow);
     assert_eq!(steered(ask(&t, 3, false)).reason, Reason::Failover as u8);
 }

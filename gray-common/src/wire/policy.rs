@@ -140,6 +140,18 @@ impl ListenerValue {
         Self(self.0 | bits & (Self::OVER_ROUTES | Self::WITHOUT_ROUTE))
     }
 
+    /// The bit of the client's lists that says that the listener has this switch: behind the last list.
+    pub const fn list_of(switch: u32) -> u32 {
+        limits::LISTS + (switch == Self::OVER_ROUTES) as u32
+    }
+
+    /// Both switches, as the last two bits of the lists.
+    #[inline(always)]
+    pub fn as_lists(self) -> u64 {
+        const { assert!(Self::OVER_ROUTES == Self::WITHOUT_ROUTE << 1 && limits::LISTS == 254) }
+        u64::from(self.0 / Self::WITHOUT_ROUTE & 3) << 62
+    }
+
     #[inline(always)]
     pub fn is_self(self) -> bool {
         self.0 & Self::SELF != 0
@@ -221,8 +233,6 @@ pub const SERVICE_REQUEST: u32 = 128;
 pub const SERVICE_DENY: u32 = 256;
 /// What the rules say is counted, and everybody goes to stable.
 pub const SERVICE_SHADOW: u32 = 512;
-/// Clients of a subset that has no instance are refused.
-pub const SERVICE_NO_FAILOVER: u32 = 1024;
 /// Everybody goes to stable while no agent renews its lease.
 pub const SERVICE_LEASE: u32 = 2048;
 /// Failures of gray are counted, and too many of them send everybody to stable for a while.
@@ -252,8 +262,6 @@ pub const FACT_PERCENT: u8 = 2;
 /// The connection is in a lane.
 pub const FACT_LANE: u8 = 3;
 pub const FACT_TAIL: u8 = 4;
-/// The listener that is dialled has one of these bits of `ListenerValue`.
-pub const FACT_LISTENER: u8 = 5;
 
 /// One rule: every needed fact and no forbidden one -> target. Scanned in order, first match wins.
 #[repr(C)]
@@ -314,8 +322,8 @@ pub const SUBSET_REFUSE: u32 = 16;
 /// An instance of the agent's zone takes its whole share: stable does not stay on an address in another zone.
 pub const SUBSET_NEAR4: u32 = 32;
 pub const SUBSET_NEAR6: u32 = 64;
-/// When nobody serves, the opposite of what [`SERVICE_NO_FAILOVER`] says of its service becomes of its clients.
-pub const SUBSET_OTHERWISE: u32 = 128;
+/// When nobody serves, its clients are refused.
+pub const SUBSET_DENY: u32 = 128;
 
 pub const ARM_STABLE: u32 = 0;
 pub const ARM_GRAY: u32 = 1;

@@ -145,11 +145,13 @@ fn judge(
         return Admit::Request;
     }
     if a.proto == TCP && !opens(a.tcp_flags) {
-        if let Some(adopted) = adopted(k, listener, index) {
+        let service = adopted(k.epoch(), listener.0);
+        if service != 0 {
             if !quiet {
                 emit::count(Reason::Adopted);
             }
-            *out = adopted;
+            let service = (service - 1) as u16;
+            *out = Decision { service, reason: Reason::Adopted as u8, ..Decision::default() };
             return Admit::Adopt;
         }
         if how == OLD {
@@ -201,15 +203,20 @@ fn judge(
 }
 
 /// A connection that is older than gray's attachment to this service was made with stable, on the address it dialled:
-/// until the deadline, what is found in mid-stream is taken as that.
-#[inline(always)]
-fn adopted(k: &Kernel, listener: ListenerValue, index: u32) -> Option<Decision> {
-    let service = k.service(index)?;
+/// until the deadline, what is found in mid-stream is taken as that. The service's number plus one; 0: it is not.
+///
+/// Exported: see `admit_at`.
+#[unsafe(export_name = "gray_adopted")]
+#[inline(never)]
+pub extern "C" fn adopted(epoch: u64, listener: u32) -> u32 {
+    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let listener = ListenerValue(listener);
+    let Some(service) = listener.service().and_then(|i| k.service(i)) else { return 0 };
     let until = service.adopt_until_ns.max(k.control.adopt_until_ns);
     if !listener.is_self() || until == 0 || ktime_ns() >= until {
-        return None;
+        return 0;
     }
-    Some(Decision { service: service.id, reason: Reason::Adopted as u8, ..Decision::default() })
+    u32::from(service.id) + 1
 }
 
 #[inline(always)]

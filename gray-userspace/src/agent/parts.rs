@@ -1,7 +1,7 @@
 //! Parts of the data path that only some policies need: programs are loaded without them, and with them before the first
 //! policy that does.
 
-use gray_common::wire::{SERVICE_DENY, SERVICE_NO_FAILOVER, SERVICE_REQUEST, SUBSET_REFUSE};
+use gray_common::wire::{SERVICE_DENY, SERVICE_REQUEST, SUBSET_DENY, SUBSET_REFUSE};
 
 use super::core::{AttachState, Inner};
 use crate::{
@@ -12,9 +12,9 @@ use crate::{
 
 /// Whether requests are read, or anybody is refused.
 fn reads(compiled: &Compiled) -> bool {
-    const PARTS: u32 = SERVICE_REQUEST | SERVICE_DENY | SERVICE_NO_FAILOVER;
+    const PARTS: u32 = SERVICE_REQUEST | SERVICE_DENY;
     compiled.services.iter().any(|s| s.flags & PARTS != 0)
-        || compiled.subsets.iter().any(|s| s.flags & SUBSET_REFUSE != 0)
+        || compiled.subsets.iter().any(|s| s.flags & (SUBSET_REFUSE | SUBSET_DENY) != 0)
 }
 
 impl Inner {

@@ -5,7 +5,7 @@ use gray_common::{
     decide::{Precedence, claims, tail},
     hash::salt,
     limits,
-    wire::{FACT_LANE, FACT_LIST, FACT_LISTENER, FACT_PERCENT, Fact},
+    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, Fact, ListenerValue},
 };
 
 use super::{Assigned, CompileError, assigned::Numbers};
@@ -73,9 +73,9 @@ impl Facts {
         Ok(Alternative { need: 0, forbid })
     }
 
-    /// The bit that is set where the listener has one of these bits.
-    pub fn at_listener(&mut self, asks: &str, bits: u32) -> Result<u64, CompileError> {
-        let fact = Fact { kind: FACT_LISTENER, value: bits, ..Fact::default() };
+    /// The bit that is set where the listener has this switch.
+    pub fn at_listener(&mut self, asks: &str, switch: u32) -> Result<u64, CompileError> {
+        let fact = Fact { kind: FACT_LIST, value: ListenerValue::list_of(switch), ..Fact::default() };
         self.bit(fact).ok_or_else(|| CompileError::TooComplex { route: asks.to_string() })
     }
 

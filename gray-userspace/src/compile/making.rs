@@ -9,8 +9,8 @@ use gray_common::{
     limits,
     wire::{
         Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_LEASE, SERVICE_MEASURE, SERVICE_NO_FAILOVER, SERVICE_REQUEST,
-        SERVICE_ROUND_ROBIN, SERVICE_SNAT, Service,
+        SERVICE_GUE, SERVICE_LEASE, SERVICE_MEASURE, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
+        Service,
     },
 };
 
@@ -169,9 +169,6 @@ impl<'p> Making<'p> {
         }
         if service.on_missing == model::OnMissing::Deny {
             flags |= SERVICE_DENY;
-        }
-        if service.failover == model::Failover::Deny {
-            flags |= SERVICE_NO_FAILOVER;
         }
         if service.shadow {
             flags |= kept_by(Reason::Shadow);

@@ -9,13 +9,13 @@ use gray_common::{
     hash::salt,
     maglev, turns,
     wire::{
-        ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE, SUBSET_REFUSE,
+        ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE,
         SUBSET_SPARE4, SUBSET_SPARE6,
     },
 };
 
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
-use crate::model::{self, Balance, Failover, Instead, MetaKey, Policy, Proto, Selector, ZoneAffinity};
+use crate::model::{self, Balance, Instead, MetaKey, Policy, Proto, Selector, ZoneAffinity};
 
 /// A subset before its tables have places in the arena: instance numbers, slot by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub struct Who {
     pub v6: Family,
     /// It has no tables: whoever is sent there is refused.
     pub refuse: bool,
-    /// When nobody serves, the opposite of what the service's `failover` says becomes of its clients (refused, or to stable).
-    pub otherwise: bool,
+    /// When nobody serves, its clients are refused.
+    pub deny: bool,
 }
 
 /// One address family of a subset. Drained ones and those of other zones are among the members: who is out for a while moves nobody else.
@@ -193,8 +193,8 @@ impl<'a> Subsets<'a> {
             members: self.members(|i| selector.matches(i), v4),
             spare: instead.tiers.iter().map(|t| spare(t, v4)).filter(|all| !all.is_empty()).collect(),
         };
-        let otherwise = !stable && instead.deny != (self.service.failover == Failover::Deny);
-        let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false, otherwise };
+        let deny = !stable && instead.deny;
+        let who = Who { service: self.at, v4: family(true), v6: family(false), refuse: false, deny };
         let spare = |f: &Family, bit| if f.is_away(|_| 100) { bit } else { 0 };
         let near = |f: &Family, bit| if stable && f.is_near(self.service, |_| 100) { bit } else { 0 };
         let plan = SubsetPlan {
@@ -207,7 +207,7 @@ impl<'a> Subsets<'a> {
                 | spare(&who.v6, SUBSET_SPARE6)
                 | near(&who.v4, SUBSET_NEAR4)
                 | near(&who.v6, SUBSET_NEAR6)
-                | if otherwise { SUBSET_OTHERWISE } else { 0 },
+                | if deny { SUBSET_DENY } else { 0 },
             who: Arc::new(who),
         };
         self.out.subsets.push(plan);

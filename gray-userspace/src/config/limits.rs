@@ -18,7 +18,7 @@ pub const LISTENERS_PER_SERVICE: usize = 16;
 /// Instances of one service.
 pub const INSTANCES_PER_SERVICE: usize = 256;
 /// Lists: cohorts of `sources`, `apps` and their like, and different conditions on claims.
-pub const LISTS: usize = 256;
+pub const LISTS: usize = 254;
 /// Lanes of a policy.
 pub const LANES: usize = gray_common::limits::LANES as usize;
 /// Workloads of which a policy says something.

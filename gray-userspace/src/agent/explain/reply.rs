@@ -14,7 +14,7 @@ use crate::{
     agent::names::{Names, arm_name, canonical, socket_addr},
     api::types::{ArmName, ClaimShown, ExplainReply, Flow, TrailStep},
     compile::conditions::claim_code,
-    model::ClaimKind,
+    model::{ClaimKind, Failover},
     paging::Answer,
 };
 
@@ -68,7 +68,9 @@ impl Explained<'_> {
                 reply.reason = Reason::FailoverDenied.label().into();
                 reply.route = self.names.route(u32::from(d.rule));
                 let plan = self.answer.wanted.and_then(|i| self.on.compiled.subsets.get(i as usize));
-                let by = if plan.is_some_and(|p| p.who.otherwise) { "failover-by" } else { "failover" };
+                let service = plan.and_then(|p| self.on.policy.services.get(p.who.service));
+                let whole = service.is_some_and(|s| s.failover == Failover::Deny);
+                let by = if whole { "failover" } else { "failover-by" };
                 reply.text = format!(
                     "refused: route {} wants {}, of which no instance serves, and the service's `{by}` denies that",
                     reply.route.as_deref().unwrap_or("default"),

@@ -3,7 +3,8 @@
 use gray_common::{
     decide::{Claims, Known as _, Precedence, bucket, tail},
     hash::salt,
-    wire::{FACT_LANE, FACT_LIST, FACT_LISTENER, FACT_PERCENT, FACT_TAIL, Fact, ListenerValue, Rule},
+    limits,
+    wire::{FACT_LANE, FACT_LIST, FACT_PERCENT, FACT_TAIL, Fact, ListenerValue, Rule},
 };
 
 use crate::{
@@ -126,6 +127,14 @@ impl Telling<'_> {
     }
 
     fn fact(&self, f: &Fact, holds: bool) -> String {
+        if f.kind == FACT_LIST && f.value >= limits::LISTS {
+            let what = if f.value == ListenerValue::list_of(ListenerValue::OVER_ROUTES) {
+                "go before routes"
+            } else {
+                "count without a route"
+            };
+            return format!("at a listener where headers {}{what}", if holds { "" } else { "do not " });
+        }
         if f.kind == FACT_LIST {
             let list = self.assigned.lists.name(f.value).unwrap_or("that is gone");
             // The values of a condition.
@@ -139,13 +148,6 @@ impl Telling<'_> {
                 Some(lane) => format!("{}in lane {lane}", if holds { "" } else { "not " }),
                 None => if holds { "in a lane" } else { "in no lane" }.into(),
             };
-        }
-        if f.kind == FACT_LISTENER {
-            let what = match f.value {
-                ListenerValue::OVER_ROUTES => "go before routes",
-                _ => "count without a route",
-            };
-            return format!("at a listener where headers {}{what}", if holds { "" } else { "do not " });
         }
         let cohort = self.cohort(f);
         if f.kind == FACT_TAIL {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use gray_common::wire::{
-    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_OTHERWISE, SUBSET_REFUSE,
+    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE,
     SUBSET_SPARE4, SUBSET_SPARE6,
 };
 
@@ -69,7 +69,7 @@ pub fn made<'a>(
         | flag(spare4, SUBSET_SPARE4)
         | flag(spare6, SUBSET_SPARE6)
         | flag(who.refuse, SUBSET_REFUSE)
-        | flag(who.otherwise, SUBSET_OTHERWISE);
+        | flag(who.deny, SUBSET_DENY);
     Made { content: Content { v4, v6, flags }, kept: kept4 || kept6 }
 }
 
@@ -180,7 +180,7 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
         assert_eq!(who(&out, &[]), (ids(&["s1", "s2"]), SUBSET_SPARE4));
         assert_eq!(who(&out, &["s1"]), (ids(&["s2"]), SUBSET_SPARE4));
         let deny = with("stable", "    failover-by: { version: deny }\n");
-        assert_eq!(who(&deny, &["g1", "g2"]), (ids(&[]), SUBSET_OTHERWISE));
+        assert_eq!(who(&deny, &["g1", "g2"]), (ids(&[]), SUBSET_DENY));
         let both = with("{ version: '1.5' }", "    blacklist: { ids: [g1] }\n");
         assert_eq!(who(&both, &["g2"]), (ids(&["m1"]), SUBSET_SPARE4));
     }
