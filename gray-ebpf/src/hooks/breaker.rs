@@ -201,11 +201,25 @@ pub fn failed(f: &mut FlowState) {
     let _ = hears(u32::from(f.counter), what);
 }
 
-/// The SYN of a client's entry that is watched came again: the entry's flags from now on. It fails when that was too often. Of one that tries
-/// the bits that count are its opening's: where more than one is allowed its silence is not counted, and nobody else goes meanwhile.
+/// The SYN of a client's entry that is watched came again: the entry's flags from now on. It fails when that was too often.
+#[inline(always)]
+pub fn again(counter: u32, flags: u32) -> u32 {
+    let found = again_or_failed(counter, flags);
+    // Not by that one: where it is called nobody has stack for two.
+    if found & TOO_OFTEN != 0 {
+        let _ = hears(counter, found / TOO_OFTEN >> 1);
+    }
+    found & (TOO_OFTEN - 1)
+}
+
+/// Behind the flags: it has failed, and on from there what is heard.
+const TOO_OFTEN: u32 = 1 << 16;
+
+/// Of one that tries the bits that count are its opening's: where more than one is allowed its silence is not counted, and nobody else goes
+/// meanwhile.
 #[unsafe(export_name = "gray_breaker_again")]
 #[inline(never)]
-pub extern "C" fn again(counter: u32, flags: u32) -> u32 {
+pub extern "C" fn again_or_failed(counter: u32, flags: u32) -> u32 {
     let Some(trip) = maps::TRIPS.get_ptr_mut(counter >> 1) else { return flags };
     // SAFETY: as in `guard`.
     let rule = unsafe { (*trip).rule };
@@ -217,8 +231,8 @@ pub extern "C" fn again(counter: u32, flags: u32) -> u32 {
     if !rule.is_silence(times) {
         return flags & !u32::from(FLOW_OPENING) | times << OPENING_SHIFT;
     }
-    let _ = hears(counter, if tries { TRY_FAILED | bits } else { FAILED });
-    flags & !u32::from(MARKS) | RETRANSMITS_TOLD << OPENING_SHIFT
+    let what = if tries { TRY_FAILED | bits } else { FAILED };
+    flags & !u32::from(MARKS) | RETRANSMITS_TOLD << OPENING_SHIFT | TOO_OFTEN | what * TOO_OFTEN << 1
 }
 
 const OPENING_SHIFT: u32 = 11;

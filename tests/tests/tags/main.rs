@@ -156,6 +156,8 @@ fn a6_e2_a_container_with_a_network_of_its_own_is_in_its_lane() {
 fn a6_a8_a_tag_is_known_where_requests_are_read() {
     let edge = Edge::start(&["--tags", "--trust-tags", "c0"]);
     let text = PolicyText::own(&edge.world).claims("app: { header: X-App-Id }").identify("tag, app");
+    // The echo speaks first.
+    let text = text.first_byte("200ms");
     let lane = "web: { version: \"2.0\" }, echo: { version: \"2.0\" }";
     let _ = edge.agent.apply(&text.lane(LANE, lane).to_string()).unwrap();
     edge.expect(&edge.container(), "1.0");
