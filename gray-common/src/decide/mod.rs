@@ -318,12 +318,12 @@ fn arm_of<T: Tables, C>(t: &T, subset: u32, r: &Request<'_, C>) -> Option<Arm> {
     let far = u32::from(r.listener.is_far());
     let arm = |s: &Subset| {
         let flags = s.flags >> v6;
-        let away = (flags / SUBSET_AWAY4 | flags / SUBSET_NEAR4 & far) & 1;
+        let away = ((flags / SUBSET_AWAY4) | (flags / SUBSET_NEAR4) & far) & 1;
         Arm {
             which: s.arm,
             target: s.target,
             table: if r.is_v4 { s.v4 } else { s.v6 },
-            bits: s.flags & (SUBSET_REFUSE | SUBSET_DENY) | flags / SUBSET_SPARE4 & SPARE | away * AWAY,
+            bits: s.flags & (SUBSET_REFUSE | SUBSET_DENY) | (flags / SUBSET_SPARE4) & SPARE | (away * AWAY),
         }
     };
     t.subset(subset).map(arm)

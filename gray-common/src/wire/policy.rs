@@ -149,7 +149,7 @@ impl ListenerValue {
     #[inline(always)]
     pub fn as_lists(self) -> u64 {
         const { assert!(Self::OVER_ROUTES == Self::WITHOUT_ROUTE << 1 && limits::LISTS == 254) }
-        u64::from(self.0 / Self::WITHOUT_ROUTE & 3) << 62
+        u64::from((self.0 / Self::WITHOUT_ROUTE) & 3) << 62
     }
 
     #[inline(always)]

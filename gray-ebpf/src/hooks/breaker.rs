@@ -207,7 +207,7 @@ pub fn again(counter: u32, flags: u32) -> u32 {
     let found = again_or_failed(counter, flags);
     // Not by that one: where it is called nobody has stack for two.
     if found & TOO_OFTEN != 0 {
-        let _ = hears(counter, found / TOO_OFTEN >> 1);
+        let _ = hears(counter, found >> 17);
     }
     found & (TOO_OFTEN - 1)
 }
@@ -232,7 +232,7 @@ pub extern "C" fn again_or_failed(counter: u32, flags: u32) -> u32 {
         return flags & !u32::from(FLOW_OPENING) | times << OPENING_SHIFT;
     }
     let what = if tries { TRY_FAILED | bits } else { FAILED };
-    flags & !u32::from(MARKS) | RETRANSMITS_TOLD << OPENING_SHIFT | TOO_OFTEN | what * TOO_OFTEN << 1
+    flags & !u32::from(MARKS) | RETRANSMITS_TOLD << OPENING_SHIFT | TOO_OFTEN | what << 17
 }
 
 const OPENING_SHIFT: u32 = 11;
