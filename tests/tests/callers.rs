@@ -1,8 +1,11 @@
 //! Callers on the node: what the policy says of their workloads (A7), and what the connect path does not know of them (A13).
 
+use std::{net::SocketAddr, time::Duration};
+
 use gray_tests::{
     Place,
-    client::curl,
+    client::{LoadSpec, Mode, curl},
+    command::run,
     policy::PolicyText,
     scene::{Scene, vip},
     world::WorldSpec,
@@ -58,5 +61,41 @@ fn a13_what_is_not_read_of_a_local_caller_is_counted_and_told() {
     assert_eq!(counted(&scene, "request_local"), before + 1);
     let why = scene.agent.gray_json(&["explain", "--service", "web", "--workload", "web"]).unwrap();
     assert!(why["text"].as_str().unwrap().contains("routes that ask for app do not know it"), "{why}");
+    scene.finish();
+}
+
+/// The socket of a local caller, by its own address and what it has dialled: where it was sent, and by which route.
+#[test]
+fn c15_an_open_call_of_this_node_is_explained() {
+    let scene = Scene::start(WorldSpec::default());
+    let w = &scene.world;
+    let _ = scene
+        .agent
+        .apply(&PolicyText::moved(w).route("name: all, to: { version: \"2.0\" }").to_string())
+        .unwrap();
+    let caller = w.caller();
+    for v6 in [false, true] {
+        let at = vip(v6, 8080);
+        let mut load = LoadSpec::new(at, Mode::Http { per_connection: 1_000_000 }).workers(1);
+        load.pause_ms = 20;
+        let mut load = load.start(&caller).unwrap();
+        let _ = load.wait_requests(3, Duration::from_secs(30)).unwrap();
+        let open =
+            run(caller.ns.command("ss").args(["-Htn", "state", "established", "dport = :8080"])).unwrap();
+        let local: SocketAddr = open.split_whitespace().nth(2).unwrap().parse().unwrap();
+        let (ip, port, to) = (local.ip().to_string(), local.port().to_string(), at.ip().to_string());
+        let asked = ["explain", "--live", "tcp", &ip, &port, &to, "8080"];
+        let live = scene.agent.gray_json(&asked).unwrap();
+        let held = &live["held"];
+        assert_eq!(
+            (held["arm"].as_str(), held["client"].as_str()),
+            (Some("gray"), Some(&*local.to_string())),
+            "{live}"
+        );
+        assert!(held["rule"].as_str().is_some_and(|r| r.contains("all")), "{live}");
+        assert!(live["text"].as_str().unwrap().starts_with("its socket was sent to"), "{live}");
+        load.stop().unwrap().assert_all_ok();
+        assert!(scene.agent.gray_ok(&asked).is_err(), "it is closed");
+    }
     scene.finish();
 }

@@ -353,7 +353,7 @@ fn ends_of(r: &Row) -> Ends {
 }
 
 /// Service address and instance of a socket's record; `None`: it was not steered.
-fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+pub(super) fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let address =
         |at: usize| Some(IpAddr::from(Addr(record.get(at..at + 16)?.try_into().ok()?)).to_canonical());
     let port = |at: usize| Some(u16::from_be_bytes(record.get(at..at + 2)?.try_into().ok()?));
@@ -364,7 +364,7 @@ fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// The rule that has sent it there; 0: none.
-fn rule_of(record: &[u8]) -> u32 {
+pub(super) fn rule_of(record: &[u8]) -> u32 {
     let at = offset_of!(Call, rule);
     record.get(at..at + 2).and_then(|b| b.try_into().ok()).map_or(0, |b| u32::from(u16::from_ne_bytes(b)))
 }

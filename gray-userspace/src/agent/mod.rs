@@ -4,6 +4,7 @@ mod alarm;
 pub mod attach;
 mod audit;
 mod breaker;
+mod called;
 pub mod change;
 mod choices;
 mod connect;

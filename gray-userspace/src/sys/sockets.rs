@@ -33,7 +33,8 @@ const MSG: usize = 72;
 pub struct Held {
     family: u8,
     id: [u8; ID],
-    /// Its real peer, canonical.
+    /// Its own end and its real peer, canonical.
+    pub local: SocketAddr,
     pub peer: SocketAddr,
     pub record: Vec<u8>,
 }
@@ -128,12 +129,17 @@ fn parse(body: &[u8]) -> Option<Held> {
     let inside = |bytes, kind| attributes(bytes).find(|(k, _)| *k == kind).map(|(_, v)| v);
     let record = inside(inside(inside(body.get(MSG..)?, STORAGES)?, STORAGE)?, VALUE)?;
     // Ports of both ends, then the addresses, sixteen bytes each.
-    let port = u16::from_be_bytes(id.get(2..4)?.try_into().ok()?);
-    let ip = match family {
-        INET => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(id.get(20..24)?).ok()?)),
-        _ => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(id.get(20..36)?).ok()?)).to_canonical(),
+    let end = |port: usize, ip: usize| {
+        let port = u16::from_be_bytes(id.get(port..port + 2)?.try_into().ok()?);
+        let ip = match family {
+            INET => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(id.get(ip..ip + 4)?).ok()?)),
+            _ => {
+                IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(id.get(ip..ip + 16)?).ok()?)).to_canonical()
+            }
+        };
+        Some(SocketAddr::new(ip, port))
     };
-    Some(Held { family, id, peer: SocketAddr::new(ip, port), record: record.to_vec() })
+    Some(Held { family, id, local: end(0, 4)?, peer: end(2, 20)?, record: record.to_vec() })
 }
 
 #[cfg(test)]
@@ -146,7 +152,8 @@ mod tests {
         let mut b = vec![family, 1, 0, 0];
         b.extend(40_000u16.to_be_bytes());
         b.extend(8080u16.to_be_bytes());
-        b.extend([0; 16]);
+        b.extend([198, 18, 1, 1]);
+        b.extend([0; 12]);
         b.extend([198, 18, 2, 3]);
         b.resize(MSG, 0);
         if with_record {
@@ -157,8 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_its_peer_and_record() {
+    fn an_answer_has_its_ends_and_record() {
         let held = parse(&answer(INET, true)).unwrap();
+        assert_eq!(held.local, "198.18.1.1:40000".parse().unwrap());
         assert_eq!((held.peer, held.record), ("198.18.2.3:8080".parse().unwrap(), vec![7; 40]));
         assert_eq!(parse(&answer(INET, false)), None);
         for n in 0..answer(INET, true).len() {

@@ -10,7 +10,7 @@ fn f3_f7_retry_and_promote_and_what_each_was_decided_on() {
     let bad = shop.hooks.join("bad");
     std::fs::write(&bad, "").unwrap();
     let document = "release: shop-2.0\nversion: 2.0.0-gray.1\nservices: { shop: { gray: { version: '2.0' } } }\ndeploy: [{ command: [check] }]\n\
-                    stages: [{ percent: 25, samples: 0, approval: true }, { percent: 50, samples: 0 }]\n";
+                    stages: [{ percent: 25, samples: 0, approval: true }, { percent: 100, samples: 0 }]\n";
     let _ = shop.begin(document);
     shop.wait("shop-2.0", "stopped", "retry or close");
     assert_eq!(shop.on_gray(0), BTreeSet::new());

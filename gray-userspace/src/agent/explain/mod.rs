@@ -50,13 +50,14 @@ pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainRepl
     let now = inner.live.clock().map_err(|e| ApiError::internal(&e))?.jiffies;
     let control = inner.live.control();
     let tables = Tables { control, now, policy: &inner.policy, compiled: &inner.compiled };
-    let mut reply = answer(&tables, (&asked, held.as_ref().map(|f| f.rule.as_deref())), &names, |t, miss| {
-        inner.live.fetch(t, miss)
-    })
-    .map_err(|e| ApiError::internal(&e))?;
+    let mut reply =
+        answer(&tables, (&asked, held.as_ref().map(|(f, _)| f.rule.as_deref())), &names, |t, miss| {
+            inner.live.fetch(t, miss)
+        })
+        .map_err(|e| ApiError::internal(&e))?;
     reply::tell_out(&mut reply, health::lock(&inner.board).out(&asked.service, health::now()));
-    if let Some(held) = held {
-        reply::tell_held(&mut reply, held);
+    if let Some((held, holds)) = held {
+        reply::tell_held(&mut reply, held, holds);
     }
     Ok(reply)
 }
@@ -123,17 +124,22 @@ fn answer<E>(
     Ok(reply)
 }
 
-/// The flow table's entry of a live connection.
-fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<Flow, ApiError> {
+/// What holds a live connection, in words too: the flow table's entry, or a socket of this node, which has sent itself there.
+fn live(inner: &mut Inner, asked: &Asked, names: &Names) -> Result<(Flow, &'static str), ApiError> {
     let unknown = || {
         ApiError::not_found(
-            "the flow table holds no such connection",
-            "`gray flows --src IP` shows what it holds; connections of the connect path are not in it",
+            "neither the flow table nor a socket of this node holds such a connection",
+            "`gray flows --src IP` shows what the table holds; of a socket say its own address and port, and the service's that it dialled",
         )
     };
+    let internal = |e: KernelError| ApiError::internal(&e);
     let (client, service, proto) = asked.tuple().ok_or_else(unknown)?;
-    let row = find(inner, client, service, proto).map_err(|e| ApiError::internal(&e))?.ok_or_else(unknown)?;
-    flows::one(inner, &row, names)
+    if let Some(row) = find(inner, client, service, proto).map_err(internal)? {
+        return Ok((flows::one(inner, &row, names)?, "the flow table holds it on"));
+    }
+    let called = if proto == Proto::Tcp { inner.called(client, service).map_err(internal)? } else { None };
+    let row = called.ok_or_else(unknown)?;
+    Ok((flows::one(inner, &row, names)?, "its socket was sent to"))
 }
 
 fn find(

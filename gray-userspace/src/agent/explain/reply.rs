@@ -297,7 +297,7 @@ pub fn tell_out(reply: &mut ExplainReply, out: Vec<String>) {
 }
 
 /// Puts what the flow table holds before what would be decided now.
-pub fn tell_held(reply: &mut ExplainReply, held: Flow) {
+pub fn tell_held(reply: &mut ExplainReply, held: Flow, holds: &str) {
     let cause = held.rule.as_ref().map_or_else(|| "the default".into(), |r| format!("route {r}"));
     let instance = if held.instance == held.instance_addr {
         held.instance.clone()
@@ -306,7 +306,7 @@ pub fn tell_held(reply: &mut ExplainReply, held: Flow) {
     };
     let arm = held.arm.name();
     let now = format!(
-        "the flow table holds it on {instance}, {arm}, by {cause}, {}; a new connection without mark, DSCP, workload and request \
+        "{holds} {instance}, {arm}, by {cause}, {}; a new connection without mark, DSCP, workload and request \
          would now be {}",
         held.state, reply.text
     );
