@@ -19,7 +19,11 @@ use crate::{
 
 impl Inner {
     /// The TCP socket that this client has dialled the service with; `None`: no socket of this node that was decided on is it.
-    pub(super) fn called(&mut self, client: SocketAddr, service: SocketAddr) -> Result<Option<Row>, KernelError> {
+    pub(super) fn called(
+        &mut self,
+        client: SocketAddr,
+        service: SocketAddr,
+    ) -> Result<Option<Row>, KernelError> {
         if self.connect.is_none() {
             return Ok(None);
         }

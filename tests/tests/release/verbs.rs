@@ -36,7 +36,7 @@ fn f3_f7_retry_and_promote_and_what_each_was_decided_on() {
     let of = |arm: &str| counts[0][arm]["connections"].as_u64().unwrap_or_default();
     assert!(of("gray") >= on as u64 && of("stable") > 0, "what was measured until then: {promoted:#}");
     for (verb, why) in [("retry", "it is mended"), ("promote", "we know enough")] {
-        let said = |e: &Value| e["what"] == "command" && text(e).contains(verb) && text(e).contains(why);
+        let said = |e: &Value| e["what"] == "transition" && text(e).contains(verb) && text(e).contains(why);
         assert!(entries.iter().any(said), "{verb}: {history:#}");
     }
     let _ = shop.tell(&["abort", "shop-2.0"]);
