@@ -34,7 +34,7 @@ const ENTRIES: usize = 64;
 /// What one request asks for. A header that cannot be read is as none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// Versions by [`salt`] and by name, with their weights.
+    /// Names with their weights.
     versions: Vec<(String, u32)>,
     regions: Vec<(String, u32)>,
     /// What the request has as `n-d-version` and `n-d-region`.

@@ -194,6 +194,16 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("gray {} wrote no JSON: {text}", args.join(" ")))
     }
 
+    /// How often a reason was counted; 0 where it never was.
+    ///
+    /// # Panics
+    /// Where the agent does not say.
+    pub fn counted(&self, reason: &str) -> u64 {
+        let status = self.gray_json(&["status"]).expect("the agent's status");
+        let all = status["counters"].as_array().expect("counters by reason");
+        all.iter().find(|c| c["reason"] == reason).and_then(|c| c["count"].as_u64()).unwrap_or(0)
+    }
+
     /// What `/metrics` says, by curl over the agent's socket.
     pub fn metrics(&self) -> Result<String> {
         let mut curl = Command::new("curl");

@@ -14,12 +14,6 @@ use gray_tests::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-fn counted(scene: &Scene, reason: &str) -> u64 {
-    let status = scene.agent.gray_json(&["status"]).unwrap();
-    let all = status["counters"].as_array().unwrap();
-    all.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
-}
-
 fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream> {
     let s = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     s.bind(&SocketAddr::new(from, 0).into())?;
@@ -58,13 +52,13 @@ fn c13_a_gray_only_instance_refuses_a_stable_caller() {
         // By its own address, and by the service.
         for (tcp, udp) in [(gray(is_v6, 9000), gray(is_v6, 9001)), (vip(is_v6, 9000), vip(is_v6, 9001))] {
             client.enter(|| {
-                let before = counted(&scene, "isolated");
+                let before = scene.agent.counted("isolated");
                 drop(connect(tcp, from[0]).unwrap());
                 assert!(echoes(udp, from[0]), "{udp}");
-                assert_eq!(counted(&scene, "isolated"), before, "{tcp}");
+                assert_eq!(scene.agent.counted("isolated"), before, "{tcp}");
                 assert_eq!(connect(tcp, from[1]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{tcp}");
                 assert!(!echoes(udp, from[1]), "{udp}");
-                assert_eq!(counted(&scene, "isolated"), before + 2, "{tcp}");
+                assert_eq!(scene.agent.counted("isolated"), before + 2, "{tcp}");
             });
         }
     }
@@ -82,10 +76,10 @@ fn c13_a_gray_only_instance_refuses_a_stable_caller() {
     for v6 in [false, true] {
         let ask = |to| curl::get(&w.caller(), &format!("http://{to}/"), &[]);
         for to in [gray(v6, 8080), vip(v6, 8080)] {
-            let before = counted(&scene, "isolated");
+            let before = scene.agent.counted("isolated");
             let error = ask(to).unwrap_err();
             assert!(format!("{error:#}").contains("exit status: 7"), "{to}: {error:#}");
-            assert_eq!(counted(&scene, "isolated"), before + 1, "{to}");
+            assert_eq!(scene.agent.counted("isolated"), before + 1, "{to}");
         }
         let _ =
             scene.agent.gray_ok(&["workload", "set", "web", "--cgroup", &cgroup, "--lane", "blue"]).unwrap();

@@ -12,12 +12,6 @@ use gray_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn counted(scene: &Scene, reason: &str) -> u64 {
-    let status = scene.agent.gray_json(&["status"]).unwrap();
-    let all = status["counters"].as_array().unwrap();
-    all.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
-}
-
 #[test]
 fn c5_c6_a_blacklist_ends_no_connection_and_failover_is_as_configured() {
     let scene = Scene::start(WorldSpec::default());
@@ -40,10 +34,10 @@ fn c5_c6_a_blacklist_ends_no_connection_and_failover_is_as_configured() {
 
     // By id, of all services, at one instant.
     let without = format!("{}blacklist: {{ ids: \"g4;g6\" }}\n", policy(""));
-    let before = counted(&scene, "failover");
+    let before = scene.agent.counted("failover");
     let _ = scene.agent.apply(&without).unwrap();
     assert_eq!(fresh().of_version("1.0"), 40);
-    assert_eq!(counted(&scene, "failover") - before, 40);
+    assert_eq!(scene.agent.counted("failover") - before, 40);
     let shown = scene.agent.gray_json(&["get", "instances", "echo/g4"]).unwrap();
     assert_eq!(shown[0]["state"], "blacklisted", "{shown}");
     let now = open.snapshot().unwrap();
@@ -53,11 +47,11 @@ fn c5_c6_a_blacklist_ends_no_connection_and_failover_is_as_configured() {
     assert_eq!((now.of_version("1.0"), now.opened), (0, 40), "what is open stays where it is");
 
     // Somebody else serves the subset: here the only one that is left.
-    let before = counted(&scene, "failover");
+    let before = scene.agent.counted("failover");
     let _ =
         scene.agent.apply(&format!("{}blacklist: {{ ids: [g4, g6] }}\n", policy("failover: any"))).unwrap();
     assert_eq!(fresh().of_version("1.0"), 40);
-    assert_eq!(counted(&scene, "failover") - before, 40);
+    assert_eq!(scene.agent.counted("failover") - before, 40);
 
     // Taken off the list: it serves again.
     let _ = scene.agent.apply(&policy("failover: any")).unwrap();

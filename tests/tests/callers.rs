@@ -11,12 +11,6 @@ use gray_tests::{
     world::WorldSpec,
 };
 
-fn counted(scene: &Scene, reason: &str) -> u64 {
-    let status = scene.agent.gray_json(&["status"]).unwrap();
-    let all = status["counters"].as_array().unwrap();
-    all.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
-}
-
 fn version(place: &Place, url: &str, args: &[&str]) -> String {
     curl::get(place, url, args).unwrap().json().unwrap()["version"].as_str().unwrap().to_owned()
 }
@@ -54,11 +48,11 @@ fn a13_what_is_not_read_of_a_local_caller_is_counted_and_told() {
     let _ = scene.agent.apply(&text).unwrap();
     let url = format!("http://{}/", vip(false, 8080));
     let args = ["-H", "X-App-Id: app7"];
-    let before = counted(&scene, "request_local");
+    let before = scene.agent.counted("request_local");
     assert_eq!(version(&w.clients[0].place(), &url, &args), "2.0", "by packets");
-    assert_eq!(counted(&scene, "request_local"), before);
+    assert_eq!(scene.agent.counted("request_local"), before);
     assert_eq!(version(&w.caller(), &url, &args), "1.0", "by a call");
-    assert_eq!(counted(&scene, "request_local"), before + 1);
+    assert_eq!(scene.agent.counted("request_local"), before + 1);
     let why = scene.agent.gray_json(&["explain", "--service", "web", "--workload", "web"]).unwrap();
     assert!(why["text"].as_str().unwrap().contains("routes that ask for app do not know it"), "{why}");
     scene.finish();

@@ -13,12 +13,6 @@ use gray_tests::{
     world::WorldSpec,
 };
 
-fn counted(scene: &Scene, reason: &str) -> u64 {
-    let status = scene.agent.gray_json(&["status"]).unwrap();
-    let all = status["counters"].as_array().unwrap();
-    all.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
-}
-
 fn connect(to: SocketAddr, from: IpAddr) -> std::io::Result<()> {
     use socket2::{Domain, Protocol, Socket, Type};
     let s = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
@@ -41,7 +35,7 @@ fn c6_packets_and_calls_of_an_empty_subset_are_refused() {
     let gone = format!("{text}blacklist: {{ ids: [g4, g6] }}\n");
     let _ = scene.agent.apply(&gone).unwrap();
     for (is_v6, from) in [(false, &v4), (true, &v6)] {
-        let before = counted(&scene, "failover_denied");
+        let before = scene.agent.counted("failover_denied");
         client.enter(|| {
             let error = connect(vip(is_v6, 9000), from[0]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "v6: {is_v6}");
@@ -52,7 +46,7 @@ fn c6_packets_and_calls_of_an_empty_subset_are_refused() {
             assert!(matches!(nothing.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{nothing}");
             connect(vip(is_v6, 9000), from[1]).unwrap();
         });
-        assert_eq!(counted(&scene, "failover_denied"), before + 2, "v6: {is_v6}");
+        assert_eq!(scene.agent.counted("failover_denied"), before + 2, "v6: {is_v6}");
     }
     let source = v4[0].to_string();
     let why = scene.agent.gray_json(&["explain", "--service", "echo", "--src", &source]).unwrap();
@@ -70,10 +64,10 @@ fn c6_packets_and_calls_of_an_empty_subset_are_refused() {
     let ask = || curl::get(&w.caller(), &format!("http://{}/", vip(false, 8080)), &[]);
     assert_eq!(ask().unwrap().status, 200);
     let _ = scene.agent.gray_ok(&["workload", "set", "web", "--cgroup", &cgroup]).unwrap();
-    let before = counted(&scene, "failover_denied");
+    let before = scene.agent.counted("failover_denied");
     let error = ask().unwrap_err();
     assert!(format!("{error:#}").contains("exit status: 7"), "{error:#}");
-    assert_eq!(counted(&scene, "failover_denied"), before + 1);
+    assert_eq!(scene.agent.counted("failover_denied"), before + 1);
     scene.finish();
 }
 
@@ -88,19 +82,19 @@ fn c6_requests_of_an_empty_subset_are_refused() {
         let text = text.each("failover: deny").cohort("early", "apps: [app7]").gray_when("early");
         let _ = scene.agent.apply(&format!("{text}blacklist: {{ ids: [g4, g6] }}\n")).unwrap();
         for v6 in [false, true] {
-            let before = counted(&scene, "failover_denied");
+            let before = scene.agent.counted("failover_denied");
             let talk = || Talk::connect(&scene.world.clients[0].ns, vip(v6, 8080)).unwrap();
             let error = talk().get("app7", "a").unwrap_err();
             let reset = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             assert_eq!(reset, Some(ErrorKind::ConnectionReset), "{error:#}");
-            assert_eq!(counted(&scene, "failover_denied"), before + 1, "v6: {v6}, {per_request}");
+            assert_eq!(scene.agent.counted("failover_denied"), before + 1, "v6: {v6}, {per_request}");
             let mut kept = talk();
             assert_eq!(kept.get("app1", "b").unwrap().version(), "1.0");
             assert_eq!(kept.get("app7", "c").is_err(), per_request, "v6: {v6}");
             let refused = before + 1 + u64::from(per_request);
-            assert_eq!(counted(&scene, "failover_denied"), refused, "v6: {v6}, {per_request}");
+            assert_eq!(scene.agent.counted("failover_denied"), refused, "v6: {v6}, {per_request}");
         }
-        assert_eq!([counted(&scene, "denied"), counted(&scene, "request_no_instance")], [0, 0]);
+        assert_eq!([scene.agent.counted("denied"), scene.agent.counted("request_no_instance")], [0, 0]);
         scene.finish();
     }
 }
@@ -125,11 +119,11 @@ fn down(line: &str) {
     // What is new serves from its first success on.
     gray_tests::command::wait_for("the first answers", Duration::from_secs(20), || Ok(ask(&scene).is_ok()))
         .unwrap();
-    let before = counted(&scene, "failover_denied");
+    let before = scene.agent.counted("failover_denied");
     scene.gray.kill9().unwrap();
     gray_tests::command::wait_for("health", Duration::from_secs(20), || {
         Ok(ask(&scene).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
-            && counted(&scene, "failover_denied") > before)
+            && scene.agent.counted("failover_denied") > before)
     })
     .unwrap();
     scene.finish();

@@ -8,12 +8,6 @@ use gray_tests::{
     world::WorldSpec,
 };
 
-fn counted(scene: &Scene, reason: &str) -> u64 {
-    let status = scene.agent.gray_json(&["status"]).unwrap();
-    let all = status["counters"].as_array().unwrap();
-    all.iter().find(|c| c["reason"] == reason).map_or(0, |c| c["count"].as_u64().unwrap())
-}
-
 /// GRAY, STABLE and IN SHADOW of a service.
 fn counts(scene: &Scene, service: &str) -> [Option<u64>; 3] {
     let status = scene.agent.gray_json(&["status"]).unwrap();
@@ -59,7 +53,7 @@ fn c14_packets_and_calls_stay_with_stable_and_are_counted() {
     }
     assert_eq!(counts(&scene, "echo"), [0, (n + 10), 12].map(Some));
     assert_eq!(counts(&scene, "dns"), [0, 10, 10].map(Some));
-    assert_eq!(counted(&scene, "shadow"), 22);
+    assert_eq!(scene.agent.counted("shadow"), 22);
 
     // Events and `explain` say what would have been.
     let events = scene.agent.gray_ok(&["events", "--recent", "1024", "-o", "json"]).unwrap();
@@ -88,7 +82,7 @@ fn c14_requests_stay_with_stable_and_are_counted() {
         let text = text.each("shadow: true").cohort("early", "apps: [app7]").gray_when("early");
         scene.apply(&if per_request { text.per_request() } else { text });
         for v6 in [false, true] {
-            let before = counted(&scene, "shadow");
+            let before = scene.agent.counted("shadow");
             for app in ["app7", "app1"] {
                 let mut talk = Talk::connect(&scene.world.clients[0].ns, vip(v6, 8080)).unwrap();
                 for (nonce, named) in [("a", app), ("b", "app2"), ("c", "app7")] {
@@ -100,8 +94,8 @@ fn c14_requests_stay_with_stable_and_are_counted() {
                 }
             }
             // A connection is counted when its instance is chosen, and no request changes that.
-            assert_eq!(counted(&scene, "shadow"), before + 1);
-            assert_eq!(counted(&scene, "request_switched"), 0);
+            assert_eq!(scene.agent.counted("shadow"), before + 1);
+            assert_eq!(scene.agent.counted("request_switched"), 0);
         }
         scene.finish();
     }

@@ -247,7 +247,7 @@ pub const SERVICE_MEASURE: u32 = 8192;
 pub struct Fact {
     /// `Percent`: the salt. `Tail`: the first 64 endings, a bit each; see `decide::tail`.
     pub salt: u64,
-    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any. `Tail`: the next 32 endings. `Listener`: the bits.
+    /// `List`: the bit of the class. `Percent`: buckets below this are in. `Lane`: its number; 0: any. `Tail`: the next 32 endings.
     pub value: u32,
     /// `FACT_*`.
     pub kind: u8,

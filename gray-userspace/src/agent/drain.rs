@@ -13,7 +13,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    mem::offset_of,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -23,7 +22,7 @@ use std::{
 use gray_common::{
     packet::TCP,
     request::cookie::Tuple,
-    wire::{Addr, Call, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6, Peer},
+    wire::{Addr, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6},
 };
 use tokio::sync::Notify;
 
@@ -44,7 +43,6 @@ use crate::{
     kernel::{KernelError, Sender},
     model::ZoneAffinity,
     store::Kind,
-    sys::sockets,
 };
 
 const FILE: &str = "deadlines.json";
@@ -279,40 +277,6 @@ impl Inner {
             tracing::warn!(error, "the ends of closed connections cannot be told at once");
         }
     }
-
-    /// Service address and instance of every socket of this node that was sent to one: of local callers and of a splice listener.
-    pub(super) fn sent(&self) -> Result<Vec<(SocketAddr, SocketAddr)>, KernelError> {
-        let failed = |source| KernelError::Write { what: "the list of sockets".into(), source };
-        let records = self.live.unsteered()?;
-        let held = sockets::held(records.records()).map_err(failed)?;
-        Ok(held.iter().filter_map(|h| steered(&h.record).filter(|(_, i)| *i == h.peer)).collect())
-    }
-
-    /// Sockets of this node that were sent to an instance when they dialled one of these addresses; also those of a splice listener, which
-    /// resets its client then.
-    fn close_local(
-        &self,
-        dialled: &BTreeSet<SocketAddr>,
-        instance: SocketAddr,
-        rules: Option<&BTreeSet<u32>>,
-    ) -> Result<usize, KernelError> {
-        if self.connect.is_none() && !self.splice {
-            return Ok(0);
-        }
-        let failed = |source| KernelError::Write { what: "the end of drained sockets".into(), source };
-        let records = self.live.unsteered()?;
-        let mut closer = sockets::Closer::new().map_err(failed)?;
-        let mut n = 0;
-        for held in sockets::held(records.records()).map_err(failed)? {
-            let ours = steered(&held.record).is_some_and(|(s, i)| i == instance && dialled.contains(&s));
-            let sent = rules.is_none_or(|rules| rules.contains(&rule_of(&held.record)));
-            if ours && sent && held.peer == instance {
-                closer.destroy(&held).map_err(failed)?;
-                n += 1;
-            }
-        }
-        Ok(n)
-    }
 }
 
 /// On several CPUs: each frame goes its whole way to its receiver in the call that sends it.
@@ -350,23 +314,6 @@ type Ends = ((SocketAddr, SocketAddr), Option<(SocketAddr, SocketAddr)>);
 
 fn ends_of(r: &Row) -> Ends {
     ((r.service, r.client), has_reply(r).then(|| (r.seen_as, served_by(r))))
-}
-
-/// Service address and instance of a socket's record; `None`: it was not steered.
-pub(super) fn steered(record: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    let address =
-        |at: usize| Some(IpAddr::from(Addr(record.get(at..at + 16)?.try_into().ok()?)).to_canonical());
-    let port = |at: usize| Some(u16::from_be_bytes(record.get(at..at + 2)?.try_into().ok()?));
-    let service = SocketAddr::new(address(offset_of!(Peer, service))?, port(offset_of!(Peer, service_port))?);
-    let instance =
-        SocketAddr::new(address(offset_of!(Peer, instance))?, port(offset_of!(Peer, instance_port))?);
-    (instance.port() != 0).then_some((service, instance))
-}
-
-/// The rule that has sent it there; 0: none.
-pub(super) fn rule_of(record: &[u8]) -> u32 {
-    let at = offset_of!(Call, rule);
-    record.get(at..at + 2).and_then(|b| b.try_into().ok()).map_or(0, |b| u32::from(u16::from_ne_bytes(b)))
 }
 
 /// What is known of a translated connection goes, and its flow stays: by that both ends are told.
@@ -441,21 +388,6 @@ mod tests {
         assert_eq!(Deadlines::load(dir.path()).due(u64::MAX), ["shop/two"]);
         std::fs::write(dir.path().join(FILE), "{ half").unwrap();
         assert_eq!(Deadlines::load(dir.path()).next(), None);
-    }
-
-    #[test]
-    fn a_record_says_whether_its_socket_was_steered() {
-        let v4 = |d: [u8; 4]| Addr::v4(u32::from_ne_bytes(d)).0;
-        let mut r = [v4([198, 18, 1, 100]), v4([198, 18, 2, 3])].concat();
-        r.extend([80u16.to_be_bytes(), 8080u16.to_be_bytes()].concat());
-        r.extend([0; 4]);
-        let want = ("198.18.1.100:80".parse().unwrap(), "198.18.2.3:8080".parse().unwrap());
-        assert_eq!((r.len(), steered(&r)), (size_of::<Peer>(), Some(want)));
-        r.extend([[0; 12].as_slice(), &7u16.to_ne_bytes(), &[0; 2]].concat());
-        assert_eq!((r.len(), steered(&r), rule_of(&r)), (size_of::<Call>(), Some(want), 7));
-        assert_eq!(rule_of(&r[..50]), 0);
-        assert_eq!(steered(&[0; 40]), None);
-        assert_eq!(steered(&[0xff; 39][..20]), None);
     }
 
     #[test]

@@ -137,7 +137,12 @@ impl First {
 
     /// The client's source, if a PROXY header says it that is believed.
     pub fn source(&self) -> Option<IpAddr> {
-        self.proxied.as_ref().filter(|_| self.believed)?.source
+        self.told()?.source
+    }
+
+    /// What a PROXY header says that is believed.
+    fn told(&self) -> Option<&Proxied> {
+        self.proxied.as_ref().filter(|_| self.believed)
     }
 
     /// There is a PROXY header, and the service believes some, but not this one.
@@ -199,7 +204,7 @@ impl First {
 
     /// Claim kinds and what the client says of each, or its load balancer, which goes before it.
     pub fn values(&self) -> Vec<(u8, &[u8])> {
-        let told = self.proxied.iter().filter(|_| self.believed).flat_map(|p| &p.values);
+        let told = self.told().into_iter().flat_map(|p| &p.values);
         let told: Vec<(u8, &[u8])> = told.map(|(kind, value)| (*kind, &value[..])).collect();
         let own = self.values.iter().filter(|(kind, _)| told.iter().all(|(k, _)| k != kind));
         let own: Vec<(u8, &[u8])> = own.map(|(kind, value)| (*kind, &value[..])).collect();
@@ -211,8 +216,7 @@ impl First {
         let of = |i: usize| {
             let slot = usize::from(self.reading.beginning_of[i]).checked_sub(1)?;
             let kind = *self.reading.kinds.get(slot)?;
-            let told = self.proxied.iter().filter(|_| self.believed).flat_map(|p| &p.values);
-            let (_, value) = told.into_iter().find(|(k, _)| *k == kind)?;
+            let (_, value) = self.told()?.values.iter().find(|(k, _)| *k == kind)?;
             let value = &value[..value.len().min(CLAIM_MAX)];
             Some((i as u8, kind, value.get(..usize::from(self.reading.beginning_len[i]))?))
         };

@@ -32,14 +32,7 @@ impl Explained<'_> {
     pub fn reply(&self) -> ExplainReply {
         let service = self.answer.service.unwrap_or_default();
         let facts = self.facts(service.first_fact, service.facts);
-        let telling = Telling {
-            policy: self.on.policy,
-            assigned: &self.on.compiled.assigned,
-            names: self.names,
-            facts: &facts,
-            claims: &self.known.claims,
-            identity: self.known.claims.identity(&service.identify),
-        };
+        let telling = self.telling(&facts, self.known.claims.identity(&service.identify));
         let mut reply = ExplainReply {
             service: self.asked.service.clone(),
             listener: self.asked.listener.to_string(),
@@ -111,6 +104,17 @@ impl Explained<'_> {
         reply
     }
 
+    fn telling<'a>(&'a self, facts: &'a [Fact], identity: u64) -> Telling<'a> {
+        Telling {
+            policy: self.on.policy,
+            assigned: &self.on.compiled.assigned,
+            names: self.names,
+            facts,
+            claims: &self.known.claims,
+            identity,
+        }
+    }
+
     /// What is known, and what the policy says of the workload that calls.
     fn claims(&self) -> Vec<ClaimShown> {
         let mut out = self.known.shown();
@@ -127,14 +131,7 @@ impl Explained<'_> {
     pub fn held_trail(&self, rule: Option<&str>) -> Vec<TrailStep> {
         let Some(service) = self.answer.service else { return Vec::new() };
         let facts = self.facts(service.first_fact, service.facts);
-        let telling = Telling {
-            policy: self.on.policy,
-            assigned: &self.on.compiled.assigned,
-            names: self.names,
-            facts: &facts,
-            claims: &self.known.claims,
-            identity: 0,
-        };
+        let telling = self.telling(&facts, 0);
         let all = self.on.compiled.rules.iter().skip(service.first_rule as usize);
         telling.held(all.take(usize::from(service.rules)), rule)
     }
