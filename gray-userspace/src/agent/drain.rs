@@ -8,7 +8,7 @@
 //! left as it is.
 //!
 //! Connect path: the kernel destroys the sockets of this network namespace whose record says that they were sent there. One
-//! that dialled the instance itself has no record, and stays.
+//! that dialled an instance at an address of no service has no record, and stays.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
