@@ -238,21 +238,20 @@ fn failures(name: String, [stable, gray]: [Tally; 2], level: f64, limits: &Limit
 
 fn times(name: String, arms: &Times, q: f64, level: f64, limits: &Limits) -> Comparison {
     let (n_stable, n_gray) = arms.counts();
-    let sure = -limits.level.ln();
     let strength = arms.slower(q, 0);
     let estimate = arms.ratio(q);
     let both = -(limits.level / 2.0).ln();
     // The estimate lies between the two.
     let near = (estimate.log2().floor() as i32).clamp(-FAR, FAR);
     let low = (-FAR..=near).rev().find(|s| arms.slower(q, *s) >= both);
-    let high = (near + 1..=FAR).find(|s| arms.faster(q, *s) >= both);
+    let high = (near + 1..=FAR).find(|s| arms.excludes(q, *s, limits.level / 2.0));
     let (at_stable, at_gray) = arms.quantiles(q);
     let sides = [Side { n: n_stable, value: at_stable }, Side { n: n_gray, value: at_gray }];
     let ignored = if q > 0.5 { limits.ignore_tail } else { limits.ignore_median };
     let doublings = i32::from(limits.exclude_doublings);
     let found = Found {
         worse: estimate >= ignored,
-        excluded: arms.faster(q, doublings) >= sure,
+        excluded: arms.excludes(q, doublings, limits.level),
         told: format!("{estimate:.2} times"),
         regression: format!("{} times", f64::from(doublings).exp2()),
     };

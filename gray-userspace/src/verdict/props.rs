@@ -174,16 +174,25 @@ fn f9_times_in_two_heaps_pass_and_the_slower_heap_is_seen() {
             ..Sample::default()
         }
     };
-    let outcome = |gray: u64, shares: &[(usize, u64)]| {
-        judge(&heaps(7500, &[(12, 92), (15, 8)]), &heaps(gray, shares), &Limits::default()).outcome
+    let stable = [(12, 92), (15, 8)];
+    let of = |n: [u64; 2], stable: &[(usize, u64)], gray: &[(usize, u64)]| {
+        judge(&heaps(n[0], stable), &heaps(n[1], gray), &Limits::default()).outcome
     };
+    let outcome = |gray, shares: &[(usize, u64)]| of([7500, gray], &stable, shares);
     // However few of all are gray.
     for n in [7500, 2500, 1000] {
         assert_eq!(outcome(n, &[(12, 92), (15, 8)]), Outcome::Pass, "{n}");
     }
     for shares in [&[(12, 92), (16, 8)], &[(13, 92), (16, 8)], &[(12, 92), (20, 8)], &[(12, 80), (15, 20)]] {
         assert_ne!(outcome(2500, shares), Outcome::Pass, "{shares:?}");
+        // Also where the quantile itself is sure to be in the lower heap.
+        assert_ne!(of([750_000, 250_000], &stable, shares), Outcome::Pass, "{shares:?}");
     }
+    // A spread of few, behind a heap that is wide (all that is short): no cut has a tenth above it, and the tail is in the heap.
+    let few = [(12, 94), (14, 1), (15, 2), (16, 2), (17, 1)];
+    assert_eq!(of([80_000, 17_000], &few, &few), Outcome::Pass);
+    let many = [(12, 88), (14, 3), (15, 4), (16, 4), (17, 1)];
+    assert_ne!(of([80_000, 17_000], &few, &many), Outcome::Pass);
 }
 
 #[test]

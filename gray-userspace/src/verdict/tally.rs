@@ -39,10 +39,24 @@ impl Tally {
         if self.n == 0 {
             return (0.0, 1.0);
         }
-        let n = self.n as f64;
-        let room = (-level.ln() + 0.5 * n.ln() + std::f64::consts::LN_2) / n;
-        let at = self.rate();
+        let (at, room) = (self.rate(), self.room(level));
         (edge(at, 0.0, room), edge(at, 1.0, room))
+    }
+
+    /// Whether the upper of the `bounds` is below `p`.
+    pub fn is_below(self, p: f64, level: f64) -> bool {
+        self.n > 0 && self.rate() < p && divergence(self.rate(), p) > self.room(level)
+    }
+
+    /// Whether the lower of the `bounds` is above `p`.
+    pub fn is_above(self, p: f64, level: f64) -> bool {
+        self.n > 0 && self.rate() > p && divergence(self.rate(), p) > self.room(level)
+    }
+
+    /// How far a probability may diverge from the rate to be inside the bounds; of at least one attempt.
+    fn room(self, level: f64) -> f64 {
+        let n = self.n as f64;
+        (-level.ln() + 0.5 * n.ln() + std::f64::consts::LN_2) / n
     }
 }
 

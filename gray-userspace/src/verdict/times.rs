@@ -31,12 +31,36 @@ impl Times {
         compare(&self.stable, &shifted(&self.gray, -shift), q)
     }
 
+    /// Whether "gray is at least 2^shift times as slow" is wrong, with an error of `level` at all looks together: half of it is for what cuts
+    /// of both arms say, half for what each arm's own quantile is.
+    pub fn excludes(&self, q: f64, shift: i32, level: f64) -> bool {
+        self.faster(q, shift) >= -(level / 2.0).ln() || self.within(q, shift, level / 2.0)
+    }
+
+    /// Gray's quantile is below 2^shift times stable's by each arm's own bounds, and the few above it are not slower. Where the quantile
+    /// lies deep in a wide bucket, no cut is near it.
+    fn within(&self, q: f64, shift: i32, level: f64) -> bool {
+        // Where the share in bucket i and above it is less than 1 - q, the quantile is below the bucket.
+        let tally = |sums: &[u64; BUCKETS], cut: usize| Tally::new(sums[0], sums[cut]);
+        let (stable, gray) = (above(&self.stable), above(&self.gray));
+        let gray = (1..BUCKETS).find(|i| tally(&gray, *i).is_below(1.0 - q, level / 2.0));
+        let stable = (0..BUCKETS).rev().find(|i| tally(&stable, *i).is_above(1.0 - q, level / 2.0));
+        let (Some(gray), Some(stable)) = (gray, stable) else { return false };
+        // Gray's is below 2^gray, stable's not below 2^stable.
+        if gray as i32 - stable as i32 > shift {
+            return false;
+        }
+        // A doubling is ruled out of those that are as fast, a fourfold time of those that are twice as slow.
+        let (a, b) = (above(&self.stable), above(&shifted(&self.gray, 1 - shift)));
+        (gray..BUCKETS).all(|cut| evidence(tally(&a, cut), tally(&b, cut)) < -(level / BUCKETS as f64).ln())
+    }
+
     /// ln of the e-value against "gray is at least 2^shift times as slow".
     ///
     /// Times often come in two heaps (from a cache, from behind it), and no share at all lies between them: there a cut at the quantile sees
     /// two arms alike, whatever their heaps are shifted by. So this asks at each cut that is near the quantile, and takes the mean of
     /// their e-values, which is one.
-    pub fn faster(&self, q: f64, shift: i32) -> f64 {
+    fn faster(&self, q: f64, shift: i32) -> f64 {
         let (a, b) = (shifted(&self.gray, -shift), self.stable);
         let (na, nb) = (count(&a), count(&b));
         let nearest = cut(&a, &b, q);
