@@ -146,11 +146,14 @@ fn plainly(line: &[u8]) -> io::Result<()> {
 fn counted(cmd: &mut Command, mut show: impl FnMut(&[u8]) -> io::Result<()>) -> Result<Count> {
     let mut child = cmd.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut count = Count::default();
+    let mut why = Failures::default();
     // Always there: piped above.
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let mut line = line.context("reading cargo's output")?;
-            count.read(&String::from_utf8_lossy(&line));
+            let text = String::from_utf8_lossy(&line);
+            count.read(&text);
+            why.read(&text);
             // A closed stdout (`| head`) must not end the tests half-way.
             line.push(b'\n');
             let _ = show(&line);
@@ -158,9 +161,33 @@ fn counted(cmd: &mut Command, mut show: impl FnMut(&[u8]) -> io::Result<()>) -> 
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("{} passed, {} failed ({status})", count.passed, count.failed);
+        bail!("{} passed, {} failed ({status}){}", count.passed, count.failed, why.told);
     }
     Ok(count)
+}
+
+/// What libtest says under `---- NAME stdout ----`, the first lines of it: a log of an hour ends with them.
+#[derive(Default)]
+struct Failures {
+    told: String,
+    /// Lines of the present test that still go in.
+    room: usize,
+}
+
+impl Failures {
+    const LINES: usize = 16;
+
+    fn read(&mut self, line: &str) {
+        if line.starts_with("---- ") {
+            self.room = Self::LINES;
+        } else if line == "failures:" || line.starts_with("stack backtrace:") {
+            self.room = 0;
+        }
+        if self.room > 0 && !line.trim().is_empty() {
+            self.room -= 1;
+            self.told.extend(["\n    ", line]);
+        }
+    }
 }
 
 impl Count {
@@ -211,12 +238,14 @@ mod tests {
 
     #[test]
     fn a_failing_run_is_an_error_with_its_numbers() {
-        let script = "echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
+        let script = "echo '---- a::b stdout ----'; echo why; echo 'stack backtrace:'; echo deep;
+            echo 'test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured'; exit 101";
         let mut shown = Vec::new();
         let e = counted(Command::new("sh").args(["-c", script]), |line| shown.write_all(line))
             .unwrap_err()
             .to_string();
-        assert!(shown.starts_with(b"test result: FAILED"));
+        assert!(String::from_utf8_lossy(&shown).contains("\ndeep\n"));
         assert!(e.starts_with("4 passed, 1 failed"), "{e}");
+        assert!(e.ends_with("\n    ---- a::b stdout ----\n    why"), "{e}");
     }
 }

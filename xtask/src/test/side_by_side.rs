@@ -81,7 +81,7 @@ pub fn run(targets: &[Target], one: impl Fn(&Target) -> Result<Count> + Sync) ->
     thread::scope(|s| (0..AT_ONCE).for_each(|_| drop(s.spawn(work))));
     let (count, failed) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
-        bail!("{} passed elsewhere; {}", count.passed, failed.join("; "));
+        bail!("{} passed elsewhere\n  {}", count.passed, failed.join("\n  "));
     }
     Ok(count)
 }
@@ -118,7 +118,7 @@ mod tests {
             }
         };
         assert_eq!(run(&targets, one(None)).unwrap().passed, 8);
-        assert_eq!(run(&targets, one(Some("b"))).unwrap_err().to_string(), "6 passed elsewhere; b: broken");
+        assert_eq!(run(&targets, one(Some("b"))).unwrap_err().to_string(), "6 passed elsewhere\n  b: broken");
         assert_eq!(ran.lock().unwrap().len(), 8);
     }
 }
