@@ -1,6 +1,6 @@
 //! Callers on the node: what the policy says of their workloads (A7), and what the connect path does not know of them (A13).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use gray_tests::{
     Place,
@@ -35,6 +35,40 @@ fn a7_c10_a_caller_gets_its_own_version() {
         assert_eq!(all[0]["meta"]["version"], "2.0", "{all}");
         let _ = scene.agent.gray_ok(&["workload", "remove", "web-2"]).unwrap();
     }
+    scene.finish();
+}
+
+/// Containers and pods by the names that their managers give their cgroups; processes may be deeper in them.
+#[test]
+fn a7_a_container_is_a_workload_by_its_id() {
+    let scene = Scene::start(WorldSpec::default());
+    let w = &scene.world;
+    let text = PolicyText::moved(w).identify("workload, source").cohort("boxed", "workloads: [boxed]");
+    let _ = scene.agent.apply(&text.gray_when("boxed").to_string()).unwrap();
+    let url = format!("http://{}/", vip(false, 8080));
+    // Ids of their own: others may be on this machine.
+    let digits = format!("{:016x}", w.callers.id().unwrap());
+    let id = |kind: u8| format!("{kind:02x}{digits}{}", "c0ffee".repeat(8))[..64].to_owned();
+    let uid = format!("{}-aaaa-4aaa-8aaa-{}", &digits[8..], &digits[4..]);
+    let pod = format!("kubepods.slice/kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
+    let scope = |kind, id: &str| format!("{kind}-{id}.scope");
+    let (docker, podman, containerd) = (id(1), id(2), id(3));
+    for (path, way, target) in [
+        (scope("docker", &docker), "--container", docker.clone()),
+        (format!("{}/container", scope("libpod", &podman)), "--container", podman[..20].to_owned()),
+        (format!("{pod}/{}", scope("cri-containerd", &containerd)), "--container", containerd.clone()),
+        (format!("{pod}/{}", scope("cri-containerd", &containerd)), "--pod", uid.clone()),
+    ] {
+        let inner = Arc::new(w.callers.child(&path).unwrap());
+        let place = w.edge_place().in_cgroup(&inner);
+        assert_eq!(version(&place, &url, &[]), "1.0", "{way} {path}");
+        let _ = scene.agent.gray_ok(&["workload", "set", "boxed", way, &target]).unwrap();
+        assert_eq!(version(&place, &url, &[]), "2.0", "{way} {path}");
+        let _ = scene.agent.gray_ok(&["workload", "remove", "boxed"]).unwrap();
+        assert_eq!(version(&place, &url, &[]), "1.0", "{way} {path}");
+    }
+    let gone = scene.agent.gray(&["workload", "set", "boxed", "--container", &id(4)]).unwrap();
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("has no cgroup; is it running?"), "{gone:?}");
     scene.finish();
 }
 

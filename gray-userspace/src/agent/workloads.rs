@@ -23,16 +23,19 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
     let name = canonical_member(ClaimKind::Workload, &set.name)
         .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?
         .into_owned();
-    let (kind, target) = match (set.cgroup, set.unit, set.pid) {
-        (Some(c), None, None) => (WorkloadKind::Cgroup, c.display().to_string()),
-        (None, Some(u), None) => (WorkloadKind::Unit, u),
-        (None, None, Some(p)) => (WorkloadKind::Pid, p.to_string()),
-        _ => {
-            return Err(ApiError::unusable(
-                "exactly one of cgroup, unit and pid says which",
-                "give one of them",
-            ));
-        }
+    let ways = [
+        set.cgroup.map(|c| (WorkloadKind::Cgroup, c.display().to_string())),
+        set.unit.map(|u| (WorkloadKind::Unit, u)),
+        set.container.map(|c| (WorkloadKind::Container, c)),
+        set.pod.map(|p| (WorkloadKind::Pod, p)),
+        set.pid.map(|p| (WorkloadKind::Pid, p.to_string())),
+    ];
+    let mut given = ways.into_iter().flatten();
+    let (Some((kind, target)), None) = (given.next(), given.next()) else {
+        return Err(ApiError::unusable(
+            "exactly one of cgroup, unit, container, pod and pid says which",
+            "give one of them",
+        ));
     };
     if let Some(lane) = set.lane.as_ref().filter(|l| !is_name(l)) {
         return Err(ApiError::unusable(
@@ -43,7 +46,7 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
     let mount = core.lock().mount()?.clone();
     let cgroup = mount
         .resolve(kind, &target)
-        .map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit or pid"))?;
+        .map_err(|e| ApiError::unusable(e.to_string(), "give another cgroup, unit, container, pod or pid"))?;
     // A process' cgroup is looked up once: what is kept is the cgroup, not the process.
     let (kind, target) = match kind {
         WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),

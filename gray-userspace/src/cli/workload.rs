@@ -19,6 +19,7 @@ use crate::api::{
 Examples:
   gray workload set cart --unit cart.service
   gray workload set batch --cgroup /system.slice/batch.slice
+  gray workload set shop --container $(docker inspect -f '{{.Id}}' shop)
   gray workload set me --pid $$
   gray workload list
   gray workload remove me")]
@@ -65,6 +66,12 @@ struct Which {
     /// A systemd unit
     #[arg(long)]
     unit: Option<String>,
+    /// A container's id, as `docker ps` or a pod's status shows it
+    #[arg(long, value_name = "ID")]
+    container: Option<String>,
+    /// The uid of a Kubernetes pod: all its containers
+    #[arg(long, value_name = "UID")]
+    pod: Option<String>,
     /// The cgroup that this process is in
     #[arg(long)]
     pid: Option<u32>,
@@ -76,8 +83,8 @@ pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
             let all: Vec<Workload> = ctx.wait(ctx.client.get("/v1/workloads"))?;
             ctx.show(&all, |all, paint| table(all, paint))
         }
-        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, pid }, lane }) => {
-            let set = WorkloadSet { name, cgroup, unit, pid, lane };
+        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, container, pod, pid }, lane }) => {
+            let set = WorkloadSet { name, cgroup, unit, container, pod, pid, lane };
             let made: Workload = ctx.wait(ctx.client.post("/v1/workloads", &set))?;
             ctx.show(&made, |w, _| match &w.lane {
                 Some(_) => format!("workload {} is {}, in lane {}\n", w.name, w.cgroup.display(), lane_of(w)),

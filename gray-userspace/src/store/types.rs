@@ -46,7 +46,7 @@ words! {
 
 words! {
     /// How a workload is found on this node.
-    WorkloadKind { Cgroup = "cgroup", Unit = "unit", Pid = "pid" }
+    WorkloadKind { Cgroup = "cgroup", Unit = "unit", Pid = "pid", Container = "container", Pod = "pod" }
 }
 
 /// What an overlay says about one id.

@@ -1,4 +1,6 @@
-//! From a workload's target (cgroup path, systemd unit, pid) to its cgroup v2 directory and id. Changes nothing.
+//! From a workload's target (cgroup path, systemd unit, container, pod, pid) to its cgroup v2 directory and id. Changes nothing.
+
+mod container;
 
 use std::{
     collections::VecDeque,
@@ -16,7 +18,7 @@ use rustix::{
 use super::{command, mounts};
 use crate::store::WorkloadKind;
 
-/// Directories that a search for a unit may look at.
+/// Directories that a search may look at.
 const SEARCH: usize = 20_000;
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -48,10 +50,14 @@ pub enum WorkloadError {
     Root { target: String },
     #[error("`{0}` is not a unit name like nginx.service")]
     UnitName(String),
-    #[error("unit {0} has no cgroup; is it running?")]
-    UnitMissing(String),
-    #[error("unit {unit} is there more than once: {}; name the cgroup path instead", list(.found))]
-    UnitTwice { unit: String, found: Vec<PathBuf> },
+    #[error("`{0}` is no container's id; give 12 to 64 of 0-9 a-f (docker inspect -f '{{{{.Id}}}}' NAME)")]
+    ContainerId(String),
+    #[error("`{0}` is no pod's uid (kubectl get pod NAME -o jsonpath={{.metadata.uid}})")]
+    PodUid(String),
+    #[error("{what} has no cgroup; is it running?")]
+    NotThere { what: String },
+    #[error("{what} is there more than once: {}; name the cgroup path instead", list(.found))]
+    Twice { what: String, found: Vec<PathBuf> },
     #[error("systemctl: {0}")]
     Systemctl(io::Error),
     #[error("`{0}` is not a process id")]
@@ -140,6 +146,14 @@ impl CgroupMount {
             WorkloadKind::Pid => {
                 self.pid(target.parse().map_err(|_| WorkloadError::Pid(target.to_owned()))?)?
             }
+            WorkloadKind::Container => {
+                let id = container::id(target)?;
+                self.only(format!("container {id}"), &|dir| container::is_of(dir, &id))?
+            }
+            WorkloadKind::Pod => {
+                let uid = container::uid(target)?;
+                self.only(format!("pod {uid}"), &|dir| container::is_pod(dir, &uid))?
+            }
         };
         if found.id == self.root()?.id {
             return Err(WorkloadError::Root { target: target.to_owned() });
@@ -147,8 +161,8 @@ impl CgroupMount {
         Ok(found)
     }
 
-    /// As [`CgroupMount::resolve`], of a target that led to `known` before: while that is there, a unit is taken to be in it, and
-    /// neither systemd is asked nor the tree searched.
+    /// As [`CgroupMount::resolve`], of a target that led to `known` before: while that is there, a unit or container is taken to be in it,
+    /// and neither systemd is asked nor the tree searched.
     pub fn follow(
         &self,
         known: Option<&Cgroup>,
@@ -159,7 +173,8 @@ impl CgroupMount {
             let inside = c.dir.strip_prefix(&self.0).unwrap_or(&c.dir);
             self.open(inside).is_ok_and(|now| now == **c)
         };
-        match known.filter(|_| kind == WorkloadKind::Unit).filter(there) {
+        let searched = matches!(kind, WorkloadKind::Unit | WorkloadKind::Container | WorkloadKind::Pod);
+        match known.filter(|_| searched).filter(there) {
             Some(known) => Ok(known.clone()),
             None => self.resolve(kind, target),
         }
@@ -183,15 +198,20 @@ impl CgroupMount {
             let answer =
                 command::output("systemctl", &args, SYSTEMCTL_LIMIT).map_err(WorkloadError::Systemctl)?;
             return match answer.trim() {
-                "" => Err(WorkloadError::UnitMissing(unit)),
+                "" => Err(WorkloadError::NotThere { what: format!("unit {unit}") }),
                 inside => self.cgroup(inside),
             };
         }
-        let found = search(&self.0, &unit);
+        self.only(format!("unit {unit}"), &|dir| dir.file_name().is_some_and(|name| *name == *unit))
+    }
+
+    /// The one directory of the tree that is meant.
+    fn only(&self, what: String, is_it: &dyn Fn(&Path) -> bool) -> Result<Cgroup, WorkloadError> {
+        let found = search(&self.0, is_it);
         match &found[..] {
-            [] => Err(WorkloadError::UnitMissing(unit)),
+            [] => Err(WorkloadError::NotThere { what }),
             [one] => self.open(one.strip_prefix(&self.0).unwrap_or(one)),
-            _ => Err(WorkloadError::UnitTwice { unit, found }),
+            _ => Err(WorkloadError::Twice { what, found }),
         }
     }
 }
@@ -212,8 +232,8 @@ fn unit_name(name: &str) -> Result<String, WorkloadError> {
     Ok(if known.iter().any(|s| name.ends_with(s)) { name.to_owned() } else { format!("{name}.service") })
 }
 
-/// Every directory of that name, breadth first; links are not followed.
-fn search(root: &Path, unit: &str) -> Vec<PathBuf> {
+/// Every directory that is meant, breadth first; links are not followed.
+fn search(root: &Path, is_it: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
     let (mut found, mut left) = (Vec::new(), SEARCH);
     let mut queue = VecDeque::from([root.to_owned()]);
     while let Some(dir) = queue.pop_front() {
@@ -223,10 +243,11 @@ fn search(root: &Path, unit: &str) -> Vec<PathBuf> {
                 return found;
             }
             left -= 1;
-            if entry.file_name() == unit {
-                found.push(entry.path());
+            let dir = entry.path();
+            if is_it(&dir) {
+                found.push(dir.clone());
             }
-            queue.push_back(entry.path());
+            queue.push_back(dir);
         }
     }
     found

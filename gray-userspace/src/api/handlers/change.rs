@@ -79,11 +79,17 @@ pub async fn choose(
 pub async fn set_workload(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<Workload> {
     app.call(move |c| {
         let set: WorkloadSet = json(&body)?;
-        let given = [set.cgroup.is_some(), set.unit.is_some(), set.pid.is_some()];
+        let given = [
+            set.cgroup.is_some(),
+            set.unit.is_some(),
+            set.container.is_some(),
+            set.pod.is_some(),
+            set.pid.is_some(),
+        ];
         if given.into_iter().filter(|g| *g).count() != 1 {
             return Err(ApiError::unusable(
-                "a workload needs exactly one of cgroup, unit and pid",
-                "say which processes it is by one of the three",
+                "a workload needs exactly one of cgroup, unit, container, pod and pid",
+                "say which processes it is by one of them",
             ));
         }
         c.set_workload(&who, set)

@@ -17,6 +17,12 @@ pub struct WorkloadSet {
     /// A systemd unit.
     #[serde(default)]
     pub unit: Option<String>,
+    /// A container's id, or 12 digits and more of its beginning (Docker, Podman, containerd, CRI-O).
+    #[serde(default)]
+    pub container: Option<String>,
+    /// The uid of a Kubernetes pod: all its containers.
+    #[serde(default)]
+    pub pod: Option<String>,
     /// The cgroup that this process is in now.
     #[serde(default)]
     pub pid: Option<u32>,

@@ -47,15 +47,19 @@ fn units_are_searched_where_systemd_is_not() {
     for dir in ["system.slice/nginx.service/inner", "user.slice/u1/x.scope", "user.slice/u2/x.scope"] {
         fs::create_dir_all(tmp.path().join(dir)).unwrap();
     }
-    assert_eq!(search(mount.path(), "nginx.service"), [tmp.path().join("system.slice/nginx.service")]);
-    assert_eq!(search(mount.path(), "x.scope").len(), 2);
+    let named = |name: &'static str| move |dir: &Path| dir.ends_with(name);
+    assert_eq!(
+        search(mount.path(), &named("nginx.service")),
+        [tmp.path().join("system.slice/nginx.service")]
+    );
+    assert_eq!(search(mount.path(), &named("x.scope")).len(), 2);
     if Path::new("/run/systemd/system").is_dir() {
         println!("rest skipped: systemd is running here");
         return;
     }
     assert!(mount.resolve(WorkloadKind::Unit, "nginx").unwrap().dir.ends_with("system.slice/nginx.service"));
-    assert!(matches!(mount.resolve(WorkloadKind::Unit, "x.scope"), Err(WorkloadError::UnitTwice { .. })));
-    assert!(matches!(mount.resolve(WorkloadKind::Unit, "redis"), Err(WorkloadError::UnitMissing(_))));
+    assert!(matches!(mount.resolve(WorkloadKind::Unit, "x.scope"), Err(WorkloadError::Twice { .. })));
+    assert!(matches!(mount.resolve(WorkloadKind::Unit, "redis"), Err(WorkloadError::NotThere { .. })));
 }
 
 /// Asked anew it would be found twice, or by nobody: while its cgroup is there, nobody is asked.
@@ -75,9 +79,34 @@ fn a_unit_is_not_looked_for_while_its_cgroup_is_there() {
     fs::remove_dir(&dirs[0]).unwrap();
     let moved = follow(Some(&known));
     match Path::new("/run/systemd/system").is_dir() {
-        true => assert!(matches!(moved, Err(WorkloadError::UnitMissing(_)))),
+        true => assert!(matches!(moved, Err(WorkloadError::NotThere { .. }))),
         false => assert_eq!(moved.unwrap().dir, dirs[1]),
     }
+}
+
+#[test]
+fn a7_containers_and_pods_are_searched() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mount = CgroupMount(tmp.path().to_owned());
+    let (one, other) = ("ab".repeat(32), format!("{}00", "ab".repeat(31)));
+    let pod = "kubepods.slice/kubepods-pod0b7d8c2e_5a41_4f0e_9c3b_1d2e3f4a5b6c.slice";
+    for dir in [format!("{pod}/cri-containerd-{one}.scope/init"), format!("docker/{other}")] {
+        fs::create_dir_all(tmp.path().join(dir)).unwrap();
+    }
+    let of = |kind, target: &str| mount.resolve(kind, target);
+    assert!(of(WorkloadKind::Container, &one).unwrap().dir.ends_with(format!("cri-containerd-{one}.scope")));
+    // Of both ids the beginning.
+    let twice = of(WorkloadKind::Container, &one[..12]).unwrap_err();
+    assert!(matches!(twice, WorkloadError::Twice { .. }), "{twice}");
+    let uid = "0b7d8c2e-5a41-4f0e-9c3b-1d2e3f4a5b6c";
+    assert!(of(WorkloadKind::Pod, uid).unwrap().dir.ends_with(pod));
+    let gone = of(WorkloadKind::Container, &"c".repeat(64)).unwrap_err().to_string();
+    assert!(gone.contains("has no cgroup; is it running?"), "{gone}");
+    let bad = of(WorkloadKind::Container, "shop").unwrap_err().to_string();
+    assert!(bad.contains("{{.Id}}"), "{bad}");
+    // While it is there, nobody searches.
+    let known = mount.cgroup(&format!("docker/{other}")).unwrap();
+    assert_eq!(mount.follow(Some(&known), WorkloadKind::Container, &one[..12]).unwrap(), known);
 }
 
 #[test]
