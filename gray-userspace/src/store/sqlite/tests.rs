@@ -314,14 +314,20 @@ fn a_million_ids_in_one_edit() {
 fn workloads_are_kept_and_audited() {
     let h = Temp::new();
     let mut s = h.open();
-    let web =
-        Workload { name: "web".into(), kind: WorkloadKind::Unit, target: "nginx.service".into(), lane: None };
+    let web = Workload {
+        name: "web".into(),
+        kind: WorkloadKind::Unit,
+        target: "nginx.service".into(),
+        lane: None,
+        link: None,
+    };
     s.set_workload(&web, 1, "ada").unwrap();
     let batch = Workload {
         name: "batch".into(),
         kind: WorkloadKind::Pid,
         target: "7".into(),
         lane: Some("gray-2.0".into()),
+        link: Some(Link::RunToCompletion),
     };
     s.set_workload(&batch, 2, "ada").unwrap();
     let moved = Workload { target: "web.service".into(), ..web };
