@@ -219,6 +219,9 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     if record(v4, stay) == 0 {
         return NEXT;
     }
+    if tagged != 0 && stay == 0 && links::are_there() {
+        let _ = links::sockets::goes(raw, if v4 { v4::PLAIN } else { v6::PLAIN }, u32::from(v4));
+    }
     let found = again(raw, egress, v4, odd);
     if found == NEW || found == SPLICED || found == SPLICED_REPLY { NEXT } else { known(found, raw, v4) }
 }

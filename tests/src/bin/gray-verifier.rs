@@ -29,6 +29,8 @@ fn main() -> Result<()> {
     for (name, program) in ebpf.programs_mut() {
         match load(name, program) {
             Ok(count) => writeln!(out, "{name} verified {count}")?,
+            // This kernel has no such tracepoint: what needs it is refused there.
+            Err(ProgramError::Btf(aya::BtfError::UnknownBtfTypeName { .. })) => {}
             Err(e) => writeln!(out, "{name} rejected {}", keep(&args.logs, name, &e)?)?,
         }
     }

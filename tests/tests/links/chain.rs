@@ -20,7 +20,7 @@ use gray_tests::{
 pub const LANE: &str = "gray-2.0";
 pub const PORT: u16 = 18_080;
 /// Of each caller.
-pub const REQUESTS: u64 = 400;
+pub const REQUESTS: u64 = 200;
 
 /// C on two backends, and an agent on the edge; B is started by each test. Dropped in this order.
 pub struct Chain {
@@ -41,7 +41,16 @@ pub struct Both {
 
 impl Chain {
     pub fn start(args: &[&str]) -> Self {
-        let world = World::build(WorldSpec::default()).unwrap();
+        Self::start_with(WorldSpec::default(), args)
+    }
+
+    /// With a second client's namespace, for B.
+    pub fn contained(args: &[&str]) -> Self {
+        Self::start_with(WorldSpec { clients: 2, ..WorldSpec::default() }, args)
+    }
+
+    fn start_with(spec: WorldSpec, args: &[&str]) -> Self {
+        let world = World::build(spec).unwrap();
         let child = |name| Arc::new(world.callers.child(name).unwrap());
         let [b_cgroup, gray, plain] = ["b", "a-gray", "a"].map(child);
         let c = servers(&world);
@@ -49,8 +58,14 @@ impl Chain {
         spec.args = args.iter().map(|a| (*a).to_owned()).collect();
         let agent = Agent::start_with(&world, spec).unwrap();
         let chain = Self { agent, b: None, b_cgroup, gray, plain, _c: c, world };
-        let _ = chain.agent.apply(&chain.policy()).unwrap();
+        let [v4, v6] = [false, true].map(|v6| [chain.b(v6); 2]);
+        chain.apply(&[v4, v6], "dnat");
         chain
+    }
+
+    /// B is dialled there, and is there.
+    pub fn apply(&self, at: &[[SocketAddr; 2]], nat: &str) {
+        let _ = self.agent.apply(&self.policy(at, nat)).unwrap();
     }
 
     /// Where B is.
@@ -61,15 +76,16 @@ impl Chain {
     }
 
     /// B has stable alone; the lane is one of C's.
-    pub fn policy(&self) -> String {
+    fn policy(&self, at: &[[SocketAddr; 2]], nat: &str) -> String {
         let mut text = PolicyText::own(&self.world).lane(LANE, "web: { version: \"2.0\" }").to_string();
-        let [v4, v6] = [false, true].map(|v6| self.b(v6));
-        let _ = write!(
-            text,
-            "---\nservices:\n  b:\n    listen: [\"{v4}\", \"{v6}\"]\n    instances:\n      - {{ address: \"{v4}\", \
-             version: \"1.0\" }}\n      - {{ address: \"{v6}\", version: \"1.0\" }}\n    stable: {{ version: \"1.0\" }}\n"
-        );
-        text
+        let listen: Vec<_> = at.iter().map(|[dialled, _]| format!("\"{dialled}\"")).collect();
+        let listen = listen.join(", ");
+        let _ =
+            write!(text, "---\nservices:\n  b:\n    listen: [{listen}]\n    nat: {nat}\n    instances:\n");
+        for [_, is] in at {
+            let _ = writeln!(text, "      - {{ address: \"{is}\", version: \"1.0\" }}");
+        }
+        text + "    stable: { version: \"1.0\" }\n"
     }
 
     pub fn place(&self, cgroup: &Arc<Cgroup>) -> Place {
@@ -78,11 +94,16 @@ impl Chain {
 
     /// B, as `serve.py` says; it calls C's address of this family.
     pub fn serve(&mut self, how: &str, v6: bool) {
+        self.serve_in(&self.world.edge_place(), how, v6);
+    }
+
+    /// The same elsewhere.
+    pub fn serve_in(&mut self, place: &Place, how: &str, v6: bool) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/links/serve.py");
         let to = vip(v6, 8080);
-        let mut command = self.place(&self.b_cgroup).command("python3");
+        let mut command = place.in_cgroup(&self.b_cgroup).command("python3");
         let _ = command.args([script, how, &PORT.to_string(), &to.ip().to_string(), "8080"]);
-        self.run(command);
+        self.run(place, command);
     }
 
     /// B is nginx, with so many idle connections to C.
@@ -103,16 +124,15 @@ impl Chain {
         std::fs::write(&conf, text).unwrap();
         let mut command = self.place(&self.b_cgroup).command("nginx");
         let _ = command.arg("-c").arg(&conf).args(["-e", "stderr"]);
-        self.run(command);
+        self.run(&self.world.edge_place(), command);
     }
 
-    fn run(&mut self, mut command: std::process::Command) {
+    fn run(&mut self, place: &Place, mut command: std::process::Command) {
         self.b = None;
         let mut b = Daemon::spawn("b", &mut command, &self.world.temp().join("b.log")).unwrap();
-        let place = self.world.edge_place();
         wait_for("b to listen", Duration::from_secs(10), || {
             b.check_alive()?;
-            Ok(listeners(&place, PORT) != 0)
+            Ok(listeners(place, PORT) != 0)
         })
         .unwrap();
         self.b = Some(b);
@@ -120,15 +140,40 @@ impl Chain {
 
     /// Names B and both callers.
     pub fn label(&self, link: &[&str]) {
-        let path = |c: &Cgroup| c.path().to_string_lossy().into_owned();
-        let set = |name, cgroup: &Cgroup, more: &[&str]| {
-            let path = path(cgroup);
-            let args = ["workload", "set", name, "--cgroup", &path];
-            let _ = self.agent.gray_ok(&[&args[..], more].concat()).unwrap();
-        };
-        set("b", &self.b_cgroup, link);
-        set("a-gray", &self.gray, &["--lane", LANE]);
-        set("a", &self.plain, &[]);
+        self.label_b(link);
+        self.label_callers(&self.agent);
+    }
+
+    pub fn label_b(&self, link: &[&str]) {
+        label(&self.agent, "b", &self.b_cgroup, link);
+    }
+
+    fn label_callers(&self, agent: &Agent) {
+        label(agent, "a-gray", &self.gray, &["--lane", LANE]);
+        label(agent, "a", &self.plain, &[]);
+    }
+
+    /// An agent on the client's node, with the same key, which knows the callers there and takes no packets.
+    pub fn near(&self) -> Agent {
+        let mut spec = AgentSpec::of(&self.world);
+        (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
+        spec.elsewhere = Some((self.world.clients[0].place(), "near".into()));
+        let near = Agent::start_with(&self.world, spec).unwrap();
+        let key = self.world.temp().join("fleet.key");
+        let key = key.to_string_lossy();
+        let _ = self.agent.gray_ok(&["key", "export", "--file", &key]).unwrap();
+        let _ = near.gray_ok(&["key", "import", &key]).unwrap();
+        let [v4, v6] = [false, true].map(|v6| [self.b(v6); 2]);
+        let _ = near.apply(&self.policy(&[v4, v6], "dnat")).unwrap();
+        self.label_callers(&near);
+        near
+    }
+
+    /// What people hear of B.
+    pub fn said(&self) -> Option<String> {
+        let all = self.agent.gray_json(&["workload", "list"]).unwrap();
+        let b = all.as_array().unwrap().iter().find(|w| w["name"] == "b").unwrap();
+        b["link"]["text"].as_str().map(str::to_owned)
     }
 
     pub fn load(&self, v6: bool, per_connection: u32) -> LoadSpec {
@@ -139,7 +184,13 @@ impl Chain {
 
     /// Both callers at once.
     pub fn ask(&self, spec: &LoadSpec) -> Both {
-        let [gray, plain] = [&self.gray, &self.plain].map(|cgroup| spec.start(&self.place(cgroup)).unwrap());
+        self.ask_from(spec, &self.world.edge_place())
+    }
+
+    /// The same from elsewhere.
+    pub fn ask_from(&self, spec: &LoadSpec, place: &Place) -> Both {
+        let start = |cgroup: &Arc<Cgroup>| spec.start(&place.in_cgroup(cgroup)).unwrap();
+        let [gray, plain] = [&self.gray, &self.plain].map(start);
         let [gray, plain] = [gray, plain].map(|load| {
             let report = load.wait().unwrap();
             report.assert_all_ok();
@@ -160,4 +211,10 @@ impl Both {
     pub fn gray(&self) -> [u64; 2] {
         [&self.gray, &self.plain].map(|r| r.of_version("2.0"))
     }
+}
+
+fn label(agent: &Agent, name: &str, cgroup: &Cgroup, more: &[&str]) {
+    let path = cgroup.path().to_string_lossy().into_owned();
+    let args = ["workload", "set", name, "--cgroup", &path];
+    let _ = agent.gray_ok(&[&args[..], more].concat()).unwrap();
 }

@@ -88,7 +88,7 @@ async def waits(reader, writer):
 
 
 async def loop():
-    server = await asyncio.start_server(waits, "::", PORT, family=socket.AF_INET6, backlog=1024)
+    server = await asyncio.start_server(waits, None, PORT, backlog=1024)
     await server.serve_forever()
 
 

@@ -86,6 +86,27 @@ pub extern "C" fn arrives(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
     1
 }
 
+/// The same when it was decided on, as the flow in `SCRATCH` has it: its client may have got another address or port.
+#[unsafe(export_name = "gray_link_goes")]
+#[inline(never)]
+pub extern "C" fn goes(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr(0) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &*scratch };
+    let (addr, port) = if is_v4 != 0 {
+        (Addr::v4(scratch.flow4.saddr), scratch.flow4.sport)
+    } else {
+        (scratch.flow6.saddr, scratch.flow6.sport)
+    };
+    let skb = &mut Skb::from_raw(raw);
+    let Some(tcp) = skb.window::<8>(l4) else { return 0 };
+    let number = u32::from_be(tcp.get::<u32, 4>());
+    if scratch.tag.lane != 0 {
+        came(SynKey { addr, number, port, _pad: 0 }, scratch.tag.lane);
+    }
+    1
+}
+
 #[inline(always)]
 fn came(key: SynKey, lane: u16) {
     let _ = maps::ARRIVALS.insert(&key, &u32::from(lane), 0);
