@@ -118,7 +118,7 @@ pub fn choose(
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
-        claims.lane = lane(k.epoch(), w.lane, w.link);
+        claims.lane = lane(k.epoch(), links::lane(w.lane, w.link, 1));
     }
     let request = Request {
         listener,
@@ -159,13 +159,12 @@ pub fn choose(
     if steer { Some(decision) } else { None }
 }
 
-/// The lane of a caller, its own or that of the request it serves, if the policy knows it; 0: it is in none.
+/// The lane of a caller, if the policy knows it; 0: it is in none.
 ///
 /// Exported, and so checked once by itself: what comes after it is followed once, whatever lane it is.
 #[unsafe(export_name = "gray_lane")]
 #[inline(never)]
-pub extern "C" fn lane(epoch: u64, number: u32, link: u32) -> u64 {
-    let number = if number == 0 { links::lane(link, 1) } else { number };
+pub extern "C" fn lane(epoch: u64, number: u32) -> u64 {
     if number == 0 {
         return 0;
     }

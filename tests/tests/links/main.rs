@@ -5,7 +5,7 @@ mod chain;
 use std::net::SocketAddr;
 
 use chain::{Chain, PORT, REQUESTS};
-use gray_tests::{client::LoadSpec, scene::vip, skip};
+use gray_tests::{client::LoadSpec, command::note, scene::vip, skip};
 use gray_userspace::sys::kernel::{KernelVersion, MESSAGES};
 
 const ALL: [u64; 2] = [REQUESTS, 0];
@@ -62,7 +62,7 @@ fn e2_c10_an_event_loop_is_in_no_lane_while_it_is_not_sure() {
     chain.serve("loop", false);
     let both = chain.ask(&chain.load(false, 1));
     let [recalled, leaked] = both.gray();
-    println!("{recalled} of {REQUESTS} in the lane");
+    note(&format!("{recalled} of {REQUESTS} in the lane"));
     assert_eq!(leaked, 0);
     assert!(chain.agent.counted("link_ambiguous") > 0);
     // Alone it is sure; after each answer nothing is in flight.
@@ -89,7 +89,7 @@ fn e2_c10_a_pool_that_mixes_lanes_is_told_of() {
     assert!(wrong > 0, "nothing was mixed");
     let status = chain.agent.gray_json(&["status"]).unwrap();
     let link = &status["links"][0];
-    println!("{wrong} of {} wrong: {link}", 2 * REQUESTS);
+    note(&format!("{wrong} of {} wrong: {link}", 2 * REQUESTS));
     assert_eq!((&link["workload"], &link["mode"]), (&"b".into(), &"run-to-completion".into()));
     assert_eq!((link["calls"].as_u64(), link["other_lane"].as_u64()), (Some(2 * REQUESTS), Some(wrong)));
     let text = chain.said().unwrap();

@@ -80,28 +80,28 @@ fn wanted(w: &Workload) -> u32 {
     if w.lane == 0 { w.link } else { 0 }
 }
 
-/// The lane of what the calling thread calls, by its workload's link; 0: none. In the upper half: not 0, it is ambiguous.
+/// What the calling thread has read, if it is remembered, and by which link: the lane of what it calls, by that; 0: none. In the upper half: not
+/// 0, it is ambiguous.
 #[inline(always)]
-fn lane_now(link: u32) -> u64 {
-    if link == 0 || !are_there() {
-        return 0;
-    }
+fn lane_now(link: impl FnOnce(&Thread) -> bool) -> u64 {
     // SAFETY: elements stay readable for the run; what others take off of `flying` meanwhile makes it no less sure.
-    let Some(t) = (unsafe { maps::THREADS.get(&task()) }) else { return 0 };
-    if t.link != link {
-        return 0;
-    }
+    let Some(t) = (unsafe { maps::THREADS.get(&task()) }).filter(|t| link(t)) else { return 0 };
     // SAFETY: a plain aligned load: it is read once.
     let flying = unsafe { core::ptr::read_volatile(&raw const t.flying) };
     let ambiguous = u64::from(Thread::is_ambiguous(flying));
-    u64::from(Thread::calls_in(t.lane, link, flying)) | ambiguous << 32
+    u64::from(Thread::calls_in(t.lane, t.link, flying)) | ambiguous << 32
 }
 
-/// The same for a call that is made now. `counts`: it is told.
+/// The lane of a call that is made now: the caller's own, else by its workload's link; 0: none. `counts`: what comes by a link is told.
+///
+/// Not in a function that is called for it: on Linux 6.1 there is no stack for that.
 #[unsafe(export_name = "gray_link_lane")]
 #[inline(never)]
-pub extern "C" fn lane(link: u32, counts: u32) -> u32 {
-    let now = lane_now(link);
+pub extern "C" fn lane(own: u32, link: u32, counts: u32) -> u32 {
+    if own != 0 || link == 0 || !are_there() {
+        return own;
+    }
+    let now = lane_now(|t| t.link == link);
     if counts != 0 {
         if now >> 32 != 0 {
             emit::count(Reason::LinkAmbiguous);

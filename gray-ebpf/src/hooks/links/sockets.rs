@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::__sk_buff, programs::SockOpsContext};
 use gray_common::wire::{Addr, LINKED_CALLS, LINKED_SERVICE, Linked, SynKey};
 
-use super::{are_there, lane_now, mode};
+use super::{are_there, lane_now};
 use crate::{
     ctx::{
         ops::{ACCEPTED, CONNECT, Ops},
@@ -38,14 +38,16 @@ fn accepted(o: &Ops) {
     }
 }
 
-/// A socket of a workload with a link: what it reads is no request.
+/// What is read of it is no request. Of any workload: whose it is is not to be asked here on older kernels.
 #[inline(always)]
 fn dials(o: &Ops) {
-    let Some(m) = mode() else { return };
+    if !are_there() {
+        return;
+    }
     let served = o.stored(&maps::PEERS).is_some_and(|c| c.peer.service_port != 0 && !c.peer.is_probe())
         || o.stored(&maps::SAYINGS).is_some_and(|s| !s.says_nothing());
     let state = if served { LINKED_CALLS | LINKED_SERVICE } else { LINKED_CALLS };
-    let lane = lane_now(m.link) as u32;
+    let lane = lane_now(|_| true) as u32;
     if let Some(linked) = o.store_record(&maps::LINKED) {
         *linked = Linked { lane, state, ..Linked::default() };
     }

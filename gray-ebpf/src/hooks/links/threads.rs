@@ -110,7 +110,7 @@ pub fn sends(ctx: &BtfTracePointContext) {
     let n = unsafe { &mut *n };
     add(&mut n.calls, 1);
     // The first one may be sent when the thread is at another request already: the connection was made for its own.
-    if linked.state & LINKED_ANSWERED != 0 && lane_now(m.link) as u32 != linked.lane {
+    if linked.state & LINKED_ANSWERED != 0 && lane_now(|t| t.link == m.link) as u32 != linked.lane {
         add(&mut n.others, 1);
     }
 }

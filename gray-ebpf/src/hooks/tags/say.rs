@@ -73,7 +73,7 @@ fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Opt
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
-        claims.lane = known(k.epoch(), w.lane, w.link);
+        claims.lane = known(k.epoch(), links::lane(w.lane, w.link, 0));
     }
     let request = Request {
         listener: ListenerValue(listener),
@@ -125,11 +125,10 @@ fn dialled(s: &Sock<'_>, epoch: u64, addr: Addr) -> u32 {
     if found.service().is_some() { found.0 } else { 0 }
 }
 
-/// The lane of that number, or of the request that the caller serves, if the policy knows it.
+/// The lane of that number, if the policy knows it.
 #[unsafe(export_name = "gray_known_lane")]
 #[inline(never)]
-pub extern "C" fn known(epoch: u64, number: u32, link: u32) -> u64 {
-    let number = if number == 0 { links::lane(link, 0) } else { number };
+pub extern "C" fn known(epoch: u64, number: u32) -> u64 {
     let known = Kernel::at(epoch).is_some_and(|k| k.lane(number) != 0);
     if known { u64::from(number) } else { 0 }
 }
