@@ -62,6 +62,10 @@ pub fn text() -> String {
     one::<Call>(&mut out);
     one::<UdpPeers>(&mut out);
     one::<Saying>(&mut out);
+    one::<SynKey>(&mut out);
+    one::<Linked>(&mut out);
+    one::<Thread>(&mut out);
+    one::<LinkCount>(&mut out);
     one::<Event>(&mut out);
     one::<Missing>(&mut out);
     one::<RequestCount>(&mut out);

@@ -77,6 +77,12 @@ pub const WAITING: u32 = 16_384;
 pub const HELD: u32 = 2048;
 /// Connections whose every request chooses; what is older keeps its instance.
 pub const FRAMES: u32 = 16_384;
+/// SYNs with a lane whose sockets are still to come, on nodes where a workload has a link.
+pub const ARRIVALS: u32 = 16_384;
+/// Threads of workloads with a link that are remembered; what one more calls is stable.
+pub const THREADS: u32 = 65_536;
+/// Cgroups of which it is remembered whether their workload has a link.
+pub const LINK_MODES: u32 = 8192;
 /// Bytes of the event ring.
 pub const EVENT_RING: u32 = 1 << 20;
 /// Bits of the filter in front of the packet path.

@@ -7,9 +7,9 @@ use crate::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         ArmCount, Bound, Call, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6,
-        Further, Held, Instance, ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading,
-        RequestCount, Rule, Saying, Service, Subset, Tagged, Times, Trip, UdpPeers, Versioned, Weighted,
-        Workload,
+        Further, Held, Instance, LinkCount, Linked, ListenCount, ListenerKey, Listening, Metadata, PrefixKey,
+        Reading, RequestCount, Rule, Saying, Service, Subset, SynKey, Tagged, Thread, Times, Trip, UdpPeers,
+        Versioned, Weighted, Workload,
     },
 };
 
@@ -86,6 +86,11 @@ maps! {
     PEERS: SkStorage, u32 => Call, 0;
     UDP_PEERS: SkStorage, u32 => UdpPeers, 0;
     SAYINGS: SkStorage, u32 => Saying, 0;
+    LINKS: Array, u32 => u64, 1;
+    ARRIVALS: LruHash, SynKey => u32, limits::ARRIVALS;
+    LINKED: SkStorage, u32 => Linked, 0;
+    THREADS: Hash, u64 => Thread, limits::THREADS;
+    LINK_CALLS: Hash, u64 => LinkCount, limits::WORKLOADS;
     TRUSTED: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     EDGES: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     REASONS: PerCpuArray, u32 => u64, REASON_SLOTS;
@@ -115,6 +120,22 @@ pub const RESET_PROGRAM: &str = "gray_reset";
 pub const RESET_POINT: &str = "tcp_receive_reset";
 /// What times first words of callers, on the same cgroup.
 pub const MEASURE_PROGRAMS: &[&str] = &["gray_hears", "gray_speaks"];
+/// What tells the sockets of workloads with a link apart, on the cgroup of the connect path.
+pub const LINK_PROGRAM: &str = "gray_links";
+/// What tells it what their threads read, and what becomes of those: each at a tracepoint (Linux 6.3).
+pub const LINK_TRACES: &[(&str, &str)] = &[
+    ("gray_link_read", "sock_recv_length"),
+    ("gray_link_send", "sock_send_length"),
+    ("gray_link_close", "tcp_destroy_sock"),
+    ("gray_link_fork", "sched_process_fork"),
+    ("gray_link_exit", "sched_process_exit"),
+];
+
+/// The tracepoint of a program that has one.
+pub fn trace_point(program: &str) -> Option<&'static str> {
+    let all = LINK_TRACES.iter().chain(&[(RESET_PROGRAM, RESET_POINT)]);
+    all.into_iter().find(|(p, _)| *p == program).map(|(_, point)| *point)
+}
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.
 pub const CONNECT_PROGRAMS: &[&str] = &[

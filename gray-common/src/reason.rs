@@ -97,6 +97,8 @@ reasons! {
     RequestOptions = 66, "request_options", "A SYN of a service with claims whose options are broken or nobody between its ends can take part in (signatures: TCP MD5, TCP-AO); its client is not answered and nothing of it is read: decided on at once, without claims.";
     RequestForgotten = 67, "request_forgotten", "A connection whose numbers were translated, and are not known any more: others have its place in the table, which has room for half of --flows; its client is reset. Should be 0: give --flows room for the peak.";
     RequestLocal = 68, "request_local", "A call by a local caller to a service with claims: the connect path has no request yet, so it was decided without what the request says (packets of other callers are read).";
+    Linked = 69, "linked", "A call that is in the lane of the request that its workload serves (link).";
+    LinkAmbiguous = 70, "link_ambiguous", "With link strict: a call while requests of several lanes are in flight on its thread; it is in no lane.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

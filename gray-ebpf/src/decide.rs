@@ -66,7 +66,7 @@ pub fn lab_decide_local(ctx: TcContext) -> i32 {
         }
         claims.set_mark(key, ask.mark);
         if ask.workload != 0 {
-            claims.set_workload(k.epoch(), &Workload { hash: [ask.workload; 2], lane: 0, _pad: 0 });
+            claims.set_workload(k.epoch(), &Workload { hash: [ask.workload; 2], lane: 0, link: 0 });
         }
         claims.lane = ask.claims.lane;
         let request = Request {

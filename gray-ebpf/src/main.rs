@@ -136,6 +136,40 @@ pub fn gray_reset(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Sockets of a cgroup, where a workload has a link: which were accepted in a lane, and which dialled. Never refuses anything.
+#[sock_ops]
+pub fn gray_links(ctx: SockOpsContext) -> u32 {
+    hooks::links::sockets::ops(&ctx);
+    1
+}
+
+macro_rules! traces {
+    ($($name:ident = $point:literal, $hook:path;)+) => {
+        $(
+            /// Where a workload has a link.
+            #[btf_tracepoint(function = $point)]
+            pub fn $name(ctx: BtfTracePointContext) -> i32 {
+                $hook(&ctx);
+                0
+            }
+        )+
+    };
+}
+
+traces! {
+    gray_link_read = "sock_recv_length", hooks::links::threads::reads;
+    gray_link_send = "sock_send_length", hooks::links::threads::sends;
+    gray_link_close = "tcp_destroy_sock", hooks::links::threads::closes;
+    gray_link_fork = "sched_process_fork", hooks::links::threads::forks;
+}
+
+/// The same: a thread ends.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn gray_link_exit(_ctx: BtfTracePointContext) -> i32 {
+    hooks::links::threads::exits();
+    0
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

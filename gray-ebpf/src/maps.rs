@@ -16,8 +16,8 @@ use gray_common::{
     reason::REASON_SLOTS,
     wire::{
         Addr, ArmCount, Call, Class, Clock, Control, EDGE_WHOLE, EventBudget, Fact, Flow4, Flow6, FlowKey4,
-        FlowKey6, Instance, ListenerKey, Rule, Saying, Service, Subset, Times, Trip, UdpPeers, Versioned,
-        Weighted, Workload,
+        FlowKey6, Instance, LinkCount, Linked, ListenerKey, Rule, Saying, Service, Subset, SynKey, Thread,
+        Times, Trip, UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -27,6 +27,7 @@ use crate::hooks::{
     admit::Arrival,
     dsr::Inner,
     fragment::{Fragment, FragmentKey},
+    links::Mode,
     tags::syn::Options,
     times::Begun,
     v6::Behind,
@@ -103,6 +104,23 @@ pub static PEERS: SkStorage<Call> = SkStorage::new();
 pub static UDP_PEERS: SkStorage<UdpPeers> = SkStorage::new();
 #[btf_map]
 pub static SAYINGS: SkStorage<Saying> = SkStorage::new();
+/// When links of workloads were set last; 0: there is none. See `hooks::links`.
+#[map]
+pub static LINKS: Array<u64> = Array::with_max_entries(1, 0);
+/// SYNs that said a lane, until they are accepted.
+#[map]
+pub static ARRIVALS: LruHashMap<SynKey, u32> = LruHashMap::with_max_entries(limits::ARRIVALS, 0);
+#[btf_map]
+pub static LINKED: SkStorage<Linked> = SkStorage::new();
+/// By `ctx::trace::task`. Not the least recently used go: who is forgotten would be sure of what is left.
+#[map]
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(limits::THREADS, NO_PREALLOC);
+/// By the labelled cgroup; made by user space.
+#[map]
+pub static LINK_CALLS: HashMap<u64, LinkCount> = HashMap::with_max_entries(limits::WORKLOADS, NO_PREALLOC);
+/// By cgroup. Not shared, not pinned.
+#[map]
+pub static LINK_MODES: LruHashMap<u64, Mode> = LruHashMap::with_max_entries(limits::LINK_MODES, 0);
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]

@@ -4,6 +4,7 @@
 mod breaker;
 mod event;
 mod flow;
+mod link;
 mod policy;
 mod request;
 mod times;
@@ -11,6 +12,7 @@ mod times;
 pub use breaker::*;
 pub use event::*;
 pub use flow::*;
+pub use link::*;
 pub use policy::*;
 pub use request::{
     Bound, Further, HELD, Held, ListenCount, Listening, MORE_ADDRESS, MORE_ADDRESS_BLACKLIST,

@@ -347,7 +347,8 @@ pub struct Workload {
     pub hash: [u64; 2],
     /// The number of the lane that its calls are in; 0: none.
     pub lane: u32,
-    pub _pad: u32,
+    /// `LINK_*`: its calls are in the lane of the requests that it serves, if it has none of its own; 0: they are not.
+    pub link: u32,
 }
 
 impl Workload {
@@ -381,7 +382,7 @@ wire!(Weighted, size 10032, { arms @ 0: [u32; 8], owner @ 32: [u8; 10_000] });
 wire!(Table, size 8, { offset @ 0: u32, len @ 4: u32 });
 wire!(Subset, size 28, { v4 @ 0: Table, v6 @ 8: Table, arm @ 16: u32, flags @ 20: u32, target @ 24: u32 });
 wire!(Instance, size 20, { addr @ 0: Addr, port @ 16: u16, proto @ 18: u8, live @ 19: u8 });
-wire!(Workload, size 24, { hash @ 0: [u64; 2], lane @ 16: u32, _pad @ 20: u32 });
+wire!(Workload, size 24, { hash @ 0: [u64; 2], lane @ 16: u32, link @ 20: u32 });
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ pub mod ops;
 pub mod skb;
 pub mod sock;
 mod tag;
+pub mod trace;
 pub mod words;
 pub mod xdp;
 

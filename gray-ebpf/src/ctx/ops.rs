@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG,
-        bpf_sock_ops,
+        BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops,
     },
     btf_maps::SkStorage,
     helpers::generated::{
@@ -13,15 +13,21 @@ use aya_ebpf::{
     },
     programs::{BtfTracePointContext, SockOpsContext},
 };
-use gray_common::decide::tag::{Encoded, LEN};
+use gray_common::{
+    decide::tag::{Encoded, LEN},
+    wire::Addr,
+};
 
 /// `BPF_SOCK_OPS_*`.
 pub const CONNECT: u32 = 3;
 pub const ESTABLISHED: u32 = 4;
+pub const ACCEPTED: u32 = 5;
 pub const TIMEOUT: u32 = 8;
 pub const STATE: u32 = 10;
 pub const OPTION_LENGTH: u32 = 14;
 pub const OPTION_WRITE: u32 = 15;
+
+const AF_INET: u32 = 2;
 
 /// Linux 5.10.
 pub struct Ops {
@@ -43,6 +49,11 @@ macro_rules! field {
         // SAFETY: a field of the hook's context; volatile keeps loads as wide as the verifier allows for it.
         unsafe { core::ptr::read_volatile(&raw const (*$p).$($f)+) }
     };
+}
+
+#[inline(always)]
+fn address(w: [u32; 4]) -> Addr {
+    Addr::from_words([u64::from(w[0]) | u64::from(w[1]) << 32, u64::from(w[2]) | u64::from(w[3]) << 32])
 }
 
 impl Ops {
@@ -120,13 +131,66 @@ impl Ops {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     pub fn stored<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
+        self.record(map, 0)
+    }
+
+    /// This socket's record, made of zeros when it has none. `None`: no memory.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
+    pub fn store_record<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
+        self.record(map, BPF_SK_STORAGE_GET_F_CREATE.into())
+    }
+
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
+    fn record<T>(&self, map: &'static SkStorage<T>, flags: u64) -> Option<&'static mut T> {
         let sk = field!(self.raw, __bindgen_anon_2.sk);
         if sk.is_null() {
             return None;
         }
         let map = core::ptr::from_ref(map).cast_mut().cast::<c_void>();
-        // SAFETY: the storage lives as long as the socket, which outlives the run, and whose lock is held.
-        unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0).cast::<T>().as_mut() }
+        // SAFETY: the storage lives as long as the socket, which outlives the run, and whose lock is held; the records are wire types,
+        // for which zeros are a value.
+        unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags).cast::<T>().as_mut() }
+    }
+
+    /// Its own end, the port in network order. Of an IPv4 one the address is mapped.
+    #[inline(always)]
+    pub fn local(&self) -> (Addr, u16) {
+        let v6 = [
+            field!(self.raw, local_ip6[0]),
+            field!(self.raw, local_ip6[1]),
+            field!(self.raw, local_ip6[2]),
+            field!(self.raw, local_ip6[3]),
+        ];
+        let addr = self.of_family(field!(self.raw, local_ip4), v6);
+        (addr, (field!(self.raw, local_port) as u16).to_be())
+    }
+
+    /// The same of its peer.
+    #[inline(always)]
+    pub fn remote(&self) -> (Addr, u16) {
+        let v6 = [
+            field!(self.raw, remote_ip6[0]),
+            field!(self.raw, remote_ip6[1]),
+            field!(self.raw, remote_ip6[2]),
+            field!(self.raw, remote_ip6[3]),
+        ];
+        let addr = self.of_family(field!(self.raw, remote_ip4), v6);
+        // The kernel has it in the upper half, in network order.
+        (addr, (field!(self.raw, remote_port) >> 16) as u16)
+    }
+
+    /// Both were read: the verifier takes no pointer that is one or the other.
+    #[inline(always)]
+    fn of_family(&self, v4: u32, v6: [u32; 4]) -> Addr {
+        if field!(self.raw, family) == AF_INET { Addr::v4(v4) } else { address(v6) }
+    }
+
+    /// The number of the byte that it awaits next, host order.
+    #[inline(always)]
+    pub fn awaited(&self) -> u32 {
+        field!(self.raw, rcv_nxt)
     }
 
     /// Room for an option. False: there is none.

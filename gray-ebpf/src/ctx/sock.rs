@@ -191,11 +191,24 @@ impl<'a> Sock<'a> {
 /// The label of the calling task's cgroup, or of its nearest labelled ancestor.
 #[inline(always)]
 pub fn workload() -> Option<&'static Workload> {
+    labelled().map(|(_, w)| w)
+}
+
+/// The calling task's cgroup.
+#[inline(always)]
+pub fn cgroup() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// The same with the labelled cgroup itself.
+#[inline(always)]
+pub fn labelled() -> Option<(u64, &'static Workload)> {
     // SAFETY: helpers without pointers; map values stay valid for the run.
     unsafe {
         let own = bpf_get_current_cgroup_id();
         if let Some(w) = maps::WORKLOADS.get(&own) {
-            return Some(w);
+            return Some((own, w));
         }
         let mut found = None;
         let mut level = 1;
@@ -205,7 +218,7 @@ pub fn workload() -> Option<&'static Workload> {
                 break;
             }
             if let Some(w) = maps::WORKLOADS.get(&id) {
-                found = Some(w);
+                found = Some((id, w));
             }
             level += 1;
         }

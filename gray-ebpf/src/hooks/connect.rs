@@ -20,7 +20,7 @@ use crate::{
         unknown_zero,
     },
     emit,
-    hooks::breaker,
+    hooks::{breaker, links},
     maps,
     tables::Kernel,
 };
@@ -118,7 +118,7 @@ pub fn choose(
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
-        claims.lane = lane(k.epoch(), w.lane);
+        claims.lane = lane(k.epoch(), links::lane(w.lane, w.link, 1));
     }
     let request = Request {
         listener,

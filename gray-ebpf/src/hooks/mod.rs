@@ -10,6 +10,7 @@ pub mod dsr;
 pub mod fragment;
 pub mod icmp;
 pub mod life;
+pub mod links;
 pub mod packet;
 pub mod probe;
 pub mod request;

@@ -14,7 +14,7 @@ use super::{
     admit::{ASKED, Admit, OLD, READ, UNREAD, admit, admit_at, report},
     direct, dsr,
     icmp::{self, too_big},
-    request, tags, v4, v6, vlan,
+    links, request, tags, v4, v6, vlan,
 };
 use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
 
@@ -149,7 +149,11 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     let mut tagged = 0;
     if found == SYN {
         cold_path();
-        tagged = tags::syn::look(raw, if v4 { v4::PLAIN } else { v6::PLAIN });
+        let l4 = if v4 { v4::PLAIN } else { v6::PLAIN };
+        tagged = tags::syn::look(raw, l4);
+        if tagged != 0 && links::are_there() {
+            let _ = links::sockets::arrives(raw, l4, u32::from(v4));
+        }
         found = again(raw, egress, v4, false);
         if found < NEW {
             return found;
@@ -214,6 +218,9 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     let stay = u32::from(admitted != Admit::Steer);
     if record(v4, stay) == 0 {
         return NEXT;
+    }
+    if tagged != 0 && stay == 0 && links::are_there() {
+        let _ = links::sockets::goes(raw, if v4 { v4::PLAIN } else { v6::PLAIN }, u32::from(v4));
     }
     let found = again(raw, egress, v4, odd);
     if found == NEW || found == SPLICED || found == SPLICED_REPLY { NEXT } else { known(found, raw, v4) }

@@ -23,6 +23,10 @@ pub struct Connect {
     pub measures: bool,
     /// Why they are not.
     pub measures_error: Option<String>,
+    /// Calls follow requests: a label asks for it.
+    pub links: bool,
+    /// Why they do not.
+    pub links_error: Option<String>,
 }
 
 impl Connect {
@@ -47,6 +51,8 @@ impl Connect {
             calls_error: None,
             measures: false,
             measures_error: None,
+            links: false,
+            links_error: None,
         })
     }
 
@@ -96,6 +102,14 @@ impl Connect {
         }
         self.measures_error = error;
     }
+
+    /// The same of links.
+    pub(super) fn links_are(&mut self, error: Option<String>) {
+        if let Some(error) = error.as_ref().filter(|_| self.links_error != error) {
+            tracing::error!(cgroup = %self.cgroup.display(), error, "calls of workloads with a link are in no lane");
+        }
+        self.links_error = error;
+    }
 }
 
 impl Inner {
@@ -135,6 +149,13 @@ impl Inner {
         if new || c.measures_error.is_some() || c.measures && !self.live.are_measures_attached(now.id) {
             let done = self.live.attach_measures(&now.dir, c.measures);
             c.measures_are(done.err().map(|e| e.to_string()));
+        }
+        if new || c.links_error.is_some() || c.links && !self.live.are_links_attached(now.id) {
+            let done = self.live.attach_links(&now.dir, c.links);
+            c.links_are(done.err().map(|e| e.to_string()));
+            if let Err(e) = self.tell_links() {
+                tracing::error!(error = %e, "cannot say which workloads have a link");
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     datapath::Datapath as _,
     kernel::{KernelError, Live},
     model::Policy,
-    store::{Sqlite, key::HashKey as StoredKey},
+    store::{Link, Sqlite, key::HashKey as StoredKey},
     sys::workload::{Cgroup, CgroupMount},
 };
 
@@ -106,6 +106,7 @@ pub struct Label {
     pub lane: Option<String>,
     /// The lane's number as the kernel has it; 0: none.
     pub number: u32,
+    pub link: Option<Link>,
 }
 
 /// One interface that shall be attached.

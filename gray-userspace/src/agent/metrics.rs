@@ -143,6 +143,7 @@ impl Inner {
         out.push(self.spliced()?);
         out.extend(self.alarm_families());
         out.extend(self.breaker_families()?);
+        out.extend(self.link_families()?);
         out.extend(self.health_families());
         out.push(gauge("release", "1 for the state that a release is in.", self.release_samples()));
         out.extend([
@@ -178,6 +179,20 @@ impl Inner {
             counter("alarms", "Times that the alarm was raised.", raised),
             counter("alarm_deliveries", "Notices to webhooks and programs, by result.", deliveries),
         ]
+    }
+
+    fn link_families(&self) -> Result<[Family; 2], KernelError> {
+        let (mut calls, mut others) = (Vec::new(), Vec::new());
+        for l in self.links_status()? {
+            let labels = || vec![("workload", l.workload.clone())];
+            calls.push((labels(), l.calls));
+            others.push((labels(), l.other_lane));
+        }
+        let help = "Calls by connections that were made in another lane than that of the request at hand.";
+        Ok([
+            counter("link_calls", "Calls to services by workloads with a link.", calls),
+            counter("link_other_lane", help, others),
+        ])
     }
 
     fn breaker_families(&self) -> Result<[Family; 4], KernelError> {

@@ -22,6 +22,7 @@ pub mod health;
 mod http;
 mod kernel_log;
 mod lease;
+mod links;
 pub(crate) mod logging;
 mod measures;
 mod metrics;

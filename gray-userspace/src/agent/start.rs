@@ -312,6 +312,7 @@ fn attach(inner: &mut Inner, o: &AgentOptions) -> anyhow::Result<()> {
             c.tags = o.tags;
             c.says = o.tags && syn_tags::needed(&inner.policy);
             c.measures = measures::needed(&inner.policy);
+            c.links = inner.labels.values().any(|l| l.link.is_some());
         }
         None if o.tags => {
             tracing::warn!(

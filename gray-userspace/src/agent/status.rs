@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gray_common::{
     Reason, abi,
-    names::{CALLS_PROGRAM, CONNECT_PROGRAMS, MEASURE_PROGRAMS, TAG_PROGRAMS},
+    names::{CALLS_PROGRAM, CONNECT_PROGRAMS, LINK_PROGRAM, MEASURE_PROGRAMS, TAG_PROGRAMS},
     wire::{ARM_GRAY, ARM_STABLE},
 };
 
@@ -72,6 +72,7 @@ impl Inner {
             health_error,
             policy_dir: self.policy_dir.clone(),
             layers: self.layer_status(),
+            links: self.links_status()?,
         })
     }
 
@@ -148,11 +149,13 @@ fn connect(c: &Connect) -> ConnectStatus {
     let tags = if c.says && c.tags_error.is_none() { TAG_PROGRAMS } else { &[] };
     let measures = if c.measures && c.measures_error.is_none() { MEASURE_PROGRAMS } else { &[] };
     let calls = if c.calls_error.is_none() { &[CALLS_PROGRAM][..] } else { &[] };
+    let links = if c.links && c.links_error.is_none() { &[LINK_PROGRAM][..] } else { &[] };
     let programs = CONNECT_PROGRAMS
         .iter()
         .chain(calls)
         .chain(tags)
         .chain(measures)
+        .chain(links)
         .map(|p| p.strip_prefix("gray_").unwrap_or(p).to_string());
     ConnectStatus {
         cgroup: c.cgroup.clone(),
@@ -160,6 +163,7 @@ fn connect(c: &Connect) -> ConnectStatus {
         programs: if attached { programs.collect() } else { Vec::new() },
         error: c.error.clone(),
         tags_error: c.tags_error.clone(),
+        links_error: c.links_error.clone(),
         uncounted: c.calls_error.clone().or_else(|| c.measures_error.clone()),
     }
 }

@@ -6,7 +6,7 @@ use gray_common::{decide::claims::WORKLOAD, hash::HashKey, wire};
 
 use super::{
     core::{Core, Inner, Label},
-    time,
+    links, time,
 };
 use crate::{
     api::{ApiError, Who, types::*},
@@ -14,7 +14,7 @@ use crate::{
     config::is_name,
     fail::{self, Point},
     model::{ClaimKind, canonical_member},
-    store::{Workload as Kept, WorkloadKind},
+    store::{Link, Workload as Kept, WorkloadKind},
     sys::workload::{Cgroup, CgroupMount},
 };
 
@@ -43,6 +43,10 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
             "give a name of the policy's `lanes`: 1 to 63 of a-z 0-9 . _ -",
         ));
     }
+    let link = set.link.as_deref().map(link).transpose()?;
+    if link.is_some() {
+        core.lock().may_link()?;
+    }
     let mount = core.lock().mount()?.clone();
     let cgroup = mount
         .resolve(kind, &target)
@@ -52,7 +56,15 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
         WorkloadKind::Pid => (WorkloadKind::Cgroup, cgroup.dir.display().to_string()),
         _ => (kind, target),
     };
-    core.lock().keep_workload(who, Kept { name, kind, target, lane: set.lane }, cgroup)
+    core.lock().keep_workload(who, Kept { name, kind, target, lane: set.lane, link }, cgroup)
+}
+
+fn link(name: &str) -> Result<Link, ApiError> {
+    name.parse().map_err(|()| {
+        let name: String = name.chars().take(64).collect();
+        let what = format!("`{name}` is no way in which calls follow requests");
+        ApiError::unusable(what, "give thread, run-to-completion or strict")
+    })
 }
 
 pub fn list(core: &Core) -> Result<Vec<Workload>, ApiError> {
@@ -65,6 +77,7 @@ pub fn list(core: &Core) -> Result<Vec<Workload>, ApiError> {
         cgroup_id: now.as_ref().map_or(0, |c: &Cgroup| c.id),
         cgroup: now.map_or_else(|| w.target.clone().into(), |c| c.dir),
         lane_known: w.lane.as_ref().map(|l| inner.knows(l)),
+        link: inner.link_status(&w.name).ok().flatten(),
         meta: inner.said_of(&w.name),
         lane: w.lane,
         name: w.name,
@@ -103,11 +116,12 @@ impl Inner {
         let at = time::now_ms();
         self.store.set_workload(&kept, at, &who.to_string()).map_err(|e| ApiError::internal(&e))?;
         fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
-        let Kept { name, lane, .. } = kept;
-        self.label(&name, Some(cgroup.clone()), lane.clone())?;
+        let Kept { name, lane, link, .. } = kept;
+        self.label(&name, Some(cgroup.clone()), lane.clone(), link)?;
         let lane_known = lane.as_ref().map(|l| self.knows(l));
         Ok(Workload {
             meta: self.said_of(&name),
+            link: self.link_status(&name).map_err(|e| ApiError::internal(&e))?,
             name,
             cgroup: cgroup.dir,
             cgroup_id: cgroup.id,
@@ -129,7 +143,7 @@ impl Inner {
             ));
         }
         fail::point(Point::WorkloadKept).map_err(|e| ApiError::internal(&e))?;
-        self.label(name, None, None)?;
+        self.label(name, None, None, None)?;
         Ok(Done { revision: None, epoch: None, text: format!("{name} is no workload any more") })
     }
 
@@ -158,23 +172,33 @@ impl Inner {
         let kept = self.store.workloads().map_err(|e| ApiError::internal(&e))?;
         for f in found.into_iter().filter(|f| f.now != f.before && kept.contains(&f.kept)) {
             if self.labels.get(&f.kept.name).map(|l| &l.cgroup) == f.before.as_ref() {
-                self.label(&f.kept.name, f.now, f.kept.lane)?;
+                self.label(&f.kept.name, f.now, f.kept.lane, f.kept.link)?;
             }
         }
         Ok(())
     }
 
-    fn label(&mut self, name: &str, to: Option<Cgroup>, lane: Option<String>) -> Result<(), ApiError> {
+    fn label(
+        &mut self,
+        name: &str,
+        to: Option<Cgroup>,
+        lane: Option<String>,
+        link: Option<Link>,
+    ) -> Result<(), ApiError> {
         let internal = |e: crate::kernel::KernelError| ApiError::internal(&e);
-        if let Some(old) = self.labels.remove(name).map(|l| l.cgroup.id)
-            && Some(old) != to.as_ref().map(|c| c.id)
-            && !self.labels.values().any(|l| l.cgroup.id == old)
-        {
-            self.live.remove_workload(old).map_err(internal)?;
+        let now = to.as_ref().map(|c| c.id);
+        if let Some(Label { cgroup: Cgroup { id: old, .. }, link: before, .. }) = self.labels.remove(name) {
+            if Some(old) != now && !self.labels.values().any(|l| l.cgroup.id == old) {
+                self.live.remove_workload(old).map_err(internal)?;
+            }
+            if before.is_some() && (before != link || Some(old) != now) {
+                self.live.forget_threads(old).map_err(internal)?;
+            }
         }
         if let Some(cgroup) = to {
             let key = self.hash_key();
-            let label = Label { cgroup, number: number(&self.compiled, lane.as_deref()), lane };
+            let number = number(&self.compiled, lane.as_deref());
+            let label = Label { cgroup, number, lane, link };
             self.live.set_workload(label.cgroup.id, &claim(name, [key, key], &label)).map_err(internal)?;
             let _ = self.labels.insert(name.to_string(), label);
         }
@@ -183,7 +207,7 @@ impl Inner {
             c.flags &= !wire::CONTROL_WORKLOADS;
             c.flags |= if any { wire::CONTROL_WORKLOADS } else { 0 };
         });
-        Ok(())
+        self.follow_links().map_err(internal)
     }
 
     /// Every label as it is under the key and the policy in use, in both banks: after a flip to another key, when no run uses
@@ -252,5 +276,5 @@ fn number(compiled: &Compiled, lane: Option<&str>) -> u32 {
 fn claim(name: &str, keys: [HashKey; 2], label: &Label) -> wire::Workload {
     // 0 would read as absent, as in the data path.
     let hash = keys.map(|k| text_hash(k, WORKLOAD, name).max(1));
-    wire::Workload { hash, lane: label.number, _pad: 0 }
+    wire::Workload { hash, lane: label.number, link: links::number(label.link) }
 }

@@ -37,6 +37,7 @@ fn text(s: &Status, paint: Paint) -> String {
         + &health(s, paint)
         + &layers(s, paint)
         + &policy_dir(s, paint)
+        + &links(s, paint)
         + "\n"
         + &counters(s).render(paint, "decisions yet")
 }
@@ -64,7 +65,9 @@ fn head(s: &Status) -> [(&'static str, String); 5] {
             let tags =
                 c.tags_error.as_ref().map(|e| format!("; no tags are written: {e}")).unwrap_or_default();
             let uncounted = c.uncounted.as_ref().map(|e| format!("; not counted: {e}")).unwrap_or_default();
-            format!("{} at {}{programs}{error}{tags}{uncounted}", c.state, c.cgroup.display())
+            let links = c.links_error.as_ref().map(|e| format!("; no calls follow their requests: {e}"));
+            let links = links.unwrap_or_default();
+            format!("{} at {}{programs}{error}{tags}{links}{uncounted}", c.state, c.cgroup.display())
         }
     };
     [
@@ -193,6 +196,12 @@ fn layers(s: &Status, paint: Paint) -> String {
         ]);
     }
     "\n".to_owned() + &t.render(paint, "gray layers")
+}
+
+/// Those whose calls do not follow their requests.
+fn links(s: &Status, paint: Paint) -> String {
+    let texts = s.links.iter().filter_map(|l| l.text.as_ref());
+    texts.map(|text| format!("\n{}\n", paint.text(Style::Bad, text))).collect()
 }
 
 /// Nothing where no directory is followed.

@@ -32,7 +32,7 @@ pub struct WorkloadArgs {
 enum WorkloadVerb {
     /// Name the processes of a cgroup
     #[command(
-        after_help = "Examples:\n  gray workload set cart --unit cart.service\n  gray workload set cart-2 --unit cart-2.service --lane gray-2.0\n  gray workload set me --pid $$"
+        after_help = "Examples:\n  gray workload set cart --unit cart.service\n  gray workload set cart-2 --unit cart-2.service --lane gray-2.0\n  gray workload set shop --unit shop.service --link thread\n  gray workload set me --pid $$"
     )]
     Set(SetArgs),
     /// Show the names
@@ -55,6 +55,11 @@ struct SetArgs {
     /// The lane that it serves: its calls go to the lane's instances. Without: none
     #[arg(long)]
     lane: Option<String>,
+    /// Without a lane of its own: its calls are in the lane of the request that its thread read last, also from what that
+    /// thread begins (thread), without that (run-to-completion), or only while no request of another lane is in flight there
+    /// (strict). Without: in none
+    #[arg(long, value_name = "MODE", value_parser = ["thread", "run-to-completion", "strict"])]
+    link: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -83,12 +88,19 @@ pub fn run(args: WorkloadArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
             let all: Vec<Workload> = ctx.wait(ctx.client.get("/v1/workloads"))?;
             ctx.show(&all, |all, paint| table(all, paint))
         }
-        WorkloadVerb::Set(SetArgs { name, which: Which { cgroup, unit, container, pod, pid }, lane }) => {
-            let set = WorkloadSet { name, cgroup, unit, container, pod, pid, lane };
+        WorkloadVerb::Set(SetArgs {
+            name,
+            which: Which { cgroup, unit, container, pod, pid },
+            lane,
+            link,
+        }) => {
+            let set = WorkloadSet { name, cgroup, unit, container, pod, pid, lane, link };
             let made: Workload = ctx.wait(ctx.client.post("/v1/workloads", &set))?;
-            ctx.show(&made, |w, _| match &w.lane {
-                Some(_) => format!("workload {} is {}, in lane {}\n", w.name, w.cgroup.display(), lane_of(w)),
-                None => format!("workload {} is {}\n", w.name, w.cgroup.display()),
+            ctx.show(&made, |w, _| {
+                let lane = w.lane.as_ref().map(|_| format!(", in lane {}", lane_of(w)));
+                let link = w.link.as_ref().map(|l| format!(", its calls follow its requests: {}", l.mode));
+                let is = [lane, link].map(Option::unwrap_or_default).concat();
+                format!("workload {} is {}{is}\n", w.name, w.cgroup.display())
             })
         }
         WorkloadVerb::Remove { name } => {
@@ -106,7 +118,7 @@ fn lane_of(w: &Workload) -> String {
 }
 
 fn table(all: &[Workload], paint: Paint) -> String {
-    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "LANE", "IS"]);
+    let mut t = Table::new(&["WORKLOAD", "CGROUP", "ID", "STATE", "LANE", "LINK", "IS"]);
     for w in all {
         let style = if w.state == "active" { Style::Good } else { Style::Warn };
         t.row([
@@ -115,8 +127,10 @@ fn table(all: &[Workload], paint: Paint) -> String {
             w.cgroup_id.into(),
             Cell::styled(style, &*w.state),
             lane_of(w).into(),
+            w.link.as_ref().map(|l| l.mode.as_str()).into(),
             w.meta.iter().map(|(key, v)| format!("{key}={v}")).collect::<Vec<_>>().join(",").into(),
         ]);
     }
-    t.render(paint, "workloads")
+    let texts = all.iter().filter_map(|w| w.link.as_ref()?.text.as_ref());
+    t.render(paint, "workloads") + &texts.map(|text| format!("{text}\n")).collect::<String>()
 }

@@ -184,15 +184,24 @@ pub fn cgroup(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kerne
 
 /// Attaches what counts and times calls; first what tells of resets, without which whoever refuses would look well (Linux 5.19).
 pub fn calls(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
-    let failed = |e: std::io::Error| KernelError::Attach { what: names::RESET_POINT.to_string(), source: e };
-    let program = loaded.program(names::RESET_PROGRAM)?;
-    let pin = pins.link(TRACE_LINK);
-    // A link of this kind keeps its program: the new one is there before the old one goes.
+    trace(pins, loaded, (names::RESET_PROGRAM, names::RESET_POINT), TRACE_LINK)?;
+    Cgroup::open(path)?.attach(pins, loaded, names::CALLS_PROGRAM, point::CALLS)
+}
+
+/// Attaches a program to its tracepoint. A link of this kind keeps its program: the new one is there before the old one goes.
+fn trace(
+    pins: &Pins,
+    loaded: &mut Loaded,
+    (program, point): (&str, &str),
+    pin: &str,
+) -> Result<(), KernelError> {
+    let failed = |e: std::io::Error| KernelError::Attach { what: point.to_string(), source: e };
+    let program = loaded.program(program)?;
+    let pin = pins.link(pin);
     let link = bpf::link_create(program.as_fd(), 0, point::TRACE).map_err(failed)?;
     fail::point(Point::KernelLink).map_err(failed)?;
     pins.remove(&pin)?;
-    bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))?;
-    Cgroup::open(path)?.attach(pins, loaded, names::CALLS_PROGRAM, point::CALLS)
+    bpf::pin(link.as_fd(), &pin).map_err(|e| KernelError::io("cannot pin", &pin, e))
 }
 
 /// Whether calls are counted on the cgroup with this id.
@@ -221,6 +230,29 @@ pub fn measures(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Ker
 
 pub fn detach_measures(pins: &Pins) -> Result<(), KernelError> {
     names::MEASURE_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
+}
+
+/// What links are made by: first what tells of threads, without which nothing would be told of a socket.
+pub fn links(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelError> {
+    let mut all = names::LINK_TRACES.iter();
+    all.try_for_each(|at| trace(pins, loaded, *at, &trace_link(at.0)))?;
+    Cgroup::open(path)?.attach(pins, loaded, names::LINK_PROGRAM, point::CALLS)
+}
+
+pub fn detach_links(pins: &Pins) -> Result<(), KernelError> {
+    pins.remove(&pins.link(&cgroup_link(names::LINK_PROGRAM)))?;
+    names::LINK_TRACES.iter().try_for_each(|(name, _)| pins.remove(&pins.link(&trace_link(name))))
+}
+
+/// Whether all of that is there, on the cgroup with this id.
+pub fn are_links_attached(pins: &Pins, id: u64) -> bool {
+    let is_there = |name: &str| pins.open(&pins.link(&trace_link(name))).ok().flatten().is_some();
+    names::LINK_TRACES.iter().all(|(name, _)| is_there(name))
+        && hang_on(pins, id, [(&names::LINK_PROGRAM, point::CALLS)].into_iter())
+}
+
+fn trace_link(program: &str) -> String {
+    format!("trace-{program}")
 }
 
 fn cgroup_link(program: &str) -> String {

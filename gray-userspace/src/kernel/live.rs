@@ -2,6 +2,7 @@
 
 mod flows;
 mod health;
+mod links;
 mod resize;
 mod tables;
 mod xdp;

@@ -9,8 +9,8 @@ use gray_common::{
     request::{cookie::Tuple, frame::Frames},
     wire::{
         Addr, ArmCount, Bound, Class, Clock, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Further, Instance,
-        ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading, RequestCount, Rule, Service,
-        Subset, Tagged, Times, Trip, Versioned, Weighted, Wire, Workload,
+        LinkCount, ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading, RequestCount, Rule,
+        Service, Subset, Tagged, Thread, Times, Trip, Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -41,6 +41,9 @@ pub struct Maps {
     pub classes: Map<u32, Class>,
     pub workloads: Map<u64, Workload>,
     pub lanes: Map<u32, Versioned>,
+    pub links: Map<u32, u64>,
+    pub threads: Map<u64, Thread>,
+    pub link_calls: Map<u64, LinkCount>,
     pub filter: Map<u32, Filter>,
     pub flows4: Map<FlowKey4, Flow4>,
     pub opening4: Map<FlowKey4, Flow4>,
@@ -108,6 +111,9 @@ impl Maps {
             classes: open(pins, names::CLASSES)?,
             workloads: open(pins, names::WORKLOADS)?,
             lanes: open(pins, names::LANES)?,
+            links: open(pins, names::LINKS)?,
+            threads: open(pins, names::THREADS)?,
+            link_calls: open(pins, names::LINK_CALLS)?,
             filter: open(pins, names::FILTER)?,
             flows4: open_flows(pins, tables, names::FLOWS4)?,
             flows6: open_flows(pins, tables, names::FLOWS6)?,

@@ -106,7 +106,7 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
             Program::CgroupSkb(p) if p.fd().is_err() => p.load(),
             Program::BtfTracePoint(p) if p.fd().is_err() => aya::Btf::from_sys_fs()
                 .map_err(ProgramError::from)
-                .and_then(|btf| p.load(names::RESET_POINT, &btf)),
+                .and_then(|btf| p.load(names::trace_point(name).unwrap_or_default(), &btf)),
             _ => return Ok(()),
         };
         done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })
@@ -165,6 +165,12 @@ impl Loaded {
     /// The same for those that time first words.
     pub fn need_measures(&mut self) -> Result<(), KernelError> {
         verify(&mut self.ebpf, names::MEASURE_PROGRAMS)
+    }
+
+    /// The same for those that links are made by.
+    pub fn need_links(&mut self) -> Result<(), KernelError> {
+        let traces = names::LINK_TRACES.iter().map(|(program, _)| *program);
+        verify(&mut self.ebpf, &traces.chain([names::LINK_PROGRAM]).collect::<Vec<_>>())
     }
 
     /// From here on the packet programs are those that read requests, loaded as far as the others are. False: they were.

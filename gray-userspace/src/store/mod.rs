@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 pub use sqlite::{Auditor, BALLAST, Sqlite};
 pub use state_dir::StateDir;
 pub use types::{
-    AuditRecord, Draft, EditSummary, Kind, ListEdit, LogEntry, Mark, Note, Op, OverlayInfo, Release,
+    AuditRecord, Draft, EditSummary, Kind, Link, ListEdit, LogEntry, Mark, Note, Op, OverlayInfo, Release,
     Revision, Source, SourceRef, State, Verified, Workload, WorkloadKind,
 };
 

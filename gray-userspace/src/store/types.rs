@@ -9,7 +9,7 @@ macro_rules! words {
     ($(#[$m:meta])* $name:ident { $($(#[$vm:meta])* $v:ident = $text:literal),+ $(,)? }) => {
         $(#[$m])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[serde(rename_all = "kebab-case")]
         pub enum $name { $($(#[$vm])* $v),+ }
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$v),+];
@@ -47,6 +47,18 @@ words! {
 words! {
     /// How a workload is found on this node.
     WorkloadKind { Cgroup = "cgroup", Unit = "unit", Pid = "pid", Container = "container", Pod = "pod" }
+}
+
+words! {
+    /// How what a workload calls gets the lane of the request that it serves.
+    Link {
+        /// The lane of what the thread read last, also in the threads and processes that it begins.
+        Thread = "thread",
+        /// The same without those.
+        RunToCompletion = "run-to-completion",
+        /// Only while the requests that are in flight on the thread are of one lane.
+        Strict = "strict",
+    }
 }
 
 /// What an overlay says about one id.
@@ -229,6 +241,8 @@ pub struct Workload {
     pub target: String,
     /// The lane that its calls are in.
     pub lane: Option<String>,
+    /// What decides it where that does not.
+    pub link: Option<Link>,
 }
 
 /// One run of a release as it is kept. What is in the texts is the engine's matter.

@@ -12,6 +12,8 @@ pub struct KernelVersion {
 
 /// The oldest kernel that gray supports.
 pub const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
+/// Tracepoints tell of messages that sockets take and give since 6.3 (6e6eda44b939).
+pub const MESSAGES: KernelVersion = KernelVersion::new(6, 3, 0);
 /// tcx links came with 6.6 (e420bed02507); below it gray attaches by clsact.
 pub const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 /// A frame that came in with two VLAN tags can be opened and closed again (938863727076): before, `bpf_skb_vlan_push` left

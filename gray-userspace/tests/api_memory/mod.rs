@@ -328,7 +328,16 @@ impl Control for Memory {
         let lane_known = set.lane.as_ref().map(|l| l == "gray-2.0");
         let state = "active".into();
         let meta = BTreeMap::new();
-        let w = Workload { name: set.name, cgroup, cgroup_id: 99, state, lane: set.lane, lane_known, meta };
+        let w = Workload {
+            name: set.name,
+            cgroup,
+            cgroup_id: 99,
+            state,
+            lane: set.lane,
+            lane_known,
+            link: None,
+            meta,
+        };
         let _ = self.state().workloads.insert(w.name.clone(), w.clone());
         Ok(w)
     }

@@ -65,6 +65,7 @@ pub fn status(s: &State) -> Status {
         }],
         health_error: None,
         policy_dir: None,
+        links: Vec::new(),
         layers: vec![LayerStatus {
             cohort: "early".into(),
             tenants: 2,

@@ -27,8 +27,10 @@ fn main() -> Result<()> {
     let mut ebpf = loader.allow_unsupported_maps().load(&bytes).context("load the maps")?;
     let mut out = std::io::stdout().lock();
     for (name, program) in ebpf.programs_mut() {
-        match load(program) {
+        match load(name, program) {
             Ok(count) => writeln!(out, "{name} verified {count}")?,
+            // This kernel has no such tracepoint: what needs it is refused there.
+            Err(ProgramError::Btf(aya::BtfError::UnknownBtfTypeName { .. })) => {}
             Err(e) => writeln!(out, "{name} rejected {}", keep(&args.logs, name, &e)?)?,
         }
     }
@@ -36,7 +38,7 @@ fn main() -> Result<()> {
 }
 
 /// The number of instructions that the verifier looked at.
-fn load(program: &mut Program) -> Result<u32, ProgramError> {
+fn load(name: &str, program: &mut Program) -> Result<u32, ProgramError> {
     let info = match program {
         Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
         Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
@@ -45,7 +47,8 @@ fn load(program: &mut Program) -> Result<u32, ProgramError> {
         Program::CgroupSkb(p) => p.load().and_then(|()| p.info()),
         Program::BtfTracePoint(p) => {
             let btf = aya::Btf::from_sys_fs()?;
-            p.load(gray_common::names::RESET_POINT, &btf).and_then(|()| p.info())
+            let point = gray_common::names::trace_point(name).unwrap_or_default();
+            p.load(point, &btf).and_then(|()| p.info())
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }?;

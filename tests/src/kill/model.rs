@@ -95,7 +95,7 @@ impl State {
         let name = self.workload.as_ref()?;
         let hash = text_hash(self.key, gray_common::decide::claims::WORKLOAD, name).max(1);
         let lane = self.assigned.lanes.get(LANE).unwrap_or(Workload::NEW_LANE);
-        Some(Workload { hash: [hash; 2], lane, _pad: 0 })
+        Some(Workload { hash: [hash; 2], lane, link: 0 })
     }
 }
 

@@ -29,6 +29,7 @@ pub const LAB: Programs = &[
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
     ("strace", "strace"),
+    ("python3", "python3"),
     ("ps", "procps"),
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),

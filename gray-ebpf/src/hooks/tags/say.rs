@@ -29,7 +29,10 @@ use crate::{
         unknown_zero,
     },
     emit,
-    hooks::connect::{peer, wire_protocol},
+    hooks::{
+        connect::{peer, wire_protocol},
+        links,
+    },
     maps,
     tables::Kernel,
 };
@@ -70,7 +73,7 @@ fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Opt
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
-        claims.lane = known(k.epoch(), w.lane);
+        claims.lane = known(k.epoch(), links::lane(w.lane, w.link, 0));
     }
     let request = Request {
         listener: ListenerValue(listener),
@@ -239,6 +242,7 @@ fn write(o: &mut Ops, said: &mut Saying) {
     if o.store(&option) {
         said.state |= SAYING_SAID;
         emit::count(Reason::TagSaid);
+        links::sockets::says(o, said.lane, number);
     } else {
         no_room(said);
     }

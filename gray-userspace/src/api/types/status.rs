@@ -55,6 +55,9 @@ pub struct Status {
     /// Of cohorts whose tenants a strategy with a `layer` chose.
     #[serde(default)]
     pub layers: Vec<LayerStatus>,
+    /// Of workloads with a link: how well their calls follow their requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<super::LinkStatus>,
 }
 
 /// The gray metadata layer of a cohort's tenants, by the latest choice.
@@ -177,6 +180,9 @@ pub struct ConnectStatus {
     /// Why sockets do not say their lane, though they should: what writes tags is not attached. They are steered all the same.
     #[serde(default)]
     pub tags_error: Option<String>,
+    /// Why calls of workloads with a link are in no lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_error: Option<String>,
     /// Why what becomes of callers' connections, or their first words, are not counted; steering goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncounted: Option<String>,

@@ -29,6 +29,10 @@ pub struct WorkloadSet {
     /// The lane that its calls are in. The policy may know it or not.
     #[serde(default)]
     pub lane: Option<String>,
+    /// `thread`, `run-to-completion` or `strict`: its calls are in the lane of the requests that it serves, if it has none of its own.
+    /// None: they are in no lane.
+    #[serde(default)]
+    pub link: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -45,9 +49,27 @@ pub struct Workload {
     /// False: the policy in force has no such lane, and the label's is without effect. None: it has no lane.
     #[serde(default)]
     pub lane_known: Option<bool>,
+    /// As it was set: its calls are in the lane of the requests that it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkStatus>,
     /// What the policy in force says that it is: `version`, `zone` ..
     #[serde(default)]
     pub meta: BTreeMap<String, String>,
+}
+
+/// How well a workload's calls follow the requests that it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkStatus {
+    pub workload: String,
+    /// `thread`, `run-to-completion` or `strict`.
+    pub mode: String,
+    /// Calls to services.
+    pub calls: u64,
+    /// ... by connections that were made in another lane than that of the request at hand.
+    pub other_lane: u64,
+    /// What is wrong with it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Whose tag is asked for: a workload's, a process's, or, with neither, the caller's own.

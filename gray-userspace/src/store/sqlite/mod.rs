@@ -29,8 +29,8 @@ use ballast::{Ballast, is_full};
 pub use verify::Auditor;
 
 use super::{
-    AuditRecord, Draft, Error, LogEntry, Mark, Note, OverlayInfo, Release, Result, Revision, Source, State,
-    StateDir, Store, Verified, Workload,
+    AuditRecord, Draft, Error, Link, LogEntry, Mark, Note, OverlayInfo, Release, Result, Revision, Source,
+    State, StateDir, Store, Verified, Workload,
 };
 
 const FILE: &str = "gray.db";

@@ -10,7 +10,7 @@ use super::{Error, Inner};
 const APPLICATION: u32 = 0x6772_6179;
 
 /// Step n takes version n to n + 1.
-pub(super) const STEPS: &[&str] = &[V1, V2, V3, V4];
+pub(super) const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
 
 const V1: &str = "
 -- Texts by content: a revision that changes no document stores none.
@@ -130,6 +130,11 @@ CREATE TABLE release_log (
   entry TEXT NOT NULL,
   PRIMARY KEY (name, seq)
 ) STRICT, WITHOUT ROWID;
+";
+
+const V5: &str = "
+-- How what a workload calls gets the lane of the request that it serves.
+ALTER TABLE workload ADD COLUMN link TEXT;
 ";
 
 /// Sets durability, then brings the schema up to date, one step per transaction.

@@ -72,7 +72,7 @@ fn newer_foreign_and_linked_files_are_refused() {
     s.db.pragma_update(None, "user_version", 99).unwrap();
     drop(s);
     let e = Sqlite::open(&h.dir).unwrap_err();
-    assert!(matches!(e, Error::Newer { found: 99, known: 4, .. }), "{e}");
+    assert!(matches!(e, Error::Newer { found: 99, known: 5, .. }), "{e}");
     fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     assert!(matches!(Sqlite::open(&h.dir), Err(Error::Foreign { .. })));
@@ -87,7 +87,7 @@ fn a_file_of_the_first_schema_is_brought_up_to_date() {
     let mut s = h.open();
     let first = s.begin(&Draft { lists: load(Op::Add, ids(0..2)), ..draft(None) }).unwrap();
     s.activate(first, 1).unwrap();
-    s.db.execute_batch("DROP TABLE release_log; DROP TABLE release; DROP TABLE list_block; DROP TABLE list_whole; ALTER TABLE workload DROP COLUMN lane; PRAGMA user_version = 1").unwrap();
+    s.db.execute_batch("DROP TABLE release_log; DROP TABLE release; DROP TABLE list_block; DROP TABLE list_whole; ALTER TABLE workload DROP COLUMN lane; ALTER TABLE workload DROP COLUMN link; PRAGMA user_version = 1").unwrap();
     drop(s);
     let mut s = h.open();
     assert_eq!(s.overlay_info(first, "big").unwrap().added, 2);
@@ -314,14 +314,20 @@ fn a_million_ids_in_one_edit() {
 fn workloads_are_kept_and_audited() {
     let h = Temp::new();
     let mut s = h.open();
-    let web =
-        Workload { name: "web".into(), kind: WorkloadKind::Unit, target: "nginx.service".into(), lane: None };
+    let web = Workload {
+        name: "web".into(),
+        kind: WorkloadKind::Unit,
+        target: "nginx.service".into(),
+        lane: None,
+        link: None,
+    };
     s.set_workload(&web, 1, "ada").unwrap();
     let batch = Workload {
         name: "batch".into(),
         kind: WorkloadKind::Pid,
         target: "7".into(),
         lane: Some("gray-2.0".into()),
+        link: Some(Link::RunToCompletion),
     };
     s.set_workload(&batch, 2, "ada").unwrap();
     let moved = Workload { target: "web.service".into(), ..web };

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{
-    Error, Fail, Inner, Workload,
+    Error, Fail, Inner, Link, Workload,
     audit::{self, Entry},
 };
 
@@ -11,12 +11,17 @@ pub(super) fn set(db: &Connection, w: &Workload, at: u64, who: &str) -> Inner<()
     if w.name.is_empty() || w.target.is_empty() {
         return Err(Error::invalid("a workload needs a name and a target").into());
     }
-    let detail = serde_json::json!({ "name": w.name, "kind": w.kind, "target": w.target, "lane": w.lane });
+    let link = w.link.map(Link::name);
+    let mut detail =
+        serde_json::json!({ "name": w.name, "kind": w.kind, "target": w.target, "lane": w.lane });
+    if let Some(link) = link {
+        detail["link"] = link.into();
+    }
     let detail = detail.to_string();
     let _ = audit::append(db, Entry { at, who, action: "workload-set", rev: None, detail: &detail })?;
     let _ = db.execute(
-        "INSERT OR REPLACE INTO workload (name, kind, target, lane) VALUES (?1, ?2, ?3, ?4)",
-        (&w.name, w.kind.name(), &w.target, &w.lane),
+        "INSERT OR REPLACE INTO workload (name, kind, target, lane, link) VALUES (?1, ?2, ?3, ?4, ?5)",
+        (&w.name, w.kind.name(), &w.target, &w.lane, link),
     )?;
     Ok(())
 }
@@ -31,13 +36,17 @@ pub(super) fn remove(db: &Connection, name: &str, at: u64, who: &str) -> Inner<b
 }
 
 pub(super) fn all(db: &Connection) -> Inner<Vec<Workload>> {
-    let mut stmt = db.prepare("SELECT name, kind, target, lane FROM workload ORDER BY name")?;
-    let rows = stmt.query_map([], |r| Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?, r.get(3)?)))?;
+    let mut stmt = db.prepare("SELECT name, kind, target, lane, link FROM workload ORDER BY name")?;
+    let rows = stmt.query_map([], |r| {
+        Ok((r.get(0)?, r.get::<_, String>(1)?, r.get(2)?, r.get(3)?, r.get::<_, Option<String>>(4)?))
+    })?;
     rows.map(|row| {
-        let (name, kind, target, lane) = row?;
+        let (name, kind, target, lane, link): (String, _, _, _, _) = row?;
         let kind =
             kind.parse().map_err(|()| Fail::Damaged(format!("workload {name}: unknown kind {kind}")))?;
-        Ok(Workload { name, kind, target, lane })
+        let unknown = |l: String| Fail::Damaged(format!("workload {name}: unknown link {l}"));
+        let link = link.map(|l| l.parse().map_err(|()| unknown(l))).transpose()?;
+        Ok(Workload { name, kind, target, lane, link })
     })
     .collect()
 }

@@ -1,0 +1,220 @@
+//! A (in the lane, and in none) -> B, which knows nothing of lanes -> C. B is on the edge's host.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gray_tests::{
+    Place, World, WorldSpec,
+    agent::{Agent, AgentSpec},
+    cgroup::Cgroup,
+    client::{LoadSpec, Mode, Report},
+    command::{Daemon, wait_for},
+    policy::PolicyText,
+    residue,
+    scene::{servers, vip},
+    server::{Server, iperf::listeners},
+};
+
+pub const LANE: &str = "gray-2.0";
+pub const PORT: u16 = 18_080;
+/// Of each caller.
+pub const REQUESTS: u64 = 200;
+
+/// C on two backends, and an agent on the edge; B is started by each test. Dropped in this order.
+pub struct Chain {
+    pub agent: Agent,
+    pub b: Option<Daemon>,
+    pub b_cgroup: Arc<Cgroup>,
+    pub gray: Arc<Cgroup>,
+    pub plain: Arc<Cgroup>,
+    _c: (Server, Server),
+    pub world: World,
+}
+
+/// What both callers got.
+pub struct Both {
+    pub gray: Report,
+    pub plain: Report,
+}
+
+impl Chain {
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_with(WorldSpec::default(), args)
+    }
+
+    /// With a second client's namespace, for B.
+    pub fn contained(args: &[&str]) -> Self {
+        Self::start_with(WorldSpec { clients: 2, ..WorldSpec::default() }, args)
+    }
+
+    fn start_with(spec: WorldSpec, args: &[&str]) -> Self {
+        let world = World::build(spec).unwrap();
+        let child = |name| Arc::new(world.callers.child(name).unwrap());
+        let [b_cgroup, gray, plain] = ["b", "a-gray", "a"].map(child);
+        let c = servers(&world);
+        let mut spec = AgentSpec::of(&world);
+        spec.args = args.iter().map(|a| (*a).to_owned()).collect();
+        let agent = Agent::start_with(&world, spec).unwrap();
+        let chain = Self { agent, b: None, b_cgroup, gray, plain, _c: c, world };
+        let [v4, v6] = [false, true].map(|v6| [chain.b(v6); 2]);
+        chain.apply(&[v4, v6], "dnat");
+        chain
+    }
+
+    /// B is dialled there, and is there.
+    pub fn apply(&self, at: &[[SocketAddr; 2]], nat: &str) {
+        let _ = self.agent.apply(&self.policy(at, nat)).unwrap();
+    }
+
+    /// Where B is.
+    pub fn b(&self, v6: bool) -> SocketAddr {
+        let v4 = self.world.edge_addresses()[0];
+        let v6_address: IpAddr = "fd00:18:10::1".parse().unwrap();
+        SocketAddr::new(if v6 { v6_address } else { v4 }, PORT)
+    }
+
+    /// B has stable alone; the lane is one of C's.
+    fn policy(&self, at: &[[SocketAddr; 2]], nat: &str) -> String {
+        let mut text = PolicyText::own(&self.world).lane(LANE, "web: { version: \"2.0\" }").to_string();
+        let listen: Vec<_> = at.iter().map(|[dialled, _]| format!("\"{dialled}\"")).collect();
+        let listen = listen.join(", ");
+        let _ =
+            write!(text, "---\nservices:\n  b:\n    listen: [{listen}]\n    nat: {nat}\n    instances:\n");
+        for [_, is] in at {
+            let _ = writeln!(text, "      - {{ address: \"{is}\", version: \"1.0\" }}");
+        }
+        text + "    stable: { version: \"1.0\" }\n"
+    }
+
+    pub fn place(&self, cgroup: &Arc<Cgroup>) -> Place {
+        self.world.edge_place().in_cgroup(cgroup)
+    }
+
+    /// B, as `serve.py` says; it calls C's address of this family.
+    pub fn serve(&mut self, how: &str, v6: bool) {
+        self.serve_in(&self.world.edge_place(), how, v6);
+    }
+
+    /// The same elsewhere.
+    pub fn serve_in(&mut self, place: &Place, how: &str, v6: bool) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/links/serve.py");
+        let to = vip(v6, 8080);
+        let mut command = place.in_cgroup(&self.b_cgroup).command("python3");
+        let _ = command.args([script, how, &PORT.to_string(), &to.ip().to_string(), "8080"]);
+        self.run(place, command);
+    }
+
+    /// B is nginx, with so many idle connections to C.
+    pub fn proxy(&mut self, keepalive: u32) {
+        let dir = self.world.temp().join("b");
+        std::fs::create_dir_all(&dir).unwrap();
+        let (to, dir) = (vip(false, 8080), dir.display());
+        let keep = if keepalive == 0 { String::new() } else { format!(" keepalive {keepalive};") };
+        let connection = if keepalive == 0 { "close" } else { "\"\"" };
+        let text = format!(
+            "daemon off;\nmaster_process off;\nworker_processes 1;\nuser root;\npid {dir}/pid;\nerror_log stderr warn;\n\
+             events {{ worker_connections 4096; }}\nhttp {{\n  access_log off;\n  client_body_temp_path {dir}/t;\n  \
+             proxy_temp_path {dir}/t;\n  fastcgi_temp_path {dir}/t;\n  uwsgi_temp_path {dir}/t;\n  scgi_temp_path {dir}/t;\n  \
+             upstream c {{ server {to};{keep} }}\n  server {{\n    listen [::]:{PORT} ipv6only=off backlog=4096;\n    location / {{ \
+             proxy_pass http://c; proxy_http_version 1.1; proxy_set_header Connection {connection}; }}\n  }}\n}}\n"
+        );
+        let conf = self.world.temp().join("b/nginx.conf");
+        std::fs::write(&conf, text).unwrap();
+        let mut command = self.place(&self.b_cgroup).command("nginx");
+        let _ = command.arg("-c").arg(&conf).args(["-e", "stderr"]);
+        self.run(&self.world.edge_place(), command);
+    }
+
+    fn run(&mut self, place: &Place, mut command: std::process::Command) {
+        self.b = None;
+        let mut b = Daemon::spawn("b", &mut command, &self.world.temp().join("b.log")).unwrap();
+        wait_for("b to listen", Duration::from_secs(10), || {
+            b.check_alive()?;
+            Ok(listeners(place, PORT) != 0)
+        })
+        .unwrap();
+        self.b = Some(b);
+    }
+
+    /// Names B and both callers.
+    pub fn label(&self, link: &[&str]) {
+        self.label_b(link);
+        self.label_callers(&self.agent);
+    }
+
+    pub fn label_b(&self, link: &[&str]) {
+        label(&self.agent, "b", &self.b_cgroup, link);
+    }
+
+    fn label_callers(&self, agent: &Agent) {
+        label(agent, "a-gray", &self.gray, &["--lane", LANE]);
+        label(agent, "a", &self.plain, &[]);
+    }
+
+    /// An agent on the client's node, with the same key, which knows the callers there and takes no packets.
+    pub fn near(&self) -> Agent {
+        let mut spec = AgentSpec::of(&self.world);
+        (spec.attach, spec.args) = (Vec::new(), vec!["--tags".into()]);
+        spec.elsewhere = Some((self.world.clients[0].place(), "near".into()));
+        let near = Agent::start_with(&self.world, spec).unwrap();
+        let key = self.world.temp().join("fleet.key");
+        let key = key.to_string_lossy();
+        let _ = self.agent.gray_ok(&["key", "export", "--file", &key]).unwrap();
+        let _ = near.gray_ok(&["key", "import", &key]).unwrap();
+        let [v4, v6] = [false, true].map(|v6| [self.b(v6); 2]);
+        let _ = near.apply(&self.policy(&[v4, v6], "dnat")).unwrap();
+        self.label_callers(&near);
+        near
+    }
+
+    /// What people hear of B.
+    pub fn said(&self) -> Option<String> {
+        let all = self.agent.gray_json(&["workload", "list"]).unwrap();
+        let b = all.as_array().unwrap().iter().find(|w| w["name"] == "b").unwrap();
+        b["link"]["text"].as_str().map(str::to_owned)
+    }
+
+    pub fn load(&self, v6: bool, per_connection: u32) -> LoadSpec {
+        let mut spec = LoadSpec::new(self.b(v6), Mode::Http { per_connection }).count(REQUESTS).workers(4);
+        spec.timeout_ms = 30_000;
+        spec
+    }
+
+    /// Both callers at once.
+    pub fn ask(&self, spec: &LoadSpec) -> Both {
+        self.ask_from(spec, &self.world.edge_place())
+    }
+
+    /// The same from elsewhere.
+    pub fn ask_from(&self, spec: &LoadSpec, place: &Place) -> Both {
+        let start = |cgroup: &Arc<Cgroup>| spec.start(&place.in_cgroup(cgroup)).unwrap();
+        let [gray, plain] = [&self.gray, &self.plain].map(start);
+        let [gray, plain] = [gray, plain].map(|load| {
+            let report = load.wait().unwrap();
+            report.assert_all_ok();
+            report
+        });
+        Both { gray, plain }
+    }
+
+    pub fn finish(self) {
+        let Self { agent, b, b_cgroup, gray, plain, _c, world } = self;
+        drop((b, b_cgroup, gray, plain, _c));
+        residue::assert_none(&world, agent);
+    }
+}
+
+impl Both {
+    /// How many of each got C's 2.0.
+    pub fn gray(&self) -> [u64; 2] {
+        [&self.gray, &self.plain].map(|r| r.of_version("2.0"))
+    }
+}
+
+fn label(agent: &Agent, name: &str, cgroup: &Cgroup, more: &[&str]) {
+    let path = cgroup.path().to_string_lossy().into_owned();
+    let args = ["workload", "set", name, "--cgroup", &path];
+    let _ = agent.gray_ok(&[&args[..], more].concat()).unwrap();
+}
