@@ -37,14 +37,12 @@ impl Trace {
 
     /// This socket's record, if it has one.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     pub fn stored<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         self.get(map, 0)
     }
 
     /// This socket's record, made of zeros when it has none. `None`: no memory.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the kernel owns the record; a run takes it once")]
     pub fn store<T>(&self, map: &'static SkStorage<T>) -> Option<&'static mut T> {
         self.get(map, BPF_SK_STORAGE_GET_F_CREATE.into())
     }
