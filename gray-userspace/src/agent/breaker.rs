@@ -34,7 +34,8 @@ pub async fn watch(core: Arc<Core>) {
     loop {
         let _ = tick.tick().await;
         let core = core.clone();
-        done("breakers", move || core.lock().look_at_breakers().map_err(|e| ApiError::internal(&e))).await;
+        let _ = done("breakers", move || core.lock().look_at_breakers().map_err(|e| ApiError::internal(&e)))
+            .await;
     }
 }
 

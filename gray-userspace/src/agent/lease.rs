@@ -20,7 +20,7 @@ pub async fn renew(core: Arc<Core>) {
     loop {
         let _ = tick.tick().await;
         let core = core.clone();
-        done("the agent's lease", move || core.lock().take_lease()).await;
+        let _ = done("the agent's lease", move || core.lock().take_lease()).await;
     }
 }
 

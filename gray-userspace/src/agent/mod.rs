@@ -51,7 +51,10 @@ mod uninstall;
 mod views;
 mod workloads;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,6 +70,8 @@ pub use uninstall::uninstall;
 
 /// What is left over of a flip is removed, and cgroups are looked at again, this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// Between two rounds of looking for cgroups, so many times as long as one took.
+const LOOKING: u32 = 20;
 
 /// Runs the agent until it is told to stop. Nothing is detached then.
 pub fn run(o: AgentOptions) -> anyhow::Result<()> {
@@ -145,7 +150,7 @@ async fn keep_house(core: Arc<Core>) {
             () = leftovers.notified() => {}
         }
         let core = core.clone();
-        done("housekeeping", move || {
+        let _ = done("housekeeping", move || {
             let mut inner = core.lock();
             let inner = &mut *inner;
             inner.follow_connect();
@@ -163,21 +168,29 @@ async fn follow_workloads(core: Arc<Core>) {
     loop {
         let _ = tick.tick().await;
         let core = core.clone();
-        done("workloads", move || {
+        let looked = done("workloads", move || {
             let targets = core.lock().targets()?;
+            let start = Instant::now();
             let found = targets.find();
-            core.lock().follow_workloads(found)
-        })
-        .await;
+            let looked = start.elapsed();
+            core.lock().follow_workloads(found)?;
+            Ok(looked)
+        });
+        // What is gone for good is looked for for ever: in a large tree that must not be all that the agent does.
+        tick.reset_after(HOUSEKEEPING.max(looked.await.unwrap_or_default() * LOOKING));
     }
 }
 
-/// One round of a loop; the next does what this one did not.
-async fn done(what: &str, round: impl FnOnce() -> Result<(), ApiError> + Send + 'static) {
+/// One round of a loop; the next does what this one did not. `None`: it failed, and that was said.
+async fn done<T: Send + 'static>(
+    what: &str,
+    round: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Option<T> {
     match tokio::task::spawn_blocking(round).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(done)) => return Some(done),
         Ok(Err(e)) => tracing::warn!(error = e.error, "{what}"),
         // The state is valid between operations.
         Err(e) => tracing::error!(error = %e, "{what}"),
     }
+    None
 }

@@ -23,20 +23,7 @@ pub fn set(core: &Core, who: &Who, set: WorkloadSet) -> Result<Workload, ApiErro
     let name = canonical_member(ClaimKind::Workload, &set.name)
         .map_err(|e| ApiError::unusable(e.to_string(), "choose another name"))?
         .into_owned();
-    let ways = [
-        set.cgroup.map(|c| (WorkloadKind::Cgroup, c.display().to_string())),
-        set.unit.map(|u| (WorkloadKind::Unit, u)),
-        set.container.map(|c| (WorkloadKind::Container, c)),
-        set.pod.map(|p| (WorkloadKind::Pod, p)),
-        set.pid.map(|p| (WorkloadKind::Pid, p.to_string())),
-    ];
-    let mut given = ways.into_iter().flatten();
-    let (Some((kind, target)), None) = (given.next(), given.next()) else {
-        return Err(ApiError::unusable(
-            "exactly one of cgroup, unit, container, pod and pid says which",
-            "give one of them",
-        ));
-    };
+    let (kind, target) = set.which()?;
     if let Some(lane) = set.lane.as_ref().filter(|l| !is_name(l)) {
         return Err(ApiError::unusable(
             format!("`{}` is no lane's name", lane.chars().take(64).collect::<String>()),

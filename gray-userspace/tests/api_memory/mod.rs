@@ -324,6 +324,7 @@ impl Control for Memory {
     }
 
     fn set_workload(&self, _: &Who, set: WorkloadSet) -> Reply<Workload> {
+        let _ = set.which()?;
         let cgroup = set.cgroup.unwrap_or_else(|| PathBuf::from("/system.slice/cart.service"));
         let lane_known = set.lane.as_ref().map(|l| l == "gray-2.0");
         let state = "active".into();

@@ -77,24 +77,7 @@ pub async fn choose(
 /// Gives a cgroup a workload's name.
 #[utoipa::path(post, path = "/v1/workloads", request_body = WorkloadSet, responses((status = 200, body = Workload)))]
 pub async fn set_workload(State(app): State<App>, Caller(who): Caller, Raw(body): Raw) -> Got<Workload> {
-    app.call(move |c| {
-        let set: WorkloadSet = json(&body)?;
-        let given = [
-            set.cgroup.is_some(),
-            set.unit.is_some(),
-            set.container.is_some(),
-            set.pod.is_some(),
-            set.pid.is_some(),
-        ];
-        if given.into_iter().filter(|g| *g).count() != 1 {
-            return Err(ApiError::unusable(
-                "a workload needs exactly one of cgroup, unit, container, pod and pid",
-                "say which processes it is by one of them",
-            ));
-        }
-        c.set_workload(&who, set)
-    })
-    .await
+    app.call(move |c| c.set_workload(&who, json(&body)?)).await
 }
 
 /// Forgets a workload's name.

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Gives a cgroup the workload's name. Exactly one of `cgroup`, `unit`, `pid` says which.
+use crate::{api::ApiError, store::WorkloadKind};
+
+/// Gives a cgroup the workload's name. Exactly one of `cgroup`, `unit`, `container`, `pod`, `pid` says which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSet {
@@ -33,6 +35,27 @@ pub struct WorkloadSet {
     /// None: they are in no lane.
     #[serde(default)]
     pub link: Option<String>,
+}
+
+impl WorkloadSet {
+    /// Which processes are meant: by exactly one of the ways.
+    pub fn which(&self) -> Result<(WorkloadKind, String), ApiError> {
+        let ways = [
+            self.cgroup.as_ref().map(|c| (WorkloadKind::Cgroup, c.display().to_string())),
+            self.unit.clone().map(|u| (WorkloadKind::Unit, u)),
+            self.container.clone().map(|c| (WorkloadKind::Container, c)),
+            self.pod.clone().map(|p| (WorkloadKind::Pod, p)),
+            self.pid.map(|p| (WorkloadKind::Pid, p.to_string())),
+        ];
+        let mut given = ways.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(way), None) => Ok(way),
+            _ => Err(ApiError::unusable(
+                "a workload needs exactly one of cgroup, unit, container, pod and pid",
+                "say which processes it is by one of them",
+            )),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
