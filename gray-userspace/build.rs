@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use sha2::{Digest as _, Sha256};
+
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=GRAY_BPF_OBJECT");
@@ -24,7 +26,14 @@ fn main() -> io::Result<()> {
 
 fn embed(object: &Path, out: &Path) -> io::Result<()> {
     println!("cargo:rerun-if-changed={}", object.display());
-    fs::write(out, fs::read(object)?)
+    write(out, &fs::read(object)?)
+}
+
+/// The object, and a digest by which a program that the kernel has is known to be of this one.
+fn write(out: &Path, object: &[u8]) -> io::Result<()> {
+    let digest: String = Sha256::digest(object).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    println!("cargo:rustc-env=GRAY_OBJECT={digest}");
+    fs::write(out, object)
 }
 
 /// What `cargo xtask build` left, or nothing.
@@ -34,7 +43,7 @@ fn embed_default(object: &Path, out: &Path) -> io::Result<()> {
         // still until the object is there. Where it cannot be written, the object is simply not watched.
         let made = object.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(object, []));
         if made.is_err() {
-            return fs::write(out, []);
+            return write(out, &[]);
         }
     }
     embed(object, out)

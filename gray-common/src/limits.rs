@@ -71,6 +71,8 @@ pub const PROXIES: usize = 8;
 pub const METADATA: u32 = 16_384;
 /// Connections with a tag whose first bytes are read, or choose again and again.
 pub const TAGGED: u32 = FRAMES;
+/// Sockets of local callers whose connections a splice listener has.
+pub const CALLERS: u32 = 16_384;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
 /// Of which the first bytes are held.
@@ -79,6 +81,8 @@ pub const HELD: u32 = 2048;
 pub const FRAMES: u32 = 16_384;
 /// SYNs with a lane whose sockets are still to come, on nodes where a workload has a link.
 pub const ARRIVALS: u32 = 16_384;
+/// SYNs that were sent on with a lane, and may come again.
+pub const STAMPS: u32 = 16_384;
 /// Threads of workloads with a link that are remembered; what one more calls is stable.
 pub const THREADS: u32 = 65_536;
 /// Cgroups of which it is remembered whether their workload has a link.

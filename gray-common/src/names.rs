@@ -4,12 +4,12 @@ use crate::{
     filter::Filter,
     limits,
     reason::REASON_SLOTS,
-    request::{cookie::Tuple, frame::Frames},
+    request::{cookie::Tuple, frame::Frames, pending},
     wire::{
-        ArmCount, Bound, Call, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4, FlowKey6,
-        Further, Held, Instance, LinkCount, Linked, ListenCount, ListenerKey, Listening, Metadata, PrefixKey,
-        Reading, RequestCount, Rule, Saying, Service, Subset, SynKey, Tagged, Thread, Times, Trip, UdpPeers,
-        Versioned, Weighted, Workload,
+        ArmCount, Bound, Call, Caller, Class, Clock, Control, EventBudget, Fact, Flow4, Flow6, FlowKey4,
+        FlowKey6, Further, Held, Instance, LinkCount, Linked, ListenCount, ListenerKey, Listening, Metadata,
+        PrefixKey, Reading, RequestCount, Rule, Saying, Service, Subset, SynKey, Tagged, Thread, Times, Trip,
+        UdpPeers, Versioned, Weighted, Workload,
     },
 };
 
@@ -76,11 +76,13 @@ maps! {
     FURTHER: Array, u32 => Further, 2 * limits::SERVICES;
     METADATA: Array, u32 => Metadata, 2 * limits::METADATA;
     TAGGED: LruHash, Tuple => Tagged, limits::TAGGED;
+    PENDING: Array, u32 => u64, pending::PLACES;
     SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
     WAITING: LruHash, Tuple => Bound, limits::WAITING;
     HELD: LruHash, Tuple => Held, limits::HELD;
     FRAMES: LruHash, Tuple => Frames, limits::FRAMES;
     LISTENER: Array, u32 => Listening, 2;
+    CALLERS: LruHash, u64 => Caller, limits::CALLERS;
     LISTENED: Array, u32 => ListenCount, limits::SERVICES;
     XDP_OUT: Array, u32 => u32, limits::XDP_OUT_SLOTS;
     PEERS: SkStorage, u32 => Call, 0;
@@ -138,6 +140,9 @@ pub fn trace_point(program: &str) -> Option<&'static str> {
 }
 /// The connect path, in the order of attachment: what gives sockets the service's name back is there before anything is
 /// steered.
+/// In the place of two of them where a splice listener may have the call: name, and the one with it.
+pub const HANDING_PROGRAMS: &[(&str, &str)] =
+    &[("gray_connect4", "gray_connect4_hands"), ("gray_connect6", "gray_connect6_hands")];
 pub const CONNECT_PROGRAMS: &[&str] = &[
     "gray_getpeername4",
     "gray_getpeername6",

@@ -85,7 +85,7 @@ reasons! {
     Shadow = 54, "shadow", "A route would have sent it to gray, and its service is in shadow: it went to stable, as if there were no route.";
     FailoverDenied = 55, "failover_denied", "The chosen subset has no instance, and the service's failover denies that: TCP is reset, a UDP packet dropped, a local caller's call refused.";
     Isolated = 56, "isolated", "The instances that a route chose, or that is dialled by its own address, take connections from others only (accept): TCP is reset, a UDP packet dropped, a local caller's call refused.";
-    TagSaid = 57, "tag_said", "A SYN of this node's that says its caller's lane or identity to the next node.";
+    TagSaid = 57, "tag_said", "A SYN that says its connection's lane or identity to the next node: of a socket of this node, or one that this node sends on for a client in a lane.";
     TagTaken = 58, "tag_taken", "A good tag came in by a trusted interface, once for each SYN that has it; its lane and identity are the client's if the connection is decided by this node.";
     TagRefused = 59, "tag_refused", "A tag by a trusted interface that is none of this fleet's for this connection (another key, version or length, a lane that the policy does not know); decided without.";
     TagOverwritten = 60, "tag_overwritten", "A SYN with a tag by an interface that is not trusted; the tag was overwritten.";
@@ -96,9 +96,10 @@ reasons! {
     RequestAlone = 65, "request_alone", "First bytes that only the splice listener could have read, and it is not there or did not take the connection; decided without what was not read.";
     RequestOptions = 66, "request_options", "A SYN of a service with claims whose options are broken or nobody between its ends can take part in (signatures: TCP MD5, TCP-AO); its client is not answered and nothing of it is read: decided on at once, without claims.";
     RequestForgotten = 67, "request_forgotten", "A connection whose numbers were translated, and are not known any more: others have its place in the table, which has room for half of --flows; its client is reset. Should be 0: give --flows room for the peak.";
-    RequestLocal = 68, "request_local", "A call by a local caller to a service with claims: the connect path has no request yet, so it was decided without what the request says (packets of other callers are read).";
+    RequestLocal = 68, "request_local", "A call by a local caller to a service with claims: the connect path has no request yet, and no splice listener is there, so it was decided without what the request says (packets of other callers are read).";
     Linked = 69, "linked", "A call that is in the lane of the request that its workload serves (link).";
     LinkAmbiguous = 70, "link_ambiguous", "With link strict: a call while requests of several lanes are in flight on its thread; it is in no lane.";
+    RequestCaller = 71, "request_caller", "A call by a local caller to a service with claims that the splice listener has: it reads, decides and copies.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

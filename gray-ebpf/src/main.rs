@@ -86,6 +86,8 @@ macro_rules! calls {
 calls! {
     gray_connect4 = connect4, hooks::connect::connect4;
     gray_connect6 = connect6, hooks::connect::connect6;
+    gray_connect4_hands = connect4, hooks::connect::connect4_hands;
+    gray_connect6_hands = connect6, hooks::connect::connect6_hands;
     gray_sendmsg4 = sendmsg4, hooks::udp::sendmsg4;
     gray_sendmsg6 = sendmsg6, hooks::udp::sendmsg6;
 }

@@ -110,6 +110,9 @@ pub static LINKS: Array<u64> = Array::with_max_entries(1, 0);
 /// SYNs that said a lane, until they are accepted.
 #[map]
 pub static ARRIVALS: LruHashMap<SynKey, u32> = LruHashMap::with_max_entries(limits::ARRIVALS, 0);
+/// Lanes that SYNs said which this node has sent on, should they come again. Not shared, not pinned.
+#[map]
+pub static STAMPS: LruHashMap<SynKey, u32> = LruHashMap::with_max_entries(limits::STAMPS, 0);
 #[btf_map]
 pub static LINKED: SkStorage<Linked> = SkStorage::new();
 /// By `ctx::trace::task`. Not the least recently used go: who is forgotten would be sure of what is left.

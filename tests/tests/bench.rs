@@ -75,3 +75,14 @@ fn the_bench_of_the_request_path_measures_every_path() {
         );
     }
 }
+
+#[test]
+fn the_bench_of_a_flood_measures_both_paths() {
+    if skip::measures() {
+        return;
+    }
+    let found = found("flood");
+    assert_eq!(found.bars.len(), 2);
+    compares(&found.tables[0], &["kernel's SYN cookies", "gray, by a header"]);
+    assert!(found.bars[1].met, "established connections: {:?} {:?}", found.bars, found.notes);
+}

@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use gray_tests::{
-    Place,
+    Place, World,
+    agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode, curl},
     command::run,
     policy::PolicyText,
-    scene::{Scene, vip},
+    scene::{Scene, servers, vip},
+    splice::Listener,
     world::WorldSpec,
 };
 
@@ -89,6 +91,56 @@ fn a13_what_is_not_read_of_a_local_caller_is_counted_and_told() {
     assert_eq!(scene.agent.counted("request_local"), before + 1);
     let why = scene.agent.gray_json(&["explain", "--service", "web", "--workload", "web"]).unwrap();
     assert!(why["text"].as_str().unwrap().contains("routes that ask for app do not know it"), "{why}");
+    scene.finish();
+}
+
+/// With a splice listener it is: by the header, in the lane of its label, and as before where the listener is dead.
+#[test]
+fn a13_a_local_callers_request_is_read_by_the_splice_listener() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let mut spec = AgentSpec::of(&world);
+    spec.args = vec!["--splice".into()];
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let scene = Scene { agent, stable, gray, world };
+    let w = &scene.world;
+    let text = PolicyText::moved(w).claims("app: { header: X-App-Id }").identify("app, workload, source");
+    let text = text.lane("blue", "web: { version: \"2.0\" }");
+    let text = text.cohort("early", "apps: [app7]").gray_when("early").to_string();
+    let _ = scene.agent.apply(&text).unwrap();
+    let mut splice = Listener::start(&scene.agent, &w.edge_place(), "a").unwrap();
+    let caller = w.caller();
+    let ask = |v6: bool, app: &str| {
+        version(&caller, &format!("http://{}/", vip(v6, 8080)), &["-H", &format!("X-App-Id: {app}")])
+    };
+    let counted = |reason: &str| scene.agent.counted(reason);
+    for v6 in [false, true] {
+        for (app, is) in [("app7", "2.0"), ("app8", "1.0")] {
+            assert_eq!(ask(v6, app), is, "v6: {v6}, {app}");
+        }
+    }
+    assert_eq!((counted("request_caller"), counted("request_local")), (4, 0));
+    let why = scene
+        .agent
+        .gray_json(&["explain", "--service", "web", "--workload", "x", "-H", "X-App-Id: app7"])
+        .unwrap();
+    assert_eq!(why["arm"], "gray", "{why}");
+    // It sees the service as its peer, whoever reads for it.
+    let answer = curl::get(&caller, &format!("http://{}/", vip(false, 8080)), &[]).unwrap();
+    assert_eq!(format!("{}:{}", answer.remote_ip, answer.remote_port), vip(false, 8080).to_string());
+    // What its label says goes before what it says.
+    let cgroup = w.callers.path().to_string_lossy().into_owned();
+    let _ = scene.agent.gray_ok(&["workload", "set", "x", "--cgroup", &cgroup, "--lane", "blue"]).unwrap();
+    assert_eq!(ask(false, "app8"), "2.0");
+    let _ = scene.agent.gray_ok(&["workload", "remove", "x"]).unwrap();
+    // A listener that was killed is missed by nobody, from the first call on.
+    splice.kill9().unwrap();
+    let before = counted("request_caller");
+    for app in ["app7", "app8"] {
+        assert_eq!(ask(false, app), "1.0", "as the connect path decides");
+    }
+    assert_eq!((counted("request_caller"), counted("request_local")), (before, 2));
+    drop(splice);
     scene.finish();
 }
 

@@ -3,9 +3,13 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use gray_common::{
+    abi::ABI,
+    request::{options::Options, pending},
+};
 use gray_tests::{
     agent::{Agent, AgentSpec},
     client::{
@@ -13,6 +17,7 @@ use gray_tests::{
         talk::{Talk, get},
     },
     command::{run, wait_for},
+    hostile::{Harm, Hostile, HostileSpec, Side},
     link::sysctl,
     netstat, pace, pattern,
     policy::PolicyText,
@@ -331,4 +336,58 @@ fn a1_h1_a_connection_that_others_have_taken_the_place_of_is_reset_and_counted()
         assert_eq!(talk(&scene, v6).get("app7", "again").unwrap().version(), "2.0");
     }
     scene.finish();
+}
+
+/// Nothing that such a client sends brings back what it offered: it is remembered while there is room, and else not granted.
+#[test]
+fn a1_a_client_without_timestamps_keeps_window_scale_and_sack_while_there_is_room() {
+    let scene = Scene::packets(WorldSpec::default());
+    let w = &scene.world;
+    let client = &w.clients[0];
+    sysctl(&client.ns, "net/ipv4/tcp_timestamps", "0").unwrap();
+    scene.apply(&policy(w));
+    let start = |j: usize, name, version| {
+        Nginx::start(&w.backends[j].place(), w.temp(), name, version, FILES).unwrap()
+    };
+    let nginx = [start(0, "stable", "1.0"), start(1, "gray", "2.0")];
+    let [one, two] = &nginx;
+    let harm = Harm { lose: 100, reorder: 100, ..Harm::default() };
+    for full in [false, true] {
+        if full {
+            take_all_places(&scene);
+        }
+        for v6 in [false, true] {
+            let agreed = |at: SocketAddr| {
+                let mut talk = Talk::connect(&client.ns, at).unwrap();
+                let version = talk.get("app7", "n").unwrap().version().to_owned();
+                let said = run(client.ns.command("ss").args(["-tinH", "state", "established"])).unwrap();
+                let has = |o: &str| said.split_whitespace().any(|w| w.starts_with(o));
+                (version, ["sack", "wscale", "ts"].map(has))
+            };
+            let b = &w.backends[1];
+            let direct = agreed(SocketAddr::new(if v6 { b.v6.into() } else { b.v4.into() }, 8080));
+            assert!(direct.1[1] && !direct.1[2], "{direct:?}");
+            let none = ("2.0".to_owned(), [false; 3]);
+            let what = agreed(vip(v6, 8080));
+            assert_eq!(&what, if full { &none } else { &direct }, "full: {full}, v6: {v6}");
+        }
+        let hostile = Hostile::on(&client.link, Side::Far, HostileSpec::both(7, harm)).unwrap();
+        for ip in [IpAddr::V4(vip4(0)), IpAddr::V6(vip6(0))] {
+            curl::download_10mb(&client.place(), &one.url(ip, "/file")).unwrap();
+            let by = curl::upload_10mb(&client.place(), w.temp(), ip, FILES, &[one, two]).unwrap();
+            assert_eq!(by, "1.0", "full: {full}, {ip}");
+        }
+        assert!(hostile.egress().unwrap().lost > 10);
+    }
+    scene.finish();
+}
+
+/// As after a flood of SYNs whose clients never speak.
+fn take_all_places(scene: &Scene) {
+    let path = scene.agent.bpffs().join(format!("abi{ABI}/maps/PENDING"));
+    let data = aya::maps::MapData::from_pin(path).unwrap();
+    let mut places: aya::maps::Array<_, u64> = aya::maps::Map::Array(data).try_into().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let word = pending::word(u64::MAX, &Options::default(), now);
+    (0..pending::PLACES).for_each(|i| places.set(i, word, 0).unwrap());
 }

@@ -7,7 +7,7 @@ use gray_common::{
     Reason,
     decide::tag::{self, Tag},
     hash::{HashKey, lane_check, mix},
-    wire::{Addr, FLOW_TIMED, FlowKey4, FlowKey6},
+    wire::{Addr, CONTROL_SAYS, FLOW_TIMED, FlowKey4, FlowKey6},
 };
 use gray_tests::packets::{
     frame::{ACK, Packet, SYN, TCP},
@@ -286,4 +286,69 @@ fn forget(rig: &mut Rig, p: &Packet) {
     } else {
         rig.live.forget_flows(&[], &[FlowKey6 { saddr, daddr, sport, dport, proto }]).unwrap();
     }
+}
+
+/// The shop's clients are led into the lane by a route.
+fn led(rig: &mut Rig) {
+    let text = policy(false);
+    let lanes = format!("lanes:\n  {LANE}: {{ shop: {{ version: \"2.0\" }} }}\nroutes:\n");
+    let route = format!("  - {{ when: everyone, lane: {LANE} }}\n");
+    rig.apply(&text.replacen("routes:\n", &(lanes + &route), 1));
+}
+
+/// As most SYNs are: with no bytes of a stream.
+fn bare(l: Land, options: &[&[u8]]) -> Packet {
+    open(l, SHOP, options).payload([])
+}
+
+/// What a route leads into a lane says so: once more when it comes again, and also when nobody decides any more.
+#[test]
+fn a6_e2_a_syn_that_is_sent_on_says_the_lane_that_a_route_leads_it_into() {
+    let usual = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7];
+    with(true, &[], |rig| {
+        led(rig);
+        let says = |rig: &mut Rig, on: bool| {
+            rig.live.configure(|c| c.flags = c.flags & !CONTROL_SAYS | if on { CONTROL_SAYS } else { 0 });
+        };
+        for l in lands() {
+            for (n, options) in [&[][..], &MSS, &usual].into_iter().enumerate() {
+                says(rig, true);
+                let mut p = bare(l, &[options]);
+                p.src.set_port(25_000 + n as u16);
+                let option =
+                    tag::encode(KEY, &Tag { identity: 0, lane: 1 }, lane_check(LANE), NUMBER).bytes();
+                let out = p.rewritten(p.src, l.gray(SHOP_AT));
+                let out = Packet { tcp_options: [options, &option].concat(), ..out };
+                for time in ["first", "again"] {
+                    expect(rig, &format!("{} {n} {time}", l.name()), &p, &out, &[]);
+                }
+                // Other segments of it do not.
+                let ack = Packet { tcp_options: Vec::new(), ..p.clone().flags(ACK) };
+                expect(rig, "an ack", &ack, &ack.rewritten(ack.src, l.gray(SHOP_AT)), &[]);
+                says(rig, false);
+                p.src.set_port(25_100 + n as u16);
+                expect(rig, "nobody says anything", &p, &p.rewritten(p.src, l.gray(SHOP_AT)), &[]);
+            }
+            says(rig, true);
+            // No room, of options or for bytes of the stream; a service that no route leads anywhere; a tag that came in.
+            let full = [&usual[..], &[1; 4]].concat();
+            let mut p = bare(l, &[&full]);
+            p.src.set_port(25_200);
+            let out = p.rewritten(p.src, l.gray(SHOP_AT));
+            expect(rig, "no room", &p, &out, &[(Reason::TagNoRoom, 1)]);
+            expect(rig, "no room, again", &p, &out, &[]);
+            let mut p = open(l, SHOP, &[&MSS]);
+            p.src.set_port(25_201);
+            expect(rig, "data", &p, &p.rewritten(p.src, l.gray(SHOP_AT)), &[(Reason::TagNoRoom, 1)]);
+        }
+    });
+    with(true, &[LOOPBACK], |rig| {
+        led(rig);
+        rig.live.configure(|c| c.flags |= CONTROL_SAYS);
+        for l in lands() {
+            let mut p = bare(l, &[&good()]);
+            p.src.set_port(25_300);
+            expect(rig, "its own", &p, &p.rewritten(p.src, l.gray(SHOP_AT)), &[(Reason::TagTaken, 1)]);
+        }
+    });
 }

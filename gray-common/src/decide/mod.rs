@@ -128,6 +128,14 @@ pub struct Decision {
     pub lane: u32,
 }
 
+impl Decision {
+    /// The lane that its connection is in by that; 0: none. In shadow it is as if there were no route.
+    #[inline(always)]
+    pub fn led(&self) -> u32 {
+        if self.reason == Reason::Shadow as u8 { 0 } else { self.lane }
+    }
+}
+
 wire!(Decision, size 48, {
     identity @ 0: u64, instance @ 8: Instance, service @ 28: u16, rule @ 30: u16, bucket @ 32: u16, reason @ 34: u8,
     arm @ 35: u8, snat @ 36: u8, tunnel @ 37: u8, marks @ 38: u8, refused @ 39: u8, target @ 40: u32, lane @ 44: u32,

@@ -11,6 +11,7 @@
 //! | 15 to 19 | MAC, little-endian: 40 bits of SipHash-1-3 under the fleet's key |
 
 use crate::{
+    csum,
     hash::{HashKey, claim_hash},
     request::{Bytes, options::OPTIONS_MAX},
 };
@@ -70,6 +71,14 @@ impl Encoded {
     #[inline(always)]
     pub fn as_ptr(&self) -> *const u8 {
         self.words.as_ptr().cast()
+    }
+
+    /// What it adds to a checksum.
+    #[inline(always)]
+    pub fn sum(&self) -> u16 {
+        let [a, b, c] = self.words;
+        let both = |w: u64| csum::halves(w as u32) + csum::halves((w >> 32) as u32);
+        csum::fold(both(a) + both(b) + csum::halves(c as u32))
     }
 
     #[cfg(any(test, feature = "user"))]
@@ -238,6 +247,15 @@ mod tests {
         );
         // Of the very first version: nodes of two versions of gray understand each other.
         assert_eq!(made()[15..], [242, 119, 206, 67, 108]);
+    }
+
+    #[test]
+    fn a6_its_sum_is_that_of_its_bytes() {
+        for number in 0..100 {
+            let option = encode(KEY, &tag(), CHECK, number);
+            let words = option.bytes().chunks(2).map(|w| u32::from(u16::from_ne_bytes([w[0], w[1]]))).sum();
+            assert_eq!(option.sum(), csum::fold(words));
+        }
     }
 
     #[test]

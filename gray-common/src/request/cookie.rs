@@ -15,7 +15,7 @@ pub const PERIOD_MS: u64 = 64_000;
 pub const MSS: [u16; 4] = [536, 1220, 1380, 1460];
 
 /// Apart from all kinds of claims, which the same key hashes.
-const KIND: u8 = 0xff;
+pub(super) const KIND: u8 = 0xff;
 const SACK: u32 = 16;
 const OPTION_BITS: u32 = 6;
 const OPTION_MASK: u32 = (1 << OPTION_BITS) - 1;

@@ -7,6 +7,7 @@ pub mod direction;
 pub mod frame;
 pub mod machine;
 pub mod options;
+pub mod pending;
 pub mod preface;
 pub mod proxy2;
 #[cfg(any(test, feature = "user"))]

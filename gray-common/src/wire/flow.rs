@@ -183,6 +183,8 @@ pub const CALL_TRIES: u16 = 1 << 3;
 pub const CALL_FULL: u16 = 1 << 4;
 pub const CALL_ASKED: u16 = 1 << 5;
 pub const CALL_ANSWERED: u16 = 1 << 6;
+/// A splice listener has it: what becomes of it is the listener's to tell.
+pub const CALL_HANDED: u16 = 1 << 7;
 
 impl Call {
     /// Of a probe of health.

@@ -15,7 +15,7 @@ pub use flow::*;
 pub use link::*;
 pub use policy::*;
 pub use request::{
-    Bound, Further, HELD, Held, ListenCount, Listening, MORE_ADDRESS, MORE_ADDRESS_BLACKLIST,
+    Bound, Caller, Further, HELD, Held, ListenCount, Listening, MORE_ADDRESS, MORE_ADDRESS_BLACKLIST,
     MORE_ID_BLACKLIST, MORE_REGION_WEIGHT, MORE_VERSION_WEIGHT, Metadata, Reading, Tagged,
 };
 pub use times::*;

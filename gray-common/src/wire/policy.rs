@@ -77,6 +77,8 @@ pub const CONTROL_READS: u32 = 2;
 pub const CONTROL_ASKS: u32 = 4;
 /// The latest agent's programs read tags of SYNs, or overwrite them: programs that stand in for them do, too.
 pub const CONTROL_TAGS: u32 = 8;
+/// SYNs that this node sends on, or makes for a client, say the lane of their connection.
+pub const CONTROL_SAYS: u32 = 16;
 
 /// In `EDGES`: all that leaves by the interface is looked at, not only what this node's own sockets say.
 pub const EDGE_WHOLE: u32 = 1 << 31;

@@ -94,6 +94,23 @@ pub struct Listening {
     pub _pad: [u8; 6],
 }
 
+/// A local caller whose connection the listener has, by its socket's cookie: what it dialled, and what is known of it beside what it says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    pub service: Addr,
+    /// The address that its socket is bound to; all zero: none.
+    pub source: Addr,
+    /// The labelled cgroup that it is in; 0: none.
+    pub label: u64,
+    /// The number of the lane that its calls are in; 0: none that the policy knows.
+    pub lane: u32,
+    pub mark: u32,
+    /// In network order.
+    pub service_port: u32,
+    pub _pad: u32,
+}
+
 /// What the listener has decided on, of one service: added to what programs count. Only listeners write it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +177,9 @@ pub struct Held {
     pub bytes: [u8; HELD],
 }
 
+wire!(Caller, size 56, {
+    service @ 0: Addr, source @ 16: Addr, label @ 32: u64, lane @ 40: u32, mark @ 44: u32, service_port @ 48: u32, _pad @ 52: u32,
+});
 wire!(Tuple, size 40, {
     client @ 0: [u64; 2], service @ 16: [u64; 2], client_port @ 32: u16, service_port @ 34: u16, number @ 36: u32,
 });

@@ -2,8 +2,8 @@
 
 use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
 use gray_common::wire::{
-    ArmCount, CALL_ANSWERED, CALL_ASKED, CALL_COUNTS, CALL_RESET, CALL_WATCHED, Call, HANDSHAKE, LIFE,
-    LIFE_SHIFT, RTT, TIME_SHIFT,
+    ArmCount, CALL_ANSWERED, CALL_ASKED, CALL_COUNTS, CALL_HANDED, CALL_RESET, CALL_WATCHED, Call, HANDSHAKE,
+    LIFE, LIFE_SHIFT, RTT, TIME_SHIFT,
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub fn ops(ctx: &SockOpsContext) {
     }
     let Some(call) = o.stored(&maps::PEERS) else { return };
     // It may have been steered once, and dial something else now.
-    if call.peer.service_port == 0 || call.peer.is_probe() {
+    if call.peer.service_port == 0 || call.peer.is_probe() || call.state & CALL_HANDED != 0 {
         return;
     }
     match op {

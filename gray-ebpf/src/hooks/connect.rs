@@ -1,7 +1,7 @@
 //! The connect path: the destination is rewritten before a packet exists, and the application goes on seeing the
 //! service address as its peer.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
 use gray_common::{
     Reason,
     decide::{Decision, HAS_BREAKER, Local, Request, Tables as _, Verdict, decide},
@@ -15,17 +15,56 @@ use gray_common::{
 
 use crate::{
     ctx::{
-        jiffies,
+        jiffies, opaque,
         sock::{Sock, workload},
         unknown_zero,
     },
     emit,
-    hooks::{breaker, links},
+    hooks::{breaker, handed, links},
     maps,
     tables::Kernel,
 };
 
 pub fn connect4(ctx: &SockAddrContext) -> i32 {
+    decided4(ctx)
+}
+
+pub fn connect6(ctx: &SockAddrContext) -> i32 {
+    decided6(ctx)
+}
+
+/// The same where a splice listener may have the call. Verifiers before Linux 6.12 find too much on the stack.
+pub fn connect4_hands(ctx: &SockAddrContext) -> i32 {
+    let raw = ctx.sock_addr;
+    if handed::hand4(raw) != 0 { ALLOWED } else { answer(chosen4(raw)) }
+}
+
+pub fn connect6_hands(ctx: &SockAddrContext) -> i32 {
+    let raw = ctx.sock_addr;
+    if handed::hand6(raw) != 0 { ALLOWED } else { answer(chosen6(raw)) }
+}
+
+/// What a function answers may be any number for a verifier.
+#[inline(always)]
+fn answer(of: i32) -> i32 {
+    (opaque(of as u32) & 1) as i32
+}
+
+/// Exported: its frame is not to be one with that of `hand4`.
+#[unsafe(export_name = "gray_chosen4")]
+#[inline(never)]
+extern "C" fn chosen4(raw: *mut bpf_sock_addr) -> i32 {
+    decided4(&SockAddrContext::new(raw))
+}
+
+#[unsafe(export_name = "gray_chosen6")]
+#[inline(never)]
+extern "C" fn chosen6(raw: *mut bpf_sock_addr) -> i32 {
+    decided6(&SockAddrContext::new(raw))
+}
+
+#[inline(always)]
+fn decided4(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr4(), port: s.port(), proto: wire_protocol(s.protocol()) };
     let mut answer = ALLOWED;
@@ -35,7 +74,8 @@ pub fn connect4(ctx: &SockAddrContext) -> i32 {
     answer
 }
 
-pub fn connect6(ctx: &SockAddrContext) -> i32 {
+#[inline(always)]
+fn decided6(ctx: &SockAddrContext) -> i32 {
     let mut s = Sock::new(ctx);
     let dialled = Dialled { addr: s.addr6(), port: s.port(), proto: wire_protocol(s.protocol()) };
     let bound = if dialled.addr.is_v4() { s.bound4() } else { s.bound6() };

@@ -8,6 +8,7 @@ pub mod connect;
 mod direct;
 pub mod dsr;
 pub mod fragment;
+pub mod handed;
 pub mod icmp;
 pub mod life;
 pub mod links;

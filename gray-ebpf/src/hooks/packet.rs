@@ -61,6 +61,9 @@ pub const SYN: i32 = 1009;
 /// ... and, with an MTU added: it is larger than that, and its sender is to be told.
 pub const TOO_BIG: i32 = 1 << 20;
 
+/// A SYN that may say its lane once that is known.
+const SAYS_NOTHING: u32 = 1;
+
 /// Why a packet is none that can be steered, or not at once.
 pub enum Odd {
     /// Another protocol: not ours to look at.
@@ -146,13 +149,15 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
         return if side == Side::Ingress { opened(raw, v4) } else { NEXT };
     };
     let epoch = k.epoch();
-    let mut tagged = 0;
+    let (mut tagged, mut says) = (0, 0);
+    let l4 = if v4 { v4::PLAIN } else { v6::PLAIN };
     if found == SYN {
         cold_path();
-        let l4 = if v4 { v4::PLAIN } else { v6::PLAIN };
         tagged = tags::syn::look(raw, l4);
-        if tagged != 0 && links::are_there() {
-            let _ = links::sockets::arrives(raw, l4, u32::from(v4));
+        if tagged == 0 {
+            says = if side == Side::Ingress && tags::forward::again(raw, l4) == 0 { SAYS_NOTHING } else { 0 };
+        } else if links::are_there() {
+            let _ = links::sockets::arrives(raw, l4);
         }
         found = again(raw, egress, v4, false);
         if found < NEW {
@@ -219,8 +224,13 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     if record(v4, stay) == 0 {
         return NEXT;
     }
-    if tagged != 0 && stay == 0 && links::are_there() {
-        let _ = links::sockets::goes(raw, if v4 { v4::PLAIN } else { v6::PLAIN }, u32::from(v4));
+    if stay == 0 {
+        if says == SAYS_NOTHING {
+            tagged = tags::forward::say(raw, l4);
+        }
+        if tagged != 0 && links::are_there() {
+            let _ = links::sockets::goes(raw, l4, u32::from(v4));
+        }
     }
     let found = again(raw, egress, v4, odd);
     if found == NEW || found == SPLICED || found == SPLICED_REPLY { NEXT } else { known(found, raw, v4) }
@@ -290,6 +300,9 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             next = request::give_up(code);
         } else {
             let _ = report(epoch);
+            if links::are_there() {
+                let _ = request::leads(family);
+            }
             next = request::ACT;
         }
     }

@@ -8,16 +8,17 @@ use gray_common::{
     decide::Claims,
     limits,
     request::{
-        cookie::Tuple,
+        cookie::{Offered, Tuple},
         direction::Walk,
         frame::Frames,
         machine::{Outs, Segment},
         options::Options,
+        pending,
         scan::Scan,
         tls::Hello,
         translate::Fields,
     },
-    wire::{Bound, Further, Held, ListenCount, Listening, Metadata, Reading, RequestCount, Tagged},
+    wire::{Bound, Caller, Further, Held, ListenCount, Listening, Metadata, Reading, RequestCount, Tagged},
 };
 
 #[map]
@@ -46,6 +47,9 @@ pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);
 /// What the tags of SYNs said, by the connection.
 #[map]
 pub static TAGGED: LruHashMap<Tuple, Tagged> = LruHashMap::with_max_entries(limits::TAGGED, 0);
+/// What clients without timestamps were granted, until they have spoken; see `gray_common::request::pending`.
+#[map]
+pub static PENDING: Array<u64> = Array::with_max_entries(pending::PLACES, 0);
 /// Of the splice listener: programs touch neither.
 #[map]
 pub static FURTHER: Array<Further> = Array::with_max_entries(2 * limits::SERVICES, 0);
@@ -54,6 +58,9 @@ pub static METADATA: Array<Metadata> = Array::with_max_entries(2 * limits::METAD
 
 #[map]
 pub static LISTENER: Array<Listening> = Array::with_max_entries(2, 0);
+/// By a socket's cookie.
+#[map]
+pub static CALLERS: LruHashMap<u64, Caller> = LruHashMap::with_max_entries(limits::CALLERS, 0);
 /// By the service's number. Programs do not touch it.
 #[map]
 pub static LISTENED: Array<ListenCount> = Array::with_max_entries(limits::SERVICES, 0);
@@ -70,6 +77,8 @@ pub struct Call {
     pub key: Tuple,
     /// The key with the client's number, for cookies.
     pub tuple: Tuple,
+    /// Of what its client offered, what it is granted, or was.
+    pub offered: Offered,
     pub claims: Claims,
     pub words: [u64; 4],
     pub epoch: u64,

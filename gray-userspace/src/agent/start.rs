@@ -9,7 +9,7 @@ use std::{
 
 use gray_common::{
     limits,
-    wire::{Addr, CONTROL_ASKS, Trusted},
+    wire::{Addr, CONTROL_ASKS, CONTROL_SAYS, Trusted},
 };
 use tokio::sync::broadcast;
 
@@ -39,7 +39,7 @@ use crate::{
     datapath::Datapath as _,
     doctor,
     fail::{self, Point},
-    kernel::{Hook, Live, Pins},
+    kernel::{Hook, Live, Parts, Pins},
     store::{Sqlite, StateDir, Store as _, key::HashKey},
     sys::{self, kernel::KernelVersion, lock::DirLock, workload::CgroupMount},
 };
@@ -70,7 +70,9 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let pins = Pins::open_dir(&o.bpffs)?;
     let lock = DirLock::take(&o.bpffs)?;
     fail::point(Point::StartLocked)?;
-    let mut live = Live::open_towards(pins, o.flows, hook, syn_tags::read(o))?;
+    let hands = o.splice && version >= sys::kernel::HANDS;
+    let parts = Parts { tags: syn_tags::read(o), hands, ..Parts::default() };
+    let mut live = Live::open_towards(pins, o.flows, hook, parts)?;
     if !o.no_connect {
         live.need_connect()?;
     }
@@ -85,7 +87,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         if (c.wall_ms.wrapping_sub(wall_ms) as i64).unsigned_abs() > CLOCKS_APART_MS {
             c.wall_ms = wall_ms;
         }
-        c.flags |= CONTROL_ASKS;
+        c.flags = (c.flags | CONTROL_ASKS) & !CONTROL_SAYS | if o.tags { CONTROL_SAYS } else { 0 };
         c.netns_cookie = cookie;
         c.event_every = EVENT_EVERY;
         c.event_limit = EVENT_LIMIT;

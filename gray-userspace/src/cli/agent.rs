@@ -172,7 +172,7 @@ pub struct AgentArgs {
     /// Open what nodes of this prefix send to instances of this node by `nat: dsr`; may be given several times
     #[arg(long, value_name = "PREFIX")]
     dsr_from: Vec<Prefix>,
-    /// Connections of this node's callers say their lane to the next node, by a tag in the SYN
+    /// Connections of this node's callers, and those that it sends on, say their lane to the next node, by a tag in the SYN
     #[arg(long, conflicts_with = "no_connect")]
     tags: bool,
     /// Believe the tags of SYNs that come in by this interface, one of --attach; may be given several times. On all others

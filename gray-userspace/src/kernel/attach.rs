@@ -95,6 +95,8 @@ impl Direction {
 /// Our filter's place among clsact filters: late, so that others that classify first still do.
 const PRIORITY: u16 = 40_000;
 const HANDLE: u32 = 0x67;
+/// `BPF_OBJ_NAME_LEN` without its end.
+const OBJECT_NAME: usize = 15;
 
 fn pin_name(iface: &str, d: Direction) -> String {
     link_name::of(&format!("tc-{}-", d.name()), iface)
@@ -167,8 +169,13 @@ fn clsact(loaded: &mut Loaded, iface: &str, d: Direction) -> Result<bool, Kernel
 pub fn clear_clsact(iface: &str) -> Vec<String> {
     let mut done = Vec::new();
     for d in [Direction::Ingress, Direction::Egress] {
-        let named = |name| aya::programs::tc::qdisc_detach_program(iface, d.clsact(), name).is_ok();
-        if named(d.program()) | named(d.reading()) {
+        // A filter is called as its program was by who attached it: one that was taken over has the kernel's name, which is cut off.
+        let mut all =
+            [d.program(), d.reading()].map(|name| [name, &name[..name.len().min(OBJECT_NAME)]]).concat();
+        all.sort_unstable();
+        all.dedup();
+        let named = |name: &&str| aya::programs::tc::qdisc_detach_program(iface, d.clsact(), name).is_ok();
+        if all.iter().filter(|name| named(name)).count() != 0 {
             done.push(format!("clsact {} {iface}", d.name()));
         }
     }

@@ -139,10 +139,10 @@ pub fn link_program(link: BorrowedFd<'_>) -> io::Result<(u32, Option<u32>)> {
     Ok((i[1] as u32, on_interface.then_some(i[2] as u32)))
 }
 
-/// A program's number.
-pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
-    // struct bpf_prog_info: type, id. The rest of it is longer, and not asked for.
-    Ok((info::<1>(program)?[0] >> 32) as u32)
+/// The kernel's number of a program or a map.
+pub fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_prog_info and bpf_map_info: type, id. The rest of them is longer, and not asked for.
+    Ok((info::<1>(object)?[0] >> 32) as u32)
 }
 
 /// Cgroup (inode number) and attach type of a cgroup link.

@@ -13,7 +13,7 @@ use gray_common::{
     names,
     packet::TCP,
     request::cookie::Tuple,
-    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Tagged, Wire},
+    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Tagged, Wire, Workload},
 };
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     moving,
     pins::Pins,
 };
-use crate::sys::clock::monotonic_ns;
+use crate::sys::{clock::monotonic_ns, sockets};
 
 /// How long the listener is taken for there after it said so.
 const LEASE_NS: u64 = 3_000_000_000;
@@ -48,6 +48,18 @@ pub struct Whose {
     pub dscp: u8,
     /// What the tag of its SYN said.
     pub tag: Tagged,
+    /// It is one of this node.
+    pub caller: Option<Called>,
+}
+
+/// What is known of a caller on this node beside what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called {
+    pub workload: Option<Workload>,
+    /// The number of the lane that its calls are in; 0: none.
+    pub lane: u64,
+    /// The address that its socket is bound to.
+    pub source: Option<Addr>,
 }
 
 impl Listener {
@@ -174,7 +186,7 @@ impl Listener {
     /// # Errors
     /// The kernel's.
     pub fn whose(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<Whose>, KernelError> {
-        let Some((client, service)) = self.ends(peer, local)? else { return Ok(None) };
+        let Some((client, service)) = self.ends(peer, local)? else { return self.called(peer, local) };
         let key = Tuple {
             client: Addr::from(client.ip()).words(),
             service: Addr::from(service.ip()).words(),
@@ -185,7 +197,30 @@ impl Listener {
         let bound = self.maps.splices.lookup(&key).map_err(failed("a connection"))?;
         let Some(b) = bound else { return Ok(None) };
         let tag = self.maps.tagged.lookup(&key).map_err(failed("a tag"))?.unwrap_or_default();
-        Ok(Some(Whose { client, service, mark: b.mark, dscp: b.dscp, tag }))
+        Ok(Some(Whose { client, service, mark: b.mark, dscp: b.dscp, tag, caller: None }))
+    }
+
+    /// A caller of this node, by its own socket: what the connect path has noted of that.
+    fn called(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<Whose>, KernelError> {
+        let Some(cookie) = sockets::cookie(peer, local).map_err(failed("the caller's socket"))? else {
+            return Ok(None);
+        };
+        let Some(c) = self.maps.callers.lookup(&cookie).map_err(failed("a caller"))? else {
+            return Ok(None);
+        };
+        let workload = match c.label {
+            0 => None,
+            label => self.maps.workloads.lookup(&label).map_err(failed("a workload"))?,
+        };
+        let source = (c.source != Addr([0; 16])).then_some(c.source);
+        Ok(Some(Whose {
+            client: peer,
+            service: end(c.service, c.service_port as u16),
+            mark: c.mark,
+            dscp: 0,
+            tag: Tagged::default(),
+            caller: Some(Called { workload, lane: c.lane.into(), source }),
+        }))
     }
 
     /// Both ends as the client sees them: by the answers' entry.

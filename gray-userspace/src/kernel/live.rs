@@ -67,7 +67,7 @@ impl Live {
     /// The same, and perhaps with tags.
     pub fn open_tagged(pins: Pins, flows: u32, hook: Hook, tags: bool) -> Result<Self, KernelError> {
         let tables = moving::adopted(&pins, flows)?;
-        Self::open_over(pins, tables, hook, Parts { reads: true, tags })
+        Self::open_over(pins, tables, hook, Parts { reads: true, tags, hands: false })
     }
 
     pub(super) fn open_over(

@@ -8,9 +8,9 @@ use gray_common::{
     limits, names, nets,
     request::{cookie::Tuple, frame::Frames},
     wire::{
-        Addr, ArmCount, Bound, Class, Clock, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Further, Instance,
-        LinkCount, ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading, RequestCount, Rule,
-        Service, Subset, Tagged, Thread, Times, Trip, Versioned, Weighted, Wire, Workload,
+        Addr, ArmCount, Bound, Caller, Class, Clock, Fact, Flow4, Flow6, FlowKey4, FlowKey6, Further,
+        Instance, LinkCount, ListenCount, ListenerKey, Listening, Metadata, PrefixKey, Reading, RequestCount,
+        Rule, Service, Subset, Tagged, Thread, Times, Trip, Versioned, Weighted, Wire, Workload,
     },
 };
 
@@ -56,6 +56,7 @@ pub struct Maps {
     pub rule_hits: Map<u32, u64>,
     pub clock: Map<u32, Clock>,
     pub listener: Map<u32, Listening>,
+    pub callers: Map<u64, Caller>,
     pub listened: Map<u32, ListenCount>,
     pub xdp_out: Map<u32, u32>,
     pub trusted: Map<u32, u32>,
@@ -126,6 +127,7 @@ impl Maps {
             rule_hits: open(pins, names::RULE_HITS)?,
             clock: open(pins, names::CLOCK)?,
             listener: open(pins, names::LISTENER)?,
+            callers: open(pins, names::CALLERS)?,
             listened: open(pins, names::LISTENED)?,
             xdp_out: open(pins, names::XDP_OUT)?,
             trusted: open(pins, names::TRUSTED)?,

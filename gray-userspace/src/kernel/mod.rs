@@ -4,6 +4,7 @@
 mod attach;
 mod bpf;
 mod control;
+mod kept;
 mod link_name;
 mod listener;
 mod live;
@@ -23,12 +24,12 @@ use std::{
 };
 
 pub use attach::{Direction, Hook, clear_clsact};
-pub use listener::{Listener, Whose};
+pub use listener::{Called, Listener, Whose};
 pub use live::{Live, RENEWALS, Turner, Unsteered};
 pub use maps::Miss;
 pub use migrate::migrate_to;
 pub use moving::Moved;
-pub use object::LogLines;
+pub use object::{LogLines, Parts};
 pub use pins::Pins;
 pub use sender::Sender;
 pub use stop::stop_steering;

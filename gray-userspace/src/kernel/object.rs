@@ -1,6 +1,9 @@
 //! The eBPF object in this binary: which maps and programs it brings, and how it is loaded over the pins.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -13,6 +16,7 @@ use gray_common::{
 
 use super::{
     KernelError, bpf,
+    kept::{self, Kept},
     moving::{self, FlowTable},
     pins::Pins,
     sender::Sender,
@@ -29,12 +33,15 @@ pub struct Parts {
     pub reads: bool,
     /// The one that reads tags, or overwrites them.
     pub tags: bool,
+    /// The one by which local callers are handed over to a splice listener.
+    pub hands: bool,
 }
 
 /// The loaded programs; the maps live on in their pins.
 pub struct Loaded {
     ebpf: Ebpf,
     parts: Parts,
+    kept: Kept,
 }
 
 /// Makes the maps that are missing, and loads the programs of packets over the pinned ones and these flow tables; the others
@@ -52,8 +59,12 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
         }
     }
     let mut loader = EbpfLoader::new();
-    let _ = loader.allow_unsupported_maps();
+    let log = Kept::log(pins);
+    let _ = moving::shape(pins, &kept::LOG, &log)?;
+    let _ = loader.allow_unsupported_maps().map_pin_path(kept::LOG.name, log);
+    let mut pinned = Vec::new();
     for spec in fixed() {
+        pinned.push(pins.map(spec.name));
         let _ = loader.map_pin_path(spec.name, pins.map(spec.name));
     }
     let splices = spliced(pins, flows)?;
@@ -61,9 +72,11 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
     let mut bits = 0;
     for table in flows {
         let _ = loader.map_max_entries(table.name, table.entries).map_pin_path(table.name, &table.now);
+        pinned.push(table.now.clone());
         if let Some(before) = &table.before {
             let (name, bit) = table.before_name(before);
             let _ = loader.map_max_entries(name, before.entries).map_pin_path(name, &before.path);
+            pinned.push(before.path.clone());
             bits |= bit;
         }
     }
@@ -77,22 +90,33 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
         .override_global("TAGS", &tags, true);
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
-    verify(&mut ebpf, &[named(names::TC_INGRESS, parts.reads), names::CLOCK_PROGRAM])?;
-    Ok(Loaded { ebpf, parts })
+    let maps = pinned.iter().map(|path| number(pins, path)).collect::<Result<Vec<_>, _>>()?;
+    let kept = Kept::new(pins, &[bits, flood, opens, tags], &maps);
+    verify(&mut ebpf, &kept, &[named(names::TC_INGRESS, parts), names::CLOCK_PROGRAM])?;
+    kept.forget_others()?;
+    Ok(Loaded { ebpf, parts, kept })
 }
 
-/// The program that is meant, of those that read requests or those that do not.
-fn named(name: &str, reads: bool) -> &str {
+/// The kernel's number of a pinned map.
+fn number(pins: &Pins, path: &Path) -> Result<u32, KernelError> {
+    let map = pins.open(path)?;
+    map.map_or(Ok(0), |m| bpf::object_id(m.as_fd())).map_err(|e| KernelError::io("cannot inspect", path, e))
+}
+
+/// The program that is meant, of those with a part or those without it.
+fn named(name: &str, parts: Parts) -> &str {
+    let handing = names::HANDING_PROGRAMS.iter().find(|(of, _)| parts.hands && *of == name);
     match name {
-        names::TC_INGRESS if reads => names::TC_INGRESS_READS,
-        names::TC_EGRESS if reads => names::TC_EGRESS_READS,
-        _ => name,
+        names::TC_INGRESS if parts.reads => names::TC_INGRESS_READS,
+        names::TC_EGRESS if parts.reads => names::TC_EGRESS_READS,
+        _ => handing.map_or(name, |(_, with)| with),
     }
 }
 
 /// Loads these programs, each on a thread of its own: the kernel verifies side by side. What is loaded already stays. The verifier
-/// takes more than a second of a core for all programs: what an agent does not attach, it does not load.
-fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
+/// takes more than a second of a core for all programs: what an agent does not attach, it does not load, and what the last agent left
+/// it takes over.
+fn verify(ebpf: &mut Ebpf, kept: &Kept, wanted: &[&str]) -> Result<(), KernelError> {
     let missing = wanted.iter().find(|w| ebpf.program(w).is_none());
     if let Some(name) = missing {
         return Err(KernelError::MissingProgram((*name).to_string()));
@@ -109,12 +133,18 @@ fn verify(ebpf: &mut Ebpf, wanted: &[&str]) -> Result<(), KernelError> {
                 .and_then(|btf| p.load(names::trace_point(name).unwrap_or_default(), &btf)),
             _ => return Ok(()),
         };
-        done.map_err(|e| KernelError::Load { what: format!("program {name}"), source: e.into() })
+        let failed =
+            |e: ProgramError| KernelError::Load { what: format!("program {name}"), source: e.into() };
+        let fd = done.and_then(|()| program.fd()).map_err(failed)?;
+        kept.keep(name, fd.as_fd());
+        Ok(())
     };
     // A thread for each that is there already would be most of what a frame of ours costs.
     let wanted = ebpf.programs_mut().filter(|(name, p)| wanted.contains(name) && p.fd().is_err());
+    let wanted: Vec<_> = wanted.filter_map(|(name, p)| (!kept.take(name, p)).then_some((name, p))).collect();
     std::thread::scope(|s| {
-        let all: Vec<_> = wanted.map(|(name, program)| s.spawn(move || load(name, program))).collect();
+        let all: Vec<_> =
+            wanted.into_iter().map(|(name, program)| s.spawn(move || load(name, program))).collect();
         let done = all.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
         done.fold(Ok(()), Result::and)
     })
@@ -154,23 +184,24 @@ impl Loaded {
 
     /// Loads the connect path's programs, so that attaching them cannot fail for want of the verifier.
     pub fn need_connect(&mut self) -> Result<(), KernelError> {
-        verify(&mut self.ebpf, names::CONNECT_PROGRAMS)
+        let wanted = names::CONNECT_PROGRAMS.iter().map(|name| named(name, self.parts));
+        verify(&mut self.ebpf, &self.kept, &wanted.collect::<Vec<_>>())
     }
 
     /// The same for those that write tags.
     pub fn need_tags(&mut self) -> Result<(), KernelError> {
-        verify(&mut self.ebpf, names::TAG_PROGRAMS)
+        verify(&mut self.ebpf, &self.kept, names::TAG_PROGRAMS)
     }
 
     /// The same for those that time first words.
     pub fn need_measures(&mut self) -> Result<(), KernelError> {
-        verify(&mut self.ebpf, names::MEASURE_PROGRAMS)
+        verify(&mut self.ebpf, &self.kept, names::MEASURE_PROGRAMS)
     }
 
     /// The same for those that links are made by.
     pub fn need_links(&mut self) -> Result<(), KernelError> {
         let traces = names::LINK_TRACES.iter().map(|(program, _)| *program);
-        verify(&mut self.ebpf, &traces.chain([names::LINK_PROGRAM]).collect::<Vec<_>>())
+        verify(&mut self.ebpf, &self.kept, &traces.chain([names::LINK_PROGRAM]).collect::<Vec<_>>())
     }
 
     /// From here on the packet programs are those that read requests, loaded as far as the others are. False: they were.
@@ -182,9 +213,9 @@ impl Loaded {
         let wanted: Vec<_> = [names::TC_INGRESS, names::TC_EGRESS]
             .into_iter()
             .filter(|n| loaded(n))
-            .map(|n| named(n, true))
+            .map(|n| named(n, Parts { reads: true, ..self.parts }))
             .collect();
-        verify(&mut self.ebpf, &wanted)?;
+        verify(&mut self.ebpf, &self.kept, &wanted)?;
         self.parts.reads = true;
         Ok(true)
     }
@@ -196,8 +227,8 @@ impl Loaded {
 
     /// The same of those that read requests, or of those that do not.
     pub fn one_of(&mut self, name: &str, reads: bool) -> Result<OwnedFd, KernelError> {
-        let name = named(name, reads);
-        verify(&mut self.ebpf, &[name])?;
+        let name = named(name, Parts { reads, ..self.parts });
+        verify(&mut self.ebpf, &self.kept, &[name])?;
         let missing = || KernelError::MissingProgram(name.to_string());
         let fd = self.ebpf.program(name).ok_or_else(missing)?.fd().map_err(|_| missing())?;
         fd.as_fd().try_clone_to_owned().map_err(|_| missing())
@@ -205,21 +236,21 @@ impl Loaded {
 
     /// The numbers of the programs that packets meet.
     pub fn packet_programs(&self) -> Result<Vec<u32>, KernelError> {
-        let loaded = |name: &&str| match self.ebpf.program(named(name, self.parts.reads))? {
+        let loaded = |name: &&str| match self.ebpf.program(named(name, self.parts))? {
             Program::SchedClassifier(p) => p.fd().ok(),
             Program::Xdp(p) => p.fd().ok(),
             _ => None,
         };
         let id = |fd: &ProgramFd| {
-            bpf::program_id(fd.as_fd())
+            bpf::object_id(fd.as_fd())
                 .map_err(|e| KernelError::Load { what: "programs".into(), source: e.into() })
         };
         [names::TC_INGRESS, names::TC_EGRESS, names::XDP].iter().filter_map(loaded).map(id).collect()
     }
 
     pub fn classifier(&mut self, name: &str) -> Result<&mut aya::programs::SchedClassifier, KernelError> {
-        let name = named(name, self.parts.reads);
-        verify(&mut self.ebpf, &[name])?;
+        let name = named(name, self.parts);
+        verify(&mut self.ebpf, &self.kept, &[name])?;
         match self.ebpf.program_mut(name) {
             Some(Program::SchedClassifier(p)) => Ok(p),
             _ => Err(KernelError::MissingProgram(name.to_string())),
@@ -244,7 +275,7 @@ impl Loaded {
     }
 
     pub fn run_xdp(&mut self, frame: &[u8], ingress: u32) -> Result<(i32, Vec<u8>), KernelError> {
-        verify(&mut self.ebpf, &[names::XDP])?;
+        verify(&mut self.ebpf, &self.kept, &[names::XDP])?;
         let Some(Program::Xdp(program)) = self.ebpf.program_mut(names::XDP) else {
             return Err(KernelError::MissingProgram(names::XDP.into()));
         };

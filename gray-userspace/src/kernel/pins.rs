@@ -14,7 +14,7 @@ use super::{KernelError, bpf};
 /// `statfs` magic of bpffs.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-/// One agent's pins: `<root>/abi<N>/maps/NAME` and `<root>/abi<N>/links/NAME`.
+/// One agent's pins: `<root>/abi<N>/maps/NAME`, and the same of `links` and `programs`.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
@@ -110,11 +110,11 @@ impl Pins {
 
     /// Removes what is pinned, links not. What is at work lives on.
     pub fn remove_all(&self) -> Result<(), KernelError> {
-        let [outer, maps, links] = self.dirs();
-        for name in names(&maps) {
-            self.remove(&maps.join(name))?;
+        let [outer, maps, links, programs] = self.dirs();
+        for dir in [&programs, &maps] {
+            names(dir).iter().try_for_each(|name| self.remove(&dir.join(name)))?;
         }
-        for dir in [maps, links, outer] {
+        for dir in [maps, links, programs, outer] {
             match fs::remove_dir(&dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(KernelError::io("cannot remove", &dir, e));
@@ -126,9 +126,9 @@ impl Pins {
     }
 
     /// Outer before inner.
-    fn dirs(&self) -> [PathBuf; 3] {
+    fn dirs(&self) -> [PathBuf; 4] {
         let maps = self.dir("maps");
-        [maps.parent().unwrap_or(&self.root).into(), maps, self.dir("links")]
+        [maps.parent().unwrap_or(&self.root).into(), maps, self.dir("links"), self.dir("programs")]
     }
 
     /// Whether the directory exists; refuses what is none, a symbolic link and another user's.
@@ -175,6 +175,15 @@ impl Pins {
         names(&self.dir("links"))
     }
 
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.dir("programs").join(name)
+    }
+
+    /// Names of the pinned programs.
+    pub fn programs(&self) -> Vec<String> {
+        names(&self.dir("programs"))
+    }
+
     fn abi_dirs(&self) -> Vec<u32> {
         names(&self.root).iter().filter_map(|n| n.strip_prefix("abi")?.parse().ok()).collect()
     }
@@ -204,7 +213,7 @@ impl Pins {
         }
     }
 
-    /// What agents with this directory pinned, in the order of removal: links before maps, because what still runs
+    /// What agents with this directory pinned, in the order of removal: links before programs and maps, because what still runs
     /// keeps its maps until it is detached; then the directories. Refuses a directory that is not on bpffs, a symbolic
     /// link and one of another user; names nothing that is not in its place.
     pub fn ours(root: &Path) -> Result<Vec<PathBuf>, KernelError> {
@@ -217,7 +226,7 @@ impl Pins {
         for abi in pins.abi_dirs() {
             let abi = root.join(format!("abi{abi}"));
             let _ = Self::check(&abi)?;
-            for kind in ["links", "maps"] {
+            for kind in ["links", "programs", "maps"] {
                 let dir = abi.join(kind);
                 // What a link leads to is not ours to remove.
                 let _ = Self::check(&dir)?;

@@ -110,12 +110,12 @@ impl Whose {
         let mut t = MemTables { control, now: on.now(&control)?, unseen: true, ..MemTables::default() };
         let key = control.key[(control.epoch & 1) as usize];
         let listener = paging::listener(&mut t, self.listener(), |t, miss| on.fetch(t, miss))?;
-        let claims = self.claims(key, first, attempt);
         let source = self.source(first);
+        let claims = self.claims((control.epoch, key), first, (attempt, source.as_ref()));
         let request = Request {
             listener,
             claims: &claims,
-            source: Some(&source),
+            source: source.as_ref(),
             is_v4: self.service.ip().to_canonical().is_ipv4(),
             seed: self.seed(key),
             // Whom the policy denies was refused at the first attempt.
@@ -158,19 +158,31 @@ impl Whose {
         Instance { addr, port: self.service.port().to_be(), proto: TCP, live: 1 }
     }
 
-    /// The client's address, or the one that its load balancer says.
-    fn source(&self, first: &First) -> Addr {
-        Addr::from(first.source().unwrap_or(self.client.ip()).to_canonical())
+    /// The client's address, or the one that its load balancer says. A caller's on this node is one that it has chosen, as in the connect
+    /// path.
+    fn source(&self, first: &First) -> Option<Addr> {
+        let own = || self.caller.map_or(Some(Addr::from(self.client.ip().to_canonical())), |c| c.source);
+        first.source().map(|ip| Addr::from(ip.to_canonical())).or_else(own)
     }
 
     /// The last attempt is stable's.
-    fn claims(&self, key: HashKey, first: &First, attempt: u32) -> Claims {
+    fn claims(
+        &self,
+        (epoch, key): (u64, HashKey),
+        first: &First,
+        (attempt, source): (u32, Option<&Addr>),
+    ) -> Claims {
         let mut claims = Claims::none(0);
         if attempt + 1 < ATTEMPTS {
             first.claims(key, &mut claims);
-            claims.set_tag(self.tag.identity, self.tag.lane);
+            claims.set_tag(self.tag.identity, self.caller.map_or(self.tag.lane, |c| c.lane));
+            if let Some(w) = self.caller.and_then(|c| c.workload) {
+                claims.set_workload(epoch, &w);
+            }
         }
-        claims.set_source(key, &self.source(first));
+        if let Some(source) = source {
+            claims.set_source(key, source);
+        }
         claims.set_mark(key, self.mark);
         claims.set_dscp(key, self.dscp);
         claims

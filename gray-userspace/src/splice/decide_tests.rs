@@ -68,6 +68,7 @@ pub fn whose(client: &str) -> Whose {
         mark: 0,
         dscp: 0,
         tag: gray_common::wire::Tagged::default(),
+        caller: None,
     }
 }
 

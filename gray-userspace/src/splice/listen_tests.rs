@@ -32,7 +32,7 @@ impl Tables for Loopback {
 
 impl Node for Loopback {
     fn whose(&self, client: SocketAddr, service: SocketAddr) -> Result<Option<Whose>, KernelError> {
-        Ok(Some(Whose { client, service, mark: 0, dscp: 0, tag: Tagged::default() }))
+        Ok(Some(Whose { client, service, mark: 0, dscp: 0, tag: Tagged::default(), caller: None }))
     }
 
     fn count(&self, _: u16, more: &ListenCount) {

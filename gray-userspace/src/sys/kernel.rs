@@ -19,6 +19,8 @@ pub const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 /// A frame that came in with two VLAN tags can be opened and closed again (938863727076): before, `bpf_skb_vlan_push` left
 /// it four bytes ahead of itself, and the next to read it saw rubbish.
 pub const SECOND_TAG: KernelVersion = KernelVersion::new(6, 12, 0);
+/// Local callers are handed over to a splice listener: older verifiers count frames of functions in steps of 32 bytes, which are too many.
+pub const HANDS: KernelVersion = KernelVersion::new(6, 12, 0);
 
 impl KernelVersion {
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {

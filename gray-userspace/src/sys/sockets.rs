@@ -27,6 +27,8 @@ const NESTED: u16 = 1 << 15;
 /// Bytes of `struct inet_diag_sockid`, and of `struct inet_diag_msg`, in which it follows four bytes.
 const ID: usize = 48;
 const MSG: usize = 72;
+/// Where in it the cookie is.
+const COOKIE: usize = 40;
 
 /// An open socket and its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,58 @@ pub fn held(map: BorrowedFd<'_>) -> io::Result<Vec<Held>> {
         dump(&socket, seq, &mut out)?;
     }
     Ok(out)
+}
+
+/// The cookie (`SO_COOKIE`) of the open TCP socket with these ends; `None`: there is none.
+pub fn cookie(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u64>> {
+    const SEQ: u32 = 1;
+    let socket = Socket::sock_diag()?;
+    let (family, id) = id_of(local, peer);
+    socket.send(&frame(BY_FAMILY, F_REQUEST, SEQ, &request(family, &id)))?;
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let len = match socket.receive(&mut buffer)? {
+            Datagram::Kernel(len) => len,
+            Datagram::Foreign => continue,
+            Datagram::Overrun => return Err(io::Error::other("sockets: an answer of the kernel was lost")),
+        };
+        for m in messages(&buffer[..len]).filter(|m| m.seq == SEQ) {
+            match m.error() {
+                Some(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+                Some(e) => return Err(e),
+                None => {}
+            }
+            if let Some(body) = m.body_of(BY_FAMILY) {
+                return Ok(cookie_of(body));
+            }
+        }
+    }
+}
+
+/// `struct inet_diag_sockid` of any interface and any cookie.
+fn id_of(local: SocketAddr, peer: SocketAddr) -> (u8, [u8; ID]) {
+    let mut id = [0; ID];
+    id[..2].copy_from_slice(&local.port().to_be_bytes());
+    id[2..4].copy_from_slice(&peer.port().to_be_bytes());
+    let mut family = INET6;
+    for (at, ip) in [(4, local.ip()), (20, peer.ip())] {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                family = INET;
+                id[at..at + 4].copy_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => id[at..at + 16].copy_from_slice(&ip.octets()),
+        }
+    }
+    // INET_DIAG_NOCOOKIE
+    id[COOKIE..].fill(0xff);
+    (family, id)
+}
+
+/// Two words, the lower one first.
+fn cookie_of(body: &[u8]) -> Option<u64> {
+    let word = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    Some(u64::from(word(4 + COOKIE)?) | u64::from(word(8 + COOKIE)?) << 32)
 }
 
 fn dump(socket: &Socket, seq: u32, out: &mut Vec<Held>) -> io::Result<()> {
@@ -172,6 +226,22 @@ mod tests {
         for n in 0..answer(INET, true).len() {
             let _ = parse(&answer(INET, true)[..n]);
         }
+    }
+
+    /// The kernel's own word for it.
+    #[test]
+    fn a_connections_cookie_is_its_sockets() {
+        for ip in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = std::net::TcpListener::bind(ip).unwrap();
+            let at = listener.local_addr().unwrap();
+            let client = std::net::TcpStream::connect(at).unwrap();
+            let local = client.local_addr().unwrap();
+            let said = rustix::net::sockopt::socket_cookie(&client).unwrap();
+            assert_eq!(cookie(local, at).unwrap(), Some(said), "{ip}");
+            let nobody = SocketAddr::new(local.ip(), at.port());
+            assert_eq!(cookie(nobody, local).unwrap(), None, "{ip}");
+        }
+        assert_eq!(cookie_of(&[0; 40]), None);
     }
 
     proptest! {

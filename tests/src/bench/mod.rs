@@ -8,6 +8,7 @@ pub mod core;
 mod cpu;
 pub mod dial;
 pub mod flip;
+mod flood;
 pub(crate) mod frames;
 mod hook;
 mod http;
@@ -62,6 +63,11 @@ pub const BENCHES: &[Bench] = &[
         name: "request",
         about: "HTTP over the edge, by an APP ID in a header, side by side with what else reads it",
         run: request::run,
+    },
+    Bench {
+        name: "flood",
+        about: "handshakes beside a flood of SYNs, to those of the kernel's own SYN cookies",
+        run: flood::run,
     },
     Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },
     Bench { name: "survive", about: "kill -9 under load, and a minute without an agent", run: survive::run },

@@ -1,10 +1,10 @@
 //! The request path end to end over an edge, side by side: what it costs to read a header of a connection's first request, or of each,
 //! and what users would run instead.
 
-mod answers;
+pub(super) mod answers;
 mod apart;
 mod bars;
-mod path;
+pub(super) mod path;
 
 use std::cell::RefCell;
 

@@ -141,11 +141,11 @@ fn h2_nobody_else_may_open_the_pins() {
     mkdir(&root);
     fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
     let agent = Agent::start(&world).unwrap();
-    for dir in ["", "abi1", "abi1/maps", "abi1/links"] {
+    for dir in ["", "abi1", "abi1/maps", "abi1/links", "abi1/programs"] {
         let mode = fs::metadata(root.join(dir)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o700, "{dir:?}");
     }
-    for dir in ["maps", "links"] {
+    for dir in ["maps", "links", "programs"] {
         for pin in fs::read_dir(root.join("abi1").join(dir)).unwrap() {
             let pin = pin.unwrap();
             let mode = pin.metadata().unwrap().permissions().mode() & 0o077;

@@ -1,13 +1,18 @@
 //! Programs replaced under load, in place: no packet passes in between without one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use gray_common::abi::ABI;
 use gray_tests::{
     WorldSpec,
     agent::{Agent, AgentSpec},
+    bpf,
     client::{Load, Report},
+    command::run,
     flood::{Basin, CROWD, Flood, FloodSpec},
     link, pace,
     packets::frame::ACK,
@@ -131,7 +136,8 @@ fn take_turns(scene: &Scene, gray: &[IpAddr], hook: Hook) {
         live.attach_cgroup(cgroup).unwrap();
     };
     w.edge.enter(|| {
-        let mut two = [0, 1].map(|_| Live::open(pins.clone(), 1024, hook).unwrap());
+        // Of the same, the second would take over what the first has loaded.
+        let mut two = [false, true].map(|tags| Live::open_tagged(pins.clone(), 1024, hook, tags).unwrap());
         for i in 0..rounds("replacements", 200) {
             turn(&mut two[i & 1], cgroup);
             if i % 20 == 0 {
@@ -165,4 +171,61 @@ fn h2_two_hundred_replacements_leave_no_packet_unsteered() {
 #[test]
 fn h2_two_hundred_replacements_of_clsact_filters_leave_no_packet_unsteered() {
     two_hundred(Hook::Clsact);
+}
+
+/// Programs, links and connections stay what they are while nothing that programs are made of changes; after that nothing is left of
+/// the old ones.
+#[test]
+fn h2_the_next_agent_takes_over_programs_that_are_the_same() {
+    if skip::without_tcx() {
+        return;
+    }
+    let (mut scene, _) = stage(None);
+    let at = |scene: &Scene| {
+        let w = &scene.world;
+        let mut all = bpf::on_interface(&w.edge, "c0", bpf::TCX_INGRESS).unwrap();
+        for (kind, _) in bpf::CGROUP_TYPES {
+            all.extend(bpf::on_cgroup(w.callers.path(), *kind).unwrap());
+        }
+        all
+    };
+    let pinned = |scene: &Scene| {
+        let dir = scene.agent.bpffs().join(format!("abi{ABI}/programs"));
+        let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let (before, kept) = (at(&scene), pinned(&scene));
+    assert!(before.len() > 5 && kept.len() > before.len(), "{before:?} {kept:?}");
+    scene.agent.restart().unwrap();
+    assert_eq!((at(&scene), pinned(&scene)), (before.clone(), kept.clone()));
+    scene.agent.kill9().unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!((at(&scene), pinned(&scene)), (before.clone(), kept.clone()));
+    // Other constants, other maps.
+    let mut last = (before, kept);
+    for args in [&["--trust-tags", "c0"][..], &["--flows", "32768"]] {
+        scene.agent.use_args(args);
+        scene.agent.restart().unwrap();
+        // Of a move of the flow tables the last programs are kept, and the others when they are loaded for the first time over the new ones.
+        scene.agent.restart().unwrap();
+        let now = (at(&scene), pinned(&scene));
+        assert!(now.0.iter().all(|id| !last.0.contains(id)), "{args:?}: {now:?} {last:?}");
+        let old: Vec<_> = now.1.intersection(&last.1).filter(|n| !n.ends_with("AYA_LOGS")).collect();
+        assert!(old.is_empty() && now.1.len() == last.1.len(), "{args:?}: {now:?} {last:?}");
+        last = now;
+    }
+    // What is pinned there by somebody else is no program of ours.
+    let dir = scene.agent.bpffs().join(format!("abi{ABI}/programs"));
+    scene.agent.stop().unwrap();
+    for name in last.1.iter().filter(|n| !n.ends_with("AYA_LOGS")) {
+        std::fs::remove_file(dir.join(name)).unwrap();
+        let _ = run(Command::new("bpftool")
+            .args(["map", "create"])
+            .arg(dir.join(name))
+            .args(["type", "hash", "key", "4", "value", "8", "entries", "4", "name", "foreign"]))
+        .unwrap();
+    }
+    scene.agent.restart().unwrap();
+    assert!(at(&scene).iter().all(|id| !last.0.contains(id)), "loaded anew");
+    scene.finish();
 }

@@ -1,6 +1,7 @@
 //! Links: what a service calls is in the lane of the request that it serves, with no change of its code (docs/adr/0028-links.md).
 
 mod chain;
+mod led;
 
 use std::net::SocketAddr;
 

@@ -108,16 +108,21 @@ fn a1_a_syn_offers_what_the_client_did() {
     let mut lab = Lab::new(0);
     let syn = lab.client(ACK, FIRST, GET)[0].1.head;
     assert_eq!((syn.scale, syn.sack, syn.time, syn.mss, syn.window), (8, 1, 1, 1460, 0xffff));
-    // Without timestamps nothing carries the others.
-    let mut edge = Edge::new(0);
+    // Without timestamps they are remembered, or not granted.
     let plain = |mut p: Pkt| {
         p.head.time = 0;
         p
     };
-    let answer = edge.client(&plain(pkt(SYN, FIRST - 1, 0, b"")), 0)[0].1.head;
-    assert_eq!((answer.scale, answer.sack, answer.time), (NO_SCALE, 0, 0));
-    let syn = edge.client(&plain(pkt(ACK, FIRST, answer.seq.wrapping_add(1), GET)), 0)[0].1.head;
-    assert_eq!((syn.scale, syn.sack, syn.time, syn.window), (NO_SCALE, 0, 0, 500));
+    for (full, told, offers) in
+        [(false, (7, 1, 0), (8, 1, 0, 0xffff)), (true, (NO_SCALE, 0, 0), (NO_SCALE, 0, 0, 500))]
+    {
+        let mut edge = Edge::new(0);
+        edge.full = full;
+        let answer = edge.client(&plain(pkt(SYN, FIRST - 1, 0, b"")), 0)[0].1.head;
+        assert_eq!((answer.scale, answer.sack, answer.time), told);
+        let syn = edge.client(&plain(pkt(ACK, FIRST, answer.seq.wrapping_add(1), GET)), 0)[0].1.head;
+        assert_eq!((syn.scale, syn.sack, syn.time, syn.window), offers);
+    }
 }
 
 #[test]

@@ -16,8 +16,14 @@ pub const SYN_OPTIONS: u8 = BROKEN | SIGNED;
 
 /// The SYN-ACK: a cookie, and what the client may have of what it offered. The window lets it send what is held.
 #[inline(always)]
-pub fn answer_syn(g: &Segment, o: &Options, t: &Tuple, key: HashKey, now_ms: u64, terms: &Terms) -> Out {
-    let offered = Offered::of(o);
+pub fn answer_syn(
+    g: &Segment,
+    (o, offered): (&Options, &Offered),
+    t: &Tuple,
+    key: HashKey,
+    now_ms: u64,
+    terms: &Terms,
+) -> Out {
     let mss = cookie::MSS.get(cookie::class(o.mss) as usize).copied().unwrap_or(0);
     Out {
         kind: SEND,
@@ -51,10 +57,9 @@ pub fn refuse(g: &Segment) -> Out {
     }
 }
 
-/// The connection of a segment whose acknowledgement is a good cookie; `mss` is what it carries.
+/// The connection of a segment whose acknowledgement is a good cookie; `mss` is what it carries, `offered` what its client was granted.
 #[inline(always)]
-pub fn open(g: &Segment, mss: u16, now: u32, terms: &Terms) -> Splice {
-    let offered = Offered::from_echo(g.time != 0, g.time_echo);
+pub fn open(g: &Segment, (mss, offered): (u16, Offered), now: u32, terms: &Terms) -> Splice {
     Splice {
         shift: Shift::default(),
         first: g.seq,

@@ -9,6 +9,7 @@ use crate::{
         ops::{ACCEPTED, CONNECT, Ops},
         skb::Skb,
     },
+    hooks::tags::syn,
     maps,
 };
 
@@ -67,24 +68,15 @@ pub fn says(o: &Ops, lane: u16, number: u32) {
 /// Exported, and so checked once by itself.
 #[unsafe(export_name = "gray_link_came")]
 #[inline(never)]
-pub extern "C" fn arrives(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
+pub extern "C" fn arrives(raw: *mut __sk_buff, l4: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr(0) else { return 0 };
     // SAFETY: this CPU's own slot.
     let lane = unsafe { (*scratch).tag.lane };
     if lane == 0 {
         return 0;
     }
-    let skb = &mut Skb::from_raw(raw);
-    let addr = if is_v4 != 0 {
-        let Some(ip) = skb.window::<8>(l4.wrapping_sub(8)) else { return 0 };
-        Addr::v4(ip.get::<u32, 0>())
-    } else {
-        let Some(ip) = skb.window::<32>(l4.wrapping_sub(32)) else { return 0 };
-        ip.get::<Addr, 0>()
-    };
-    let Some(tcp) = skb.window::<8>(l4) else { return 0 };
-    let (port, number) = (tcp.get::<u16, 0>(), u32::from_be(tcp.get::<u32, 4>()));
-    came(SynKey { addr, number, port, _pad: 0 }, lane);
+    let Some(key) = syn::key(&mut Skb::from_raw(raw), l4) else { return 0 };
+    came(key, lane);
     1
 }
 
@@ -92,6 +84,18 @@ pub extern "C" fn arrives(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
 #[unsafe(export_name = "gray_link_goes")]
 #[inline(never)]
 pub extern "C" fn goes(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
+    let skb = &mut Skb::from_raw(raw);
+    let Some(tcp) = skb.window::<8>(l4) else { return 0 };
+    let number = u32::from_be(tcp.get::<u32, 4>());
+    // SAFETY: this CPU's own slot.
+    let lane = maps::SCRATCH.get_ptr(0).map_or(0, |s| unsafe { (*s).tag.lane });
+    will_come(is_v4, number, lane.into())
+}
+
+/// A SYN with this number is made for the client of the flow in `SCRATCH`.
+#[unsafe(export_name = "gray_link_made")]
+#[inline(never)]
+pub extern "C" fn will_come(is_v4: u32, number: u32, lane: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr(0) else { return 0 };
     // SAFETY: this CPU's own slot.
     let scratch = unsafe { &*scratch };
@@ -100,11 +104,8 @@ pub extern "C" fn goes(raw: *mut __sk_buff, l4: u32, is_v4: u32) -> u32 {
     } else {
         (scratch.flow6.saddr, scratch.flow6.sport)
     };
-    let skb = &mut Skb::from_raw(raw);
-    let Some(tcp) = skb.window::<8>(l4) else { return 0 };
-    let number = u32::from_be(tcp.get::<u32, 4>());
-    if scratch.tag.lane != 0 {
-        came(SynKey { addr, number, port, _pad: 0 }, scratch.tag.lane);
+    if lane != 0 {
+        came(SynKey { addr, number, port, _pad: 0 }, lane as u16);
     }
     1
 }

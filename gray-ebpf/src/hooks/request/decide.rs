@@ -22,7 +22,7 @@ use crate::{
     ctx::{opaque, repeat},
     hooks::{
         admit::{Admit, Arrival},
-        tags,
+        links, tags,
     },
     maps::{
         self,
@@ -304,6 +304,13 @@ pub extern "C" fn chosen(code: u32) -> u32 {
             Instance { addr: scratch.arrival.daddr, port: scratch.arrival.dport, proto: TCP, live: 1 };
     }
     scratch.decision.marks |= MARK_SPLICE;
+    // The client's own, else the one that it is led into. At the listener nobody knows yet.
+    let own = scratch.claims.lane() as u32;
+    scratch.decision.lane = match scratch.decision.led() {
+        _ if c.picked > ATTEMPTS => 0,
+        led if own == 0 => led,
+        _ => own,
+    };
     c.bound.decision = scratch.decision;
     let chooses = c.bound.splice.has(PER_REQUEST) && c.bound.splice.attempt != LISTENER;
     if chooses && FRAMES.get_ptr(&c.key).is_none() {
@@ -311,6 +318,16 @@ pub extern "C" fn chosen(code: u32) -> u32 {
         let _ = FRAMES.insert(&c.key, &c.frames, 0);
     }
     1
+}
+
+/// Whoever accepts the SYN that is made for the client serves a request in the connection's lane; the flow is in `SCRATCH`.
+///
+/// Exported, and so a function that the verifier checks once by itself.
+#[unsafe(export_name = "gray_request_leads")]
+#[inline(never)]
+pub extern "C" fn leads(v4: u32) -> u32 {
+    let Some(c) = call() else { return 0 };
+    links::sockets::will_come(v4, c.bound.splice.first.wrapping_sub(1), c.bound.decision.lane)
 }
 
 /// The packet as one that opens a flow.

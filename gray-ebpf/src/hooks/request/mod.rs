@@ -7,6 +7,7 @@ mod act;
 mod decide;
 mod desk;
 mod follow;
+mod granted;
 mod key;
 mod listener;
 mod lock;
@@ -49,7 +50,7 @@ use crate::{
 pub use unknown::stranger;
 
 pub use act::{act, refuse};
-pub use decide::{chosen, kept, other, ready, rebuild};
+pub use decide::{chosen, kept, leads, other, ready, rebuild};
 pub use desk::prepare;
 pub use follow::ASK;
 pub use lock::leave;

@@ -20,7 +20,7 @@ use crate::{
         length, opaque,
         skb::{Hop, Skb, sum_of},
     },
-    hooks::packet::DROP,
+    hooks::{packet::DROP, tags},
     maps::{
         self,
         request::{Call, HELD, SPARE, call},
@@ -94,6 +94,9 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
     }
     if kind == FORWARD && part(raw, i as u32) == 0 || make(raw, i as u32) == 0 {
         return DROP;
+    }
+    if to == INSTANCE && flags & TCP_SYN != 0 && tags::read() && c.bound.decision.lane != 0 {
+        let _ = tags::forward::stamp(raw, c.l4, c.bound.decision.lane);
     }
     match to {
         CLIENT => back(raw, c, u32::from(last), 1 - c.reply),

@@ -12,7 +12,8 @@ use gray_common::{
 };
 
 use super::{
-    ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, SETTLED, WAITS, decide::arrived, lock, reading,
+    ACT, DROPPED, FOREIGN, GO, GONE, INSTANCE, NEW_CLIENT, SETTLED, WAITS, decide::arrived, granted, lock,
+    reading,
 };
 use crate::{
     emit,
@@ -53,9 +54,10 @@ pub extern "C" fn unknown() -> u32 {
     let Some(mss) = cookie::check(k.key(), &c.tuple, c.seg.ack.wrapping_sub(1), c.now_ms) else {
         return lost(c);
     };
+    granted::recall(c);
     c.bound = Bound {
         decision: Decision::default(),
-        splice: machine::open(&c.seg, mss, c.now_ms as u32, &reading.terms),
+        splice: machine::open(&c.seg, (mss, c.offered), c.now_ms as u32, &reading.terms),
         picked: 0,
         mark: c.mark,
         lock: 0,
@@ -155,7 +157,9 @@ pub extern "C" fn answer() -> u32 {
     let Some(c) = call() else { return DROPPED };
     let (Some(k), Some(reading)) = (Kernel::at(c.epoch), reading(c)) else { return DROPPED };
     c.tuple = Tuple { number: c.seg.seq, ..c.key };
-    c.outs.out[0] = machine::answer_syn(&c.seg, &c.options, &c.tuple, k.key(), c.now_ms, &reading.terms);
+    granted::grant(c);
+    let what = (&c.options, &c.offered);
+    c.outs.out[0] = machine::answer_syn(&c.seg, what, &c.tuple, k.key(), c.now_ms, &reading.terms);
     c.outs.n = 1;
     if tags::read() {
         keep_tag(c);

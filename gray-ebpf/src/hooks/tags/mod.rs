@@ -1,5 +1,7 @@
-//! Tags (docs/adr/0021-tags.md): read or overwritten where a SYN comes in, written where a socket of this node makes one.
+//! Tags (docs/adr/0021-tags.md): read or overwritten where a SYN comes in, written where a socket of this node makes one, or where this
+//! node sends one on that a route leads into a lane.
 
+pub mod forward;
 pub mod say;
 pub mod syn;
 

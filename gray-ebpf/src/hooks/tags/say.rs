@@ -84,9 +84,7 @@ fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Opt
         spares: SERVICE_REQUEST,
     };
     let (identity, led) = match decide(&k, &request) {
-        // In shadow it is as if there were no route.
-        Verdict::Steer(d) | Verdict::Stay(d) if d.reason == Reason::Shadow as u8 => (d.identity, 0),
-        Verdict::Steer(d) | Verdict::Stay(d) => (d.identity, d.lane),
+        Verdict::Steer(d) | Verdict::Stay(d) => (d.identity, d.led()),
         Verdict::Deny(_) | Verdict::Pass(_) => (0, 0),
     };
     let _ = keep(s.raw(), k.epoch(), listener, identity, claims.lane << 32 | u64::from(led));

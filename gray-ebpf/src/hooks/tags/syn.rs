@@ -6,6 +6,7 @@ use gray_common::{
     decide::tag::{self, LEN, Said, Tag, Walk},
     limits::XDP_OUT_SLOTS,
     request::{Bytes, options::OPTIONS_MAX},
+    wire::{Addr, SynKey},
 };
 
 use crate::{
@@ -13,13 +14,27 @@ use crate::{
         length, opaque, repeat,
         skb::{Skb, changed_sum},
     },
-    emit, maps,
+    emit,
+    hooks::v4,
+    maps,
     tables::Kernel,
 };
 
 /// A TCP header without options.
 const TCP_LEN: u32 = 20;
 const NOP: u8 = 1;
+
+/// What a SYN with TCP at `l4` is known by; without IP options or extension headers.
+#[inline(always)]
+pub fn key(skb: &mut Skb, l4: u32) -> Option<SynKey> {
+    let addr = if l4 == v4::PLAIN {
+        Addr::v4(skb.window::<8>(l4.wrapping_sub(8))?.get::<u32, 0>())
+    } else {
+        skb.window::<32>(l4.wrapping_sub(32))?.get::<Addr, 0>()
+    };
+    let tcp = skb.window::<8>(l4)?;
+    Some(SynKey { addr, number: u32::from_be(tcp.get::<u32, 4>()), port: tcp.get::<u16, 0>(), _pad: 0 })
+}
 
 /// A header's options before and after a change; 40 bytes are used.
 pub struct Options {

@@ -36,6 +36,8 @@ pub struct Asked {
     first: First,
     /// The identity that the SYN's tag says; 0: it has none.
     tag: u64,
+    /// What local callers say is read by a splice listener.
+    pub handed: bool,
 }
 
 /// The lane that a connection is in, and its number; 0: the policy does not know it.
@@ -66,7 +68,8 @@ impl Asked {
 
     /// # Errors
     /// No such service, listener or lane; fields that contradict each other or hold values out of range.
-    pub fn read(policy: &Policy, r: &ExplainRequest) -> Result<Self, ApiError> {
+    /// `handed`: there is a splice listener, which local callers are handed over to.
+    pub fn read(policy: &Policy, r: &ExplainRequest, handed: bool) -> Result<Self, ApiError> {
         if let Some(live) = &r.live {
             let alone = ExplainRequest { live: r.live, ..ExplainRequest::default() };
             if *r != alone {
@@ -108,7 +111,7 @@ impl Asked {
             );
             ApiError::unusable(what, format!("it listens at {}", all.join(", ")))
         })?;
-        let first = claimed::first(service, r)?;
+        let first = claimed::first(service, r, handed)?;
         let tag = r.tag.as_deref().map_or(Ok(0), tag)?;
         if tag != 0 && r.workload.is_some() {
             return Err(ApiError::unusable(
@@ -127,6 +130,7 @@ impl Asked {
             lane: r.lane.clone().map(|name| Lane { name, number: 0 }),
             first,
             tag,
+            handed,
         })
     }
 
@@ -146,6 +150,7 @@ impl Asked {
             lane: None,
             first: First::default(),
             tag: 0,
+            handed: false,
         }
     }
 
@@ -194,8 +199,10 @@ impl Asked {
             let hash = text_hash(key, claims::WORKLOAD, name);
             known.claims.set_workload(0, &Workload { hash: [hash; 2], ..Workload::default() });
             known.values.push((ClaimKind::Workload, name.clone()));
-            // Local callers are not read.
-            return known;
+            // The connect path knows no more.
+            if !self.handed {
+                return known;
+            }
         }
         if let Some(reading) = reading.filter(|_| self.listener.proto == Proto::Tcp) {
             known.read(key, reading, &self.first);

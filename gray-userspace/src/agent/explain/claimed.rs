@@ -115,7 +115,7 @@ impl Known {
 ///
 /// # Errors
 /// What could not be sent so, or would not be read.
-pub fn first(service: &Service, r: &ExplainRequest) -> Result<First, ApiError> {
+pub fn first(service: &Service, r: &ExplainRequest, handed: bool) -> Result<First, ApiError> {
     let hello = hello(service, r)?;
     let asks = |of: &ClaimKind| hello.contains_key(of);
     let request: BTreeMap<_, _> = r.claims.iter().filter(|(of, _)| !asks(of)).collect();
@@ -126,7 +126,7 @@ pub fn first(service: &Service, r: &ExplainRequest) -> Result<First, ApiError> {
             "requests inside of TLS are not read: leave one of them out",
         ));
     }
-    if !hello.is_empty() && r.workload.is_some() {
+    if (asked || !hello.is_empty()) && r.workload.is_some() && !handed {
         return Err(local());
     }
     Ok(First { head: head(service, r, &request)?, hello })
@@ -172,7 +172,7 @@ fn greeted(tls: Tls, value: &str) -> Result<String, ApiError> {
 fn local() -> ApiError {
     ApiError::unusable(
         "a workload and a request",
-        "requests of local callers are not read: leave one of them out",
+        "requests of local callers are read by a splice listener alone, and none is there: leave one of them out",
     )
 }
 
@@ -184,9 +184,6 @@ fn head(
 ) -> Result<Vec<u8>, ApiError> {
     if claims.is_empty() && r.headers.is_empty() && r.path.is_none() {
         return Ok(Vec::new());
-    }
-    if r.workload.is_some() {
-        return Err(local());
     }
     let mut head = Head { target: target(r.path.as_deref().unwrap_or("/"))?, lines: headers(&r.headers)? };
     let reading = compile::reading(service);

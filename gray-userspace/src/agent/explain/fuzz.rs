@@ -65,7 +65,7 @@ fn world() -> World {
 pub fn explain(data: &[u8]) {
     let Ok(request) = serde_json::from_slice::<ExplainRequest>(data) else { return };
     WORLD.with(|w| {
-        let asked = match Asked::read(&w.policy, &request) {
+        let asked = match Asked::read(&w.policy, &request, false) {
             Ok(asked) => asked.in_lane_of(None, &w.policy, &w.compiled.assigned.lanes),
             Err(e) => {
                 one_line(&e.help);

@@ -40,7 +40,8 @@ use reply::Explained;
 /// No such service, listener or live connection; a request that contradicts itself; the kernel's.
 pub fn explain(inner: &mut Inner, request: ExplainRequest) -> Result<ExplainReply, ApiError> {
     let label = label(inner, request.workload.as_deref())?;
-    let asked = Asked::read(&inner.policy, &request)?;
+    let listeners = inner.live.listeners().map_err(|e| ApiError::internal(&e))?;
+    let asked = Asked::read(&inner.policy, &request, listeners.iter().any(Option::is_some))?;
     let asked = asked.in_lane_of(label.as_deref(), &inner.policy, &inner.compiled.assigned.lanes);
     let names = Names::new(&inner.policy, &inner.compiled.assigned);
     let held = match request.live {

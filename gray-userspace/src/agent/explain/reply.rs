@@ -141,7 +141,8 @@ impl Explained<'_> {
         let service = self.on.policy.service(&self.asked.service)?;
         let local = self.known.values.iter().any(|v| v.0 == ClaimKind::Workload);
         let names: BTreeSet<_> = service.claims.keys().chain(service.tls.keys()).map(|k| k.name()).collect();
-        (local && service.reads()).then(|| names.into_iter().collect::<Vec<_>>().join(", "))
+        (local && !self.asked.handed && service.reads())
+            .then(|| names.into_iter().collect::<Vec<_>>().join(", "))
     }
 
     /// The service's facts, as far as the decision asked for them.

@@ -166,7 +166,7 @@ impl World {
 
     /// By a workload whose label on this node says a lane.
     fn labelled(&self, request: &ExplainRequest, lane: Option<&str>) -> Asked {
-        let asked = Asked::read(&self.policy, request).unwrap();
+        let asked = Asked::read(&self.policy, request, false).unwrap();
         asked.in_lane_of(lane, &self.policy, &self.compiled.assigned.lanes)
     }
 
@@ -323,7 +323,7 @@ fn e1_c15_a_lane_is_told_whoever_brought_the_connection_into_it() {
     let r = w.explain(&ExplainRequest { lane: Some("green".into()), ..from("198.18.1.3") });
     assert_eq!(r.trail[1].why, "in a lane, which it excludes");
     assert_eq!((r.route.as_deref(), r.arm), (Some("listed"), ArmName::Stable));
-    let e = Asked::read(&w.policy, &asks("blu")).unwrap_err();
+    let e = Asked::read(&w.policy, &asks("blu"), false).unwrap_err();
     assert_eq!((e.kind, e.error.as_str()), (ErrorKind::NotFound, "there is no lane `blu`"));
 }
 
@@ -506,7 +506,7 @@ fn requests_that_nobody_could_send_are_refused() {
             "a workload and a request",
         ),
     ] {
-        let e = Asked::read(&w.policy, &request).unwrap_err();
+        let e = Asked::read(&w.policy, &request, false).unwrap_err();
         assert_eq!((e.kind, e.error.as_str()), (ErrorKind::Invalid, why), "{request:?}");
     }
 }
@@ -514,7 +514,7 @@ fn requests_that_nobody_could_send_are_refused() {
 #[test]
 fn questions_without_an_answer_are_refused() {
     let w = world();
-    let refused = |r: &ExplainRequest| Asked::read(&w.policy, r).unwrap_err();
+    let refused = |r: &ExplainRequest| Asked::read(&w.policy, r, false).unwrap_err();
     let live = crate::api::types::FlowTuple {
         proto: Proto::Tcp,
         src: "198.18.1.3:1".parse().unwrap(),
@@ -529,7 +529,7 @@ fn questions_without_an_answer_are_refused() {
         refused(&ExplainRequest { service: Some("no".into()), ..shop.clone() }).kind,
         ErrorKind::NotFound
     );
-    let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }).unwrap();
+    let udp = Asked::read(&w.policy, &ExplainRequest { proto: Some(Proto::Udp), ..shop }, false).unwrap();
     assert_eq!(udp.listener.to_string(), "198.18.1.100:80/udp");
     assert_eq!(
         refused(&ExplainRequest {
@@ -541,7 +541,7 @@ fn questions_without_an_answer_are_refused() {
         ErrorKind::Invalid
     );
     let only = ExplainRequest { live: Some(live), ..ExplainRequest::default() };
-    assert_eq!(Asked::read(&w.policy, &only).unwrap().service, "shop");
+    assert_eq!(Asked::read(&w.policy, &only, false).unwrap().service, "shop");
 }
 
 proptest! {
@@ -726,7 +726,7 @@ fn c15_a9_a_client_hello_is_read_as_the_kernel_reads_it() {
     assert_eq!((h2.arm, h2.route.as_deref()), (ArmName::Gray, Some("by-protocol")));
     let refused = |r: ExplainRequest| {
         let r = ExplainRequest { service: Some("vault".into()), ..r };
-        Asked::read(&w.policy, &r).map(|_| ()).unwrap_err().error
+        Asked::read(&w.policy, &r, false).map(|_| ()).unwrap_err().error
     };
     assert!(
         refused(ExplainRequest { path: Some("/".into()), ..sni("a.b") })
@@ -737,7 +737,7 @@ fn c15_a9_a_client_hello_is_read_as_the_kernel_reads_it() {
     assert!(refused(sni("")).contains("cannot stand") && refused(sni("a b")).contains("cannot stand"));
     let w = world();
     let asked = ExplainRequest { service: Some("site".into()), ..sni("a.b") };
-    assert!(Asked::read(&w.policy, &asked).unwrap_err().error.contains("reads no claim from `sni`"));
+    assert!(Asked::read(&w.policy, &asked, false).unwrap_err().error.contains("reads no claim from `sni`"));
 }
 
 /// A6: the identity of a tag decides percentages as the claim did that it was made of, at the node that said it.
@@ -766,7 +766,10 @@ fn c15_a6_a_tags_identity_decides_as_it_did_where_it_was_said() {
             tag: Some(bad.into()),
             ..ExplainRequest::default()
         };
-        assert!(Asked::read(&w.policy, &r).unwrap_err().error.contains("no identity of a tag"), "{bad}");
+        assert!(
+            Asked::read(&w.policy, &r, false).unwrap_err().error.contains("no identity of a tag"),
+            "{bad}"
+        );
     }
 }
 

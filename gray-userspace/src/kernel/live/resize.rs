@@ -31,20 +31,21 @@ pub(in crate::kernel) fn did(pins: &Pins) -> Result<Parts, KernelError> {
     let control: Map<u32, Control> =
         Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
     let flags = control.lookup(&0).map_err(failed("the control element"))?.map_or(0, |c| c.flags);
-    Ok(Parts { reads: flags & CONTROL_READS != 0, tags: flags & CONTROL_TAGS != 0 })
+    Ok(Parts { reads: flags & CONTROL_READS != 0, tags: flags & CONTROL_TAGS != 0, hands: false })
 }
 
 impl Live {
     /// As [`Live::open`], towards flow tables of this size: where others are pinned, the programs are over both, and attaching
-    /// them begins the move. `tags`: tags are read or overwritten.
-    pub fn open_towards(pins: Pins, flows: u32, hook: Hook, tags: bool) -> Result<Self, KernelError> {
+    /// them begins the move. `wanted` says nothing of the request path, which is there once it was.
+    pub fn open_towards(pins: Pins, flows: u32, hook: Hook, wanted: Parts) -> Result<Self, KernelError> {
         if let Some(other) = pins.others() {
             migrate::share(&other, &pins)?;
             other.hand_over_links(&pins)?;
         }
         let tables = moving::towards(&pins, flows)?;
+        let tags = wanted.tags;
         let reads = did(&pins)?.reads;
-        let mut live = Self::open_over(pins, tables, hook, Parts { reads, tags })?;
+        let mut live = Self::open_over(pins, tables, hook, Parts { reads, ..wanted })?;
         // Before any is attached: who stands in for them must know.
         live.configure(|c| c.flags = c.flags & !CONTROL_TAGS | if tags { CONTROL_TAGS } else { 0 });
         if live.moves() {

@@ -1,17 +1,20 @@
 //! The node: the machine, what it holds, and what it asks to be done, done to packets.
 
+use std::collections::BTreeMap;
+
 use super::{Dice, Pkt};
 use crate::{
     hash::HashKey,
     packet::{TCP_ACK, TCP_SYN},
     request::{
-        cookie::{Tuple, check},
+        cookie::{Offered, Tuple, check},
         frame::{Frames, Taken},
         machine::{
             out::{CLIENT, FORWARD},
             *,
         },
         options::{HAS_SACK_OK, HAS_TIME, Options},
+        pending,
         scan::{BAD, END, Scan},
         translate::Fields,
         watch::Watches,
@@ -132,6 +135,9 @@ pub struct Edge {
     pub notes: Vec<u32>,
     /// When a silent client was last asked.
     asked: u64,
+    /// What clients without timestamps were granted, by place; nothing is, where there is no room.
+    pending: BTreeMap<u32, u64>,
+    pub full: bool,
     /// In so many percent of segments what is held is lost before, as a full table loses it.
     pub forgets: u64,
     dice: Dice,
@@ -145,6 +151,8 @@ impl Edge {
             terms: Terms { first_byte_ms: 3000, silent_ms: 1000, mss: 1460, scale: 7, flags },
             notes: Vec::new(),
             asked: 0,
+            pending: BTreeMap::new(),
+            full: false,
             forgets: 0,
             dice: Dice::new(1),
         }
@@ -171,7 +179,11 @@ impl Edge {
             let tuple = tuple(p.head.seq.wrapping_sub(1));
             let mss = check(KEY, &tuple, p.head.ack.wrapping_sub(1), now);
             let Some(mss) = mss.filter(|_| p.head.flags & TCP_ACK != 0) else { return Vec::new() };
-            entry = Some(open(&p.head, mss, now as u32, &self.terms));
+            let h = pending::hash(KEY, &tuple);
+            let word = self.pending.get(&pending::place(h)).filter(|_| p.head.time == 0);
+            let offered = word.and_then(|w| pending::granted(*w, h));
+            let offered = offered.unwrap_or(Offered::from_echo(p.head.time != 0, p.head.time_echo));
+            entry = Some(open(&p.head, (mss, offered), now as u32, &self.terms));
         }
         let mut s = entry.unwrap();
         self.forget(&mut s);
@@ -207,12 +219,21 @@ impl Edge {
         probe.map(|out| (0, Pkt { head: made(&out), data: Vec::new() })).into_iter().collect()
     }
 
-    fn answer(&self, p: &Pkt, now: u64) -> (To, Pkt) {
+    fn answer(&mut self, p: &Pkt, now: u64) -> (To, Pkt) {
         let g = &p.head;
         let flags = if g.time != 0 { HAS_TIME } else { 0 } | if g.sack != 0 { HAS_SACK_OK } else { 0 };
         let mut o = Options::default();
         (o.mss, o.scale, o.flags, o.time_value) = (g.mss, g.scale, flags, g.time_value);
-        let out = answer_syn(g, &o, &tuple(g.seq), KEY, now, &self.terms);
+        let mut offered = Offered::of(&o);
+        if pending::is_wanted(&o) && !self.full {
+            let h = pending::hash(KEY, &tuple(g.seq));
+            let at = self.pending.entry(pending::place(h)).or_default();
+            if pending::is_free(*at, h, now) {
+                *at = pending::word(h, &o, now);
+                offered = pending::granted(*at, h).unwrap();
+            }
+        }
+        let out = answer_syn(g, (&o, &offered), &tuple(g.seq), KEY, now, &self.terms);
         (0, Pkt { head: made(&out), data: Vec::new() })
     }
 

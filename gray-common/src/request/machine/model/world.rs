@@ -66,6 +66,7 @@ impl World {
         let mut edge = Edge::new(flags);
         edge.desk.listener = if dice.percent(60) { LISTENING } else { 0 };
         let dead = dice.percent(30);
+        edge.full = dice.percent(30);
         edge.forgets = if hostile.lost != 0 && dice.percent(30) { 10 } else { 0 };
         Self {
             edge,
