@@ -1,12 +1,12 @@
 //! A caller in a lane, and a service over an edge, with tags or without: each in a world of its own.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::agent::{Agent, AgentSpec};
 use crate::bench::dial::{DialSpec, Target};
+use crate::cgroup::Cgroup;
 use crate::helper::Helper;
 use crate::server::{Nginx, Site};
 use crate::world::{World, WorldSpec, vip4};
@@ -49,6 +49,8 @@ pub struct Dialler {
     helper: Helper,
     agent: Agent,
     _nginx: Nginx,
+    /// A drop ends who is in it.
+    _cgroup: Cgroup,
     _world: World,
 }
 
@@ -65,7 +67,7 @@ impl Dialler {
         let agent = Agent::start_with(&world, spec)?;
         let at = SocketAddr::new(IpAddr::V4(vip4(0)), PORT);
         let _ = agent.apply(&policy(at, backend.v4.into()))?;
-        let cgroup = Arc::new(world.callers.child("batch")?);
+        let cgroup = world.callers.child("batch")?;
         let path = cgroup.path().to_path_buf();
         let named = path.to_string_lossy();
         let _ = agent.gray_ok(&["workload", "set", "batch", "--cgroup", &named, "--lane", LANE])?;
@@ -77,7 +79,7 @@ impl Dialler {
         let spec = DialSpec { targets: vec![target], udp: false, rounds: 0, calls, pause_ms: 20 };
         // It moves into the cgroup by itself.
         let helper = Helper::start(&place, "dial", &spec).context("start the dialler")?;
-        Ok(Self { caller, tags, helper, agent, _nginx: nginx, _world: world })
+        Ok(Self { caller, tags, helper, agent, _nginx: nginx, _cgroup: cgroup, _world: world })
     }
 
     /// The mean time of a call, ns.
