@@ -1,5 +1,5 @@
 //! The demo: a gray release from nothing to 100 % and back by hand, told as steps. Each step sends real HTTP over both
-//! paths and both families and is judged against what `gray explain` says of every client. Then two releases by the engine.
+//! paths and both families and is judged against what `gray explain` says of every client. Then the request path, and two releases by the engine.
 
 mod engine;
 mod expect;
@@ -7,6 +7,7 @@ mod keep;
 mod load;
 mod policy;
 mod report;
+mod requests;
 mod say;
 mod signal;
 mod stage;

@@ -1,4 +1,4 @@
-//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, Prometheus, systemd, iperf3, and proxies. No client code.
+//! Servers as guards: our own (HTTP, TCP echo, UDP echo, exact counts), nginx, PostgreSQL, Redis, Prometheus, systemd, iperf3, proxies, and services that call another one. No client code.
 
 pub mod choice;
 mod echo;
@@ -6,6 +6,7 @@ pub mod haproxy;
 mod http;
 pub mod iperf;
 pub mod lua;
+pub mod middle;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
@@ -29,6 +30,7 @@ pub use choice::Choice;
 pub use haproxy::Haproxy;
 pub use iperf::IperfServer;
 pub use lua::NginxLua;
+pub use middle::{How, Middle, MiddleSpec};
 pub use nginx::{Nginx, Site};
 pub use postgres::Postgres;
 pub use prometheus::Prometheus;

@@ -6,6 +6,7 @@ use gray_tests::bench::Outcome;
 use gray_tests::bench::outcome::Table;
 use gray_tests::server::NginxLua;
 use gray_tests::skip;
+use gray_userspace::sys::kernel::MESSAGES;
 
 /// What a short run finds.
 fn found(name: &str) -> Outcome {
@@ -85,4 +86,17 @@ fn the_bench_of_a_flood_measures_both_paths() {
     assert_eq!(found.bars.len(), 2);
     compares(&found.tables[0], &["kernel's SYN cookies", "gray, by a header"]);
     assert!(found.bars[1].met, "established connections: {:?} {:?}", found.bars, found.notes);
+}
+
+#[test]
+fn the_bench_of_links_measures_messages_and_both_callers() {
+    if skip::measures() || skip::lacks(MESSAGES, "a link") {
+        return;
+    }
+    let found = found("links");
+    assert_eq!((found.bars.len(), found.tables.len()), (3, 3));
+    for table in &found.tables {
+        let [without, with] = table.rows.as_slice() else { panic!("two rows: {table:?}") };
+        assert!(without.values["ns_median"] > 0.0 && with.values["ratio_median"] > 0.0, "{table:?}");
+    }
 }

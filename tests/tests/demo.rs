@@ -1,8 +1,10 @@
-//! `gray-demo` itself: a whole release comes out right, and a wrong one is noticed. A5, A7, B1, B2, C15, D1, E5, F1 to F6, F9, F12, H1, H2.
+//! `gray-demo` itself: a whole release and the request path come out right, and what is wrong is noticed. A1, A2, A3, A5, A7, B1, B2, C10, C15, D1, E1, E2, E5, F1
+//! to F6, F9, F12, H1, H2.
 
 use std::process::{Command, Output};
 
 use gray_tests::{command::note, helper};
+use gray_userspace::sys::kernel::{KernelVersion, MESSAGES};
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Output {
@@ -34,7 +36,38 @@ fn h1_h2_a5_a7_b1_b2_f1_f9_the_demo_is_right_at_every_step() {
     };
     assert_eq!((reached("gray is not here", "reached_2"), reached("100 %", "reached_1")), (0, 0));
     assert_eq!(reached("gray is gone", "reached_2"), 0);
+    request_path(&report["request_path"]);
     releases(&report["releases"]);
+}
+
+/// Five acts, each looked at and right; what they show is what people are told of.
+fn request_path(all: &Value) {
+    let shown = |name: &str| -> String {
+        let act = all.as_array().unwrap().iter().find(|a| a["name"] == name);
+        let act = act.unwrap_or_else(|| panic!("no `{name}`: {all:#}"));
+        assert_eq!((&act["right"], &act["looked_at"]), (&true.into(), &act["as_expected"]), "{act:#}");
+        assert!(act["looked_at"].as_u64().unwrap() > 3, "{act:#}");
+        act["shown"].as_array().unwrap().iter().map(|l| l.as_str().unwrap().to_owned() + "\n").collect()
+    };
+    assert_eq!(shown("one URL, two APP IDs").lines().count(), 4);
+    assert_eq!(shown("one kept connection").matches("app7->2.0 app8->1.0").count(), 2 * 4);
+    let nobody = shown("no APP ID");
+    for told in ["GET /cart/7?...", "page on-call: orders raised", "over 10 % in 1s"] {
+        assert!(nobody.contains(told), "{told}: {nobody}");
+    }
+    assert!(!nobody.contains("secret"), "{nobody}");
+    let stable = "app8 -> front 1.0 > cart 1.0 > stock 1.0\n";
+    let without = shown("a chain, without a link");
+    assert!(
+        without.contains("app7 -> front 2.0 > cart 1.0 > stock 1.0\n") && without.contains(stable),
+        "{without}"
+    );
+    if KernelVersion::running().unwrap() < MESSAGES {
+        assert_eq!(all.as_array().unwrap().len(), 4);
+        return;
+    }
+    let with = shown("a chain, with a link");
+    assert!(with.contains("app7 -> front 2.0 > cart 1.0 > stock 2.0\n") && with.contains(stable), "{with}");
 }
 
 /// One comes to its end, stage by stage; one is taken back by what was measured of it.
@@ -67,7 +100,7 @@ fn releases(all: &Value) {
 }
 
 #[test]
-fn a_wrong_percentage_is_noticed() {
+fn a_wrong_percentage_and_a_wrong_list_are_noticed() {
     let out = demo(&["--break-it"]);
     assert_eq!(out.status.code(), Some(1));
     let report = json(&out);
@@ -76,4 +109,9 @@ fn a_wrong_percentage_is_noticed() {
         report["steps"].as_array().unwrap().iter().any(|s| s["name"] == name && s["right"] == false)
     };
     assert!(wrong("10 %") && wrong("50 %") && !wrong("100 %"), "{}", report["verdict"]);
+    // Another app is listed: whoever should be gray by its request is not, and who names nobody is told of all the same.
+    for act in report["request_path"].as_array().unwrap() {
+        assert_eq!(act["right"], act["name"] == "no APP ID", "{act:#}");
+        assert_eq!(act["details"].as_array().unwrap().is_empty(), act["right"] == true, "{act:#}");
+    }
 }

@@ -1,10 +1,10 @@
 //! `gray doctor` with what this agent really uses. The checks are in `crate::doctor`.
 
-use super::core::Core;
+use super::core::{Core, Inner};
 use crate::{
     api::types::DoctorReport,
     cli::agent::AttachRole,
-    doctor::{self, DoctorInput, Interface, Role},
+    doctor::{self, DoctorInput, Interface, Linked, Links, Role},
 };
 
 /// Bytes that the kernel accounts for one entry in each flow table; the other tables are small beside them.
@@ -29,7 +29,28 @@ pub fn report(core: &Core) -> DoctorReport {
                 .collect(),
             map_bytes: FLOW_BYTES * u64::from(inner.live.flow_capacity()),
             agent: Some(std::process::id()),
+            links: links(&inner),
         }
     };
     doctor::run(&input).into()
+}
+
+fn links(inner: &Inner) -> Links {
+    let c = inner.connect.as_ref();
+    let (workloads, unread) = match inner.links_status() {
+        Ok(all) => (all, None),
+        Err(e) => (Vec::new(), Some(e.to_string())),
+    };
+    let linked = workloads.into_iter().map(|l| Linked {
+        workload: l.workload,
+        calls: l.calls,
+        others: l.other_lane,
+        text: l.text,
+    });
+    Links {
+        connect: c.is_some(),
+        tags: inner.hears_tags(),
+        error: c.and_then(|c| c.links_error.clone()).or(unread),
+        workloads: linked.collect(),
+    }
 }

@@ -45,19 +45,24 @@ impl Inner {
             let fix = "leave --link out, and let the workload pass its lane on in headers";
             return Err(ApiError::conflict(why, fix));
         }
-        let Some(c) = &self.connect else {
+        if self.connect.is_none() {
             return Err(ApiError::conflict(
                 "a link needs the connect path, and this agent has none",
                 "start the agent without --no-connect",
             ));
-        };
-        if !c.tags && !self.attachments.iter().any(|a| a.trusts_tags) {
+        }
+        if !self.hears_tags() {
             return Err(ApiError::conflict(
                 "a link needs tags: nothing else says which lane a request is in",
                 "start the agent with --tags for callers on this node, with --trust-tags for those of others",
             ));
         }
         self.live.need_links().map_err(|e| ApiError::internal(&e))
+    }
+
+    /// Whether anything says which lane a request is in.
+    pub(super) fn hears_tags(&self) -> bool {
+        self.connect.as_ref().is_some_and(|c| c.tags) || self.attachments.iter().any(|a| a.trusts_tags)
     }
 
     /// After a label changed: programs hear which workloads have a link, and are attached while one has.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::types::{CheckStatus, DoctorReport},
-    doctor::{self, DoctorInput},
+    doctor::{self, DoctorInput, Links},
 };
 
 pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
@@ -39,6 +39,7 @@ fn defaults() -> DoctorInput {
         interfaces: Vec::new(),
         map_bytes,
         agent: None,
+        links: Links { connect: true, ..Links::default() },
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod fuzz;
 mod host;
 mod interfaces;
 mod kernel;
+mod links;
 mod memory;
 mod mounts;
 mod neighbours;
@@ -17,6 +18,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use host::Host;
+pub use links::{Linked, Links};
 
 /// What the agent uses or would use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub struct DoctorInput {
     pub map_bytes: u64,
     /// The running agent, whose rights are looked at; `None`: this process.
     pub agent: Option<u32>,
+    pub links: Links,
 }
 
 /// An interface that the packet path attaches to.
@@ -125,6 +128,7 @@ const CHECKS: &[(&str, Run)] = &[
     ("send-redirects", interfaces::send_redirects),
     ("mtu", interfaces::mtu),
     ("xdp-on-veth", interfaces::xdp_on_veth),
+    ("links", links::follow),
     ("firewall", firewall::bypassed),
     ("routing-marks", routing::marks),
     ("ipsec", routing::ipsec),

@@ -68,6 +68,7 @@ fn world() -> World {
         interfaces: vec![attached("e0", Role::Edge), attached("b0", Role::Backend)],
         map_bytes: 64 << 20,
         agent: None,
+        links: Links { connect: true, tags: true, error: None, workloads: Vec::new() },
     };
     let mut w = World { _tmp: tmp, host, input };
     HEALTHY.iter().for_each(|(path, text)| w.put(path, text));
@@ -79,6 +80,12 @@ impl World {
         let path = self.host.root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    fn link(&mut self, others: u64, text: Option<&str>) -> &mut Links {
+        let text = text.map(Into::into);
+        self.input.links.workloads.push(Linked { workload: "b".into(), calls: 400, others, text });
+        &mut self.input.links
     }
 
     fn run(&self) -> Vec<Check> {
@@ -144,6 +151,12 @@ const BROKEN: &[(&str, Status, &str, Break)] = &[
     ("send-redirects", Status::Warn, "e0", |w| w.put("proc/sys/net/ipv4/conf/all/send_redirects", "1\n")),
     ("mtu", Status::Warn, "b0 1400, e0 1500", |w| w.host.links.as_mut().unwrap()[1].mtu = 1400),
     ("xdp-on-veth", Status::Warn, "b0 is a veth", |w| w.host.links.as_mut().unwrap()[1].xdp = Xdp::Native),
+    ("links", Status::Fail, "needs the connect path: what b calls", |w| w.link(0, None).connect = false),
+    ("links", Status::Fail, "needs tags: what b calls", |w| w.link(0, None).tags = false),
+    ("links", Status::Fail, "no attach: what b calls", |w| w.link(0, None).error = Some("no attach".into())),
+    ("links", Status::Warn, "b does not propagate", |w| {
+        let _ = w.link(84, Some("workload b does not propagate: 21 %"));
+    }),
     ("firewall", Status::Warn, "ip filter FORWARD (0 rules, policy drop)", |w| {
         w.host.nft = Ok("table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority 0; policy drop;\n\t}\n}\n".into());
     }),
@@ -181,6 +194,23 @@ fn each_fault_is_found_by_its_check_alone() {
     }
     let covered: BTreeMap<_, _> = BROKEN.iter().map(|(name, ..)| (*name, ())).collect();
     assert_eq!(covered.len(), CHECKS.len(), "every check has a fault that shows it");
+}
+
+#[test]
+fn c10_a_link_is_judged_where_a_workload_has_one() {
+    let said = |w: &World| {
+        let links = w.run().into_iter().find(|c| c.name == "links").unwrap();
+        format!("{}: {}", links.status, links.detail)
+    };
+    let mut w = world();
+    assert_eq!(said(&w), "ok: no workload has one; one can be made");
+    let _ = w.link(3, None);
+    assert_eq!(said(&w), "ok: b: 3 of 400 calls in another lane");
+    w.put("proc/sys/kernel/osrelease", "6.2.9\n");
+    let why = "a link needs Linux 6.3 or newer, this is 6.2.9";
+    assert_eq!(said(&w), format!("fail: {why}: what b calls is in no lane by its link"));
+    w.input.links.workloads.clear();
+    assert_eq!(said(&w), format!("ok: no workload has one; {why}"));
 }
 
 #[test]
@@ -230,6 +260,7 @@ fn runs_here() {
         interfaces: vec![Interface { name: "lo".into(), role: Role::Lo }],
         map_bytes: 1 << 20,
         agent: None,
+        links: Links::default(),
     };
     let found = run(&input);
     for c in &found {

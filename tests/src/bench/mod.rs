@@ -13,11 +13,13 @@ pub(crate) mod frames;
 mod hook;
 mod http;
 pub mod idle;
+mod links;
 mod load;
 pub mod machine;
 mod others;
 pub mod outcome;
 pub mod packet;
+pub mod ping;
 mod policy;
 mod recall;
 pub mod report;
@@ -70,6 +72,11 @@ pub const BENCHES: &[Bench] = &[
         run: flood::run,
     },
     Bench { name: "connect", about: "the connect path against dialling the instance", run: connect::run },
+    Bench {
+        name: "links",
+        about: "messages of others while a workload has a link, and connect(2) with tags",
+        run: links::run,
+    },
     Bench { name: "survive", about: "kill -9 under load, and a minute without an agent", run: survive::run },
     Bench { name: "idle", about: "CPU time and memory of an agent at rest", run: idle::run },
     Bench {

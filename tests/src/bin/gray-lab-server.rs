@@ -1,5 +1,5 @@
 //! The lab's child processes: `serve` (servers), `load` and `crowd` (load generators), `fetch` (one large download), `messages` (a worker
-//! at a queue), `dial` (times `connect`), `redial`
+//! at a queue), `dial` (times `connect`), `ping` (times messages), `redial`
 //! (does nothing else), `hold` (a lab that waits to be killed). Started by guards of gray-tests only; speaks JSON lines on stdin and stdout.
 
 use std::path::Path;
@@ -14,10 +14,11 @@ fn main() -> Result<()> {
         Some("fetch") => gray_tests::client::fetch::main(),
         Some("messages") => gray_tests::client::messages::main(),
         Some("dial") => gray_tests::bench::dial::main(),
+        Some("ping") => gray_tests::bench::ping::main(),
         Some("redial") => gray_tests::bench::flip::redial::main(),
         Some("hold") => hold(),
         _ => bail!(
-            "this program belongs to the lab of gray-tests: serve | load | crowd | fetch | messages | dial | redial | hold"
+            "this program belongs to the lab of gray-tests: serve | load | crowd | fetch | messages | dial | ping | redial | hold"
         ),
     }
 }

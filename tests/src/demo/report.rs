@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::engine::Release;
+use super::requests::Act;
 use crate::client;
 
 #[derive(Debug, Serialize)]
@@ -15,6 +16,8 @@ pub(super) struct Report {
     pub failures: u64,
     pub elapsed_ms: u64,
     pub steps: Vec<Step>,
+    /// Clients by what their requests say, and a chain of services.
+    pub request_path: Vec<Act>,
     /// By the engine: one that comes to its end, one that is taken back.
     pub releases: Vec<Release>,
     pub curl: Option<Curl>,
@@ -138,6 +141,7 @@ impl Row {
 impl Report {
     pub fn new(
         steps: Vec<Step>,
+        request_path: Vec<Act>,
         releases: Vec<Release>,
         curl: Option<Curl>,
         left_behind: Vec<String>,
@@ -147,16 +151,20 @@ impl Report {
         let (requests, failures) = (rows().map(|r| r.requests).sum(), rows().map(|r| r.failures).sum());
         let wrong = steps.iter().filter(|s| !s.right).count();
         let ended = releases.iter().filter(|r| r.right).count();
+        let acted = request_path.iter().filter(|a| a.right).count();
         let right = wrong == 0
+            && acted == request_path.len()
+            && !request_path.is_empty()
             && ended == releases.len()
             && !releases.is_empty()
             && curl.as_ref().is_some_and(|c| c.right)
             && left_behind.is_empty();
         let verdict = format!(
-            "{}: {} of {} steps as expected, {requests} requests, {failures} failed; {ended} of {} releases ended as they should; {}; {:.1} s",
+            "{}: {} of {} steps as expected, {requests} requests, {failures} failed; {acted} of {} steps of the request path; {ended} of {} releases ended as they should; {}; {:.1} s",
             if right { "RIGHT" } else { "WRONG" },
             steps.len() - wrong,
             steps.len(),
+            request_path.len(),
             releases.len(),
             match left_behind.len() {
                 0 => "nothing left behind".into(),
@@ -164,7 +172,18 @@ impl Report {
             },
             elapsed_ms as f64 / 1000.0,
         );
-        Self { right, verdict, requests, failures, elapsed_ms, steps, releases, curl, left_behind }
+        Self {
+            right,
+            verdict,
+            requests,
+            failures,
+            elapsed_ms,
+            steps,
+            request_path,
+            releases,
+            curl,
+            left_behind,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::report::{Report, Row};
+use super::requests::Act;
 use super::table::{Paint, render};
 
 pub(super) struct Say {
@@ -46,6 +47,12 @@ impl Say {
         let right = rows.iter().all(Row::right);
         let word = self.err.verdict(right, if right { "right" } else { "WRONG" });
         self.line(&format!("{name}: {all} requests, {two} reached 2.0, {word}"));
+    }
+
+    /// An act of the request path has ended.
+    pub fn act(&self, act: &Act) {
+        let word = self.err.verdict(act.right, if act.right { "right" } else { "WRONG" });
+        self.line(&format!("{}: {} of {} as expected, {word}", act.name, act.as_expected, act.looked_at));
     }
 
     /// The table, or the JSON.

@@ -35,11 +35,11 @@ impl Stage {
     pub fn build() -> Result<Self> {
         let world = World::build(WorldSpec {
             clients: 2,
-            // Three of the first half; two of the second, whose services' addresses nobody has.
+            // Three of the first half and of the request path; two of the releases. All services' addresses but the first nobody has.
             backends: SERVERS + 2,
             sources4: 75,
             sources6: 25,
-            vips: vec![Some(0), None, None],
+            vips: vec![Some(0), None, None, None, None, None, None],
             ..WorldSpec::default()
         })?;
         let servers =
@@ -62,8 +62,15 @@ impl Stage {
 
     pub fn start_agent(&mut self) -> Result<()> {
         let mut spec = AgentSpec::of(&self.world);
-        spec.args = vec!["--release-hooks".into(), self.hooks().display().to_string()];
-        std::fs::create_dir_all(self.hooks())?;
+        for (option, dir) in [("--release-hooks", self.hooks()), ("--health-commands", self.programs())] {
+            std::fs::create_dir_all(&dir)?;
+            spec.args.extend([option.into(), dir.display().to_string()]);
+        }
+        // Those of the chain are containers of this host.
+        spec.args.push("--tags".into());
+        for iface in self.world.backend_ifs().into_iter().take(SERVERS) {
+            spec.args.extend(["--trust-tags".into(), iface]);
+        }
         let agent = Agent::start_with(&self.world, spec)?;
         for caller in &self.callers {
             let cgroup = caller.cgroup.path().to_string_lossy().into_owned();
@@ -94,6 +101,11 @@ impl Stage {
     /// Programs that releases may run.
     pub fn hooks(&self) -> PathBuf {
         self.world.temp().join("hooks")
+    }
+
+    /// Programs that alarms may run.
+    pub fn programs(&self) -> PathBuf {
+        self.world.temp().join("programs")
     }
 
     pub fn policy_file(&self) -> PathBuf {

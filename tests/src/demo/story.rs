@@ -7,6 +7,7 @@ use super::expect::Expect;
 use super::load::Traffic;
 use super::policy::{self, ADDED};
 use super::report::{Curl, Report, Row, Step};
+use super::requests::{self, Act};
 use super::say::Say;
 use super::stage::{SERVERS, Stage, target};
 use super::{Options, keep, signal};
@@ -21,6 +22,7 @@ struct Story<'a> {
     stage: Stage,
     expect: Expect,
     steps: Vec<Step>,
+    request_path: Vec<Act>,
     releases: Vec<Release>,
     curl: Option<Curl>,
     say: &'a Say,
@@ -40,6 +42,7 @@ pub(super) fn tell(options: &Options, say: &Say) -> Result<Report> {
         }
     }
     story.roll_back(first)?;
+    story.request_path = requests::tell(&story.stage, say, first, options.break_it)?;
     // What must come out wrong has done so above.
     if !options.break_it {
         story.releases = engine::releases(&story.stage, say, first)?;
@@ -55,6 +58,7 @@ impl<'a> Story<'a> {
             stage,
             expect: Expect::default(),
             steps: Vec::new(),
+            request_path: Vec::new(),
             releases: Vec::new(),
             curl: None,
             say,
@@ -154,14 +158,16 @@ impl<'a> Story<'a> {
         let left = self.stage.uninstall()?;
         self.expect = Expect::default();
         self.traffic("gray is gone", "gray uninstall")?;
-        Ok(Report::new(self.steps, self.releases, self.curl, left, self.say.elapsed_ms()))
+        let elapsed = self.say.elapsed_ms();
+        Ok(Report::new(self.steps, self.request_path, self.releases, self.curl, left, elapsed))
     }
 
     /// The result first, then the world as it is until a signal comes.
     fn keep(mut self) -> Result<Report> {
         let steps = std::mem::take(&mut self.steps);
-        let releases = std::mem::take(&mut self.releases);
-        let mut report = Report::new(steps, releases, self.curl.take(), Vec::new(), self.say.elapsed_ms());
+        let (acts, releases) = (std::mem::take(&mut self.request_path), std::mem::take(&mut self.releases));
+        let (curl, elapsed) = (self.curl.take(), self.say.elapsed_ms());
+        let mut report = Report::new(steps, acts, releases, curl, Vec::new(), elapsed);
         self.say.result(&report)?;
         // As rolled back: the person edits what is in force.
         std::fs::write(self.stage.policy_file(), policy::TEXT)?;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::engine::Release;
 use super::report::{Report, Row, Step};
+use super::requests::Act;
 
 const GREEN: &str = "32";
 const RED: &str = "31;1";
@@ -44,6 +45,9 @@ pub(super) fn render(report: &Report, paint: Paint) -> String {
         let _ = write!(out, "\n$ {}\n{}\n", curl.command, paint.verdict(curl.right, &curl.answer));
         let _ = writeln!(out, "peer of its socket: {}, the service: the release is invisible", curl.peer);
     }
+    for act in &report.request_path {
+        self::act(&mut out, act, paint);
+    }
     for release in &report.releases {
         self::release(&mut out, release, paint);
     }
@@ -71,6 +75,23 @@ fn rows(out: &mut String, step: &Step, width: usize, paint: Paint) {
         for detail in row.details.iter().filter(|_| !row.right()) {
             let _ = writeln!(out, "{:width$}    {}", "", paint.verdict(false, detail));
         }
+    }
+}
+
+/// What came of one act of the request path.
+fn act(out: &mut String, act: &Act, paint: Paint) {
+    let verdict = format!("{} of {} as expected", act.as_expected, act.looked_at);
+    let verdict = if act.right {
+        paint.verdict(true, &verdict)
+    } else {
+        paint.verdict(false, &format!("{verdict}  WRONG"))
+    };
+    let _ = writeln!(out, "\n{} ({}): {verdict}", paint.bold(&act.name), act.command);
+    for line in &act.shown {
+        let _ = writeln!(out, "  {line}");
+    }
+    for detail in &act.details {
+        let _ = writeln!(out, "  {}", paint.verdict(false, detail));
     }
 }
 

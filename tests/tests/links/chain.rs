@@ -3,18 +3,16 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use gray_tests::{
     Place, World, WorldSpec,
     agent::{Agent, AgentSpec},
     cgroup::Cgroup,
     client::{LoadSpec, Mode, Report},
-    command::{Daemon, wait_for},
     policy::PolicyText,
     residue,
     scene::{servers, vip},
-    server::{Server, iperf::listeners},
+    server::{How, Middle, MiddleSpec, Server},
 };
 
 pub const LANE: &str = "gray-2.0";
@@ -25,7 +23,7 @@ pub const REQUESTS: u64 = 200;
 /// C on two backends, and an agent on the edge; B is started by each test. Dropped in this order.
 pub struct Chain {
     pub agent: Agent,
-    pub b: Option<Daemon>,
+    pub b: Option<Middle>,
     pub b_cgroup: Arc<Cgroup>,
     pub gray: Arc<Cgroup>,
     pub plain: Arc<Cgroup>,
@@ -44,9 +42,9 @@ impl Chain {
         Self::start_with(WorldSpec::default(), args)
     }
 
-    /// With a second client's namespace, for B.
+    /// With two more namespaces like a client's, for B and A.
     pub fn contained(args: &[&str]) -> Self {
-        Self::start_with(WorldSpec { clients: 2, ..WorldSpec::default() }, args)
+        Self::start_with(WorldSpec { clients: 3, ..WorldSpec::default() }, args)
     }
 
     fn start_with(spec: WorldSpec, args: &[&str]) -> Self {
@@ -92,50 +90,24 @@ impl Chain {
         self.world.edge_place().in_cgroup(cgroup)
     }
 
-    /// B, as `serve.py` says; it calls C's address of this family.
-    pub fn serve(&mut self, how: &str, v6: bool) {
+    /// B; it calls C's address of this family.
+    pub fn serve(&mut self, how: How, v6: bool) {
         self.serve_in(&self.world.edge_place(), how, v6);
     }
 
     /// The same elsewhere.
-    pub fn serve_in(&mut self, place: &Place, how: &str, v6: bool) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/links/serve.py");
-        let to = vip(v6, 8080);
-        let mut command = place.in_cgroup(&self.b_cgroup).command("python3");
-        let _ = command.args([script, how, &PORT.to_string(), &to.ip().to_string(), "8080"]);
-        self.run(place, command);
+    pub fn serve_in(&mut self, place: &Place, how: How, v6: bool) {
+        self.serve_as(place, MiddleSpec::new(how, PORT, vip(v6, 8080)));
     }
 
-    /// B is nginx, with so many idle connections to C.
-    pub fn proxy(&mut self, keepalive: u32) {
-        let dir = self.world.temp().join("b");
-        std::fs::create_dir_all(&dir).unwrap();
-        let (to, dir) = (vip(false, 8080), dir.display());
-        let keep = if keepalive == 0 { String::new() } else { format!(" keepalive {keepalive};") };
-        let connection = if keepalive == 0 { "close" } else { "\"\"" };
-        let text = format!(
-            "daemon off;\nmaster_process off;\nworker_processes 1;\nuser root;\npid {dir}/pid;\nerror_log stderr warn;\n\
-             events {{ worker_connections 4096; }}\nhttp {{\n  access_log off;\n  client_body_temp_path {dir}/t;\n  \
-             proxy_temp_path {dir}/t;\n  fastcgi_temp_path {dir}/t;\n  uwsgi_temp_path {dir}/t;\n  scgi_temp_path {dir}/t;\n  \
-             upstream c {{ server {to};{keep} }}\n  server {{\n    listen [::]:{PORT} ipv6only=off backlog=4096;\n    location / {{ \
-             proxy_pass http://c; proxy_http_version 1.1; proxy_set_header Connection {connection}; }}\n  }}\n}}\n"
-        );
-        let conf = self.world.temp().join("b/nginx.conf");
-        std::fs::write(&conf, text).unwrap();
-        let mut command = self.place(&self.b_cgroup).command("nginx");
-        let _ = command.arg("-c").arg(&conf).args(["-e", "stderr"]);
-        self.run(&self.world.edge_place(), command);
-    }
-
-    fn run(&mut self, place: &Place, mut command: std::process::Command) {
+    /// As this says, in the place of the one that ran.
+    pub fn serve_as(&mut self, place: &Place, spec: MiddleSpec<'_>) {
         self.b = None;
-        let mut b = Daemon::spawn("b", &mut command, &self.world.temp().join("b.log")).unwrap();
-        wait_for("b to listen", Duration::from_secs(10), || {
-            b.check_alive()?;
-            Ok(listeners(place, PORT) != 0)
-        })
-        .unwrap();
-        self.b = Some(b);
+        self.b = Some(self.middle(place, &self.b_cgroup, spec));
+    }
+
+    pub fn middle(&self, place: &Place, cgroup: &Arc<Cgroup>, spec: MiddleSpec<'_>) -> Middle {
+        Middle::start(&place.in_cgroup(cgroup), self.world.temp(), spec).unwrap()
     }
 
     /// Names B and both callers.

@@ -2,11 +2,13 @@
 
 mod chain;
 mod led;
+mod node;
+mod ways;
 
 use std::net::SocketAddr;
 
 use chain::{Chain, PORT, REQUESTS};
-use gray_tests::{client::LoadSpec, command::note, scene::vip, skip};
+use gray_tests::{client::LoadSpec, command::note, scene::vip, server::How, skip};
 use gray_userspace::sys::kernel::{KernelVersion, MESSAGES};
 
 const ALL: [u64; 2] = [REQUESTS, 0];
@@ -19,13 +21,14 @@ fn e2_c10_a_thread_calls_in_the_lane_of_what_it_has_read() {
     }
     let mut chain = Chain::start(&["--tags"]);
     chain.label(&["--link", "thread"]);
-    for (how, v6) in [("threads", false), ("threads", true), ("helpers", false), ("forks", false)] {
+    for (how, v6) in [(How::Threads, false), (How::Threads, true), (How::Helpers, false), (How::Forks, false)]
+    {
         chain.serve(how, v6);
-        assert_eq!(chain.ask(&chain.load(v6, 1)).gray(), ALL, "{how}, v6: {v6}");
+        assert_eq!(chain.ask(&chain.load(v6, 1)).gray(), ALL, "{how:?}, v6: {v6}");
     }
     assert_eq!(chain.agent.counted("linked"), 4 * REQUESTS);
     // Connections that stay, with many requests.
-    chain.serve("threads", false);
+    chain.serve(How::Threads, false);
     assert_eq!(chain.ask(&chain.load(false, 10)).gray(), ALL);
     // Without it, and all is as before.
     chain.label(&[]);
@@ -41,13 +44,13 @@ fn e2_c10_a_proxy_calls_in_the_lane_of_what_it_has_read() {
     }
     let mut chain = Chain::start(&["--tags"]);
     chain.label(&["--link", "run-to-completion"]);
-    chain.proxy(0);
+    chain.serve(How::Nginx { keepalive: 0 }, false);
     for per_connection in [1, 10] {
         assert_eq!(chain.ask(&chain.load(false, per_connection)).gray(), ALL);
     }
     assert_eq!(chain.said(), None);
     // A thread that is begun is not followed.
-    chain.serve("helpers", false);
+    chain.serve(How::Helpers, false);
     assert_eq!(chain.ask(&chain.load(false, 1)).gray(), [0, 0]);
     chain.finish();
 }
@@ -60,7 +63,7 @@ fn e2_c10_an_event_loop_is_in_no_lane_while_it_is_not_sure() {
     }
     let mut chain = Chain::start(&["--tags"]);
     chain.label(&["--link", "strict"]);
-    chain.serve("loop", false);
+    chain.serve(How::Loop, false);
     let both = chain.ask(&chain.load(false, 1));
     let [recalled, leaked] = both.gray();
     note(&format!("{recalled} of {REQUESTS} in the lane"));
@@ -71,7 +74,7 @@ fn e2_c10_an_event_loop_is_in_no_lane_while_it_is_not_sure() {
     alone.assert_all_ok();
     assert_eq!(alone.of_version("2.0"), 50);
     // A thread for each request is always sure.
-    chain.serve("threads", false);
+    chain.serve(How::Threads, false);
     assert_eq!(chain.ask(&chain.load(false, 1)).gray(), ALL);
     chain.finish();
 }
@@ -84,7 +87,7 @@ fn e2_c10_a_pool_that_mixes_lanes_is_told_of() {
     }
     let mut chain = Chain::start(&["--tags"]);
     chain.label(&["--link", "run-to-completion"]);
-    chain.proxy(16);
+    chain.serve(How::Nginx { keepalive: 16 }, false);
     let [gray, plain] = chain.ask(&chain.load(false, 10)).gray();
     let wrong = REQUESTS - gray + plain;
     assert!(wrong > 0, "nothing was mixed");
@@ -104,6 +107,11 @@ fn e2_c10_a_pool_that_mixes_lanes_is_told_of() {
     for verb in [&["status"][..], &["workload", "list"]] {
         assert!(chain.agent.gray_ok(verb).unwrap().contains(&text), "{verb:?}");
     }
+    // 1 where anything of the host fails.
+    let doctor = chain.agent.gray(&["doctor", "-o", "json"]).unwrap();
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let check = doctor["checks"].as_array().unwrap().iter().find(|c| c["name"] == "links").unwrap();
+    assert_eq!((&check["status"], check["detail"].as_str()), (&"warn".into(), Some(&*text)));
     chain.finish();
 }
 
@@ -115,7 +123,7 @@ fn e2_f14_a_link_outlives_its_agent() {
     }
     let mut chain = Chain::start(&["--tags"]);
     chain.label(&["--link", "thread"]);
-    chain.serve("threads", false);
+    chain.serve(How::Threads, false);
     let spec = chain.load(false, 1).count(100);
     chain.agent.kill9().unwrap();
     assert_eq!(chain.ask(&spec).gray(), [100, 0]);
@@ -160,7 +168,7 @@ fn e2_s4_a_request_of_another_node_is_in_its_lane_where_its_tag_is_trusted() {
         let mut chain = Chain::start(args);
         let near = chain.near();
         chain.label_b(&["--link", "thread"]);
-        chain.serve("threads", false);
+        chain.serve(How::Threads, false);
         for v6 in [false, true] {
             let both = chain.ask_from(&chain.load(v6, 1), &chain.world.clients[0].place());
             assert_eq!(both.gray(), gray, "{args:?}, v6: {v6}");
@@ -181,7 +189,7 @@ fn e2_c10_a_container_calls_in_the_lane_of_what_it_has_read() {
     chain.label(&["--link", "thread"]);
     let (clients, b) = (chain.world.clients[0].place(), chain.world.clients[1].place());
     let at = [vip(false, PORT), SocketAddr::new(chain.world.clients[1].v4[0].into(), PORT)];
-    chain.serve_in(&b, "threads", false);
+    chain.serve_in(&b, How::Threads, false);
     for nat in ["dnat", "snat"] {
         chain.apply(&[at], nat);
         let spec = LoadSpec { target: at[0], ..chain.load(false, 1) };

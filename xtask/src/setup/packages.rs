@@ -30,6 +30,7 @@ pub const LAB: Programs = &[
     ("tcpdump", "tcpdump"),
     ("strace", "strace"),
     ("python3", "python3"),
+    ("node", "nodejs"),
     ("ps", "procps"),
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),

@@ -1,9 +1,11 @@
 """A service that knows nothing of lanes: asks another one for each request, and answers what that says.
 
-serve.py HOW PORT ADDRESS PORT: listens on all addresses at the first port, and calls the second one's address.
+serve.py HOW PORT ADDRESS PORT [NAME [HEADER]]: listens on all addresses at the first port, and calls the second one's address. With a name it says
+in the answer that the request came by it; a header of that name goes on with the call.
 """
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -13,29 +15,30 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ForkingMixIn, ThreadingMixIn
 
 HOW, PORT, TO, TO_PORT = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+NAME, HEADER = (sys.argv[5:] + ["", ""])[:2]
 
 
-def call(path):
+def call(path, more={}):
     c = HTTPConnection(TO, TO_PORT, timeout=30)
-    c.request("GET", path, headers={"Connection": "close"})
+    c.request("GET", path, headers={"Connection": "close", **more})
     body = c.getresponse().read()
     c.close()
     return body
 
 
-def in_a_thread(path):
+def in_a_thread(path, more={}):
     out = []
-    t = threading.Thread(target=lambda: out.append(call(path)))
+    t = threading.Thread(target=lambda: out.append(call(path, more)))
     t.start()
     t.join()
     return out[0]
 
 
-def in_a_process(path):
+def in_a_process(path, more={}):
     r, w = os.pipe()
     if os.fork() == 0:
         os.close(r)
-        os.write(w, call(path))
+        os.write(w, call(path, more))
         os._exit(0)
     os.close(w)
     with os.fdopen(r, "rb") as f:
@@ -44,11 +47,20 @@ def in_a_process(path):
     return body
 
 
+def named(body):
+    if not NAME:
+        return body
+    answer = json.loads(body)
+    answer["via"] = [NAME] + answer.get("via", [])
+    return json.dumps(answer).encode() + b"\n"
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        body = {"threads": call, "helpers": in_a_thread, "forks": in_a_process}[HOW](self.path)
+        more = {HEADER: self.headers[HEADER]} if HEADER and HEADER in self.headers else {}
+        body = named({"threads": call, "helpers": in_a_thread, "forks": in_a_process}[HOW](self.path, more))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
