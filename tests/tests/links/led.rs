@@ -8,6 +8,7 @@ use gray_tests::{
     client::curl,
     policy::PolicyText,
     scene::vip,
+    server::How,
     skip,
 };
 use gray_userspace::sys::kernel::MESSAGES;
@@ -70,7 +71,7 @@ fn e2_c10_who_is_led_into_a_lane_is_in_it_behind_a_stable_service_of_the_same_no
     let mut chain = Chain::contained(&ARGS);
     chain.label(&["--link", "thread"]);
     let place = chain.world.clients[1].place();
-    chain.serve_in(&place, "threads", false);
+    chain.serve_in(&place, How::Threads, false);
     for nat in ["dnat", "snat"] {
         for by in [By::Source, By::Header] {
             let _ = chain.agent.apply(&policy(&chain, nat, by)).unwrap();
@@ -98,7 +99,7 @@ fn e2_c10_who_is_led_into_a_lane_is_in_it_behind_a_stable_service_of_another_nod
     let _ = far.gray_ok(&["key", "import", &key]).unwrap();
     let b = chain.b_cgroup.path().to_string_lossy().into_owned();
     let set = ["workload", "set", "b", "--cgroup", &b, "--link", "thread"];
-    chain.serve_in(&place, "threads", false);
+    chain.serve_in(&place, How::Threads, false);
     for nat in ["dnat", "snat"] {
         for by in [By::Source, By::Header] {
             let _ = chain.agent.apply(&policy(&chain, nat, by)).unwrap();
