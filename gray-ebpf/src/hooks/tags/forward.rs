@@ -90,7 +90,7 @@ pub extern "C" fn stamp(raw: *mut __sk_buff, l4: u32, lane: u32) -> u32 {
     }
     let end = l4 + header;
     // TCP Fast Open (RFC 7413) has bytes behind it.
-    if header < 20 || header > MOST || total + before != end {
+    if !(20..=MOST).contains(&header) || total + before != end {
         return NO_ROOM;
     }
     let option = tag::encode(k.key(), &Tag { identity: 0, lane: lane as u16 }, check, number);
