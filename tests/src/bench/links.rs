@@ -17,7 +17,7 @@ use crate::policy::PolicyText;
 use crate::world::{World, WorldSpec};
 use dialler::{Caller, Dialler};
 
-const HOW: &str = "Messages: one process on one core has both ends of a connection of loopback, and sends 64 bytes there and back, 20 000 times a slice; the \
+const HOW: &str = "Messages: one process on one core has both ends of a connection of loopback, and sends 64 bytes there and back, 10 000 times a slice; the \
 connection is made anew for each slice, in a cgroup that no label is of. Some other workload has a link, or has it no more: between slices the agent \
 is told. `connect(2)`: a caller whose cgroup is labelled with a lane dials a service over an edge, in a world where tags are written and believed and in one \
 without; each is one process on one core that times the call alone and resets the connection. On the node the connect path steers it and its SYN says the tag; \
@@ -68,11 +68,11 @@ fn messages(o: &Options) -> Result<Rounds<f64>> {
     let spec = AgentSpec { attach: Vec::new(), args: vec!["--tags".into()], ..AgentSpec::of(&world) };
     let agent = Agent::start_with(&world, spec)?;
     let _ = agent.apply(&PolicyText::own(&world).lane("gray", "web: { version: \"2.0\" }").to_string())?;
-    let rounds = if o.quick { 2_000 } else { 20_000 };
+    let rounds = if o.quick { 2_000 } else { 10_000 };
     let place = world.edge_place().in_cgroup(&nobody);
     let mut pinger = Pinger::start(&place, PingSpec { rounds, bytes: 64 })?;
     let mut now = None;
-    abba(if o.quick { 2 } else { 60 }, 2, |path| {
+    abba(if o.quick { 2 } else { 30 }, 2, |path| {
         if now.replace(path) != Some(path) {
             link(&agent, &linked, path == 1)?;
         }
