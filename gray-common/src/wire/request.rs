@@ -91,7 +91,9 @@ pub struct Listening {
     pub until_ns: u64,
     /// In network order.
     pub port: u16,
-    pub _pad: [u8; 6],
+    /// Not 0: it can tell whose the connections of this node's callers are.
+    pub callers: u8,
+    pub _pad: [u8; 5],
 }
 
 /// A local caller whose connection the listener has, by its socket's cookie: what it dialled, and what is known of it beside what it says.
@@ -191,7 +193,7 @@ wire!(Metadata, size 48, {
     id @ 0: u64, version @ 8: u64, region @ 16: u64, addr @ 24: Addr, port @ 40: u16, stable @ 42: u16, _pad @ 44: u32,
 });
 wire!(Tagged, size 16, { identity @ 0: u64, lane @ 8: u64 });
-wire!(Listening, size 32, { addr @ 0: Addr, until_ns @ 16: u64, port @ 24: u16, _pad @ 26: [u8; 6] });
+wire!(Listening, size 32, { addr @ 0: Addr, until_ns @ 16: u64, port @ 24: u16, callers @ 26: u8, _pad @ 27: [u8; 5] });
 wire!(ListenCount, size 80, {
     read @ 0: u64, missing @ 8: u64, stable @ 16: u64, gray @ 24: u64, refused @ 32: u64, unread @ 40: u64,
     failed_stable @ 48: u64, failed_gray @ 56: u64, no_instance @ 64: u64, broken @ 72: u64,

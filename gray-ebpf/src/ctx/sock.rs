@@ -158,6 +158,13 @@ impl<'a> Sock<'a> {
         if sk.is_null() { 0 } else { field!(sk, mark) }
     }
 
+    /// Whether it speaks by one interface alone (SO_BINDTODEVICE, a VRF).
+    #[inline(always)]
+    pub fn is_bound_to_interface(&self) -> bool {
+        let sk = field!(self.raw, __bindgen_anon_1.sk);
+        !sk.is_null() && field!(sk, bound_dev_if) != 0
+    }
+
     #[inline(always)]
     pub fn cookie(&self) -> u64 {
         // SAFETY: a helper on the hook's context.

@@ -21,7 +21,7 @@ use crate::{
         sock::{Sock, labelled},
     },
     emit,
-    hooks::{connect::wire_protocol, links},
+    hooks::links,
     maps::{
         self,
         request::{CALLERS, LISTENER},
@@ -67,7 +67,11 @@ fn reads() -> Option<Kernel> {
 fn hand(k: &Kernel, s: &Sock<'_>, addr: Addr, bound: Option<Addr>) -> Option<&'static Listening> {
     let family = opaque(u32::from(!addr.is_v4()));
     let at = LISTENER.get(family).filter(|l| l.until_ns > ktime_ns())?;
-    if wire_protocol(s.protocol()) != TCP || s.stored(&maps::PEERS).is_some_and(|c| c.peer.is_probe()) {
+    // Of MPTCP the listener would find a subflow's socket; and who is bound to an interface does not hear this node's own address.
+    if at.callers == 0 || s.protocol() != u32::from(TCP) || s.is_bound_to_interface() {
+        return None;
+    }
+    if s.stored(&maps::PEERS).is_some_and(|c| c.peer.is_probe()) {
         return None;
     }
     if k.control.netns_cookie != 0 && s.netns_cookie() != k.control.netns_cookie {

@@ -3,11 +3,10 @@
 //! constants were set to, and the maps, each by its number, which the kernel gives to no other one while a program holds it. Nothing of
 //! it outlives a reboot, or the kernel that verified it.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSockAddr, CgroupSockAddrAttachType, Program, ProgramError,
-    SchedClassifier, SockOps, Xdp,
+    CgroupSkb, CgroupSockAddr, CgroupSockAddrAttachType, Program, ProgramError, SchedClassifier, SockOps, Xdp,
 };
 use aya_obj::programs::XdpAttachType;
 use gray_common::names::{MapKind, MapSpec};
@@ -24,18 +23,20 @@ pub const LOG: MapSpec = MapSpec { name: "AYA_LOGS", kind: MapKind::RingBuf, key
 pub struct Kept {
     pins: Pins,
     key: String,
+    /// None is taken over, and none is kept.
+    alone: bool,
 }
 
 impl Kept {
     /// `constants`: of the object, in one order; `maps`: numbers of all that are pinned, in one order.
-    pub fn new(pins: &Pins, constants: &[u32], maps: &[u32]) -> Self {
+    pub fn new(pins: &Pins, constants: &[u32], maps: &[u32], alone: bool) -> Self {
         let mut all = Sha256::new_with_prefix(OBJECT);
         for part in [constants, maps] {
             all.update((part.len() as u64).to_le_bytes());
             part.iter().for_each(|n| all.update(n.to_le_bytes()));
         }
         let key = all.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        Self { pins: pins.clone(), key }
+        Self { pins: pins.clone(), key, alone }
     }
 
     /// Pin of the log ring that programs of this object write to.
@@ -47,8 +48,11 @@ impl Kept {
         self.pins.program(&format!("{}-{name}", self.key))
     }
 
-    /// Puts the pinned program in this one's place. False: it must be loaded, and nothing stands at its pin.
+    /// Puts the pinned program in this one's place. False: it must be loaded.
     pub fn take(&self, name: &str, program: &mut Program) -> bool {
+        if self.alone || !is_kept(program) {
+            return false;
+        }
         let path = self.pin(name);
         match self.pins.open(&path) {
             Ok(None) => return false,
@@ -64,30 +68,43 @@ impl Kept {
         }
         let taken = taken(program, &path);
         if let Err(e) = &taken {
-            // aya asks for the BTF of a tracepoint's program, which without CAP_SYS_ADMIN it is not given.
-            tracing::debug!("{}: not taken over: {e}", path.display());
+            tracing::warn!("{}: not taken over: {e}", path.display());
             let _ = self.pins.remove(&path);
         }
         taken.is_ok()
     }
 
     /// Pins a program for the next agent. Without its pin the next one loads it.
-    pub fn keep(&self, name: &str, program: BorrowedFd<'_>) {
+    pub fn keep(&self, name: &str, program: &Program) -> Result<(), ProgramError> {
+        let fd = program.fd()?;
+        if self.alone || !is_kept(program) {
+            return Ok(());
+        }
         let path = self.pin(name);
-        match bpf::pin(program, &path) {
+        match bpf::pin(fd.as_fd(), &path) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                 tracing::warn!("{}: cannot pin: {e}; the next agent starts a second later", path.display());
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Removes the pins of programs that were made of anything else. Where they are attached, they stay.
     pub fn forget_others(&self) -> Result<(), KernelError> {
+        if self.alone {
+            return Ok(());
+        }
         let stays = |name: &&String| name.starts_with(&self.key) || name.starts_with(OBJECT);
         let all = self.pins.programs();
         all.iter().filter(|n| !stays(n)).try_for_each(|n| self.pins.remove(&self.pins.program(n)))
     }
+}
+
+/// A tracepoint takes one program once (before Linux 6.10), and the link that holds the last agent's is to stay until there is a new one; nor is
+/// its BTF told to whoever has no CAP_SYS_ADMIN.
+fn is_kept(program: &Program) -> bool {
+    !matches!(program, Program::BtfTracePoint(_))
 }
 
 /// The kernel tells of a map what it tells of a program, to whoever asks for that.
@@ -110,7 +127,6 @@ fn taken(program: &mut Program, path: &std::path::Path) -> Result<(), ProgramErr
             let kind = p.expected_attach_type().ok_or(ProgramError::UnexpectedProgramType)?;
             *p = CgroupSkb::from_pin(path, kind)?;
         }
-        Program::BtfTracePoint(p) => *p = BtfTracePoint::from_pin(path)?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
     let _ = program.fd()?.as_fd();

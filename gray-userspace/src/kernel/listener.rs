@@ -36,6 +36,8 @@ pub struct Listener {
     control: Map<u32, Control>,
     maps: Maps,
     unsteered: Unsteered,
+    /// This node tells whose a socket is.
+    callers: bool,
 }
 
 /// Whose a connection is that was handed over.
@@ -82,7 +84,13 @@ impl Listener {
         let control = open(&pins, names::CONTROL)?;
         let maps = Maps::open(&pins, &tables)?;
         let unsteered = Unsteered::open(&pins)?;
-        Ok(Some(Self { pins, inode, control, maps, unsteered }))
+        let callers = sockets::tells_cookies();
+        if !callers {
+            tracing::warn!(
+                "this kernel does not tell of sockets (sock_diag): local callers are steered without what they say"
+            );
+        }
+        Ok(Some(Self { pins, inode, control, maps, unsteered, callers }))
     }
 
     /// False: the data path was removed, or another one is in its place.
@@ -140,7 +148,13 @@ impl Listener {
         if filter.add(&addr, port) {
             self.maps.filter.update(&0, &filter).map_err(failed("the filter"))?;
         }
-        let said = Listening { addr, port, until_ns: monotonic_ns() + LEASE_NS, _pad: [0; 6] };
+        let said = Listening {
+            addr,
+            port,
+            until_ns: monotonic_ns() + LEASE_NS,
+            callers: self.callers.into(),
+            _pad: [0; 5],
+        };
         self.maps.listener.update(&family(at), &said).map_err(failed("the listener"))
     }
 

@@ -58,7 +58,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Loads the programs over the pins, adopting what is there. `flows`: entries per family of a new flow table.
+    /// Loads programs of its own over the pins, adopting what else is there. `flows`: entries per family of a new flow table.
     /// With every part but tags. Nothing is attached yet.
     pub fn open(pins: Pins, flows: u32, hook: Hook) -> Result<Self, KernelError> {
         Self::open_tagged(pins, flows, hook, false)
@@ -67,7 +67,7 @@ impl Live {
     /// The same, and perhaps with tags.
     pub fn open_tagged(pins: Pins, flows: u32, hook: Hook, tags: bool) -> Result<Self, KernelError> {
         let tables = moving::adopted(&pins, flows)?;
-        Self::open_over(pins, tables, hook, Parts { reads: true, tags, hands: false })
+        Self::open_over(pins, tables, hook, Parts { reads: true, tags, alone: true, ..Parts::default() })
     }
 
     pub(super) fn open_over(

@@ -35,6 +35,9 @@ pub struct Parts {
     pub tags: bool,
     /// The one by which local callers are handed over to a splice listener.
     pub hands: bool,
+    /// Programs of its own, neither taken over nor kept: what runs them by BPF_PROG_TEST_RUN may be interrupted by a packet, whose program
+    /// must have other scratch maps.
+    pub alone: bool,
 }
 
 /// The loaded programs; the maps live on in their pins.
@@ -61,8 +64,8 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
     let mut loader = EbpfLoader::new();
     let log = Kept::log(pins);
     let _ = moving::shape(pins, &kept::LOG, &log)?;
-    let _ = loader.allow_unsupported_maps().map_pin_path(kept::LOG.name, log);
-    let mut pinned = Vec::new();
+    let _ = loader.allow_unsupported_maps().map_pin_path(kept::LOG.name, log.clone());
+    let mut pinned = vec![log];
     for spec in fixed() {
         pinned.push(pins.map(spec.name));
         let _ = loader.map_pin_path(spec.name, pins.map(spec.name));
@@ -91,7 +94,7 @@ pub fn load(pins: &Pins, flows: &[FlowTable], parts: Parts) -> Result<Loaded, Ke
     let mut ebpf =
         loader.load(OBJECT).map_err(|e| KernelError::Load { what: "the maps".into(), source: e.into() })?;
     let maps = pinned.iter().map(|path| number(pins, path)).collect::<Result<Vec<_>, _>>()?;
-    let kept = Kept::new(pins, &[bits, flood, opens, tags], &maps);
+    let kept = Kept::new(pins, &[bits, flood, opens, tags], &maps, parts.alone);
     verify(&mut ebpf, &kept, &[named(names::TC_INGRESS, parts), names::CLOCK_PROGRAM])?;
     kept.forget_others()?;
     Ok(Loaded { ebpf, parts, kept })
@@ -135,9 +138,7 @@ fn verify(ebpf: &mut Ebpf, kept: &Kept, wanted: &[&str]) -> Result<(), KernelErr
         };
         let failed =
             |e: ProgramError| KernelError::Load { what: format!("program {name}"), source: e.into() };
-        let fd = done.and_then(|()| program.fd()).map_err(failed)?;
-        kept.keep(name, fd.as_fd());
-        Ok(())
+        done.and_then(|()| kept.keep(name, program)).map_err(failed)
     };
     // A thread for each that is there already would be most of what a frame of ours costs.
     let wanted = ebpf.programs_mut().filter(|(name, p)| wanted.contains(name) && p.fd().is_err());

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
@@ -79,6 +79,17 @@ pub fn cookie(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u64>> {
             }
         }
     }
+}
+
+/// Whether the kernel answers that: it says of every socket that it is not there where the module is not (tcp_diag).
+pub fn tells_cookies() -> bool {
+    let told = || -> io::Result<bool> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let at = listener.local_addr()?;
+        let client = TcpStream::connect(at)?;
+        Ok(cookie(client.local_addr()?, at)?.is_some())
+    };
+    told().unwrap_or(false)
 }
 
 /// `struct inet_diag_sockid` of any interface and any cookie.
@@ -238,6 +249,7 @@ mod tests {
             let local = client.local_addr().unwrap();
             let said = rustix::net::sockopt::socket_cookie(&client).unwrap();
             assert_eq!(cookie(local, at).unwrap(), Some(said), "{ip}");
+            assert!(tells_cookies());
             let nobody = SocketAddr::new(local.ip(), 1);
             assert_eq!(cookie(nobody, at).unwrap(), None, "{ip}");
         }

@@ -136,8 +136,7 @@ fn take_turns(scene: &Scene, gray: &[IpAddr], hook: Hook) {
         live.attach_cgroup(cgroup).unwrap();
     };
     w.edge.enter(|| {
-        // Of the same, the second would take over what the first has loaded.
-        let mut two = [false, true].map(|tags| Live::open_tagged(pins.clone(), 1024, hook, tags).unwrap());
+        let mut two = [0, 1].map(|_| Live::open(pins.clone(), 1024, hook).unwrap());
         for i in 0..rounds("replacements", 200) {
             turn(&mut two[i & 1], cgroup);
             if i % 20 == 0 {

@@ -1,6 +1,6 @@
 //! What a client is granted of what its SYN offers. Its timestamps bring it back with its cookie; of one without them it is kept.
 
-use gray_common::request::{cookie::Offered, pending};
+use gray_common::request::{cookie::Offered, options::HAS_TIME, pending};
 
 use crate::{
     ctx::exchange,
@@ -12,7 +12,7 @@ use crate::{
 #[inline(always)]
 pub fn grant(c: &mut Call) {
     c.offered = Offered::of(&c.options);
-    if pending::is_wanted(&c.options) {
+    if !c.options.has(HAS_TIME) {
         let _ = keep();
     }
 }
@@ -35,14 +35,15 @@ extern "C" fn keep() -> u32 {
     let Some((c, at, hash)) = place() else { return 0 };
     // SAFETY: the element stays readable for the run.
     let was = unsafe { at.read_volatile() };
-    if !pending::is_free(was, hash, c.now_ms) {
+    // A SYN that comes again may offer less than before; what never offered anything takes no place.
+    let nothing = !pending::is_wanted(&c.options) && pending::granted(was, hash).is_none();
+    if nothing || !pending::is_free(was, hash, c.now_ms) {
         return 0;
     }
     let word = pending::word(hash, &c.options, c.now_ms);
-    if exchange(at, was, word) != was {
-        return 0;
-    }
-    if let Some(granted) = pending::granted(word, hash) {
+    let now = exchange(at, was, word);
+    // Another CPU may have the same SYN at hand.
+    if let Some(granted) = pending::granted(if now == was { word } else { now }, hash) {
         c.offered = granted;
     }
     1

@@ -31,7 +31,7 @@ pub(in crate::kernel) fn did(pins: &Pins) -> Result<Parts, KernelError> {
     let control: Map<u32, Control> =
         Map::new(fd).map_err(|e| KernelError::io("cannot use the map", &path, e))?;
     let flags = control.lookup(&0).map_err(failed("the control element"))?.map_or(0, |c| c.flags);
-    Ok(Parts { reads: flags & CONTROL_READS != 0, tags: flags & CONTROL_TAGS != 0, hands: false })
+    Ok(Parts { reads: flags & CONTROL_READS != 0, tags: flags & CONTROL_TAGS != 0, ..Parts::default() })
 }
 
 impl Live {
