@@ -243,9 +243,9 @@ mod tests {
     #[test]
     fn a_connections_cookie_is_its_sockets() {
         for ip in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = std::net::TcpListener::bind(ip).unwrap();
+            let listener = TcpListener::bind(ip).unwrap();
             let at = listener.local_addr().unwrap();
-            let client = std::net::TcpStream::connect(at).unwrap();
+            let client = TcpStream::connect(at).unwrap();
             let local = client.local_addr().unwrap();
             let said = rustix::net::sockopt::socket_cookie(&client).unwrap();
             assert_eq!(cookie(local, at).unwrap(), Some(said), "{ip}");
