@@ -9,9 +9,11 @@ use gray_tests::{
     command::run,
     policy::PolicyText,
     scene::{Scene, servers, vip},
+    skip,
     splice::Listener,
     world::WorldSpec,
 };
+use gray_userspace::sys::kernel::HANDS;
 
 fn version(place: &Place, url: &str, args: &[&str]) -> String {
     curl::get(place, url, args).unwrap().json().unwrap()["version"].as_str().unwrap().to_owned()
@@ -97,6 +99,9 @@ fn a13_what_is_not_read_of_a_local_caller_is_counted_and_told() {
 /// With a splice listener it is: by the header, in the lane of its label, and as before where the listener is dead.
 #[test]
 fn a13_a_local_callers_request_is_read_by_the_splice_listener() {
+    if skip::lacks(HANDS, "handing callers over") {
+        return;
+    }
     let world = World::build(WorldSpec::default()).unwrap();
     let (stable, gray) = servers(&world);
     let mut spec = AgentSpec::of(&world);
