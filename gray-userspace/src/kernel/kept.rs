@@ -129,6 +129,5 @@ fn taken(program: &mut Program, path: &std::path::Path) -> Result<(), ProgramErr
         }
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
-    let _ = program.fd()?.as_fd();
     Ok(())
 }

@@ -50,7 +50,10 @@ pub fn held(map: BorrowedFd<'_>) -> io::Result<Vec<Held>> {
         let map = attribute(ASK_MAP, &(map.as_raw_fd() as u32).to_ne_bytes());
         body.extend(attribute(ASK_STORAGES | NESTED, &map));
         socket.send(&frame(BY_FAMILY, F_REQUEST | F_DUMP, seq, &body))?;
-        dump(&socket, seq, &mut out)?;
+        let _: Option<()> = first(&socket, seq, |body| {
+            out.extend(parse(body));
+            None
+        })?;
     }
     Ok(out)
 }
@@ -61,23 +64,9 @@ pub fn cookie(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u64>> {
     let socket = Socket::sock_diag()?;
     let (family, id) = id_of(local, peer);
     socket.send(&frame(BY_FAMILY, F_REQUEST, SEQ, &request(family, &id)))?;
-    let mut buffer = vec![0; DATAGRAM];
-    loop {
-        let len = match socket.receive(&mut buffer)? {
-            Datagram::Kernel(len) => len,
-            Datagram::Foreign => continue,
-            Datagram::Overrun => return Err(io::Error::other("sockets: an answer of the kernel was lost")),
-        };
-        for m in messages(&buffer[..len]).filter(|m| m.seq == SEQ) {
-            match m.error() {
-                Some(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-                Some(e) => return Err(e),
-                None => {}
-            }
-            if let Some(body) = m.body_of(BY_FAMILY) {
-                return Ok(cookie_of(body));
-            }
-        }
+    match first(&socket, SEQ, |body| Some(cookie_of(body))) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        found => found.map(Option::flatten),
     }
 }
 
@@ -118,7 +107,8 @@ fn cookie_of(body: &[u8]) -> Option<u64> {
     Some(u64::from(word(4 + COOKIE)?) | u64::from(word(8 + COOKIE)?) << 32)
 }
 
-fn dump(socket: &Socket, seq: u32, out: &mut Vec<Held>) -> io::Result<()> {
+/// The first of the answers to a request that there is something in, by `of`; `None`: in none of them.
+fn first<T>(socket: &Socket, seq: u32, mut of: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let len = match socket.receive(&mut buffer)? {
@@ -128,12 +118,14 @@ fn dump(socket: &Socket, seq: u32, out: &mut Vec<Held>) -> io::Result<()> {
         };
         for m in messages(&buffer[..len]).filter(|m| m.seq == seq) {
             if m.is_done() {
-                return Ok(());
+                return Ok(None);
             }
             if let Some(e) = m.error() {
                 return Err(e);
             }
-            out.extend(m.body_of(BY_FAMILY).and_then(parse));
+            if let Some(found) = m.body_of(BY_FAMILY).and_then(&mut of) {
+                return Ok(Some(found));
+            }
         }
     }
 }
