@@ -109,8 +109,8 @@ pub const TCP_IDLE_S: u32 = 7440;
 pub const NEXT_HOP_S: u32 = 4;
 /// Places for interfaces that XDP may send to; a power of two.
 pub const XDP_OUT_SLOTS: u32 = 256;
-/// Ports that are tried for a client that cannot have its own.
-pub const PORT_TRIES: u32 = 8;
+/// Ports that are tried for a client that cannot have its own: with nine of ten taken, one of thirty finds none.
+pub const PORT_TRIES: u32 = 32;
 /// Where its own is taken: 4 096 from here on, above those that Linux gives to sockets by itself.
 pub const OTHER_PORTS: u16 = 61_440;
 /// The node's ports that stand in for clients' with `nat: snat`: 16 384 from here on, below those that Linux gives to sockets

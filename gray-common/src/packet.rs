@@ -62,9 +62,11 @@ pub fn gue_port(seed: u64) -> u16 {
     (0xc000 | (seed >> 32) as u16 & 0x3fff).to_be()
 }
 
-/// `first` has no bit of `mask`. The step is odd, so that no port comes twice before all have.
+/// `first` has no bit of `mask`. The step is odd, so that no port comes twice before all have; and each connection's own, so that
+/// ports that are taken stand in nobody's way together (double hashing).
 #[inline(always)]
 fn port_tried(first: u16, mask: u16, seed: u64, i: u32) -> u16 {
-    let at = (seed as u32).wrapping_add(i.wrapping_mul(0x2f5)) as u16;
+    let step = (seed >> 32) as u32 | 1;
+    let at = (seed as u32).wrapping_add(i.wrapping_mul(step)) as u16;
     (first | at & mask).to_be()
 }

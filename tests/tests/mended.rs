@@ -136,8 +136,8 @@ fn h1_h2_interfaces_with_a_dot_in_their_names_are_attached() {
     steered(&scene);
     if skip::tcx() {
         let after = programs(&scene, "c0.100");
-        assert_eq!((before.len(), after.len()), (1, 1), "one link, with the new agent's program");
-        assert_ne!(before, after);
+        assert_eq!(before.len(), 1);
+        assert_eq!(before, after, "one link; its program is taken over");
         assert_eq!(programs(&scene, "v.1"), [0; 0], "nobody asked for it again");
     }
     let links = run(scene.world.edge.command("ip").args(["-d", "link", "show", "dev", "v.1"])).unwrap();

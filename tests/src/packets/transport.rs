@@ -8,6 +8,7 @@ use gray_common::{
         TtlExpired, TupleClash, Weight,
     },
     decide::bucket::flow_seed,
+    limits::PORT_TRIES,
     packet::{other_client_port, snat_port},
     wire::{Addr, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED},
 };
@@ -239,18 +240,19 @@ fn ports(t: &mut Rows) {
     let answer = p.answer(l.gray(SHOP_AT), SYN | ACK);
     let back = answer.rewritten(p.dst, p.src);
     t.add(Case::new("the answer to the client's own port", answer.frame()).sent(back));
-    // Of those that are tried the first seven are taken.
+    // Of those that are tried all but the last are taken.
+    const LAST: u32 = PORT_TRIES - 1;
     let p = t.early();
     let second = too(&p);
     let mut before = vec![p.clone()];
-    before.extend((0..7).map(|n| l.open(another(&second, n), l.vip(SHOP))));
-    let out = second.rewritten(another(&second, 7), l.gray(SHOP_AT));
+    before.extend((0..LAST).map(|n| l.open(another(&second, n), l.vip(SHOP))));
+    let out = second.rewritten(another(&second, LAST), l.gray(SHOP_AT));
     let row = Case::new("a port that nobody has", second.frame());
     t.add(row.after(&before.iter().collect::<Vec<_>>()).sent(out).moves(&[Explicit, PortChanged]));
     let p = t.early();
     let second = too(&p);
     let mut before = vec![p.clone()];
-    before.extend((0..8).map(|n| l.open(another(&second, n), l.vip(SHOP))));
+    before.extend((0..PORT_TRIES).map(|n| l.open(another(&second, n), l.vip(SHOP))));
     let row = Case::new("no port left: alone", second.frame()).flow(Flow::None(second));
     t.add(row.after(&before.iter().collect::<Vec<_>>()).moves(&[Explicit, TupleClash]));
     // The node stands in for the client.
@@ -262,8 +264,8 @@ fn ports(t: &mut Rows) {
     let answer = out.answer(l.stable(BEHIND_AT), SYN | ACK).ttl(64);
     let back = answer.rewritten(l.vip(BEHIND), p.src);
     t.add(Case::new("snat: to the node, and on to the client", answer.frame()).sent(back));
-    // The ports that are tried are others' first ones, and those live: alone, and counted. With the first seven taken the last one is its.
-    for (taken, out) in [(8, None), (7, Some(7))] {
+    // The ports that are tried are others' first ones, and those live: alone, and counted. With all but the last taken that one is its.
+    for (taken, out) in [(PORT_TRIES, None), (LAST, Some(LAST))] {
         let p = t.plain_to(BEHIND);
         let before = others_behind(l, &p, taken);
         let before: Vec<&Packet> = before.iter().collect();
