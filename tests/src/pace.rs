@@ -54,6 +54,13 @@ pub fn fewer(what: &str, ordinary: usize, done: usize) {
     note(&format!("FEWER {}: {done} of {ordinary} {what}", thread.name().unwrap_or("?")));
 }
 
+/// So many as the variable says, for long campaigns; without it as [`many`].
+pub fn asked(variable: &str, what: &str, ordinary: usize, slow: usize) -> usize {
+    let said = std::env::var(variable).ok();
+    let said = said.map(|v| v.parse().unwrap_or_else(|_| panic!("{variable}={v} is no number")));
+    said.unwrap_or_else(|| many(what, ordinary, slow))
+}
+
 /// 1, or what `GRAY_LAB_SLOW` says.
 pub fn factor() -> u32 {
     static FACTOR: OnceLock<u32> = OnceLock::new();

@@ -11,7 +11,7 @@ use gray_common::{
     wire::{Addr, FlowState, TIME_BUCKETS},
 };
 use gray_tests::command::note;
-use gray_tests::pace::many;
+use gray_tests::pace::asked;
 use gray_tests::packets::{
     case::REDIRECT,
     frame::{ACK, FIN, PSH, Packet, RST, SYN, TCP},
@@ -51,8 +51,7 @@ fn the_kernel_with_xdp_in_front_does_what_the_model_says() {
 }
 
 fn agree(front: bool) {
-    let asked = std::env::var("GRAY_FRAMES").ok().map(|n| n.parse().expect("GRAY_FRAMES: a number"));
-    let frames = asked.unwrap_or_else(|| many("frames", FRAMES, FRAMES / 2));
+    let frames = asked("GRAY_FRAMES", "frames", FRAMES, FRAMES / 2);
     // Each way out has its share.
     let per_bench = PER_BENCH.min(frames.div_ceil(3));
     let mut seen = Seen::default();

@@ -36,9 +36,7 @@ const LONG_LIVED: usize = 24;
 
 /// How often something is done: this often, or as `GRAY_ROUNDS` says.
 fn rounds(what: &str, few: usize) -> usize {
-    let asked = std::env::var("GRAY_ROUNDS").ok();
-    let asked = asked.map(|v| v.parse().unwrap_or_else(|_| panic!("GRAY_ROUNDS={v} is no number")));
-    asked.unwrap_or_else(|| pace::many(what, few, few.min(4 + few / 16)))
+    pace::asked("GRAY_ROUNDS", what, few, few.min(4 + few / 16))
 }
 
 /// New connections without end, some hundred a second.
