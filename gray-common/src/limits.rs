@@ -75,8 +75,10 @@ pub const TAGGED: u32 = FRAMES;
 pub const CALLERS: u32 = 16_384;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
-/// Of which the first bytes are held.
+/// Of which the first bytes are held; a power of two, at most 65 536.
 pub const HELD: u32 = 2048;
+/// Places that a connection may have there. Where others have all of them, it takes that of whoever has had its own the longest.
+pub const HELD_TRIES: u32 = 8;
 /// Connections whose every request chooses; what is older keeps its instance.
 pub const FRAMES: u32 = 16_384;
 /// SYNs with a lane whose sockets are still to come, on nodes where a workload has a link.

@@ -79,7 +79,7 @@ maps! {
     PENDING: Array, u32 => u64, pending::PLACES;
     SPLICES: LruHash, Tuple => Bound, limits::SPLICES;
     WAITING: LruHash, Tuple => Bound, limits::WAITING;
-    HELD: LruHash, Tuple => Held, limits::HELD;
+    HELD: Array, u32 => Held, limits::HELD;
     FRAMES: LruHash, Tuple => Frames, limits::FRAMES;
     LISTENER: Array, u32 => Listening, 2;
     CALLERS: LruHash, u64 => Caller, limits::CALLERS;

@@ -4,7 +4,7 @@ use gray_common::{
     Reason,
     decide::{Decision, Tables as _},
     packet::UDP,
-    wire::{BUDGET_DECISIONS, BUDGET_MISSING, Event, Held, Missing, PATH_PACKET, SAID},
+    wire::{BUDGET_DECISIONS, BUDGET_MISSING, Event, Missing, PATH_PACKET, SAID},
 };
 
 use crate::{
@@ -176,7 +176,7 @@ pub fn asked(service: u16, blank: bool) {
 pub fn missing(
     k: &Kernel,
     d: &Decision,
-    text: *const Held,
+    text: *const u8,
     (held, read): (u32, u8),
     fill: impl FnOnce(&mut Event),
 ) {

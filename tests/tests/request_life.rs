@@ -6,9 +6,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aya::maps::{Array, Map, MapData};
 use gray_common::{
     abi::ABI,
+    limits,
     request::{options::Options, pending},
+    wire::Held,
 };
 use gray_tests::{
     agent::{Agent, AgentSpec},
@@ -104,9 +107,57 @@ fn a1_what_is_held_and_lost_is_sent_again() {
     scene.finish();
 }
 
-/// Removes everything that is held, as other connections' bytes would; how many were there.
+/// More clients have said a part of their request than there are places: who loses its own says it again. Afterwards all are free.
+#[test]
+fn a1_more_wait_than_there_are_places_for_what_is_held() {
+    let scene = Scene::packets(WorldSpec::default());
+    scene.apply(&policy(&scene.world));
+    let clients = pace::many("clients", 3000, 300);
+    let requests: Vec<String> =
+        (0..clients).map(|i| get(["app7", "app8"][i % 2], &format!("held-{i}"))).collect();
+    let mut talks: Vec<Talk> = (0..clients).map(|_| talk(&scene, false)).collect();
+    // Some have their APP ID in what is held, some not.
+    let half = |i: usize| requests[i].len() * (1 + i % 4) / 5;
+    for (i, talk) in talks.iter_mut().enumerate() {
+        talk.send(&requests[i].as_bytes()[..half(i)]).unwrap();
+    }
+    let taken = taken(&places(&scene.agent)).len();
+    assert!(taken > clients.min(limits::HELD as usize) / 2, "{taken} places");
+    for (i, talk) in talks.iter_mut().enumerate() {
+        talk.send(&requests[i].as_bytes()[half(i)..]).unwrap();
+    }
+    let mut gray = 0;
+    for (i, talk) in talks.iter_mut().enumerate() {
+        let answer = talk.answer().unwrap();
+        assert_eq!(answer.nonce(), format!("held-{i}"));
+        // Who has said a part again and again is decided on without the rest.
+        assert!(i % 2 == 0 || answer.version() == "1.0", "{i} has somebody else's APP ID");
+        gray += usize::from(answer.version() == "2.0");
+    }
+    assert!(gray > clients / 4, "{gray} of {clients}");
+    assert_eq!(self::taken(&places(&scene.agent)), [0; 0], "places of connections that have their instance");
+    drop(talks);
+    scene.finish();
+}
+
+const PLACE: usize = size_of::<Held>();
+type Places = Array<MapData, [u8; PLACE]>;
+
+fn places(agent: &Agent) -> Places {
+    Map::Array(MapData::from_pin(agent.bpffs().join("abi1/maps/HELD")).unwrap()).try_into().unwrap()
+}
+
+/// Which places for held bytes somebody has.
+fn taken(places: &Places) -> Vec<u32> {
+    (0..limits::HELD).filter(|n| places.get(n, 0).unwrap()[..8] != [0; 8]).collect()
+}
+
+/// Frees every place, as other connections would that take them; how many were taken.
 fn forget_held(agent: &Agent) -> usize {
-    forget(agent, "HELD")
+    let mut places = places(agent);
+    let taken = taken(&places);
+    taken.iter().for_each(|n| places.set(*n, [0; PLACE], 0).unwrap());
+    taken.len()
 }
 
 fn forget(agent: &Agent, table: &str) -> usize {

@@ -164,18 +164,24 @@ pub struct Bound {
     pub dscp: u8,
     /// TTL or hop limit of the client's last packet: what the instance gets that it has not sent itself has it, too. 0: none was seen.
     pub hops: u8,
-    pub _pad: [u8; 2],
+    /// Where in `HELD` its bytes are, while that place is its own: see `since`.
+    pub place: u16,
     /// By which the client's packets come.
     pub ifindex: u32,
+    /// Since when it has the place, as that says ([`Held::since`]); 0: it has none.
+    pub since: u64,
 }
 
-/// Bytes of a client that no instance has yet. Longer than what is held by a segment, and zero behind it: for verifiers, and
-/// for sums of whole words.
+/// Longer by a segment than what is held: for verifiers.
 pub const HELD: usize = 6144;
 
+/// A place for bytes of a client that no instance has yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
+    /// CLOCK_MONOTONIC in ns when it was taken, which tells its owner from all earlier ones; 0: nobody has it.
+    pub since: u64,
+    /// What is behind the owner's bytes is some earlier one's.
     pub bytes: [u8; HELD],
 }
 
@@ -202,8 +208,8 @@ wire!(Reading, size 112, {
     names @ 0: Watches, kinds @ 64: [u8; 8], beginning_of @ 72: [u8; 8], beginning_len @ 80: [u8; 8], terms @ 88: Terms,
     sni @ 100: u8, alpn @ 101: u8, named @ 102: u8, _pad @ 103: u8, name @ 104: u64,
 });
-wire!(Bound, size 144, {
+wire!(Bound, size 152, {
     decision @ 0: Decision, splice @ 48: Splice, picked @ 120: u32, mark @ 124: u32, lock @ 128: u64, dscp @ 136: u8,
-    hops @ 137: u8, _pad @ 138: [u8; 2], ifindex @ 140: u32,
+    hops @ 137: u8, place @ 138: u16, ifindex @ 140: u32, since @ 144: u64,
 });
-wire!(Held, size 6144, { bytes @ 0: [u8; HELD] });
+wire!(Held, size 6152, { since @ 0: u64, bytes @ 8: [u8; HELD] });

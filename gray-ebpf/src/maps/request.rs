@@ -18,7 +18,9 @@ use gray_common::{
         tls::Hello,
         translate::Fields,
     },
-    wire::{Bound, Caller, Further, Held, ListenCount, Listening, Metadata, Reading, RequestCount, Tagged},
+    wire::{
+        self, Bound, Caller, Further, Held, ListenCount, Listening, Metadata, Reading, RequestCount, Tagged,
+    },
 };
 
 #[map]
@@ -36,14 +38,10 @@ pub static WAITING: LruHashMap<Tuple, Bound> = LruHashMap::with_max_entries(limi
 #[map]
 pub static REQUESTS: PerCpuArray<RequestCount> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 #[map]
-pub static HELD: LruHashMap<Tuple, Held> = LruHashMap::with_max_entries(limits::HELD, 0);
+pub static HELD: Array<Held> = Array::with_max_entries(limits::HELD, 0);
 /// Connections that are not known, and when they spoke first, in ms. Not shared, not pinned.
 #[map]
 pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(4096, 0);
-/// What a new element is made of. Not shared, not pinned.
-#[map]
-pub static EMPTY: Array<Held> = Array::with_max_entries(1, 0);
-
 /// What the tags of SYNs said, by the connection.
 #[map]
 pub static TAGGED: LruHashMap<Tuple, Tagged> = LruHashMap::with_max_entries(limits::TAGGED, 0);
@@ -70,7 +68,7 @@ pub const WINDOW: usize = 512;
 
 /// The beginning of a segment that goes on without its end. Not shared, not pinned.
 #[map]
-pub static SPARE: PerCpuArray<Held> = PerCpuArray::with_max_entries(1, 0);
+pub static SPARE: PerCpuArray<[u8; wire::HELD]> = PerCpuArray::with_max_entries(1, 0);
 
 /// One packet's way through the request path. Not shared, not pinned.
 pub struct Call {

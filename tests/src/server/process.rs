@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use super::{ServerSpec, ServerStats, echo, http};
 
@@ -76,7 +76,7 @@ async fn listen(spec: &ServerSpec, identity: &Arc<Identity>) -> Result<()> {
         for (port, is_http) in [(spec.http, true), (spec.tcp, false)] {
             let Some(port) = port else { continue };
             let at = SocketAddr::new(ip, port);
-            let listener = TcpListener::bind(at).await.with_context(|| format!("listen on {at}/tcp"))?;
+            let listener = bind(at).with_context(|| format!("listen on {at}/tcp"))?;
             drop(tokio::spawn(accept(listener, is_http, Arc::clone(identity))));
         }
         if let Some(port) = spec.udp {
@@ -86,6 +86,15 @@ async fn listen(spec: &ServerSpec, identity: &Arc<Identity>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With the backlog that servers have by default, as far as `net.core.somaxconn` lets them.
+fn bind(at: SocketAddr) -> Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    Ok(socket.listen(BACKLOG)?)
 }
 
 async fn accept(listener: TcpListener, is_http: bool, identity: Arc<Identity>) {

@@ -18,6 +18,7 @@ use gray_common::{
     wire::{Addr, Instance, Reading, SERVICE_DENY, Table},
 };
 
+use super::held;
 use crate::{
     ctx::{opaque, repeat},
     hooks::{
@@ -26,7 +27,7 @@ use crate::{
     },
     maps::{
         self,
-        request::{Call, FRAMES, HELD, TAGGED, call},
+        request::{Call, FRAMES, TAGGED, call},
     },
     tables::Kernel,
 };
@@ -93,7 +94,7 @@ pub extern "C" fn claims() -> u32 {
 /// What the service reads, what is held, and the key.
 #[inline(always)]
 fn read(c: &Call) -> Option<(&'static Reading, *const u8, HashKey)> {
-    Some((super::reading(c)?, HELD.get_ptr(&c.key)?.cast(), Kernel::at(c.epoch)?.key()))
+    Some((super::reading(c)?, held::text(c)?, Kernel::at(c.epoch)?.key()))
 }
 
 const _: () = assert!(WATCHES.is_power_of_two() && BEGINNINGS.is_power_of_two());

@@ -17,11 +17,11 @@ use gray_common::request::{
 };
 use gray_common::wire::{self, Reading};
 
-use super::{decide, follow, listener};
+use super::{decide, follow, held, listener};
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
     hooks::tags,
-    maps::request::{Call, EMPTY, HELD, call},
+    maps::request::{Call, call},
 };
 
 /// What the machine asks for was done before, or is done after it: see [`prepare`] and `decide::pick`.
@@ -141,10 +141,10 @@ pub extern "C" fn prepare(raw: *mut __sk_buff) -> u32 {
     1
 }
 
-/// What is held may have been lost: its table is a small one.
+/// What is held may have been lost: there are few places.
 #[inline(always)]
 fn still_held(c: &mut Call) {
-    if c.bound.splice.holds() && HELD.get_ptr(&c.key).is_none() {
+    if c.bound.splice.holds() && held::text(c).is_none() {
         c.bound.splice.forget();
     }
 }
@@ -182,17 +182,11 @@ const PART: u32 = 1460;
 #[inline(never)]
 pub extern "C" fn hold(raw: *mut __sk_buff, at: u32, from: u32, len: u32) -> u32 {
     let Some(c) = call() else { return 0 };
-    let mut held = HELD.get_ptr_mut(&c.key);
-    if held.is_none() {
-        if at != 0 {
-            // What was before it is lost.
-            return 0;
-        }
-        let Some(empty) = EMPTY.get_ptr(0) else { return 0 };
-        // SAFETY: an element of a map.
-        let _ = HELD.insert(&c.key, unsafe { &*empty }, 0);
-        held = HELD.get_ptr_mut(&c.key);
+    let mut held = held::text(c);
+    if held.is_none() && at == 0 {
+        held = held::take(c);
     }
+    // Without, what was before it is lost.
     let Some(held) = held else { return 0 };
     if at.saturating_add(len) > HOLD {
         return 0;
@@ -208,7 +202,7 @@ pub extern "C" fn hold(raw: *mut __sk_buff, at: u32, from: u32, len: u32) -> u32
                 return 0;
             }
             // SAFETY: `to + n` is less than the element's length.
-            let to = unsafe { held.cast::<u8>().add(to as usize) };
+            let to = unsafe { held.add(to as usize) };
             if !skb.copy_to(c.payload + from + done, to, n) {
                 return 0;
             }
@@ -254,8 +248,8 @@ impl Bytes for Text {
 pub extern "C" fn read(held: u32, ended: u32) -> u32 {
     let Some(c) = call() else { return READ_LISTENER };
     let Some(reading) = super::reading(c) else { return READ_LISTENER };
-    let Some(text) = HELD.get_ptr(&c.key) else { return READ_LISTENER };
-    let text = Text { at: text.cast::<u8>(), len: held };
+    let Some(text) = held::text(c) else { return READ_LISTENER };
+    let text = Text { at: text, len: held };
     c.claims = gray_common::decide::Claims::none(0);
     if tags::read() {
         let _ = decide::tagged();
@@ -308,20 +302,20 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
 #[inline(never)]
 extern "C" fn head(held: u32) -> u32 {
     let Some(c) = call() else { return BAD };
-    let (Some(reading), Some(text)) = (super::reading(c), HELD.get_ptr(&c.key)) else { return BAD };
-    let text = text.cast::<u8>();
+    let (Some(reading), Some(text)) = (super::reading(c), held::text(c)) else { return BAD };
     c.scan = Scan::request();
+    // With these it ends, for nothing else is looked for; of requests that are followed all is read.
+    let wanted = if reading.terms.flags & PER_REQUEST != 0 { u32::MAX } else { wanted(reading) };
     let at: *mut Call = c;
     repeat(HOLD + 1, |_| {
         // SAFETY: this CPU's own slot.
         unsafe {
             (*at).read = (*at).scan.step(&Text { at: text, len: held }, &reading.names);
-            (*at).read == STEP
+            (*at).read == STEP && u32::from((*at).scan.found) != wanted
         }
     });
     c.blank = u32::from((reading.named != 0) & (c.scan.found & reading.named == 0));
-    // Nothing else is looked for.
-    c.enough = u32::from(c.scan.found == wanted(reading) && reading.terms.flags & PER_REQUEST == 0);
+    c.enough = u32::from(u32::from(c.scan.found) == wanted);
     c.read
 }
 
@@ -332,8 +326,7 @@ extern "C" fn head(held: u32) -> u32 {
 #[inline(never)]
 extern "C" fn hello(held: u32) -> u32 {
     let Some(c) = call() else { return BAD };
-    let (Some(reading), Some(text)) = (super::reading(c), HELD.get_ptr(&c.key)) else { return BAD };
-    let text = text.cast::<u8>();
+    let (Some(reading), Some(text)) = (super::reading(c), held::text(c)) else { return BAD };
     c.hello = Hello::default();
     let at: *mut Call = c;
     repeat(HOLD + 1, |_| {
@@ -356,10 +349,10 @@ extern "C" fn hello(held: u32) -> u32 {
 
 /// A bit for each name that is looked for.
 #[inline(always)]
-fn wanted(reading: &Reading) -> u8 {
+fn wanted(reading: &Reading) -> u32 {
     let (mut bits, mut i) = (0, 0);
     while i < WATCHES {
-        bits |= u8::from(reading.kinds[i] != 0) << i;
+        bits |= u32::from(reading.kinds[i] != 0) << i;
         i += 1;
     }
     bits

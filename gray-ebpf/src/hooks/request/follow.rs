@@ -11,10 +11,11 @@ use gray_common::request::{
 use super::{
     decide,
     desk::{self, Desk, Text},
+    held,
 };
 use crate::{
     ctx::{length, opaque, repeat, skb::Skb},
-    maps::request::{Call, FRAMES, HELD, WINDOW, call},
+    maps::request::{Call, FRAMES, WINDOW, call},
 };
 
 /// `Call::taken`
@@ -212,13 +213,12 @@ pub extern "C" fn answers(raw: *mut __sk_buff, seq: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn walk_held(first: u32, held: u32) -> u32 {
     let Some(c) = call() else { return 0 };
-    let (Some(f), Some(text)) = (frames(c), HELD.get_ptr(&c.key)) else { return 0 };
+    let (Some(f), Some(text)) = (frames(c), held::text(c)) else { return 0 };
     f.head(first, &c.scan, c.read);
     if !begin(c, first, f.arrived(true, first, held), held) {
         return 0;
     }
     let (at, f): (*mut Call, *mut Frames) = (c, f);
-    let text = text.cast::<u8>();
     repeat(held + 1, |_| {
         // SAFETY: as above.
         let (c, f) = unsafe { (&mut *at, &mut *f) };

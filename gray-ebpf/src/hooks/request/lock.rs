@@ -2,14 +2,19 @@
 //! has it takes it out of its table, and puts it back when the packet is done.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use gray_common::{Reason, request::machine::IDLE, wire::Bound};
+use gray_common::{
+    Reason,
+    request::machine::{EST, IDLE},
+    wire::Bound,
+};
 
+use super::held;
 use crate::{
     ctx::{exchange, repeat},
     emit,
     maps::{
         self,
-        request::{Call, FRAMES, HELD, SPLICES, WAITING, call},
+        request::{Call, FRAMES, SPLICES, WAITING, call},
     },
 };
 
@@ -99,7 +104,7 @@ pub fn begin(c: &mut Call) -> u32 {
 pub fn forget(c: &mut Call) {
     let _ = SPLICES.remove(&c.key);
     let _ = WAITING.remove(&c.key);
-    let _ = HELD.remove(&c.key);
+    held::release(c);
     let _ = FRAMES.remove(&c.key);
     c.has = NONE;
 }
@@ -119,6 +124,9 @@ pub extern "C" fn leave() -> u32 {
     }
     let has = c.has;
     c.has = NONE;
+    if c.bound.since != 0 && c.bound.splice.state == EST && !c.bound.splice.holds() {
+        held::release(c);
+    }
     if has == WAITS && c.bound.splice.state != IDLE {
         c.bound.lock = 0;
         let _ = SPLICES.insert(&c.key, &c.bound, 0);

@@ -8,6 +8,7 @@ mod decide;
 mod desk;
 mod follow;
 mod granted;
+mod held;
 mod key;
 mod listener;
 mod lock;

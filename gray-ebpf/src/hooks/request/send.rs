@@ -12,7 +12,7 @@ use gray_common::{
 };
 
 use super::{
-    lock,
+    held, lock,
     translate::{fields, translate},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     hooks::{packet::DROP, tags},
     maps::{
         self,
-        request::{Call, HELD, SPARE, call},
+        request::{Call, SPARE, call},
     },
 };
 
@@ -287,7 +287,8 @@ pub extern "C" fn make(raw: *mut __sk_buff, i: u32) -> u32 {
         sum = csum::add(sum, csum::fold(halves5([words[0], words[1], words[2], 0, 0])));
     }
     if len != 0 {
-        let held = if o.kind == PART { SPARE.get_ptr(0) } else { HELD.get_ptr(&c.key) };
+        let part = o.kind == PART;
+        let held = if part { SPARE.get_ptr_mut(0).map(|at| at.cast::<u8>()) } else { held::text(c) };
         let Some(held) = held else { return 0 };
         let from = opaque(o.held_at);
         let Some(n) = length(len, 1460) else { return 0 };
@@ -295,8 +296,9 @@ pub extern "C" fn make(raw: *mut __sk_buff, i: u32) -> u32 {
             return 0;
         }
         // SAFETY: `from + n` is less than the element's length.
-        let at = unsafe { held.cast::<u8>().add(from as usize) };
-        if !skb.store(head, at, n) {
+        let at = unsafe { held.add(from as usize) };
+        // Afterwards the place must still be its own: else it may be somebody else's bytes.
+        if !skb.store(head, at, n) || !part && held::text(c).is_none() {
             return 0;
         }
         if !partial {

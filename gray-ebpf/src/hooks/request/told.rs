@@ -8,9 +8,10 @@ use gray_common::{
     wire::{Addr, Event},
 };
 
+use super::held;
 use crate::{
     emit,
-    maps::request::{Call, HELD, call},
+    maps::request::{Call, call},
     tables::Kernel,
 };
 
@@ -44,7 +45,7 @@ pub extern "C" fn told() -> u32 {
         return 0;
     }
     emit::count(Reason::RequestPlain);
-    let Some(text) = HELD.get_ptr(&c.key) else { return 0 };
+    let Some(text) = held::text(c) else { return 0 };
     let held = c.bound.splice.held;
     let d = Decision { service: service.id, reason: Reason::RequestPlain as u8, ..Decision::default() };
     emit::missing(&k, &d, text, (held, c.came_to as u8), |e: &mut Event| {

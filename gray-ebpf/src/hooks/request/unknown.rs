@@ -63,8 +63,9 @@ pub extern "C" fn unknown() -> u32 {
         lock: 0,
         dscp: c.dscp,
         hops: c.hops,
-        _pad: [0; 2],
+        place: 0,
         ifindex: c.ifindex,
+        since: 0,
     };
     if lock::begin(c) != 0 { GO } else { WAITS }
 }
