@@ -137,7 +137,7 @@ pub static TIMES: PerCpuHashMap<u32, Times> =
 pub static NO_TIMES: Array<Times> = Array::with_max_entries(1, 0);
 /// Breakers, by the numbers of services.
 #[map]
-pub static TRIPS: Array<Trip> = Array::with_max_entries(limits::SERVICES, 0);
+pub static TRIPS: Array<Trip> = Array::with_max_entries(limits::SERVICES, MMAPABLE);
 #[map]
 pub static RULE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(65_536, 0);
 #[map]

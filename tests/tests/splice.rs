@@ -120,6 +120,37 @@ fn patient(scene: &Scene, v6: bool, app: &str) -> String {
     })
 }
 
+/// F15: programs see nothing of these connections, and their breaker opens all the same: no client waits for gray any more. While it is
+/// open nobody is sent there; afterwards all are, and open it anew.
+#[test]
+fn f15_a_breaker_opens_by_what_the_listener_sees() {
+    let mut scene = stage(|t| t.each("breaker: { failures: 4, window: 60s, open: 2s }"));
+    let _nginx = h2_servers(&scene);
+    let listener = listens(&scene, "one");
+    let ask = |scene: &Scene| asked(scene, vip(false, 8080), &["-H", &long(), "-H", "X-App-Id: app7"]);
+    let opens = |scene: &Scene, service: &str| {
+        let status = scene.agent.gray_json(&["status"]).unwrap();
+        let all = status["breakers"].as_array().unwrap();
+        let b = all.iter().find(|b| b["service"] == service).unwrap();
+        (b["opens"].as_u64().unwrap(), b["failures"].as_u64().unwrap())
+    };
+    assert_eq!(ask(&scene), "2.0");
+    scene.gray.kill9().unwrap();
+    // Each tries gray twice before stable has it.
+    assert_eq!((ask(&scene), ask(&scene)), ("1.0".into(), "1.0".into()));
+    assert_eq!(opens(&scene, "web"), (1, 4));
+    assert_eq!(ask(&scene), "1.0");
+    assert_eq!(opens(&scene, "web"), (1, 4), "nobody was sent to gray");
+    wait_for("all to be sent there again", Duration::from_secs(20), || {
+        assert_eq!(ask(&scene), "1.0");
+        Ok(opens(&scene, "web").0 == 2)
+    })
+    .unwrap();
+    assert_eq!(opens(&scene, "h2"), (0, 0));
+    drop(listener);
+    scene.finish();
+}
+
 #[test]
 fn a1_http2_is_read() {
     let scene = stage(|t| t);

@@ -241,6 +241,8 @@ pub const SERVICE_LEASE: u32 = 2048;
 pub const SERVICE_BREAKER: u32 = 4096;
 /// First words on callers' connections are timed, at the cost of their packets.
 pub const SERVICE_MEASURE: u32 = 8192;
+/// Some route leads connections that are in no lane into one.
+pub const SERVICE_LEADS: u32 = 16_384;
 
 /// Something that is true of a client or not. A service's facts are worked out once per decision and become the bits
 /// of a word, which rules test.

@@ -9,8 +9,8 @@ use gray_common::{
     limits,
     wire::{
         Breaker, ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR,
-        SERVICE_GUE, SERVICE_LEASE, SERVICE_MEASURE, SERVICE_REQUEST, SERVICE_ROUND_ROBIN, SERVICE_SNAT,
-        Service,
+        SERVICE_GUE, SERVICE_LEADS, SERVICE_LEASE, SERVICE_MEASURE, SERVICE_REQUEST, SERVICE_ROUND_ROBIN,
+        SERVICE_SNAT, Service,
     },
 };
 
@@ -111,7 +111,7 @@ impl<'p> Making<'p> {
         let mut subsets = Subsets::new((index, service), &assigned.instances, (away, zone), out);
         let stable_subset = subsets.index(&service.stable)?;
         let first_rule = subsets.out().rules.len() as u32;
-        let mut facts = Facts::default();
+        let (mut facts, mut leads) = (Facts::default(), 0);
         for sends in order::of(policy, service) {
             let name = sends.by.name(&service.name);
             let lane = sends.lane.and_then(|l| assigned.lanes.get(l)).unwrap_or(0);
@@ -131,7 +131,10 @@ impl<'p> Making<'p> {
             let always = match sends.by {
                 By::Lane(_) => facts.in_lane(&text, lane)?,
                 // Who is in a lane is not led into another one.
-                By::Route(_) if lane != 0 => facts.in_no_lane(&text)?,
+                By::Route(_) if lane != 0 => {
+                    leads = SERVICE_LEADS;
+                    facts.in_no_lane(&text)?
+                }
                 By::Route(_) => Alternative::default(),
             };
             let what = What { rule, always, text: &text, arms: &arms, owner: owner.as_ref() };
@@ -149,6 +152,7 @@ impl<'p> Making<'p> {
             return Err(CompileError::TooManyRules { service: service.name.clone() });
         }
         let (list_kinds, mut flags) = lists_used(lists, &facts, assigned);
+        flags |= leads;
         if service.affinity == model::Affinity::Client {
             flags |= SERVICE_AFFINITY;
         }

@@ -13,7 +13,10 @@ use gray_common::{
     names,
     packet::TCP,
     request::cookie::Tuple,
-    wire::{Addr, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Tagged, Wire, Workload},
+    wire::{
+        Addr, Breaker, Control, Flow4, Flow6, FlowKey4, FlowKey6, ListenCount, Listening, Tagged, Wire,
+        Workload,
+    },
 };
 
 use super::{
@@ -22,6 +25,7 @@ use super::{
     maps::{Maps, Miss, failed, open},
     moving,
     pins::Pins,
+    trips::Trips,
 };
 use crate::sys::{clock::monotonic_ns, sockets};
 
@@ -36,6 +40,8 @@ pub struct Listener {
     control: Map<u32, Control>,
     maps: Maps,
     unsteered: Unsteered,
+    /// `None`: they are an older agent's, and cannot be mapped.
+    trips: Option<Trips>,
     /// This node tells whose a socket is.
     callers: bool,
 }
@@ -90,7 +96,10 @@ impl Listener {
                 "this kernel does not tell of sockets (sock_diag): local callers are steered without what they say"
             );
         }
-        Ok(Some(Self { pins, inode, control, maps, unsteered, callers }))
+        let trips = Trips::map(maps.trips.fd())
+            .inspect_err(|e| tracing::warn!("breakers do not hear of what is read here: {e}"))
+            .ok();
+        Ok(Some(Self { pins, inode, control, maps, unsteered, trips, callers }))
     }
 
     /// False: the data path was removed, or another one is in its place.
@@ -118,6 +127,20 @@ impl Listener {
     /// The kernel's.
     pub fn fetch(&self, to: &mut MemTables, miss: Miss) -> Result<(), KernelError> {
         self.maps.fetch(to, miss)
+    }
+
+    /// Tells a service's breaker that its gray instance has failed a connection.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn fails(&self, service: u16, breaker: Breaker) -> Result<(), KernelError> {
+        if let Some(trips) = &self.trips
+            && breaker.failures != 0
+        {
+            let control = self.control()?;
+            trips.failed(service, breaker, self.now(&control)?, control.hz);
+        }
+        Ok(())
     }
 
     /// Keeps the connect path from steering a socket that is about to be connected.

@@ -16,6 +16,7 @@ mod pins;
 mod sender;
 mod stop;
 mod ticks;
+mod trips;
 mod xdp;
 
 use std::{

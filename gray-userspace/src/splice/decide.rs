@@ -8,7 +8,7 @@ use gray_common::{
     hash::HashKey,
     packet::TCP,
     request::machine::ATTEMPTS,
-    wire::{Addr, Control, Further, Instance, ListenerKey, Reading, SERVICE_DENY},
+    wire::{Addr, Breaker, Control, Further, Instance, ListenerKey, Reading, SERVICE_DENY},
 };
 
 use super::First;
@@ -45,6 +45,8 @@ pub struct Served {
     pub service: u16,
     pub reading: Reading,
     pub further: Further,
+    /// Of its gray arm; all 0: it has none.
+    pub breaker: Breaker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,7 +73,12 @@ impl Whose {
         let reading = paging::reading(&mut t, listener, |t, miss| on.fetch(t, miss))?;
         let service = paging::service(&mut t, listener, |t, miss| on.fetch(t, miss))?;
         let further = paging::further(&mut t, listener, |t, miss| on.fetch(t, miss))?;
-        Ok(reading.zip(service).map(|(reading, service)| Served { service: service.id, reading, further }))
+        Ok(reading.zip(service).map(|(reading, service)| Served {
+            service: service.id,
+            reading,
+            further,
+            breaker: service.breaker,
+        }))
     }
 
     /// Decides; `turn` counts this node's decisions, for round robin; `failed` is what the attempt before this one went by. A change of

@@ -14,7 +14,7 @@ use gray_common::{
     Reason,
     decide::Decision,
     request::machine::ATTEMPTS,
-    wire::{ARM_GRAY, ListenCount, Reading},
+    wire::{ARM_GRAY, Breaker, ListenCount, Reading},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -28,7 +28,7 @@ use super::{
     counters::Counters,
     decide::{Goes, Served, Tables, Whose},
     http2::{Acknowledged, GREETING},
-    relay,
+    relay::{self, Cut},
 };
 use crate::{kernel::KernelError, sys::clock::monotonic_ns};
 
@@ -49,6 +49,9 @@ pub trait Node: Tables + Send + Sync + 'static {
 
     /// Adds to what is counted of a service, by its number.
     fn count(&self, service: u16, more: &ListenCount);
+
+    /// Tells a service's breaker that its gray instance has failed a connection.
+    fn failed(&self, service: u16, breaker: Breaker);
 
     /// Keeps the connect path from steering a socket that is about to be connected.
     ///
@@ -163,7 +166,8 @@ impl<N: Node> Splice<N> {
         let whose = self.node.whose(peer, client.local_addr()?).map_err(|e| self.failed(&e))?;
         let Some(whose) = whose else { return Err(self.unknown()) };
         let served = whose.served(&self.node).map_err(|e| self.failed(&e))?;
-        let Some(Served { service, reading, further }) = served else { return Err(self.unknown()) };
+        let Some(served) = served else { return Err(self.unknown()) };
+        let Served { service, reading, further, breaker } = served;
         let mut first = First::of(reading, further, whose.client.ip());
         let (said, greeted) = self.read(client, &mut first, &reading).await?;
         self.counters.read(said);
@@ -174,7 +178,7 @@ impl<N: Node> Splice<N> {
         if missing != 0 && self.said.allows() {
             tracing::info!(client = %whose.client, service = %whose.service, ?said, "a client that names nobody");
         }
-        let mut instance = self.connected(&whose, &first, (service, &reading)).await?;
+        let (mut instance, gray) = self.connected(&whose, &first, &served).await?;
         let mut acked = greeted.then(|| Acknowledged::behind(first.frames_at()));
         let mut begin = Vec::new();
         match &mut acked {
@@ -184,15 +188,17 @@ impl<N: Node> Splice<N> {
         drop(first);
         self.counters.from_clients.add(begin.len() as u64);
         let done = async {
-            instance.write_all(&begin).await?;
+            instance.write_all(&begin).await.map_err(|error| Cut { unanswered: true, error })?;
             relay::relay(client, &mut instance, acked, &self.counters).await
         };
-        done.await
-            .inspect_err(|_| {
-                relay::reset(&instance);
-                self.node.count(service, &ListenCount { broken: 1, ..ListenCount::default() });
-            })
-            .map_err(End::from)
+        done.await.map_err(|cut| {
+            relay::reset(&instance);
+            self.node.count(service, &ListenCount { broken: 1, ..ListenCount::default() });
+            if gray && cut.unanswered {
+                self.node.failed(service, breaker);
+            }
+            End::Broken(cut.error)
+        })
     }
 
     /// Reads until it is known what the client says, or it is not waited for any more. Whether it was greeted.
@@ -233,15 +239,15 @@ impl<N: Node> Splice<N> {
         }
     }
 
-    /// The instance that takes it: the one that is decided on, another one, stable's.
+    /// The instance that takes it, and whether that is gray: the one that is decided on, another one, stable's.
     async fn connected(
         &self,
         whose: &Whose,
         first: &First,
-        (service, reading): (u16, &Reading),
-    ) -> Result<TcpStream, End> {
-        let count = |more: ListenCount| self.node.count(service, &more);
-        let within = Duration::from_millis(u64::from(reading.terms.silent_ms));
+        served: &Served,
+    ) -> Result<(TcpStream, bool), End> {
+        let count = |more: ListenCount| self.node.count(served.service, &more);
+        let within = Duration::from_millis(u64::from(served.reading.terms.silent_ms));
         let (mut attempt, mut again) = (0, 0);
         let mut failed: Option<Decision> = None;
         while attempt < ATTEMPTS {
@@ -275,13 +281,16 @@ impl<N: Node> Splice<N> {
                         true => ListenCount { gray: 1, ..ListenCount::default() },
                         false => ListenCount { stable: 1, ..ListenCount::default() },
                     });
-                    return Ok(instance);
+                    return Ok((instance, gray));
                 }
                 Ok(Err(e)) => tracing::debug!("{at}: {e}"),
                 Err(_) => tracing::debug!("{at}: silent for {within:?}"),
             }
             self.counters.another.add(1);
             failed = Some(decided);
+            if gray {
+                self.node.failed(served.service, served.breaker);
+            }
             count(match gray {
                 true => ListenCount { failed_gray: 1, ..ListenCount::default() },
                 false => ListenCount { failed_stable: 1, ..ListenCount::default() },

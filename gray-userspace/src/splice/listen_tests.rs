@@ -14,7 +14,8 @@ use super::{
 };
 use crate::kernel::{KernelError, Miss};
 
-struct Loopback(Memory, Mutex<ListenCount>);
+/// The last: failures that the breaker was told of.
+struct Loopback(Memory, Mutex<ListenCount>, AtomicU64);
 
 impl Tables for Loopback {
     fn control(&self) -> Result<Control, KernelError> {
@@ -37,6 +38,11 @@ impl Node for Loopback {
 
     fn count(&self, _: u16, more: &ListenCount) {
         self.1.lock().unwrap().add(more);
+    }
+
+    fn failed(&self, _: u16, breaker: Breaker) {
+        assert_eq!(breaker.failures, 3);
+        let _ = self.2.fetch_add(1, Relaxed);
     }
 
     fn unsteered(&self, _: &TcpSocket) -> io::Result<()> {
@@ -103,6 +109,7 @@ async fn world_of(gray_at: Option<SocketAddr>, (more, first_byte): (&str, &str),
     claims: {{ app: {{ header: X-App-Id }} }}
     route-headers: {{ read: [version], without-route: true }}
     first-byte: {first_byte}
+    breaker: {{ failures: 3, window: 10s, open: 30s }}
     instances:
       - {{ address: '{}', version: '1' }}
       - {{ address: '{}', version: '2' }}
@@ -115,7 +122,7 @@ routes:
         stable.at,
         gray_at.unwrap_or(gray.at)
     );
-    let splice = Splice::new(Loopback(memory(&document), Mutex::default()), most);
+    let splice = Splice::new(Loopback(memory(&document), Mutex::default(), AtomicU64::new(0)), most);
     let task = tokio::spawn(splice.clone().serve(listener));
     World { at, splice, stable, gray, _task: task }
 }
@@ -278,6 +285,33 @@ async fn a1_an_instances_reset_is_the_clients() {
     let e = s.read_to_end(&mut answer).await.unwrap_err();
     assert_eq!((e.kind(), &answer[..]), (ErrorKind::ConnectionReset, &b"half of"[..]));
     until(|| w.splice.counters.broken.get() == 1).await;
+    assert_eq!(w.splice.node.2.load(Relaxed), 0, "it has answered");
+}
+
+/// ... and its breaker hears of it as of what programs see: refused; reset before the first word. Not of stable's, nor of an end.
+#[tokio::test]
+async fn f15_a_breaker_hears_of_gray_instances_that_fail() {
+    const GRAY: &[u8] = b"GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    drop(tokio::spawn(async move {
+        for resets in [true, false] {
+            let (mut s, _) = listener.accept().await.unwrap();
+            let _ = s.read(&mut [0; 512]).await.unwrap();
+            if resets {
+                relay::reset(&s);
+            }
+        }
+    }));
+    let w = world(Some(at), "", 100).await;
+    let told = || w.splice.node.2.load(Relaxed);
+    let e = said(w.at, &[GRAY]).await.unwrap_err();
+    assert_eq!((e.kind(), told()), (ErrorKind::ConnectionReset, 1));
+    assert_eq!((said(w.at, &[GRAY]).await.unwrap(), told()), (String::new(), 1), "an end without a word");
+    // By now nobody listens there any more.
+    assert_eq!((said(w.at, &[GRAY]).await.unwrap(), told()), ("stable".into(), 3), "two attempts");
+    assert_eq!(said(w.at, &[b"GET / HTTP/1.1\r\nX-App-Id: 8\r\n\r\n"]).await.unwrap(), "stable");
+    assert_eq!(told(), 3);
 }
 
 /// ... and an end of one direction is not the other one's.

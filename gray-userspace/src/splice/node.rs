@@ -9,7 +9,7 @@ use std::{
 
 use gray_common::{
     decide::mem::MemTables,
-    wire::{Control, ListenCount},
+    wire::{Breaker, Control, ListenCount},
 };
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -65,6 +65,12 @@ impl Node for Kernel {
 
     fn count(&self, service: u16, more: &ListenCount) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(service).or_default().add(more);
+    }
+
+    fn failed(&self, service: u16, breaker: Breaker) {
+        if let Err(e) = self.tables.fails(service, breaker) {
+            tracing::debug!("a breaker was not told: {e}");
+        }
     }
 
     fn unsteered(&self, socket: &TcpSocket) -> io::Result<()> {

@@ -48,6 +48,21 @@ enum Broken {
     Writing(io::Error),
 }
 
+/// How two connections ended early.
+#[derive(Debug)]
+pub struct Cut {
+    /// The instance broke its own before it had said anything.
+    pub unanswered: bool,
+    pub error: io::Error,
+}
+
+/// What a direction tells: bytes that were said, whether there were any, and whether the other direction has ended.
+struct Tells<'a> {
+    counter: &'a Counter,
+    any: AtomicBool,
+    ended: &'a AtomicBool,
+}
+
 /// After an instance has ended, a client that says nothing for so long has forgotten the connection.
 const HALF: Duration = Duration::from_secs(60);
 
@@ -55,31 +70,33 @@ const HALF: Duration = Duration::from_secs(60);
 /// end. A client that has said everything may be answered much later; one that was told the end may not keep its own open for ever.
 ///
 /// # Errors
-/// That of the end which broke it.
+/// Which end broke it.
 pub async fn relay(
     client: &mut TcpStream,
     instance: &mut TcpStream,
     acked: Option<Acknowledged>,
     counters: &Counters,
-) -> io::Result<()> {
+) -> Result<(), Cut> {
     let ((from_client, to_client), (from_instance, to_instance)) = (client.split(), instance.split());
-    let ended = AtomicBool::new(false);
-    let up = async {
-        match copy(from_client, to_instance, acked, (&counters.from_clients, &ended)).await {
-            Err(Broken::Writing(_)) => Ok(()),
-            said => said,
+    let (ended, never) = (AtomicBool::new(false), AtomicBool::new(false));
+    let tells = |counter, ended| Tells { counter, any: AtomicBool::new(false), ended };
+    let (up, down) = (tells(&counters.from_clients, &ended), tells(&counters.to_clients, &never));
+    let said = async {
+        match copy(from_client, to_instance, acked, &up).await {
+            Err(Broken::Reading(error)) => Err(Cut { unanswered: false, error }),
+            Ok(()) | Err(Broken::Writing(_)) => Ok(()),
         }
     };
-    let never = AtomicBool::new(false);
-    let down = async {
-        let said = copy(from_instance, to_client, None, (&counters.to_clients, &never)).await;
+    let answered = async {
+        let answered = copy(from_instance, to_client, None, &down).await;
         ended.store(true, Relaxed);
-        said
+        match answered {
+            Err(Broken::Reading(error)) => Err(Cut { unanswered: !down.any.load(Relaxed), error }),
+            Err(Broken::Writing(error)) => Err(Cut { unanswered: false, error }),
+            Ok(()) => Ok(()),
+        }
     };
-    match tokio::try_join!(up, down) {
-        Ok(((), ())) => Ok(()),
-        Err(Broken::Reading(e) | Broken::Writing(e)) => Err(e),
-    }
+    tokio::try_join!(said, answered).map(drop)
 }
 
 /// One direction, without the acknowledgement that is ours. Where the other one has ended it waits for [`HALF`], or twice that.
@@ -87,14 +104,16 @@ async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut acked: Option<Acknowledged>,
-    (counter, ended): (&Counter, &AtomicBool),
+    tells: &Tells<'_>,
 ) -> Result<(), Broken> {
     let (mut buffer, mut out) = (vec![0; BUFFER], Vec::new());
     loop {
         let n = loop {
             match timeout(HALF, from.read(&mut buffer)).await {
                 Ok(n) => break n.map_err(Broken::Reading)?,
-                Err(_) if ended.load(Relaxed) => return Err(Broken::Reading(io::ErrorKind::TimedOut.into())),
+                Err(_) if tells.ended.load(Relaxed) => {
+                    return Err(Broken::Reading(io::ErrorKind::TimedOut.into()));
+                }
                 Err(_) => {}
             }
         };
@@ -110,7 +129,10 @@ async fn copy(
             None => &buffer[..n],
         };
         to.write_all(said).await.map_err(Broken::Writing)?;
-        counter.add(said.len() as u64);
+        if n != 0 {
+            tells.any.store(true, Relaxed);
+        }
+        tells.counter.add(said.len() as u64);
         if n == 0 {
             return to.shutdown().await.map_err(Broken::Writing);
         }

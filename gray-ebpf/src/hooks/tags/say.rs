@@ -17,8 +17,8 @@ use gray_common::{
     limits,
     packet::{MPTCP, TCP, opens},
     wire::{
-        Addr, CONTROL_WORKLOADS, ListenerKey, ListenerValue, SAYING_ASKED, SAYING_SAID, SERVICE_REQUEST,
-        Saying,
+        Addr, CONTROL_WORKLOADS, ListenerKey, ListenerValue, SAYING_ASKED, SAYING_SAID, SERVICE_LEADS,
+        SERVICE_REQUEST, Saying,
     },
 };
 
@@ -40,13 +40,13 @@ use crate::{
 pub fn say4(ctx: &SockAddrContext) {
     let (s, Some(k)) = (Sock::new(ctx), Kernel::now()) else { return };
     let listener = dialled4(s.raw(), k.epoch());
-    note(&s, k, (listener, true), s.bound4());
+    note(&s, k, (listener, true), || s.bound4());
 }
 
 pub fn say6(ctx: &SockAddrContext) {
     let (s, Some(k)) = (Sock::new(ctx), Kernel::now()) else { return };
     let (listener, is_v4) = (dialled6(s.raw(), k.epoch()), s.addr6().is_v4());
-    note(&s, k, (listener, is_v4), if is_v4 { s.bound4() } else { s.bound6() });
+    note(&s, k, (listener, is_v4), || if is_v4 { s.bound4() } else { s.bound6() });
 }
 
 /// Notes what the SYN of a socket that dials is to say: to a service its caller's lane, or the one that a route leads it into, and its
@@ -54,27 +54,31 @@ pub fn say6(ctx: &SockAddrContext) {
 /// knows their cgroup. That is all that is known of their caller: address and mark are its own to choose there, and nothing that
 /// follows from them is said.
 #[inline(always)]
-fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Option<Addr>) {
+fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), bound: impl FnOnce() -> Option<Addr>) {
     // The connection is decided on elsewhere.
     k.asks = true;
     if listener == 0 {
         let _ = keep(s.raw(), k.epoch(), 0, 0, 0);
         return;
     }
-    let key = k.key();
-    let ours = k.control.netns_cookie == 0 || s.netns_cookie() == k.control.netns_cookie;
-    let source = source.filter(|_| ours);
     let mut claims = Local::none(unknown_zero());
-    if let Some(a) = &source {
-        claims.set_source(key, a);
-    }
-    claims.set_mark(key, if ours { s.mark() } else { 0 });
     if k.control.flags & CONTROL_WORKLOADS != 0
         && let Some(w) = workload()
     {
         claims.set_workload(k.epoch(), w);
         claims.lane = known(k.epoch(), links::lane(w.lane, w.link, 0));
     }
+    if depends(k.epoch(), listener, claims.lane as u32) == 0 {
+        let _ = keep(s.raw(), k.epoch(), listener, 0, claims.lane << 32);
+        return;
+    }
+    let key = k.key();
+    let ours = k.control.netns_cookie == 0 || s.netns_cookie() == k.control.netns_cookie;
+    let source = if ours { bound() } else { None };
+    if let Some(a) = &source {
+        claims.set_source(key, a);
+    }
+    claims.set_mark(key, if ours { s.mark() } else { 0 });
     let request = Request {
         listener: ListenerValue(listener),
         claims: &claims,
@@ -88,6 +92,17 @@ fn note(s: &Sock<'_>, mut k: Kernel, (listener, is_v4): (u32, bool), source: Opt
         Verdict::Deny(_) | Verdict::Pass(_) => (0, 0),
     };
     let _ = keep(s.raw(), k.epoch(), listener, identity, claims.lane << 32 | u64::from(led));
+}
+
+/// Not 0: what is said depends on what is decided, which costs more than all else here: the service is told who calls, or some route
+/// leads callers into a lane that are in none.
+#[unsafe(export_name = "gray_say_depends")]
+#[inline(never)]
+pub extern "C" fn depends(epoch: u64, listener: u32, lane: u32) -> u32 {
+    let Some(k) = Kernel::at(epoch) else { return 0 };
+    let Some(service) = ListenerValue(listener).service().and_then(|i| k.service(i)) else { return 0 };
+    let leads = lane == 0 && service.flags & SERVICE_LEADS != 0;
+    u32::from(leads || asks(&k, ListenerValue(listener)))
 }
 
 /// Exported, and so checked once by itself, as those below. Two: a program may read the address of its own family only.

@@ -1,0 +1,72 @@
+//! The breakers' state, mapped into memory: what the splice listener sees fail is counted beside what programs see, while they count.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use gray_common::{
+    limits,
+    wire::{Breaker, Trip, trip_is_open},
+};
+
+#[derive(Debug)]
+pub struct Trips {
+    at: NonNull<Trip>,
+}
+
+// SAFETY: shared memory, which CPUs change side by side whoever has it here; see `failed`.
+unsafe impl Send for Trips {}
+// SAFETY: as above.
+unsafe impl Sync for Trips {}
+
+const LEN: usize = (limits::SERVICES as usize * size_of::<Trip>()).next_multiple_of(4096);
+
+impl Trips {
+    /// # Errors
+    /// The kernel's: the map of an older agent cannot be mapped.
+    pub fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let (protection, null) = (libc::PROT_READ | libc::PROT_WRITE, std::ptr::null_mut());
+        // SAFETY: a fresh shared mapping of the array, whose elements are multiples of eight bytes and lie side by side.
+        let p = unsafe { libc::mmap(null, LEN, protection, libc::MAP_SHARED, map.as_raw_fd(), 0) };
+        if p == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(p.cast()).map(|at| Self { at }).ok_or_else(|| io::Error::other("mapped at 0"))
+    }
+
+    /// A connection of the service has failed at a gray instance: as `gray_breaker_hears` hears it, of one that does not try.
+    pub fn failed(&self, service: u16, rule: Breaker, now: u64, hz: u32) {
+        if u32::from(service) >= limits::SERVICES {
+            return;
+        }
+        // SAFETY: within the mapping, which lives as long as self. What is raced on is changed by atomic instructions, or is the same
+        // whoever writes it.
+        let (trip, count, opened, opens) = unsafe {
+            let at = self.at.as_ptr().add(service.into());
+            let word = |of: *mut u64| AtomicU64::from_ptr(of);
+            (&mut *at, word(&raw mut (*at).count), word(&raw mut (*at).opened), word(&raw mut (*at).opens))
+        };
+        if trip.rule != rule {
+            trip.rule = rule;
+        }
+        let was = opened.load(SeqCst);
+        let n = count.fetch_add(1, SeqCst) + 1;
+        let many = trip.fails(n, now, hz);
+        if many
+            && !trip_is_open(was, now, hz, rule.open_ms, false)
+            && opened.compare_exchange(was, now, SeqCst, SeqCst).is_ok()
+        {
+            let _ = opens.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+impl Drop for Trips {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`.
+        let _ = unsafe { libc::munmap(self.at.as_ptr().cast(), LEN) };
+    }
+}
