@@ -33,6 +33,9 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
             fail::point(Point::UninstallStopped)?;
         }
         for path in pins {
+            if !o.dry_run {
+                kernel::take_off(&path);
+            }
             remove(&path, o.dry_run, &mut done)?;
         }
         // Only when nothing of others is in it.

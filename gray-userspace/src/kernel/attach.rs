@@ -226,7 +226,7 @@ pub fn tags(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), KernelE
 }
 
 pub fn detach_tags(pins: &Pins) -> Result<(), KernelError> {
-    names::TAG_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
+    names::TAG_PROGRAMS.iter().try_for_each(|name| pins.detach(&pins.link(&cgroup_link(name))))
 }
 
 /// The same for those that time first words.
@@ -236,7 +236,7 @@ pub fn measures(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Ker
 }
 
 pub fn detach_measures(pins: &Pins) -> Result<(), KernelError> {
-    names::MEASURE_PROGRAMS.iter().try_for_each(|name| pins.remove(&pins.link(&cgroup_link(name))))
+    names::MEASURE_PROGRAMS.iter().try_for_each(|name| pins.detach(&pins.link(&cgroup_link(name))))
 }
 
 /// What links are made by: first what tells of threads, without which nothing would be told of a socket.
@@ -247,7 +247,7 @@ pub fn links(pins: &Pins, loaded: &mut Loaded, path: &Path) -> Result<(), Kernel
 }
 
 pub fn detach_links(pins: &Pins) -> Result<(), KernelError> {
-    pins.remove(&pins.link(&cgroup_link(names::LINK_PROGRAM)))?;
+    pins.detach(&pins.link(&cgroup_link(names::LINK_PROGRAM)))?;
     names::LINK_TRACES.iter().try_for_each(|(name, _)| pins.remove(&pins.link(&trace_link(name))))
 }
 
@@ -333,7 +333,7 @@ pub fn prune(pins: &Pins, wanted: &[(String, Direction)], connect: bool) -> Resu
             _ => keep.contains(&name),
         };
         if !stays {
-            pins.remove(&pins.link(&name))?;
+            pins.detach(&pins.link(&name))?;
             gone.push(name);
         }
     }

@@ -28,6 +28,7 @@ mod cmd {
     pub const DELETE_BATCH: i64 = 27;
     pub const LINK_CREATE: i64 = 28;
     pub const LINK_UPDATE: i64 = 29;
+    pub const LINK_DETACH: i64 = 34;
 }
 
 /// `union bpf_attr`, as words; longer than any variant used here, zero where unused.
@@ -93,6 +94,14 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     let mut a = Attr::default();
     a[0] = raw(link) | raw(program) << 32;
     call(cmd::LINK_UPDATE, &mut a).map(drop)
+}
+
+/// Takes a link's program off, at once (Linux 5.9; not of tracepoints). Its last descriptor does so, too, but a pin's is let go of by a worker
+/// of the kernel's, some time after the pin is gone.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut a = Attr::default();
+    a[0] = raw(link);
+    call(cmd::LINK_DETACH, &mut a).map(drop)
 }
 
 fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u64; WORDS]> {

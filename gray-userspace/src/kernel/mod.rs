@@ -33,7 +33,7 @@ pub use moving::Moved;
 pub use object::{LogLines, Parts};
 pub use pins::Pins;
 pub use sender::Sender;
-pub use stop::stop_steering;
+pub use stop::{stop_steering, take_off};
 
 /// What can go wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -204,6 +204,15 @@ impl Pins {
             Ok(m) if another_user(&m) => Err(KernelError::NotOurs { path: path.into(), why: ANOTHER_USER }),
             Ok(_) => bpf::get(path).map(Some).map_err(|e| KernelError::io("cannot open the pin", path, e)),
         }
+    }
+
+    /// Takes the program of a pinned link off, and removes the pin.
+    pub fn detach(&self, path: &Path) -> Result<(), KernelError> {
+        if let Some(link) = self.open(path)? {
+            // Of a tracepoint it goes with its pin.
+            let _ = bpf::link_detach(link.as_fd());
+        }
+        self.remove(path)
     }
 
     pub fn remove(&self, path: &Path) -> Result<(), KernelError> {

@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsStr,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,16 @@ use gray_common::{
 };
 
 use super::{KernelError, bpf};
+
+/// Takes the program off whose link this pin is, if it is one: without, it would hang there for a moment after the pin is gone. What cannot
+/// be taken off so goes with its pin.
+pub fn take_off(pin: &Path) {
+    if pin.parent().is_some_and(|dir| dir.ends_with("links"))
+        && let Ok(link) = bpf::get(pin)
+    {
+        let _ = bpf::link_detach(link.as_fd());
+    }
+}
 
 /// Deletes the listeners in these pins: from here on no new connection is steered. Open ones go on by their flows, and by
 /// tc alone: XDP goes from one interface after the other, and what it would send where it is gone already was lost.

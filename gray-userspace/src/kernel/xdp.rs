@@ -48,5 +48,5 @@ pub fn pinned(pins: &Pins) -> Vec<String> {
 
 /// Takes the program off. The caller has made sure that none sends there any more.
 pub fn detach(pins: &Pins, iface: &str) -> Result<(), KernelError> {
-    pins.remove(&pins.link(&pin_name(iface)))
+    pins.detach(&pins.link(&pin_name(iface)))
 }

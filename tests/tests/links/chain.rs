@@ -9,6 +9,7 @@ use gray_tests::{
     agent::{Agent, AgentSpec},
     cgroup::Cgroup,
     client::{LoadSpec, Mode, Report},
+    pace,
     policy::PolicyText,
     residue,
     scene::{servers, vip},
@@ -19,6 +20,11 @@ pub const LANE: &str = "gray-2.0";
 pub const PORT: u16 = 18_080;
 /// Of each caller.
 pub const REQUESTS: u64 = 200;
+
+/// ... where one of a thousand would be too many.
+pub fn many() -> u64 {
+    pace::many("requests", 10_000, 500) as u64
+}
 
 /// C on two backends, and an agent on the edge; B is started by each test. Dropped in this order.
 pub struct Chain {
