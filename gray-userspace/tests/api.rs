@@ -280,6 +280,24 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 }
 
+/// An agent that is stopped, or hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_does_not_wait_for_ever() {
+    let tmp = tempfile::tempdir().unwrap();
+    let socket = tmp.path().join("gray.sock");
+    let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (read, change) = (Duration::from_millis(50), Duration::from_millis(100));
+    let client = Client::patient(&socket, (read, change));
+    let silent = |e: ClientError| match e {
+        ClientError::Silent { after, .. } => after,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(silent(client.get::<Status>("/v1/status").await.unwrap_err()), read);
+    assert_eq!(silent(client.post::<_, ApplyReply>("/v1/apply", &apply("a")).await.unwrap_err()), change);
+    assert_eq!(silent(client.text("/metrics").await.unwrap_err()), read);
+    assert_eq!(silent(client.lines("/v1/events").await.err().unwrap()), read);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_over_tcp_are_loopback_only_and_nothing_else() {
     let s = serve_with(|o| o.metrics = Some("127.0.0.1:0".parse().unwrap())).await;
@@ -294,6 +312,24 @@ async fn metrics_over_tcp_are_loopback_only_and_nothing_else() {
     let metrics = get("/metrics");
     assert!(metrics.contains("gray_up 1") && metrics.contains("openmetrics-text"), "{metrics}");
     assert!(get("/v1/status").starts_with("HTTP/1.1 404 "));
+
+    // Nobody asks who comes there: those who say nothing wait in the kernel, and take nothing from others.
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = files();
+    let silent: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Their own ends are here, too.
+    assert!((100..150).contains(&(files() - before)), "{} files", files() - before);
+    let _: Status = Client::new(&s.socket).get("/v1/status").await.unwrap();
+    drop(silent);
+    assert!(get("/metrics").contains("gray_up 1"));
+
+    // A port that somebody else has is no reason to do without an agent.
+    let taken =
+        ServerOptions { socket: s.dir.path().join("c.sock"), metrics: Some(addr), ..Default::default() };
+    let other = Server::start(s.core.clone(), taken).await.unwrap();
+    assert_eq!(other.metrics_addr(), None);
+    other.stop().await;
 
     let socket = s.dir.path().join("b.sock");
     let open = ServerOptions {

@@ -1,6 +1,6 @@
 //! The policy as files of a directory: followed, refused, and not overruling who rolls back by hand.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::Write as _, path::Path, time::Duration};
 
 use gray_tests::{
     WorldSpec,
@@ -30,6 +30,35 @@ fn put(dir: &Path, name: &str, text: &str) {
     let next = dir.join(format!(".{name}"));
     fs::write(&next, text).unwrap();
     fs::rename(next, dir.join(name)).unwrap();
+}
+
+/// Half of a document is one, too.
+#[test]
+fn d3_a_file_that_is_written_slowly_is_applied_once() {
+    let world = World::build(WorldSpec::default()).unwrap();
+    let (stable, gray) = servers(&world);
+    let dir = world.temp().join("policy");
+    fs::create_dir(&dir).unwrap();
+    let spec = AgentSpec {
+        args: vec!["--policy-dir".into(), dir.to_string_lossy().into_owned()],
+        ..AgentSpec::of(&world)
+    };
+    let agent = Agent::start_with(&world, spec).unwrap();
+    let scene = Scene { agent, stable, gray, world };
+    put(&dir, "a.yaml", &PolicyText::own(&scene.world).to_string());
+    assert_eq!(comes_to(&scene, "applied")["revision"], 1);
+    let mut file = fs::File::create(dir.join("b.yaml")).unwrap();
+    file.write_all(b"cohorts:\n").unwrap();
+    for n in 0..8 {
+        std::thread::sleep(Duration::from_millis(400));
+        writeln!(file, "  c{n}: {{ apps: [a{n}] }}").unwrap();
+    }
+    assert_eq!(revision(&scene), 1);
+    drop(file);
+    wait_for("all of it", Duration::from_secs(15), || Ok(revision(&scene) == 2)).unwrap();
+    let cohorts = scene.agent.gray_json(&["get", "cohorts"]).unwrap();
+    assert_eq!(cohorts.as_array().unwrap().len(), 8, "{cohorts}");
+    scene.finish();
 }
 
 #[test]

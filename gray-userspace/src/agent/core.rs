@@ -9,6 +9,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use gray_common::hash::HashKey;
 use tokio::sync::{Notify, broadcast};
 
@@ -23,12 +24,23 @@ use crate::{
     kernel::{KernelError, Live},
     model::Policy,
     store::{Link, Sqlite, key::HashKey as StoredKey},
-    sys::workload::{Cgroup, CgroupMount},
+    sys::{
+        rationed::Rationed,
+        workload::{Cgroup, CgroupMount},
+    },
 };
+
+/// Scrapes take a fifth of the time at most, and the walk through the flow tables a twentieth.
+const METRICS: u32 = 4;
+const FLOWS: u32 = 19;
 
 /// What the whole agent shares.
 pub struct Core {
     inner: Mutex<Inner>,
+    /// What scrapers are told.
+    pub metrics: Rationed<Bytes>,
+    /// Entries of the flow tables, which are walked for that.
+    flows: Rationed<[u64; 2]>,
     pub events: broadcast::Sender<EventLine>,
     pub started: Instant,
 }
@@ -136,7 +148,16 @@ pub enum AttachState {
 impl Core {
     pub fn new(inner: Inner) -> Self {
         let events = inner.events.clone();
-        Self { inner: Mutex::new(inner), events, started: Instant::now() }
+        let (metrics, flows) = (Rationed::new(METRICS), Rationed::new(FLOWS));
+        Self { inner: Mutex::new(inner), metrics, flows, events, started: Instant::now() }
+    }
+
+    /// Entries of each family's flow table. Not under the lock: a table of millions takes seconds.
+    pub fn flow_entries(&self) -> Result<[u64; 2], KernelError> {
+        self.flows.get(|| {
+            let tables = self.lock().live.flow_tables()?;
+            tables.entries()
+        })
     }
 
     /// A panic elsewhere must not stop the agent from serving: the state is valid between operations, and `change`

@@ -7,9 +7,6 @@ use crate::{
     doctor::{self, DoctorInput, Interface, Linked, Links, Role},
 };
 
-/// Bytes that the kernel accounts for one entry in each flow table; the other tables are small beside them.
-const FLOW_BYTES: u64 = 2 * 152;
-
 /// Takes milliseconds to seconds; the agent's lock is not held meanwhile.
 pub fn report(core: &Core) -> DoctorReport {
     let input = {
@@ -27,7 +24,8 @@ pub fn report(core: &Core) -> DoctorReport {
                 .iter()
                 .map(|a| Interface { name: a.iface.clone(), role: role(a.role) })
                 .collect(),
-            map_bytes: FLOW_BYTES * u64::from(inner.live.flow_capacity()),
+            // The others are there already, whole.
+            map_bytes: doctor::flow_bytes(inner.live.flow_capacity()),
             agent: Some(std::process::id()),
             links: links(&inner),
         }

@@ -22,8 +22,8 @@ use crate::api::{
 use read::Found;
 pub use source::{Directory, PolicySource};
 
-/// Editors and copies write several times.
-const QUIET: Duration = Duration::from_millis(200);
+/// Whoever changes files is waited for so long.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Looked at without a notice, too: the directory may come later, or be another one.
 const EVERY: Duration = Duration::from_secs(10);
 const SEEN: &str = "policy-dir.json";
@@ -103,6 +103,7 @@ async fn rounds<S: PolicySource, T: Send + 'static>(
     let mut notices = source.notices();
     let mut last = None;
     loop {
+        settle::<S>(&mut notices).await;
         let (look, at, known) = (look.clone(), source.clone(), last.take());
         match tokio::task::spawn_blocking(move || look(&at, known)).await {
             Ok(seen) => last = seen,
@@ -119,11 +120,18 @@ async fn rounds<S: PolicySource, T: Send + 'static>(
                 false
             }
         };
-        if noticed {
-            tokio::time::sleep(QUIET).await;
-        } else {
+        if !noticed {
+            // By those that know who writes; then of the directory that has the name by now.
+            settle::<S>(&mut notices).await;
             notices = source.notices();
         }
+    }
+}
+
+/// A half of what somebody writes may well be a policy.
+async fn settle<S: PolicySource>(notices: &mut Option<S::Notices>) {
+    if let Some(n) = notices {
+        let _ = tokio::time::timeout(LONGEST, S::settled(n)).await;
     }
 }
 
@@ -267,6 +275,10 @@ mod tests {
 
         async fn changed(bell: &mut Self::Notices) -> std::io::Result<()> {
             bell.notified().await;
+            Ok(())
+        }
+
+        async fn settled(_: &mut Self::Notices) -> std::io::Result<()> {
             Ok(())
         }
     }

@@ -11,7 +11,7 @@ use super::{
     core::{Core, Inner},
     done,
 };
-use crate::{api::ApiError, kernel::RENEWALS};
+use crate::{api::ApiError, kernel::RENEWALS, sys::notify};
 
 /// Renews it as long as the agent runs. Whoever stops an agent lets it run on.
 pub async fn renew(core: Arc<Core>) {
@@ -20,7 +20,9 @@ pub async fn renew(core: Arc<Core>) {
     loop {
         let _ = tick.tick().await;
         let core = core.clone();
-        let _ = done("the agent's lease", move || core.lock().take_lease()).await;
+        if done("the agent's lease", move || core.lock().take_lease()).await.is_some() {
+            notify::say("WATCHDOG=1");
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 mod times;
 
-use std::{fmt, sync::atomic::Ordering::Relaxed};
+use std::{convert::Infallible, fmt, sync::atomic::Ordering::Relaxed};
 
+use bytes::Bytes;
 use gray_common::{
     abi,
     wire::{ARM_GRAY, ARM_STABLE},
@@ -44,10 +45,20 @@ struct Scrape {
     timed: Vec<times::Timed>,
 }
 
-pub fn metrics(core: &Core) -> String {
+/// However many scrape at once, it is read once.
+pub fn metrics(core: &Core) -> Bytes {
+    let read = core.metrics.get(|| Ok::<_, Infallible>(Bytes::from(read(core))));
+    read.unwrap_or_default()
+}
+
+fn read(core: &Core) -> String {
     let scrape = {
+        let flows = core.flow_entries();
         let inner = core.lock();
-        match inner.families().and_then(|families| Ok(Scrape { families, timed: inner.timed()? })) {
+        match flows
+            .and_then(|flows| inner.families(flows))
+            .and_then(|families| Ok(Scrape { families, timed: inner.timed()? }))
+        {
             Ok(scrape) => scrape,
             Err(error) => {
                 tracing::warn!(%error, "metrics: the kernel's counters cannot be read");
@@ -124,11 +135,11 @@ fn plain(value: u64) -> Vec<Sample> {
 }
 
 impl Inner {
-    fn families(&self) -> Result<Vec<Family>, KernelError> {
+    fn families(&self, flows: [u64; 2]) -> Result<Vec<Family>, KernelError> {
         let reasons =
             self.live.reasons()?.into_iter().map(|(r, n)| (vec![("reason", r.label().into())], n)).collect();
         let control = self.live.control();
-        let flows = self.flow_table()?;
+        let flows = self.flow_table(flows);
         let family = |name: &str, n| (vec![("family", name.to_string())], n);
         let attached = self.attachments.iter().map(|a| {
             let labels = vec![("iface", a.iface.clone()), ("role", a.role.name().to_string())];

@@ -62,7 +62,7 @@ use self::{core::Core, tasks::Tasks};
 use crate::{
     api::{ApiError, Server, ServerOptions},
     cli::AgentOptions,
-    sys::watch::LinkEvents,
+    sys::{files as open_files, notify, watch::LinkEvents},
 };
 
 pub use migrate::migrate;
@@ -77,6 +77,7 @@ const LOOKING: u32 = 20;
 pub fn run(o: AgentOptions) -> anyhow::Result<()> {
     logging::start(o.log_format);
     crate::fail::ready()?;
+    let _ = open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(o));
     // A blocking call that still runs (a large load) must not hold the exit up.
@@ -111,6 +112,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     let server = Server::start(core, options).await?;
     crate::fail::point(crate::fail::Point::StartReady)?;
     tracing::info!(socket = %o.socket.display(), pid = std::process::id(), "ready");
+    notify::say("READY=1");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let ended = tokio::select! {
         _ = term.recv() => None,

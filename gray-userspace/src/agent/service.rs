@@ -1,5 +1,6 @@
 //! The API's operations: each takes the lock and hands over.
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::{audit, core::Core, explain, flows, metrics, status, workloads};
@@ -139,7 +140,7 @@ impl Control for Core {
         self.lock().import_key(who, &key)
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> Bytes {
         metrics::metrics(self)
     }
 

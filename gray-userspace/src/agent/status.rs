@@ -26,12 +26,13 @@ use crate::{
 };
 
 pub fn status(core: &Core) -> Result<Status, ApiError> {
-    let inner = core.lock();
-    inner.status(core.started.elapsed().as_secs()).map_err(|e| ApiError::internal(&e))
+    let internal = |e: KernelError| ApiError::internal(&e);
+    let flows = core.flow_entries().map_err(internal)?;
+    core.lock().status(core.started.elapsed().as_secs(), flows).map_err(internal)
 }
 
 impl Inner {
-    fn status(&self, uptime_s: u64) -> Result<Status, KernelError> {
+    fn status(&self, uptime_s: u64, flows: [u64; 2]) -> Result<Status, KernelError> {
         let reasons = self.live.reasons()?;
         let lost = reasons.iter().find(|(r, _)| *r == Reason::EventLost).map_or(0, |(_, n)| *n);
         // Once: a guard in a field below would live to the end of the statement.
@@ -59,7 +60,7 @@ impl Inner {
                 prefixes: self.prefixes.len() as u64,
                 rules: self.compiled.rules.len() as u64,
             },
-            flows: self.flow_table()?,
+            flows: self.flow_table(flows),
             counters: counters(reasons),
             events_lost: lost,
             services: self.service_counts()?,
@@ -82,10 +83,8 @@ impl Inner {
         Ok(SpliceStatus { at: at.collect() })
     }
 
-    /// Walks both tables: the kernel keeps no count of them.
-    pub(super) fn flow_table(&self) -> Result<FlowTable, KernelError> {
-        let [v4, v6] = self.live.flow_entries()?;
-        Ok(FlowTable { v4, v6, capacity: u64::from(self.live.flow_capacity()) })
+    pub(super) fn flow_table(&self, [v4, v6]: [u64; 2]) -> FlowTable {
+        FlowTable { v4, v6, capacity: u64::from(self.live.flow_capacity()) }
     }
 
     fn service_counts(&self) -> Result<Vec<ServiceCounts>, KernelError> {

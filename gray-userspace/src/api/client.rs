@@ -6,6 +6,7 @@ mod url;
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::types::ErrorReply;
 pub use lines::Lines;
@@ -26,6 +27,9 @@ pub enum ClientError {
     Unreachable { socket: PathBuf, source: io::Error },
     #[error("no permission to use {}", socket.display())]
     Denied { socket: PathBuf },
+    /// It takes connections, and does not answer.
+    #[error("the agent on {} took the request and has not answered for {} s", socket.display(), after.as_secs())]
+    Silent { socket: PathBuf, after: Duration },
     /// The agent went away in the middle.
     #[error("the connection to the agent on {} broke", socket.display())]
     Lost { socket: PathBuf, source: hyper::Error },
@@ -45,11 +49,20 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: (Duration, Duration),
 }
+
+/// For what is read, and for what is changed: longer than the agent lets a request take.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(130));
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self::patient(socket, PATIENCE)
+    }
+
+    /// ... that waits so long for what is read, and for what is changed.
+    pub fn patient(socket: impl Into<PathBuf>, patience: (Duration, Duration)) -> Self {
+        Self { socket: socket.into(), patience }
     }
 
     pub fn socket(&self) -> &Path {
@@ -88,13 +101,14 @@ impl Client {
 
     /// A reply that is text, such as `/metrics`.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let reply = self.send(Method::GET, path, "", Bytes::new()).await?;
-        Ok(String::from_utf8_lossy(&self.collect(reply).await?).into_owned())
+        let answer = async { self.collect(self.send(Method::GET, path, "", Bytes::new()).await?).await };
+        Ok(String::from_utf8_lossy(&self.within(self.patience.0, answer).await?).into_owned())
     }
 
     /// A reply that is a stream of lines.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
-        Ok(Lines::new(self.socket.clone(), self.send(Method::GET, path, "", Bytes::new()).await?.into_body()))
+        let begun = self.within(self.patience.0, self.send(Method::GET, path, "", Bytes::new())).await?;
+        Ok(Lines::new(self.socket.clone(), begun.into_body()))
     }
 
     async fn json<T: DeserializeOwned>(
@@ -104,8 +118,18 @@ impl Client {
         kind: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let reply = self.send(method, path, kind, body).await?;
-        serde_json::from_slice(&self.collect(reply).await?).map_err(ClientError::Decode)
+        let within = if method == Method::GET { self.patience.0 } else { self.patience.1 };
+        let answer = async { self.collect(self.send(method, path, kind, body).await?).await };
+        serde_json::from_slice(&self.within(within, answer).await?).map_err(ClientError::Decode)
+    }
+
+    async fn within<T>(
+        &self,
+        after: Duration,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let silent = |_| ClientError::Silent { socket: self.socket.clone(), after };
+        timeout(after, answer).await.map_err(silent)?
     }
 
     /// Any reply that is 2xx.

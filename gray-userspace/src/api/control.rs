@@ -3,6 +3,7 @@
 //! Methods may block: the server calls each in `spawn_blocking`, so several may run at once. A caller that went away or timed out
 //! does not stop a method that has begun. The role has been checked; `who` is for the audit record, written before the effect.
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::{ApiError, Who, types::*};
@@ -63,7 +64,7 @@ pub trait Control: Send + Sync + 'static {
     fn import_key(&self, who: &Who, key: HashKey) -> Reply<Done>;
 
     /// The whole text of `/metrics`, in Prometheus or OpenMetrics text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> Bytes;
 
     /// Decisions and verdicts of health from now on. The server subscribes once and keeps the latest for `gray events`; it ends its streams when this closes.
     fn events(&self) -> broadcast::Receiver<EventLine>;

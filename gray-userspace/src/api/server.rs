@@ -45,8 +45,6 @@ pub enum ServerError {
     Socket { path: PathBuf, source: io::Error },
     #[error("metrics address {addr} is not a loopback address")]
     NotLoopback { addr: SocketAddr },
-    #[error("cannot serve metrics on {addr}")]
-    Metrics { addr: SocketAddr, source: io::Error },
 }
 
 impl ServerError {
@@ -61,7 +59,6 @@ impl ServerError {
             Self::NotLoopback { .. } => {
                 "use 127.0.0.1:PORT or [::1]:PORT; there is no authentication on this port".into()
             }
-            Self::Metrics { .. } => "give another --metrics address, or none".into(),
         }
     }
 }
@@ -84,10 +81,10 @@ impl Server {
     /// Binds and serves. Callers can connect when this returns.
     pub async fn start(control: Arc<dyn Control>, options: ServerOptions) -> Result<Self, ServerError> {
         let tcp = match options.metrics {
-            Some(addr) => Some(metrics_port::bind(addr).await?),
+            Some(addr) => Some((addr, metrics_port::bind(addr).await?)),
             None => None,
         };
-        let metrics_addr = tcp.as_ref().and_then(|l| l.local_addr().ok());
+        let metrics_addr = tcp.as_ref().and_then(|(_, l)| l.as_ref()?.local_addr().ok());
         let (unix, file) = socket::bind(&options.socket)?;
 
         let (stopping, stopped) = watch::channel(false);
@@ -103,9 +100,8 @@ impl Server {
         };
 
         let mut serving = Vec::new();
-        if let Some(tcp) = tcp {
-            let serve = axum::serve(tcp, metrics_port::router(app.clone()));
-            serving.push(spawn(serve.with_graceful_shutdown(turned(stopped.clone())).into_future()));
+        if let Some((addr, listener)) = tcp {
+            serving.push(spawn(metrics_port::serve(addr, listener, app.clone(), stopped.clone())));
         }
         let service = routes::router(app).into_make_service_with_connect_info::<Peer>();
         serving.push(spawn(axum::serve(unix, service).with_graceful_shutdown(turned(stopped)).into_future()));
@@ -150,6 +146,6 @@ fn spawn(serve: impl Future<Output = io::Result<()>> + Send + 'static) -> JoinHa
 }
 
 /// Completes when the flag turns true or its owner is gone.
-async fn turned(mut flag: watch::Receiver<bool>) {
+pub(super) async fn turned(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|on| *on).await;
 }

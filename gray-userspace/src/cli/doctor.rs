@@ -31,8 +31,7 @@ pub fn run(ctx: &mut Ctx<'_>) -> Result<(), Failure> {
 }
 
 fn defaults() -> DoctorInput {
-    // Two flow tables of 152 bytes an entry, as the kernel accounts LRU entries of this size; the other tables are small.
-    let map_bytes = 2 * 152 * u64::from(agent::DEFAULT_FLOWS);
+    let map_bytes = doctor::OTHER_BYTES + doctor::flow_bytes(agent::DEFAULT_FLOWS);
     DoctorInput {
         bpffs: agent::DEFAULT_BPFFS.into(),
         cgroup: None,

@@ -102,6 +102,11 @@ impl From<ClientError> for Failure {
             ClientError::Denied { .. } => {
                 Self::new(UNREACHABLE, e.to_string(), "run as root, or as a member of the socket's group")
             }
+            ClientError::Silent { .. } => Self::new(
+                UNREACHABLE,
+                e.to_string(),
+                "see its log, and restart it if it hangs (traffic goes on meanwhile); `gray history` says then whether it was done",
+            ),
             ClientError::Lost { source, .. } => Self::new(
                 UNREACHABLE,
                 format!("{e}: {source}"),

@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 use super::{DoctorInput, Finding, fail, host::Host, ok, warn};
 use crate::sys::mounts;
 
+/// What the kernel accounts for all maps but the flow tables when an agent begins (Linux 6.18: `memlock` of their fdinfo).
+pub const OTHER_BYTES: u64 = 160 << 20;
+
+/// ... and for both flow tables of so many entries.
+pub fn flow_bytes(flows: u32) -> u64 {
+    const ENTRY: u64 = 152;
+    2 * ENTRY * u64::from(flows)
+}
+
 pub(super) fn headroom(input: &DoctorInput, host: &Host) -> Vec<Finding> {
     let need = input.map_bytes;
     let machine = host.text("/proc/meminfo").as_deref().and_then(available);

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use host::Host;
 pub use links::{Linked, Links};
+pub use memory::{OTHER_BYTES, flow_bytes};
 
 /// What the agent uses or would use.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
@@ -17,7 +16,12 @@ use tokio::{
 };
 
 use super::{Splice, counters::Counters, node::Kernel};
-use crate::{agent::logging, cli::SpliceOptions, kernel::Listener, sys::netlink::own_addresses};
+use crate::{
+    agent::logging,
+    cli::SpliceOptions,
+    kernel::Listener,
+    sys::{files, netlink::own_addresses},
+};
 
 /// How often it says that it is there.
 const ROUND: Duration = Duration::from_secs(1);
@@ -57,11 +61,7 @@ pub fn run(o: &SpliceOptions) -> anyhow::Result<()> {
 
 /// As many connections as are wanted and there are descriptors for.
 fn room(wanted: usize) -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let raised = setrlimit(Resource::Nofile, limit);
-    let most = if raised.is_ok() { limit.maximum } else { getrlimit(Resource::Nofile).current };
-    let fit = most.map_or(usize::MAX, |n| (n.saturating_sub(OTHERS) / 2) as usize).max(1);
+    let fit = files::raise().map_or(usize::MAX, |n| (n.saturating_sub(OTHERS) / 2) as usize).max(1);
     if fit < wanted {
         tracing::warn!(wanted, fit, "the limit of open files is lower than what was asked for");
     }

@@ -4,6 +4,7 @@
 pub mod background;
 pub mod clock;
 pub mod command;
+pub mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod kernel;
@@ -11,7 +12,9 @@ pub mod lock;
 pub mod mounts;
 pub mod netlink;
 pub mod netns;
+pub mod notify;
 pub mod program;
+pub mod rationed;
 pub mod sockets;
 pub mod watch;
 pub mod watch_dir;

@@ -1,19 +1,27 @@
-//! Notices that something in one directory changed (inotify). Does not say what: who asks reads the directory again.
+//! Notices that something in one directory changed (inotify), and when it is over. Does not say what: who asks reads the directory again.
 
 use std::{
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
+    collections::BTreeSet,
+    ffi::OsString,
+    fs, io,
+    mem::MaybeUninit,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
-    fs::inotify::{self, CreateFlags, WatchFlags},
+    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     io::Errno,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, time::timeout};
 
 /// Written and closed, moved in or out (also a link that is replaced), removed; and the directory itself.
 const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::MODIFY)
     .union(WatchFlags::MOVE)
     .union(WatchFlags::CREATE)
     .union(WatchFlags::DELETE)
@@ -22,9 +30,17 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
+/// Nothing happens for so long: who wrote is done; whoever has a file open all the same has forgotten it.
+const QUIET: Duration = Duration::from_millis(200);
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub struct DirEvents {
     fd: AsyncFd<OwnedFd>,
+    dir: PathBuf,
+    /// Files that somebody writes: what is there of them may be a half.
+    written: BTreeSet<OsString>,
+    forgotten: Duration,
 }
 
 impl DirEvents {
@@ -35,18 +51,38 @@ impl DirEvents {
     pub fn open(dir: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let _ = inotify::add_watch(&fd, dir, CHANGES)?;
-        Ok(Self { fd: register(fd)? })
+        Ok(Self { fd: register(fd)?, dir: dir.to_owned(), written: BTreeSet::new(), forgotten: FORGOTTEN })
     }
 
     /// Returns when there was a change since the last call. Cancel safe.
     pub async fn changed(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.fd.readable().await?;
-            let taken = ready.try_io(|fd| take(fd.get_ref()));
+            let (dir, written) = (&self.dir, &mut self.written);
+            let taken = ready.try_io(|fd| take(fd.get_ref(), dir, written));
             match taken {
                 Ok(Ok(true)) => return Ok(()),
                 Ok(Ok(false)) | Err(_) => {}
                 Ok(Err(e)) => return Err(e),
+            }
+        }
+    }
+}
+
+impl DirEvents {
+    /// Returns when whoever changes something is done with it. Cancel safe.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn settled(&mut self) -> io::Result<()> {
+        loop {
+            let quiet = if self.written.is_empty() { QUIET } else { self.forgotten };
+            match timeout(quiet, self.changed()).await {
+                Ok(changed) => changed?,
+                Err(_) => {
+                    self.written.clear();
+                    return Ok(());
+                }
             }
         }
     }
@@ -62,18 +98,34 @@ fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// All that waits; true: something did.
-fn take(fd: &OwnedFd) -> io::Result<bool> {
-    let mut buffer = [0; 4096];
+fn take(fd: &OwnedFd, dir: &Path, written: &mut BTreeSet<OsString>) -> io::Result<bool> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(fd, &mut buffer);
     let mut any = false;
     loop {
-        match rustix::io::read(fd.as_fd(), &mut buffer) {
-            Ok(n) if n > 0 => any = true,
+        match events.next() {
+            Ok(event) => {
+                any = true;
+                let Some(name) = event.file_name() else { continue };
+                let name = OsString::from_vec(name.to_bytes().to_vec());
+                let how = event.events();
+                if how.contains(ReadFlags::MODIFY) || how.contains(ReadFlags::CREATE) && opens(dir, &name) {
+                    let _ = written.insert(name);
+                } else if !how.intersects(ReadFlags::CREATE | ReadFlags::ATTRIB) {
+                    let _ = written.remove(&name);
+                }
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if !any => return Err(io::ErrorKind::WouldBlock.into()),
-            Ok(_) | Err(Errno::AGAIN) => return Ok(any),
+            Err(Errno::AGAIN) => return Ok(any),
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Whether what was made is written now: a link, or another name of a file, is whole.
+fn opens(dir: &Path, name: &OsString) -> bool {
+    fs::symlink_metadata(dir.join(name)).is_ok_and(|m| m.is_file() && m.nlink() == 1)
 }
 
 #[cfg(test)]
@@ -83,11 +135,50 @@ mod tests {
     use super::*;
 
     async fn comes(events: &mut DirEvents) -> bool {
-        tokio::time::timeout(Duration::from_secs(5), events.changed()).await.is_ok_and(|r| r.is_ok())
+        timeout(Duration::from_secs(5), events.changed()).await.is_ok_and(|r| r.is_ok())
     }
 
     async fn silent(events: &mut DirEvents) -> bool {
-        tokio::time::timeout(Duration::from_millis(50), events.changed()).await.is_err()
+        timeout(Duration::from_millis(50), events.changed()).await.is_err()
+    }
+
+    /// D3: a half of a file may well be a document.
+    #[tokio::test]
+    async fn d3_who_writes_slowly_is_waited_for() {
+        use std::io::Write as _;
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |name: &str| tmp.path().join(name);
+        let mut events = DirEvents::open(tmp.path()).unwrap();
+        let settles = async |events: &mut DirEvents| {
+            timeout(QUIET * 5, events.settled()).await.is_ok_and(|r| r.is_ok())
+        };
+        let mut new = fs::File::create(at("a.yaml")).unwrap();
+        assert!(comes(&mut events).await && !settles(&mut events).await, "made, and open");
+        new.write_all(b"half").unwrap();
+        assert!(!settles(&mut events).await, "written, and open");
+        drop(new);
+        assert!(settles(&mut events).await, "closed");
+        let mut old = fs::File::options().append(true).open(at("a.yaml")).unwrap();
+        old.write_all(b", and more").unwrap();
+        assert!(!settles(&mut events).await);
+        fs::remove_file(at("a.yaml")).unwrap();
+        assert!(settles(&mut events).await, "removed under its writer");
+        std::os::unix::fs::symlink("elsewhere", at("b.yaml")).unwrap();
+        fs::write(at("c"), "x").unwrap();
+        fs::hard_link(at("c"), at("c.yaml")).unwrap();
+        assert!(settles(&mut events).await, "links are whole");
+    }
+
+    /// ... but not for ever.
+    #[tokio::test]
+    async fn d3_who_has_forgotten_a_file_is_not_waited_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut events = DirEvents::open(tmp.path()).unwrap();
+        events.forgotten = QUIET * 3;
+        let _open = fs::File::create(tmp.path().join("a.yaml")).unwrap();
+        events.changed().await.unwrap();
+        assert!(timeout(QUIET * 2, events.settled()).await.is_err());
+        timeout(FORGOTTEN, events.settled()).await.unwrap().unwrap();
     }
 
     #[tokio::test]

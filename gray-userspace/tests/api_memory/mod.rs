@@ -433,7 +433,7 @@ impl Control for Memory {
         Ok(done("key imported".into()))
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> bytes::Bytes {
         "# TYPE gray_up gauge\ngray_up 1\n# EOF\n".into()
     }
 

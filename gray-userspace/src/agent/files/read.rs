@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Found> {
         let path = dir.join(&name);
         let of = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
         let mut text = String::new();
-        let taken = fs::File::open(&path).and_then(|f| f.take(room).read_to_string(&mut text)).map_err(of)?;
+        let taken = open(&path).and_then(|f| f.take(room).read_to_string(&mut text)).map_err(of)?;
         room = room.saturating_sub(taken as u64);
         if room == 0 {
             return Err(io::Error::other(format!("the documents are larger than {} MiB", TEXT_BYTES >> 20)));
@@ -51,6 +51,13 @@ pub(super) fn read(dir: &Path) -> io::Result<Found> {
     }
     let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(Found { sources, digest })
+}
+
+/// A file; what else has such a name (a FIFO, above all) could be waited for without end.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(file) } else { Err(io::Error::other("it is no file")) }
 }
 
 #[cfg(test)]
@@ -90,6 +97,11 @@ mod tests {
         fs::remove_file(tmp.path().join("a.yaml")).unwrap();
         fs::create_dir(tmp.path().join("b.yaml")).unwrap();
         assert!(read(tmp.path()).unwrap_err().to_string().starts_with("b.yaml: "));
+        fs::remove_dir(tmp.path().join("b.yaml")).unwrap();
+        let fifo = tmp.path().join("c.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert_eq!(read(tmp.path()).unwrap_err().to_string(), "c.yaml: it is no file");
+        fs::remove_file(fifo).unwrap();
         fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(read(tmp.path()).unwrap_err().to_string().contains("o-w"));
         assert!(read(&tmp.path().join("none")).is_err());

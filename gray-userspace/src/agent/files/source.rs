@@ -26,6 +26,9 @@ pub trait PolicySource: Clone + Send + Sync + 'static {
 
     /// Returns when there was a change since the last call. Cancel safe.
     fn changed(notices: &mut Self::Notices) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Returns when whoever changes something is done with it. Cancel safe.
+    fn settled(notices: &mut Self::Notices) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 #[derive(Clone, Debug)]
@@ -49,5 +52,9 @@ impl PolicySource for Directory {
 
     fn changed(notices: &mut DirEvents) -> impl Future<Output = io::Result<()>> + Send {
         notices.changed()
+    }
+
+    fn settled(notices: &mut DirEvents) -> impl Future<Output = io::Result<()>> + Send {
+        notices.settled()
     }
 }

@@ -136,7 +136,7 @@ pub async fn doctor(State(app): State<App>) -> Got<DoctorReport> {
 pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse + use<>, ApiError> {
     let Json(text) = app.call(|c| Ok(c.metrics())).await?;
     // The OpenMetrics encoder ends its text with this line; the two formats differ in their type.
-    let kind = if text.ends_with("# EOF\n") {
+    let kind = if text.ends_with(b"# EOF\n") {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
     } else {
         "text/plain; version=0.0.4; charset=utf-8"

@@ -58,6 +58,11 @@ impl<K: Wire, V: Wire> Map<K, V> {
         Ok(Self { fd, shape, _types: std::marker::PhantomData })
     }
 
+    /// The same map by a descriptor of its own.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, shape: self.shape, _types: self._types })
+    }
+
     pub fn shape(&self) -> Shape {
         self.shape
     }

@@ -5,7 +5,23 @@ use gray_common::{
     wire::{Bound, Flow4, Flow6, FlowKey4, FlowKey6},
 };
 
-use super::{KernelError, Live, failed};
+use super::{super::bpf::Map, KernelError, Live, failed};
+
+/// Both, as they are now.
+pub struct FlowTables {
+    v4: Map<FlowKey4, Flow4>,
+    v6: Map<FlowKey6, Flow6>,
+}
+
+impl FlowTables {
+    /// Entries of each: the kernel keeps no count of them.
+    pub fn entries(&self) -> Result<[u64; 2], KernelError> {
+        let (mut v4, mut v6) = (0, 0);
+        let walk = self.v4.for_each(|_, _| v4 += 1);
+        walk.and_then(|()| self.v6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
+        Ok([v4, v6])
+    }
+}
 
 impl Live {
     /// Entries that each flow table can hold.
@@ -24,12 +40,11 @@ impl Live {
         m.flows6.for_each(&mut visit).and_then(|()| m.opening6.for_each(visit)).map_err(failed("the flows"))
     }
 
-    /// Entries of each family's flow table.
-    pub fn flow_entries(&self) -> Result<[u64; 2], KernelError> {
-        let (mut v4, mut v6) = (0, 0);
-        let walk = self.maps.flows4.for_each(|_, _| v4 += 1);
-        walk.and_then(|()| self.maps.flows6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
-        Ok([v4, v6])
+    /// The flow tables, to be walked by whoever has nothing else of this.
+    pub fn flow_tables(&self) -> Result<FlowTables, KernelError> {
+        let m = &self.maps;
+        let tables = m.flows4.try_clone().and_then(|v4| Ok(FlowTables { v4, v6: m.flows6.try_clone()? }));
+        tables.map_err(failed("the flows"))
     }
 
     /// Removes entries; absent ones are no fault.
