@@ -138,7 +138,8 @@ fn probes(core: &Core, o: &AgentOptions) -> anyhow::Result<health::Driver> {
     // Several agents on one machine are several, too.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let node = format!("{} {}", host.trim(), o.bpffs.display());
-    let means = health::Means { unsteered, commands: o.health_commands.clone() };
+    let means =
+        health::Means { unsteered, commands: o.health_commands.clone(), mark: o.bpffs.display().to_string() };
     Ok(health::Driver::start(board, means, &node)?)
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
@@ -107,6 +107,48 @@ async fn started(mut command: Command) -> io::Result<Child> {
         }
     }));
     told.await.unwrap_or_else(|_| Err(io::Error::other("the agent ends")))
+}
+
+/// Whether a program that could not be begun may be, some time: there is no descriptor, memory or process to be had now.
+pub fn is_passing(e: &io::Error) -> bool {
+    [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM]
+        .iter()
+        .any(|code| e.raw_os_error() == Some(*code))
+}
+
+/// Ends what is left of programs whose agent died: every process that has this in its environment. How many there were.
+pub fn end_lost(variable: &str, value: &str) -> usize {
+    let wanted = format!("{variable}={value}");
+    let own = std::process::id();
+    let mut n = 0;
+    // What it starts while we look is found the next time round.
+    for _ in 0..10 {
+        let found: Vec<Pid> = with_environment(&wanted)
+            .into_iter()
+            .filter(|p| p.cast_unsigned() != own)
+            .filter_map(Pid::from_raw)
+            .collect();
+        if found.is_empty() {
+            break;
+        }
+        n += found.len();
+        for pid in found {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    n
+}
+
+fn with_environment(wanted: &str) -> Vec<i32> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    all.flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let read = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            read.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
+        })
+        .collect()
 }
 
 /// A process group that ends with this.

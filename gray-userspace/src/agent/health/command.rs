@@ -10,12 +10,19 @@ use std::{
 use super::probe::{Fault, Spec, plain, program as find, short};
 use crate::sys::program::{self, End, Output, Program};
 
+/// By which the next agent finds what it has to end of one that was killed.
+pub const MARK: &str = "GRAY_CHECK";
 /// Bytes that are kept of what a program writes: the first ones.
 const KEPT: usize = 1024;
 
 /// Passes when the program ends with 0 in time.
-pub async fn run(dir: &Path, words: &[String], spec: &Spec, within: Duration) -> Result<String, Fault> {
-    execute(dir, words, &environment(spec), within).await
+pub async fn run(
+    dir: &Path,
+    words: &[String],
+    (spec, agent): (&Spec, &str),
+    within: Duration,
+) -> Result<String, Fault> {
+    execute(dir, words, &environment(spec, agent), within).await
 }
 
 /// Runs a program of the directory, with these words and `PATH` in its environment and nothing else.
@@ -59,8 +66,9 @@ fn told((out, err): (Vec<u8>, Vec<u8>)) -> String {
 }
 
 /// What a check may know, documented in docs/policy.md.
-fn environment(spec: &Spec) -> [(&'static str, String); 5] {
+fn environment(spec: &Spec, agent: &str) -> [(&'static str, String); 6] {
     [
+        (MARK, agent.to_owned()),
         ("GRAY_SERVICE", spec.service.clone()),
         ("GRAY_INSTANCE", spec.instance.clone()),
         ("GRAY_ADDRESS", spec.address.ip().to_string()),
@@ -109,7 +117,7 @@ mod tests {
         let path = dir.path().join("check");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        run(dir.path(), &["check".into(), "a b".into()], &spec(), within).await
+        run(dir.path(), &["check".into(), "a b".into()], (&spec(), "test"), within).await
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -124,7 +132,7 @@ mod tests {
         let much = said("yes | head -c 1000000; exit 0", LONG).await.unwrap();
         assert_eq!(much, "y");
         assert!(failed(said("kill -9 $$", LONG).await).contains("signal: 9"));
-        let none = run(Path::new("/nowhere"), &["check".into()], &spec(), LONG).await;
+        let none = run(Path::new("/nowhere"), &["check".into()], (&spec(), "test"), LONG).await;
         assert!(matches!(none, Err(Fault::Own(e)) if e.starts_with("not asked: /nowhere")));
     }
 
@@ -135,6 +143,24 @@ mod tests {
             LONG,
         );
         assert_eq!(all.await, Ok("shop two 198.18.2.3 8080 300 a b /".into()));
+    }
+
+    /// An agent that was killed has left it; the next one knows whose it was.
+    #[tokio::test]
+    async fn h2_what_a_dead_agent_has_left_is_ended() {
+        let mark = format!("lost-{}", std::process::id());
+        let begin = |mark: &str| {
+            let mut sleeper = std::process::Command::new("sleep");
+            sleeper.arg("1000").env_clear().env(MARK, mark).spawn().unwrap()
+        };
+        let (mut lost, mut other) = (begin(&mark), begin("other"));
+        while program::end_lost(MARK, &mark) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!lost.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "another agent's");
+        other.kill().unwrap();
+        let _ = other.wait().unwrap();
     }
 
     #[tokio::test]

@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     board::Board,
+    command,
     machine::State,
     probe::{Means, Spec, probe},
     targets::Probed,
 };
-use crate::{agent::time, model::Probe};
+use crate::{agent::time, model::Probe, sys::program};
 
 pub type Shared = Arc<Mutex<Board>>;
 
@@ -59,6 +60,12 @@ impl Driver {
         let thread = std::thread::Builder::new().name("gray-health".into()).spawn(move || {
             // Dropped by a panic, too.
             let _end = end;
+            if means.commands.is_some() {
+                let lost = program::end_lost(command::MARK, &means.mark);
+                if lost != 0 {
+                    tracing::warn!(lost, "programs of checks that the last agent has left were ended");
+                }
+            }
             runtime.block_on(async {
                 tokio::select! {
                     () = run(board, Arc::new(means), node) => {}

@@ -37,6 +37,8 @@ pub struct Means {
     pub unsteered: Unsteered,
     /// The programs that checks may run; none: no check by command.
     pub commands: Option<PathBuf>,
+    /// What tells this agent's programs from others', over its lives.
+    pub mark: String,
 }
 
 /// Why a probe did not pass.
@@ -69,7 +71,7 @@ pub async fn probe(spec: &Spec, means: &Means) -> Probed {
     let done = match &spec.check.probe {
         // It ends its program by itself.
         Probe::Command(words) => match &means.commands {
-            Some(dir) => command::run(dir, words, spec, within).await,
+            Some(dir) => command::run(dir, words, (spec, &means.mark), within).await,
             None => Err(Fault::Own("not asked: this agent has no --health-commands directory".into())),
         },
         asked => match timeout(within, over_tcp(spec, asked, means)).await {

@@ -130,6 +130,7 @@ async fn program(
             (Outcome::Fail, format!("did not end within {within} and was ended, with what it started{said}"))
         }
         End::NotRun(why) => (Outcome::Fail, why),
+        End::NotNow(why) => (Outcome::Inconclusive, why),
     }
 }
 

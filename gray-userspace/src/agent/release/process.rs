@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{agent::health::plain, sys::program};
 
@@ -20,8 +17,9 @@ pub enum End {
     Signal(i32),
     /// It was ended, with its group.
     Late,
-    /// It never began.
+    /// It never began; or not now, for want of what comes back: descriptors, memory, processes.
     NotRun(String),
+    NotNow(String),
 }
 
 /// How it ended and what it said.
@@ -37,6 +35,7 @@ pub async fn run(p: program::Program<'_>) -> (End, String) {
             (None, signal) => End::Signal(signal.unwrap_or(0)),
         },
         Ok(program::End::Late) => End::Late,
+        Err(e) if program::is_passing(&e) => End::NotNow(format!("{path}: {}", plain(&e))),
         Err(e) => End::NotRun(format!("{path}: {}", plain(&e))),
     };
     (end, said.into_inner().unwrap_or_else(PoisonError::into_inner).text())
@@ -67,44 +66,14 @@ impl Said {
     }
 }
 
-/// Ends what is left of a step whose agent died: every process that has this key in its environment. How many there were.
+/// Ends what is left of a step whose agent died. How many processes there were.
 pub fn end_lost(key: &str) -> usize {
-    let wanted = format!("GRAY_KEY={key}");
-    let own = std::process::id();
-    let mut n = 0;
-    // What it starts while we look is found the next time round.
-    for _ in 0..10 {
-        let found: Vec<Pid> = with_environment(&wanted)
-            .into_iter()
-            .filter(|p| p.cast_unsigned() != own)
-            .filter_map(Pid::from_raw)
-            .collect();
-        if found.is_empty() {
-            break;
-        }
-        n += found.len();
-        for pid in found {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    n
-}
-
-fn with_environment(wanted: &str) -> Vec<i32> {
-    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
-    all.flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| {
-            let read = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            read.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
-        })
-        .collect()
+    program::end_lost("GRAY_KEY", key)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, time::Duration};
 
     use super::*;
 
