@@ -436,8 +436,8 @@ fn a1_a_client_without_timestamps_keeps_window_scale_and_sack_while_there_is_roo
 /// As after a flood of SYNs whose clients never speak.
 fn take_all_places(scene: &Scene) {
     let path = scene.agent.bpffs().join(format!("abi{ABI}/maps/PENDING"));
-    let data = aya::maps::MapData::from_pin(path).unwrap();
-    let mut places: aya::maps::Array<_, u64> = aya::maps::Map::Array(data).try_into().unwrap();
+    let data = MapData::from_pin(path).unwrap();
+    let mut places: Array<_, u64> = Map::Array(data).try_into().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
     let word = pending::word(u64::MAX, &Options::default(), now);
     (0..pending::PLACES).for_each(|i| places.set(i, word, 0).unwrap());

@@ -124,7 +124,7 @@ fn patient(scene: &Scene, v6: bool, app: &str) -> String {
 /// open nobody is sent there; afterwards all are, and open it anew.
 #[test]
 fn f15_a_breaker_opens_by_what_the_listener_sees() {
-    let mut scene = stage(|t| t.each("breaker: { failures: 4, window: 60s, open: 2s }"));
+    let scene = stage(|t| t.each("breaker: { failures: 4, window: 60s, open: 2s }"));
     let _nginx = h2_servers(&scene);
     let listener = listens(&scene, "one");
     let ask = |scene: &Scene| asked(scene, vip(false, 8080), &["-H", &long(), "-H", "X-App-Id: app7"]);
