@@ -145,6 +145,31 @@ fn h1_h2_interfaces_with_a_dot_in_their_names_are_attached() {
     scene.finish();
 }
 
+/// Each has the other's name: what hangs there is ours, and found again by the interface.
+#[test]
+fn h1_h2_interfaces_that_change_their_names_are_attached() {
+    let scene = Scene::packets(WorldSpec::default());
+    scene.apply(&PolicyText::moved(&scene.world));
+    let rename = "link set b0 down\nlink set b1 down\nlink set b0 name other\nlink set b1 name b0\nlink set other name b1\n\
+                  link set b0 up\nlink set b1 up\n";
+    ip_batch(&scene.world.edge, rename).unwrap();
+    let ends = |iface| bpf::on_interface(&scene.world.edge, iface, bpf::TCX_INGRESS).unwrap().len();
+    // The agent compares everything each 10 s.
+    wait_for("both to be attached", Duration::from_secs(30), || {
+        let status = scene.agent.gray_json(&["status"])?;
+        let all = status["attachments"].as_array().unwrap();
+        let own = all.iter().filter(|a| ["b0", "b1"].contains(&a["iface"].as_str().unwrap()));
+        Ok(own.filter(|a| a["state"] == "attached").count() == 2)
+    })
+    .unwrap();
+    if skip::tcx() {
+        assert_eq!((ends("b0"), ends("b1")), (1, 1));
+    }
+    let report = LoadSpec::new(vip(false, 8080), ONE).count(8).run(&scene.world.clients[0].place()).unwrap();
+    assert_eq!(report.failed(), 0, "{report:?}");
+    scene.finish();
+}
+
 const TAGGED: &str = "198.18.10.77";
 
 /// A VLAN between client 0 and the edge, by which it reaches the service (a pair of that name where the kernel has no VLANs), and a

@@ -2,7 +2,7 @@
 //! new program in one step; foreign programs are never touched.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -124,10 +124,34 @@ pub fn interface(
         // The interface was deleted and made again: its old link hangs on nothing.
         pins.remove(&path)?;
     }
-    let link = bpf::link_create(program.as_fd(), ifindex, d.tcx()).map_err(failed)?;
+    let link = match bpf::link_create(program.as_fd(), ifindex, d.tcx()) {
+        Ok(link) => link,
+        Err(e) => {
+            let link = under_another_name(pins, ifindex, d, &path)?.ok_or_else(|| failed(e))?;
+            return bpf::link_update(link.as_fd(), program.as_fd()).map_err(failed).map(|()| false);
+        }
+    };
     fail::point(Point::KernelLink).map_err(failed)?;
     bpf::pin(link.as_fd(), &path).map_err(|e| KernelError::io("cannot pin", &path, e))?;
     Ok(true)
+}
+
+/// Our link that hangs on an interface which had another name: it is pinned by the one that it has now.
+fn under_another_name(
+    pins: &Pins,
+    ifindex: u32,
+    d: Direction,
+    path: &Path,
+) -> Result<Option<OwnedFd>, KernelError> {
+    for name in pins.links() {
+        let at = pins.link(&name);
+        let Some(link) = pins.open(&at)? else { continue };
+        if bpf::link_tcx(link.as_fd()).is_ok_and(|at| at == (ifindex, d.tcx())) {
+            fs::rename(&at, path).map_err(|e| KernelError::io("cannot rename", &at, e))?;
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the pinned link still hangs on this interface.
