@@ -14,7 +14,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     alarm, breaker, choices::Layer, connect::Connect, drain::Deadlines, front::Front, health,
-    release::Releases,
+    release::Releases, steady::Steady,
 };
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
@@ -47,6 +47,8 @@ pub struct Inner {
     pub prefixes: Prefixes,
     /// `service/instance` names that get no new connections.
     pub drained: BTreeSet<String>,
+    /// What releases and drains go by.
+    pub clock: Steady,
     /// When what is open to some of them is closed.
     pub deadlines: Deadlines,
     /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.

@@ -41,6 +41,7 @@ mod service;
 mod silent;
 mod start;
 mod status;
+mod steady;
 mod syn_tags;
 mod tag;
 mod tasks;
@@ -97,6 +98,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("housekeeping", keep_house(core.clone()));
     tasks.spawn("the agent's lease", lease::renew(core.clone()));
     tasks.spawn("workloads", follow_workloads(core.clone()));
+    tasks.spawn("the clock", steady::keep(core.clone()));
     tasks.spawn("drains", drain::watch(core.clone()));
     tasks.spawn("silent clients", silent::watch(core.clone()));
     tasks.spawn("breakers", breaker::watch(core.clone()));

@@ -23,6 +23,7 @@ use super::{
     health::{self, Board},
     measures,
     release::Releases,
+    steady::Steady,
     syn_tags, time,
 };
 use crate::{
@@ -102,10 +103,12 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let mount = CgroupMount::find().ok();
     let events = broadcast::channel(EVENTS).0;
     let board = Board::new(Box::new(live.turner()?), &have, events.clone());
-    let deadlines = Deadlines::load(state_dir.path());
+    let clock = Steady::load(state_dir.path());
+    let deadlines = Deadlines::load(state_dir.path(), clock.clone());
     let mut inner = Inner {
         live,
         store,
+        clock: clock.clone(),
         deadlines,
         state_dir,
         key,
@@ -124,7 +127,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         policy_dir: None,
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),
-        releases: Releases::default(),
+        releases: Releases::new(clock),
         layers: BTreeMap::new(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),

@@ -92,7 +92,7 @@ impl Inner {
                         .deadlines
                         .of(&format!("{}/{}", s.name, i.id))
                         .filter(|_| drained)
-                        .map(time::rfc3339),
+                        .map(|at| time::rfc3339(self.clock.shown(at))),
                     stable: s.stable.matches(i),
                     flows: Some(count.unwrap_or(0)),
                     health: board.target(&s.name, &i.id).map(|t| t.view(health::now())),
