@@ -37,6 +37,10 @@ pub struct Core {
 pub struct Inner {
     pub live: Live,
     pub store: Sqlite,
+    /// So many of the newest revisions can be restored.
+    pub keep_revisions: u64,
+    /// Rung when a revision is one more.
+    pub grown: Arc<Notify>,
     pub state_dir: crate::store::StateDir,
     pub key: StoredKey,
     /// The active revision; 0: none yet.

@@ -36,6 +36,7 @@ mod refused;
 mod rehearse;
 pub mod release;
 mod resize;
+mod retention;
 mod segment;
 mod service;
 mod silent;
@@ -99,6 +100,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("the agent's lease", lease::renew(core.clone()));
     tasks.spawn("workloads", follow_workloads(core.clone()));
     tasks.spawn("the clock", steady::keep(core.clone()));
+    tasks.spawn("old revisions", retention::keep(core.clone()));
     tasks.spawn("drains", drain::watch(core.clone()));
     tasks.spawn("silent clients", silent::watch(core.clone()));
     tasks.spawn("breakers", breaker::watch(core.clone()));

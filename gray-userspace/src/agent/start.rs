@@ -110,6 +110,8 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         store,
         clock: clock.clone(),
         deadlines,
+        keep_revisions: o.keep_revisions.into(),
+        grown: Arc::default(),
         state_dir,
         key,
         revision: 0,

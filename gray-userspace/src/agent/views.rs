@@ -260,7 +260,10 @@ impl Inner {
 }
 
 fn entry(r: Revision, timings: &BTreeMap<u64, Timings>) -> HistoryEntry {
-    let state = r.state.name().to_string();
+    let state = match r.dropped && r.state.took_effect() {
+        true => "dropped".to_string(),
+        false => r.state.name().to_string(),
+    };
     let summary = match r.state {
         State::Failed { reason } | State::Interrupted { reason } if !reason.is_empty() => {
             format!("{}: {reason}", r.summary)

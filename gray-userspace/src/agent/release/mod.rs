@@ -63,6 +63,11 @@ impl Releases {
         }
     }
 
+    /// When those that are open were started, unix milliseconds.
+    pub fn open_since(&self) -> Vec<u64> {
+        self.all.values().filter(|r| r.is_open()).map(|r| r.run).collect()
+    }
+
     pub fn any_open(&self) -> bool {
         self.all.values().any(Running::is_open)
     }
