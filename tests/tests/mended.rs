@@ -176,6 +176,36 @@ fn dotted(w: &World) {
     ip_batch(&w.edge, "link add v.1 type veth peer name v.2\nlink set v.1 up\nlink set v.2 up\n").unwrap();
 }
 
+/// Whoever loses the key's file loses nobody's place: the kernel still has the key. After a reboot nobody has it, and no other one is made.
+#[test]
+fn b2_a_lost_hash_key_comes_back_from_the_kernel_and_is_asked_for_after_a_reboot() {
+    let mut scene = Scene::start(WorldSpec::default());
+    scene.apply(&PolicyText::own(&scene.world));
+    let key = scene.agent.gray_ok(&["key", "export"]).unwrap();
+    let file = scene.agent.state_dir().join("hash.key");
+    scene.agent.stop().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!(scene.agent.gray_ok(&["key", "export"]).unwrap(), key);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    scene.agent.stop().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // What a reboot leaves of the kernel's part: nothing.
+    std::fs::remove_dir_all(scene.agent.bpffs()).unwrap();
+    scene.agent.spawn(&[]).unwrap();
+    wait_for("the agent to refuse", Duration::from_secs(60), || {
+        Ok(std::fs::read_to_string(scene.agent.log())?.contains("the policy in force was dealt by one"))
+    })
+    .unwrap();
+    assert!(!file.exists(), "no other key is made");
+    scene.agent.has_ended();
+    std::fs::write(&file, &key).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!(scene.agent.gray_ok(&["key", "export"]).unwrap(), key);
+    scene.finish();
+}
+
 /// What is too old to be kept says so, and what is kept can be restored.
 #[test]
 fn d5_old_revisions_are_dropped_and_the_kept_ones_restored() {

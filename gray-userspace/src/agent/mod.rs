@@ -21,6 +21,7 @@ pub(crate) mod fuzz;
 pub mod health;
 mod http;
 mod kernel_log;
+mod key;
 mod lease;
 mod links;
 pub(crate) mod logging;
