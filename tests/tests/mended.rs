@@ -200,3 +200,62 @@ fn dotted(w: &World) {
     ip_batch(&far.ns, &route).unwrap();
     ip_batch(&w.edge, "link add v.1 type veth peer name v.2\nlink set v.1 up\nlink set v.2 up\n").unwrap();
 }
+
+/// Whoever loses the key's file loses nobody's place: the kernel still has the key. After a reboot nobody has it, and no other one is made.
+#[test]
+fn b2_a_lost_hash_key_comes_back_from_the_kernel_and_is_asked_for_after_a_reboot() {
+    let mut scene = Scene::start(WorldSpec::default());
+    scene.apply(&PolicyText::own(&scene.world));
+    let key = scene.agent.gray_ok(&["key", "export"]).unwrap();
+    let file = scene.agent.state_dir().join("hash.key");
+    scene.agent.stop().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!(scene.agent.gray_ok(&["key", "export"]).unwrap(), key);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    scene.agent.stop().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // What a reboot leaves of the kernel's part: nothing.
+    std::fs::remove_dir_all(scene.agent.bpffs()).unwrap();
+    scene.agent.spawn(&[]).unwrap();
+    wait_for("the agent to refuse", Duration::from_secs(60), || {
+        Ok(std::fs::read_to_string(scene.agent.log())?.contains("the policy in force was dealt by one"))
+    })
+    .unwrap();
+    assert!(!file.exists(), "no other key is made");
+    scene.agent.has_ended();
+    std::fs::write(&file, &key).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    scene.agent.restart().unwrap();
+    assert_eq!(scene.agent.gray_ok(&["key", "export"]).unwrap(), key);
+    scene.finish();
+}
+
+/// What is too old to be kept says so, and what is kept can be restored.
+#[test]
+fn d5_old_revisions_are_dropped_and_the_kept_ones_restored() {
+    let mut scene = Scene::start(WorldSpec::default());
+    scene.agent.use_args(&["--keep-revisions", "3"]);
+    scene.agent.restart().unwrap();
+    let early = scene.world.clients[0].sources(false)[..3].to_vec();
+    for n in 1..=8 {
+        scene.apply(&PolicyText::own(&scene.world).sources("early", &early[..n % 3 + 1]).gray_when("early"));
+    }
+    let state = |revision: u64| {
+        let all = scene.agent.gray_json(&["history"]).unwrap();
+        let one = all.as_array().unwrap().iter().find(|r| r["revision"] == revision).unwrap();
+        one["state"].as_str().unwrap().to_owned()
+    };
+    wait_for("old revisions to go", Duration::from_secs(30), || Ok(state(5) == "dropped")).unwrap();
+    assert_eq!((state(1), state(6), state(8)), ("dropped".into(), "superseded".into(), "active".into()));
+    let refused = scene.agent.gray(&["rollback", "2"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("revision 2") && said.contains("--keep-revisions"),
+        "{said}"
+    );
+    let _ = scene.agent.gray_ok(&["rollback", "6"]).unwrap();
+    scene.expect_gray(false, &early[..1]);
+    let _ = scene.agent.gray_ok(&["audit", "--verify"]).unwrap();
+    scene.finish();
+}

@@ -168,6 +168,7 @@ impl Inner {
             fail::point(Point::KeyTaken).map_err(|e| ApiError::internal(&e))?;
         }
         self.store.activate(revision, time::now_ms()).map_err(|e| ApiError::internal(&e))?;
+        self.grown.notify_one();
         fail::point(Point::ChangeActivated).map_err(|e| ApiError::internal(&e))?;
         timings.settled_ns = time::monotonic_ns();
         self.remember(revision, timings);

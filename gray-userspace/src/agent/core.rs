@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     alarm, breaker, choices::Layer, connect::Connect, drain::Deadlines, front::Front, health,
-    release::Releases,
+    release::Releases, steady::Steady,
 };
 use crate::{
     api::types::{EventLine, PolicyDirStatus, Timings},
@@ -49,6 +49,10 @@ pub struct Core {
 pub struct Inner {
     pub live: Live,
     pub store: Sqlite,
+    /// So many of the newest revisions can be restored.
+    pub keep_revisions: u64,
+    /// Rung when a revision is one more.
+    pub grown: Arc<Notify>,
     pub state_dir: crate::store::StateDir,
     pub key: StoredKey,
     /// The active revision; 0: none yet.
@@ -59,6 +63,8 @@ pub struct Inner {
     pub prefixes: Prefixes,
     /// `service/instance` names that get no new connections.
     pub drained: BTreeSet<String>,
+    /// What releases and drains go by.
+    pub clock: Steady,
     /// When what is open to some of them is closed.
     pub deadlines: Deadlines,
     /// `CLOCK_MONOTONIC` ns per service until which strays are adopted.

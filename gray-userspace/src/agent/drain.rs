@@ -16,7 +16,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use gray_common::{
@@ -24,6 +24,7 @@ use gray_common::{
     request::cookie::Tuple,
     wire::{Addr, FLOW_DSR, FLOW_PASS, FLOW_SPLICE, FlowKey4, FlowKey6},
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{
@@ -32,12 +33,13 @@ use super::{
     names::canonical,
     policy::names_instance,
     segment::{Ack, frame},
+    steady::{self, Steady},
     time,
 };
 use crate::{
     api::{
         ApiError, Who,
-        types::{Done, InstanceRef},
+        types::{Done, InstanceRef, LONGEST_DRAIN_MS},
     },
     compile::is_far,
     kernel::{KernelError, Sender},
@@ -52,30 +54,54 @@ pub const FILES: [&str; 2] = [FILE, NEXT];
 /// Without any deadline.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// When what is open to drained instances is closed: unix milliseconds by `service/instance`.
+/// When what is open to drained instances is closed: by `service/instance`, times of the agent's steady clock.
 #[derive(Debug)]
 pub struct Deadlines {
     at: BTreeMap<String, u64>,
+    clock: Steady,
     path: PathBuf,
     pub changed: Arc<Notify>,
 }
 
+/// As they are kept.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Of {
+        /// Whose times they are.
+        clock: u64,
+        /// When this was written.
+        written: u64,
+        at: BTreeMap<String, u64>,
+    },
+    /// An older gray's: unix milliseconds of the machine's clock.
+    Unix(BTreeMap<String, u64>),
+}
+
 impl Deadlines {
     /// Those of the last agent. A file that cannot be read is said so, and is none.
-    pub fn load(state_dir: &std::path::Path) -> Self {
+    pub fn load(state_dir: &std::path::Path, clock: Steady) -> Self {
         let path = state_dir.join(FILE);
         let read = std::fs::read_to_string(&path);
-        let at = match read.map(|text| serde_json::from_str(&text)) {
-            Ok(Ok(at)) => at,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Ok(Err(e)) => unreadable(&path, &e),
-            Err(e) => unreadable(&path, &e),
+        let (at, anew) = match read.map(|text| serde_json::from_str(&text)) {
+            Ok(Ok(kept)) => known(kept, &path, &clock),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Default::default(),
+            Ok(Err(e)) => (unreadable(&path, &e), false),
+            Err(e) => (unreadable(&path, &e), false),
         };
-        Self { at, path, changed: Arc::default() }
+        let deadlines = Self { at, clock, path, changed: Arc::default() };
+        if anew && let Err(error) = deadlines.save() {
+            tracing::warn!(%error, "the deadlines of drains cannot be written; a next agent grants their remaining times once more");
+        }
+        deadlines
     }
 
     pub fn of(&self, id: &str) -> Option<u64> {
         self.at.get(id).copied()
+    }
+
+    pub fn any(&self) -> bool {
+        !self.at.is_empty()
     }
 
     /// Durable when this returns; `None` takes it away.
@@ -85,6 +111,8 @@ impl Deadlines {
             None => self.at.remove(id),
         };
         if before != at {
+            // First: after a reboot the clock goes on from here, not from before it.
+            self.clock.keep()?;
             self.save()?;
             self.changed.notify_one();
         }
@@ -92,12 +120,8 @@ impl Deadlines {
     }
 
     fn save(&self) -> io::Result<()> {
-        use std::io::Write as _;
-        let next = self.path.with_file_name(NEXT);
-        let mut file = std::fs::File::create(&next)?;
-        file.write_all(serde_json::to_string(&self.at)?.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&next, &self.path)
+        let kept = Kept::Of { clock: self.clock.id(), written: self.clock.now(), at: self.at.clone() };
+        steady::replace(&self.path, NEXT, serde_json::to_string(&kept)?.as_bytes())
     }
 
     fn due(&self, now: u64) -> Vec<String> {
@@ -107,6 +131,33 @@ impl Deadlines {
     fn next(&self) -> Option<u64> {
         self.at.values().min().copied()
     }
+
+    /// Until the next of them.
+    fn pause(&self) -> Duration {
+        self.next().map_or(LONG, |at| Duration::from_millis(at.saturating_sub(self.clock.now())).min(LONG))
+    }
+}
+
+/// As times of this clock, and whether they were of another one: of those what remained when they were written down.
+fn known(kept: Kept, path: &std::path::Path, clock: &Steady) -> (BTreeMap<String, u64>, bool) {
+    let (at, written) = match kept {
+        Kept::Of { clock: id, at, .. } if id == clock.id() => return (at, false),
+        Kept::Of { written, at, .. } => (at, written),
+        Kept::Unix(at) => {
+            let written = std::fs::metadata(path).and_then(|m| m.modified());
+            // No time of writing is known: each has the longest there is.
+            let written = written.ok().and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+            (at, written.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0)))
+        }
+    };
+    if !at.is_empty() {
+        tracing::warn!(
+            "the deadlines of drains are of another clock: what remained of them when they were written begins now"
+        );
+    }
+    let now = clock.now();
+    let left = |at: u64| at.saturating_sub(written).min(LONGEST_DRAIN_MS);
+    (at.into_iter().map(|(id, at)| (id, now.saturating_add(left(at)))).collect(), true)
 }
 
 fn unreadable(path: &std::path::Path, e: &dyn std::error::Error) -> BTreeMap<String, u64> {
@@ -129,9 +180,7 @@ pub async fn watch(core: Arc<Core>) {
             tracing::error!(error, "a drained instance's connections cannot be closed; trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let next = core.lock().deadlines.next();
-        let pause =
-            next.map_or(LONG, |at| Duration::from_millis(at.saturating_sub(time::now_ms())).min(LONG));
+        let pause = core.lock().deadlines.pause();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = changed.notified() => {}
@@ -151,7 +200,7 @@ impl Inner {
             return Err(unknown());
         }
         let internal = |e: io::Error| ApiError::internal(&e);
-        let now = time::now_ms();
+        let now = self.clock.now();
         let deadline = instance.deadline_ms.filter(|_| drain).map(|ms| now + ms);
         if self.drained.contains(&instance.id) == drain {
             if let Some(at) = deadline {
@@ -187,7 +236,7 @@ impl Inner {
         let text = match (drain, deadline) {
             (true, None) => format!("{} gets no new connections; established ones stay", instance.id),
             (true, Some(at)) => {
-                let at = time::rfc3339(at);
+                let at = time::rfc3339(self.clock.shown(at));
                 format!("{} gets no new connections; established ones live to {at}", instance.id)
             }
             (false, _) => format!("{} gets new connections again", instance.id),
@@ -214,7 +263,7 @@ impl Inner {
     }
 
     fn meet_deadlines(&mut self) -> Result<(), KernelError> {
-        for id in self.deadlines.due(time::now_ms()) {
+        for id in self.deadlines.due(self.clock.now()) {
             if self.drained.contains(&id) {
                 let closed = self.close(&id, None)?;
                 tracing::info!(instance = id, connections = closed, "drained: what was open is closed");
@@ -372,22 +421,82 @@ fn reply6(r: &Row) -> FlowKey6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::steady::tests::{HOUR, read, world};
+
+    fn load(dir: &tempfile::TempDir) -> Deadlines {
+        Deadlines::load(dir.path(), Steady::with(dir.path(), read))
+    }
 
     #[test]
     fn deadlines_outlive_their_agent() {
         let dir = tempfile::tempdir().unwrap();
-        let mut d = Deadlines::load(dir.path());
+        world("a", 0, 0);
+        let mut d = load(&dir);
         assert_eq!((d.next(), d.due(u64::MAX)), (None, vec![]));
         d.set("shop/one", Some(2000)).unwrap();
         d.set("shop/two", Some(1000)).unwrap();
         d.set("shop/two", Some(3000)).unwrap();
-        let mut next = Deadlines::load(dir.path());
+        let mut next = load(&dir);
         assert_eq!((next.next(), next.of("shop/two")), (Some(2000), Some(3000)));
         assert_eq!(next.due(2000), ["shop/one"]);
         next.set("shop/one", None).unwrap();
-        assert_eq!(Deadlines::load(dir.path()).due(u64::MAX), ["shop/two"]);
+        assert_eq!(load(&dir).due(u64::MAX), ["shop/two"]);
         std::fs::write(dir.path().join(FILE), "{ half").unwrap();
-        assert_eq!(Deadlines::load(dir.path()).next(), None);
+        assert_eq!(load(&dir).next(), None);
+    }
+
+    #[test]
+    fn c12_a_clock_that_is_set_moves_no_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        world("a", 1000, 50 * HOUR);
+        let mut d = load(&dir);
+        d.set("shop/one", Some(d.clock.now() + 3 * HOUR)).unwrap();
+        for wall in [99 * HOUR, HOUR] {
+            world("a", 1000 + HOUR, wall);
+            let next = load(&dir);
+            assert_eq!((next.due(next.clock.now()), next.pause()), (vec![], LONG));
+            assert_eq!(next.of("shop/one").unwrap() - next.clock.now(), 2 * HOUR);
+        }
+        world("a", 1000 + 3 * HOUR, 2 * HOUR);
+        let met = load(&dir);
+        assert_eq!(met.due(met.clock.now()), ["shop/one"]);
+    }
+
+    #[test]
+    fn c12_another_boot_leaves_what_remained() {
+        let dir = tempfile::tempdir().unwrap();
+        world("a", 0, 50 * HOUR);
+        // Ten days ago nothing waited, so that nothing was written down until the drain.
+        let mut d = load(&dir);
+        world("a", 240 * HOUR, 290 * HOUR);
+        d.set("shop/one", Some(d.clock.now() + 3 * HOUR)).unwrap();
+        for wall in [999 * HOUR, HOUR] {
+            world("b", 5, wall);
+            let next = load(&dir);
+            assert_eq!(next.due(next.clock.now()), Vec::<String>::new());
+            assert_eq!(next.of("shop/one").unwrap() - next.clock.now(), 3 * HOUR);
+        }
+    }
+
+    #[test]
+    fn c12_deadlines_of_an_older_gray_or_a_lost_clock_have_what_remained() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = time::now_ms();
+        std::fs::write(dir.path().join(FILE), format!(r#"{{"shop/one":{}}}"#, now + 3 * HOUR)).unwrap();
+        // The clock was set a day ahead since.
+        world("a", 1000, now + 24 * HOUR);
+        let left = |d: &Deadlines| d.of("shop/one").unwrap() - d.clock.now();
+        let d = load(&dir);
+        // Times of files may be some milliseconds behind the clock.
+        assert!(left(&d).abs_diff(3 * HOUR) < HOUR, "{}", left(&d));
+        let before = left(&d);
+        world("a", 1000 + HOUR, 1);
+        assert_eq!(left(&load(&dir)), before - HOUR, "it is of this clock now");
+        for name in steady::FILES {
+            let _ = std::fs::remove_file(dir.path().join(name));
+        }
+        world("a", 1000 + 2 * HOUR, 77);
+        assert_eq!(left(&load(&dir)), before, "written when that much remained");
     }
 
     #[test]

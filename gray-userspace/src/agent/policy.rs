@@ -147,16 +147,26 @@ impl Inner {
     }
 
     pub fn rollback(&mut self, who: &Who, r: RollbackRequest) -> Result<ApplyReply, ApiError> {
-        let target = self.store.revision(r.revision).map_err(|_| {
-            ApiError::not_found(
-                format!("there is no revision {}", r.revision),
+        let target = self.store.revision(r.revision).map_err(|e| match e {
+            crate::store::Error::NoRevision { rev } => ApiError::not_found(
+                format!("there is no revision {rev}"),
                 "see `gray history` for those there are",
-            )
+            ),
+            e => internal(e),
         })?;
         if !matches!(target.state, crate::store::State::Active | crate::store::State::Superseded) {
             return Err(ApiError::conflict(
                 format!("revision {} never took effect", r.revision),
                 "roll back to one that `gray history` shows as active or superseded",
+            ));
+        }
+        if target.dropped {
+            return Err(ApiError::conflict(
+                format!(
+                    "what revision {} held was dropped: it is older than the {} that are kept",
+                    r.revision, self.keep_revisions
+                ),
+                "roll back to one that `gray history` shows as active or superseded, or apply its documents again; `gray agent --keep-revisions N` keeps more of those to come",
             ));
         }
         let mut sources = self.store.sources(r.revision).map_err(internal)?;

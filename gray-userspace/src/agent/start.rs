@@ -17,12 +17,13 @@ use super::{
     attach::directions,
     change::build_lists,
     connect::Connect,
-    core::{AttachState, Attachment, Inner, wire_key},
+    core::{AttachState, Attachment, Inner},
     drain::Deadlines,
     front::Front,
     health::{self, Board},
-    measures,
+    key, measures,
     release::Releases,
+    steady::Steady,
     syn_tags, time,
 };
 use crate::{
@@ -31,7 +32,6 @@ use crate::{
     compile::{
         self, Assigned, Circumstances, Compiled,
         assigned::Numbers,
-        have::Have,
         lists::Prefixes,
         plan::{self, Want},
     },
@@ -40,7 +40,7 @@ use crate::{
     doctor,
     fail::{self, Point},
     kernel::{Hook, Live, Parts, Pins},
-    store::{Sqlite, StateDir, Store as _, key::HashKey},
+    store::{Sqlite, StateDir, Store as _},
     sys::{self, kernel::KernelVersion, lock::DirLock, workload::CgroupMount},
 };
 
@@ -98,15 +98,20 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
     let store = Sqlite::open(&state_dir)?;
     fail::point(Point::StartOpened)?;
     let have = live.read()?;
-    let key = key(&state_dir, &have)?;
+    let dealt = store.active()?.is_some() || store.pending()?.is_some();
+    let key = key::of_node(&state_dir, &have, dealt)?;
     let mount = CgroupMount::find().ok();
     let events = broadcast::channel(EVENTS).0;
     let board = Board::new(Box::new(live.turner()?), &have, events.clone());
-    let deadlines = Deadlines::load(state_dir.path());
+    let clock = Steady::load(state_dir.path());
+    let deadlines = Deadlines::load(state_dir.path(), clock.clone());
     let mut inner = Inner {
         live,
         store,
+        clock: clock.clone(),
         deadlines,
+        keep_revisions: o.keep_revisions.into(),
+        grown: Arc::default(),
         state_dir,
         key,
         revision: 0,
@@ -124,7 +129,7 @@ pub fn start(o: &AgentOptions) -> anyhow::Result<(Inner, DirLock)> {
         policy_dir: None,
         health_commands: o.health_commands.clone(),
         release_hooks: o.release_hooks.clone(),
-        releases: Releases::default(),
+        releases: Releases::new(clock),
         layers: BTreeMap::new(),
         snat: o.snat.clone(),
         dsr_source: o.dsr_source.clone(),
@@ -189,24 +194,6 @@ fn adopt_labels(inner: &mut Inner) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The node's key. One that the last agent staged and did not live to take is it if the kernel uses it; what no table
-/// uses (a reboot), nobody was told to be in force.
-fn key(dir: &StateDir, have: &Have) -> anyhow::Result<HashKey> {
-    let now = HashKey::load_or_create(dir)?;
-    let Some(staged) = HashKey::staged(dir) else {
-        HashKey::drop_staged(dir)?;
-        return Ok(now);
-    };
-    let in_use = have.epoch != 0 && wire_key(&staged) == have.key;
-    tracing::warn!(in_use, "the last agent died while it changed the hash key");
-    if in_use {
-        HashKey::take_staged(dir)?;
-        return Ok(staged);
-    }
-    HashKey::drop_staged(dir)?;
-    Ok(now)
 }
 
 fn plain(e: ApiError) -> anyhow::Error {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{choices, drain, files, start};
+use super::{choices, drain, files, start, steady};
 use crate::{
     api::ApiError,
     cli::UninstallOptions,
@@ -60,7 +60,7 @@ pub fn uninstall(o: UninstallOptions) -> anyhow::Result<Vec<String>> {
     }
     fail::point(Point::UninstallUnpinned)?;
     let store = ["gray.db", "gray.db-wal", "gray.db-shm", BALLAST, "hash.key", ".hash.key.new", "lock"];
-    for name in store.iter().chain(&drain::FILES).chain(&files::FILES) {
+    for name in store.iter().chain(&drain::FILES).chain(&steady::FILES).chain(&files::FILES) {
         remove(&o.state_dir.join(name), o.dry_run, &mut done)?;
     }
     for path in choices::left(&o.state_dir) {

@@ -92,7 +92,7 @@ impl Inner {
                         .deadlines
                         .of(&format!("{}/{}", s.name, i.id))
                         .filter(|_| drained)
-                        .map(time::rfc3339),
+                        .map(|at| time::rfc3339(self.clock.shown(at))),
                     stable: s.stable.matches(i),
                     flows: Some(count.unwrap_or(0)),
                     health: board.target(&s.name, &i.id).map(|t| t.view(health::now())),
@@ -260,7 +260,10 @@ impl Inner {
 }
 
 fn entry(r: Revision, timings: &BTreeMap<u64, Timings>) -> HistoryEntry {
-    let state = r.state.name().to_string();
+    let state = match r.dropped && r.state.took_effect() {
+        true => "dropped".to_string(),
+        false => r.state.name().to_string(),
+    };
     let summary = match r.state {
         State::Failed { reason } | State::Interrupted { reason } if !reason.is_empty() => {
             format!("{}: {reason}", r.summary)

@@ -22,6 +22,9 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/gray";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/gray";
 /// Entries per address family.
 pub const DEFAULT_FLOWS: u32 = gray_common::limits::FLOWS;
+/// Revisions that can be restored.
+pub const DEFAULT_KEEP: u32 = 1000;
+const KEEP: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 
 /// Everything the agent needs to know to start.
@@ -42,6 +45,8 @@ pub struct AgentOptions {
     pub log_format: LogFormat,
     /// Size of each flow table.
     pub flows: u32,
+    /// So many of the newest revisions can be restored.
+    pub keep_revisions: u32,
     /// The connect path stays off.
     pub no_connect: bool,
     /// The directory whose files are the policy; none: it comes by the API.
@@ -151,6 +156,9 @@ pub struct AgentArgs {
     /// Entries of each flow table [default: 131072]
     #[arg(long, value_name = "N")]
     flows: Option<u32>,
+    /// So many of the newest revisions can be restored; of older ones only who, when and why is kept [default: 1000]
+    #[arg(long, value_name = "N")]
+    keep_revisions: Option<u32>,
     /// Do not steer local callers
     #[arg(long)]
     no_connect: bool,
@@ -210,6 +218,7 @@ impl AgentArgs {
             metrics: self.metrics.or(file.metrics.map(|Loopback(a)| a)),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             flows: self.flows.or(file.flows).unwrap_or(DEFAULT_FLOWS),
+            keep_revisions: self.keep_revisions.or(file.keep_revisions).unwrap_or(DEFAULT_KEEP),
             no_connect,
             policy_dir: self.policy_dir.or(file.policy_dir),
             health_commands: absolute(self.health_commands.or(file.health_commands))?,
@@ -237,6 +246,13 @@ impl AgentOptions {
         if !FLOWS.contains(&self.flows) {
             let what = format!("{} entries are no usable size of a flow table", self.flows);
             return Err(Failure::usage(what, format!("give --flows {} to {}", FLOWS.start(), FLOWS.end())));
+        }
+        if !KEEP.contains(&self.keep_revisions) {
+            let what = format!("{} revisions cannot be kept", self.keep_revisions);
+            return Err(Failure::usage(
+                what,
+                format!("give --keep-revisions {} to {}", KEEP.start(), KEEP.end()),
+            ));
         }
         for (i, a) in self.attach.iter().enumerate() {
             if self.attach.iter().take(i).any(|b| b.iface == a.iface) {

@@ -25,6 +25,7 @@ pub struct AgentFile {
     pub metrics: Option<Loopback>,
     pub log_format: Option<LogFormat>,
     pub flows: Option<u32>,
+    pub keep_revisions: Option<u32>,
     pub no_connect: Option<bool>,
     pub policy_dir: Option<PathBuf>,
     pub health_commands: Option<PathBuf>,

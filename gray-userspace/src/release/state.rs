@@ -219,6 +219,9 @@ pub struct State {
     /// has begun it, which did not keep them.
     #[serde(default)]
     pub rules: Option<BTreeSet<u32>>,
+    /// The clock that the times are of; 0: an older gray's, which was the machine's own.
+    #[serde(default)]
+    pub clock: u64,
 }
 
 impl State {
@@ -246,6 +249,7 @@ impl State {
             irreversible: false,
             scripts: BTreeMap::new(),
             rules: Some(BTreeSet::new()),
+            clock: 0,
         }
     }
 
@@ -254,6 +258,19 @@ impl State {
         let (phase, hold) = (Phase::Abnormal, Hold::Frozen);
         let reason = format!("it cannot be read by this agent: {why}");
         Self { phase, hold, reason, traffic: Traffic::All, rules: None, ..Self::new(now) }
+    }
+
+    /// From here on its times are of this clock. Those of another one say nothing: what has begun begins anew, so that a soak or a
+    /// drain may take longer, and never less. Whether that was so.
+    pub fn go_by(&mut self, clock: u64, now: u64) -> bool {
+        if self.clock == clock {
+            return false;
+        }
+        (self.clock, self.since, self.held_at) = (clock, now, now);
+        for e in self.due.iter_mut().filter(|e| e.what == What::Close) {
+            e.not_before = now.saturating_add(e.pause);
+        }
+        true
     }
 
     /// As people are told: `ramp 2`, `paused (ramp 2)`.

@@ -30,6 +30,8 @@ pub enum Error {
     Conflict { base: Option<u64>, active: Option<u64> },
     #[error("no revision {rev}")]
     NoRevision { rev: u64 },
+    #[error("what revision {rev} held was dropped; `gray history` shows those that can be restored")]
+    Dropped { rev: u64 },
     #[error("revision {rev} never took effect ({state}); nothing to restore")]
     NeverActive { rev: u64, state: &'static str },
     #[error("revision {rev} is {state}, not pending")]

@@ -57,6 +57,7 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("list_edit", "op", "rev, pos"),
     ("list_edit", "ids", "rev, pos"),
     ("list_edit", "sha256", "rev, pos"),
+    ("revision", "dropped", "id"),
 ];
 
 thread_local!(static STORE: RefCell<Sqlite> = RefCell::new(small()));

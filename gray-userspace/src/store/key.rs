@@ -29,9 +29,7 @@ pub enum KeyError {
     Open { path: PathBuf, mode: u32 },
     #[error("a hash key is 32 hex digits")]
     Text,
-    #[error(
-        "hash key {path}: not 32 hex digits; restore it with `gray key import`, a new one would reshuffle everybody"
-    )]
+    #[error("hash key {path}: not 32 hex digits")]
     Damaged { path: PathBuf },
 }
 
@@ -65,16 +63,28 @@ impl HashKey {
         Ok(Self(key))
     }
 
-    /// Reads the node's key, or makes it when there is none. Two makers end up with one key.
-    pub fn load_or_create(dir: &StateDir) -> Result<Self, KeyError> {
-        let path = dir.path().join(FILE);
-        if let Some(key) = read(&path)? {
-            return Ok(key);
-        }
+    /// Where a node has its key.
+    pub fn path(dir: &StateDir) -> PathBuf {
+        dir.path().join(FILE)
+    }
+
+    /// The node's key, if it has one.
+    pub fn load(dir: &StateDir) -> Result<Option<Self>, KeyError> {
+        read(&Self::path(dir))
+    }
+
+    /// Another one each time.
+    pub fn random() -> io::Result<Self> {
         let mut random = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        Ok(Self(random))
+    }
+
+    /// Makes this the key of a node that has none; the one that it has then. Two makers end up with one key.
+    pub fn create(&self, dir: &StateDir) -> Result<Self, KeyError> {
+        let path = Self::path(dir);
         let io = |source| KeyError::Io { path: path.clone(), source };
-        File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random)).map_err(io)?;
-        let temp = write_temp(dir.path(), &Self(random)).map_err(io)?;
+        let temp = write_temp(dir.path(), self).map_err(io)?;
         // A link fails where a rename would replace: the key of a faster maker stays.
         let linked = fs::hard_link(&temp, &path);
         fs::remove_file(&temp).map_err(io)?;
@@ -173,11 +183,18 @@ mod tests {
         (tmp, dir)
     }
 
+    fn load_or_create(dir: &StateDir) -> Result<HashKey, KeyError> {
+        match HashKey::load(dir)? {
+            Some(key) => Ok(key),
+            None => HashKey::random().unwrap().create(dir),
+        }
+    }
+
     #[test]
     fn made_once_then_the_same_and_0600() {
         let (_tmp, dir) = dir();
-        let key = HashKey::load_or_create(&dir).unwrap();
-        assert_eq!(HashKey::load_or_create(&dir).unwrap(), key);
+        let key = load_or_create(&dir).unwrap();
+        assert_eq!(load_or_create(&dir).unwrap(), key);
         assert_ne!(key.bytes(), [0; 16]);
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -187,11 +204,11 @@ mod tests {
     #[test]
     fn import_replaces_and_round_trips() {
         let (_tmp, dir) = dir();
-        let old = HashKey::load_or_create(&dir).unwrap();
+        let old = load_or_create(&dir).unwrap();
         let new = HashKey::from_hex("  00112233445566778899AABBCCDDEEFF\n").unwrap();
         assert_ne!(old, new);
         new.import(&dir).unwrap();
-        assert_eq!(HashKey::load_or_create(&dir).unwrap(), new);
+        assert_eq!(load_or_create(&dir).unwrap(), new);
         assert_eq!(new.to_hex(), "00112233445566778899aabbccddeeff");
         assert_eq!(format!("{new:?}"), "HashKey(..)");
     }
@@ -199,14 +216,14 @@ mod tests {
     #[test]
     fn a_staged_key_is_not_in_use_until_it_is_taken() {
         let (_tmp, dir) = dir();
-        let old = HashKey::load_or_create(&dir).unwrap();
+        let old = load_or_create(&dir).unwrap();
         let new = HashKey::from_bytes([7; 16]);
         assert_eq!(HashKey::staged(&dir), None);
         new.stage(&dir).unwrap();
-        assert_eq!(HashKey::load_or_create(&dir).unwrap(), old);
+        assert_eq!(load_or_create(&dir).unwrap(), old);
         assert_eq!(HashKey::staged(&dir), Some(new.clone()));
         HashKey::take_staged(&dir).unwrap();
-        assert_eq!(HashKey::load_or_create(&dir).unwrap(), new);
+        assert_eq!(load_or_create(&dir).unwrap(), new);
         assert_eq!(HashKey::staged(&dir), None);
         old.stage(&dir).unwrap();
         HashKey::drop_staged(&dir).unwrap();
@@ -218,15 +235,15 @@ mod tests {
     fn damaged_open_or_linked_key_is_refused_not_replaced() {
         let (_tmp, dir) = dir();
         let path = dir.path().join(FILE);
-        let _ = HashKey::load_or_create(&dir).unwrap();
+        let _ = load_or_create(&dir).unwrap();
         for bad in ["", "00", "zz112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff00"] {
             fs::write(&path, bad).unwrap();
-            assert!(matches!(HashKey::load_or_create(&dir), Err(KeyError::Damaged { .. })), "{bad:?}");
+            assert!(matches!(load_or_create(&dir), Err(KeyError::Damaged { .. })), "{bad:?}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(HashKey::load_or_create(&dir), Err(KeyError::Open { mode: 0o644, .. })));
+        assert!(matches!(load_or_create(&dir), Err(KeyError::Open { mode: 0o644, .. })));
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-        assert!(matches!(HashKey::load_or_create(&dir), Err(KeyError::Io { .. })));
+        assert!(matches!(load_or_create(&dir), Err(KeyError::Io { .. })));
     }
 }

@@ -21,7 +21,7 @@ mod contract;
 use std::ops::ControlFlow;
 
 pub use error::{Error, Result};
-pub use sqlite::{Auditor, BALLAST, Sqlite};
+pub use sqlite::{Auditor, BALLAST, Retention, Sqlite};
 pub use state_dir::StateDir;
 pub use types::{
     AuditRecord, Draft, EditSummary, Kind, Link, ListEdit, LogEntry, Mark, Note, Op, OverlayInfo, Release,

@@ -172,6 +172,9 @@ pub struct Revision {
     pub sources: Vec<SourceRef>,
     pub lists: Vec<EditSummary>,
     pub restore_lists_of: Option<u64>,
+    /// What it held is gone: it cannot be restored.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 /// A stored document without its text.

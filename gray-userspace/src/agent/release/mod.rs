@@ -7,6 +7,8 @@ mod hooks;
 mod process;
 mod scripts;
 mod sign;
+#[cfg(test)]
+mod soak;
 mod start;
 mod traffic;
 mod view;
@@ -20,7 +22,7 @@ pub use driver::run;
 
 use traffic::plain;
 
-use super::{core::Inner, time};
+use super::{core::Inner, steady::Steady, time};
 use crate::{
     api::{ApiError, Who},
     config,
@@ -33,44 +35,42 @@ use crate::{
 /// Releases that are over, and runs of one: so many are remembered.
 const KEPT: usize = 50;
 
-/// Unix milliseconds that go on evenly for as long as the agent lives, whatever the machine's clock is set to.
-#[derive(Debug)]
-struct Clock {
-    began_ms: u64,
-    began_ns: u64,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self { began_ms: time::now_ms(), began_ns: time::monotonic_ns() }
-    }
-}
-
-impl Clock {
-    fn now(&self) -> u64 {
-        self.began_ms + time::monotonic_ns().saturating_sub(self.began_ns) / 1_000_000
-    }
-
-    /// A time of it as the machine's clock has it now.
-    fn shown(&self, at: u64) -> u64 {
-        let ahead = time::now_ms().wrapping_sub(self.now()).cast_signed();
-        at.saturating_add_signed(ahead)
-    }
-}
-
 /// Every release that is known, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Releases {
     all: BTreeMap<String, Running>,
     /// Steps that had begun when the last agent died: what is left of them is ended first.
     lost: Vec<String>,
     /// By release and what it cannot do: why not, as it was last said.
     failing: BTreeMap<(String, &'static str), String>,
-    clock: Clock,
+    /// What their times are of.
+    clock: Steady,
     /// What is to be written down with the change of policy that it asks for: taken when that is durable.
     pub(super) riding: Option<Turned>,
     /// Rung when something may be due.
     pub wake: Arc<Notify>,
+}
+
+impl Releases {
+    pub fn new(clock: Steady) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            lost: Vec::new(),
+            failing: BTreeMap::new(),
+            clock,
+            riding: None,
+            wake: Arc::default(),
+        }
+    }
+
+    /// When those that are open were started, unix milliseconds.
+    pub fn open_since(&self) -> Vec<u64> {
+        self.all.values().filter(|r| r.is_open()).map(|r| r.run).collect()
+    }
+
+    pub fn any_open(&self) -> bool {
+        self.all.values().any(Running::is_open)
+    }
 }
 
 /// One release.
@@ -148,8 +148,19 @@ impl Inner {
             let source = config::Source::new(r.name.clone(), r.document.clone());
             let spec = config::load_release(&source, None).map_err(|p| ApiError::from(&p));
             let state = serde_json::from_str::<State>(&r.state);
+            let mut anew = false;
             let (spec, state, unread) = match (spec, state) {
-                (Ok(spec), Ok(state)) => (spec, state, None),
+                (Ok(spec), Ok(mut state)) => {
+                    let clock = &self.releases.clock;
+                    anew = state.go_by(clock.id(), clock.now()) && !state.phase.is_over();
+                    if anew {
+                        tracing::warn!(
+                            release = r.name,
+                            "how long it is in its state is not known to this agent's clock: that begins anew"
+                        );
+                    }
+                    (spec, state, None)
+                }
                 // Nothing will happen to it any more.
                 (Err(_), Ok(state)) if state.phase.is_over() && !state.is_busy() => continue,
                 (spec, state) => {
@@ -168,6 +179,13 @@ impl Inner {
             let begun: Vec<u64> = state.due.iter().filter(|e| e.begun).map(|e| e.seq).collect();
             let running = Running { spec, state, run: r.run, who: r.who, document: r.document, unread };
             self.releases.lost.extend(begun.iter().map(|seq| running.key(*seq)));
+            if anew && let Err(e) = self.keep_time_of(&running) {
+                tracing::warn!(
+                    release = r.name,
+                    error = e.error,
+                    "that cannot be written down; a next agent begins it anew, too"
+                );
+            }
             let _ = self.releases.all.insert(r.name.clone(), running);
             for seq in begun {
                 if let Err(e) = self.record_event(&r.name, &Event::Lost(seq), None) {
@@ -181,6 +199,11 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    fn keep_time_of(&mut self, r: &Running) -> Result<(), ApiError> {
+        let kept = r.kept(&r.state, time::now_ms())?;
+        self.store.save_release(&kept, &[], None).map_err(internal)
     }
 
     /// Of releases that are over the newest are kept, and of this one the histories of its newest runs.

@@ -28,6 +28,7 @@ impl Inner {
         self.would_fit(&spec)?;
         let now = time::now_ms();
         let mut state = State::new(self.releases.clock.now());
+        let _ = state.go_by(self.releases.clock.id(), self.releases.clock.now());
         let judged = scripts::judge(self.release_hooks.as_deref(), &spec, &mut state)?;
         let running = Running { spec, state, run: now, who: who.to_string(), document, unread: None };
         if start.dry_run {

@@ -107,7 +107,7 @@ pub struct HistoryEntry {
     pub why: Option<String>,
     /// What made it: `apply`, `cohort`, `rollback`, `instance`, ...
     pub kind: String,
-    /// `pending`, `active`, `superseded`, `failed`, `interrupted`.
+    /// `pending`, `active`, `superseded`, `failed`, `interrupted`, and `dropped`: in force once, too old to be kept; it cannot be restored.
     pub state: String,
     /// One line.
     pub summary: String,

@@ -8,8 +8,10 @@ use super::{AuditRecord, Error, Inner, Note};
 pub(super) type Hash = [u8; 32];
 
 /// Actions that only the store writes: `verify` reads the history of revisions from them.
-pub(super) const OWN: [&str; 6] =
-    ["begin", "activate", "fail", "interrupt", "workload-set", "workload-remove"];
+pub(super) const OWN: [&str; 7] =
+    ["begin", "activate", "fail", "interrupt", "workload-set", "workload-remove", DROP];
+/// What old revisions held goes.
+pub(super) const DROP: &str = "drop-revisions";
 
 /// A record before it is chained.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ impl Sqlite {
         };
         let db = open().map_err(|f| locate(&path, f))?;
         let ballast = Ballast::default();
-        Ok(Self { db, path, many: false, logged: 0, ballast, made_room: false })
+        Ok(Self { db, path, many: false, logged: 0, ballast, made_room: false, sweep: super::Sweep::anew() })
     }
 
     /// Who edits the file is not held by triggers and references.

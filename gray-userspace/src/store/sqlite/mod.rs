@@ -7,6 +7,7 @@ mod edited;
 mod lists;
 mod read;
 mod releases;
+mod retain;
 mod revisions;
 mod schema;
 mod verify;
@@ -26,6 +27,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::fail::{self, Point};
 pub use ballast::FILE as BALLAST;
 use ballast::{Ballast, is_full};
+pub use retain::Retention;
+use retain::{Piece, Sweep};
 pub use verify::Auditor;
 
 use super::{
@@ -55,6 +58,8 @@ pub struct Sqlite {
     ballast: Ballast,
     /// Room was made since somebody last asked.
     made_room: bool,
+    /// What nobody refers to is looked for from here on.
+    sweep: Sweep,
 }
 
 /// An error of this folder before it knows the file's path.
@@ -93,7 +98,8 @@ impl Sqlite {
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
         let db = opened.map_err(|f| locate(&path, f))?;
         let ballast = Ballast::of(&path);
-        let mut store = Self { db, path, many: false, logged: 0, ballast, made_room: false };
+        let mut store =
+            Self { db, path, many: false, logged: 0, ballast, made_room: false, sweep: Sweep::anew() };
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
@@ -173,6 +179,27 @@ impl Sqlite {
         self.located(releases::log(&self.db, name, limit))
     }
 
+    /// Drops old revisions, and what only they held: a piece of it, in one small transaction. Whether there may be more.
+    pub fn retain(&mut self, keep: &Retention, at: u64) -> Result<bool> {
+        // What is prepared comes first.
+        if !self.db.is_autocommit() {
+            return Ok(false);
+        }
+        let old = retain::old(&self.db, keep);
+        let (piece, next) = match self.located(old)? {
+            none if none.is_empty() => self.located(retain::next(&self.db, &self.sweep))?,
+            old => (Piece::Revisions(old), Sweep::anew()),
+        };
+        if !piece.is_empty() {
+            // Not worth what is held back for a full disk.
+            let done = self.try_write(&|tx: &Transaction<'_>| piece.remove(tx, at));
+            self.moved_on();
+            self.located(done)?;
+        }
+        self.sweep = next;
+        Ok(self.sweep != Sweep::Done)
+    }
+
     /// Forgets what was prepared and not committed.
     fn take_back(&self) -> Inner<()> {
         if self.db.is_autocommit() { Ok(()) } else { Ok(self.db.execute_batch("ROLLBACK")?) }
@@ -196,6 +223,12 @@ impl Sqlite {
         if self.make_room(&done) {
             done = self.try_write(&f);
         }
+        self.moved_on();
+        self.located(done)
+    }
+
+    /// After a commit: what is in the log moves to the file now and then.
+    fn moved_on(&mut self) {
         self.logged += 1;
         if self.logged > LOGGED {
             self.logged = 0;
@@ -205,7 +238,6 @@ impl Sqlite {
             }
             self.ballast.fill();
         }
-        self.located(done)
     }
 
     fn try_write<T>(&mut self, f: &impl Fn(&Transaction<'_>) -> Inner<T>) -> Inner<T> {

@@ -6,11 +6,17 @@ use sha2::{Digest, Sha256};
 use super::{Error, Fail, Inner, Revision, Source, State, audit};
 use crate::store::{EditSummary, SourceRef};
 
-const COLUMNS: &str = "id, base, at, who, why, kind, summary, state, reason, source_set, drained, restored";
+const COLUMNS: &str =
+    "id, base, at, who, why, kind, summary, state, reason, source_set, drained, restored, dropped";
 
+/// With all that it holds.
 pub(super) fn exists(db: &Connection, rev: u64) -> Inner<()> {
-    let mut stmt = db.prepare_cached("SELECT 1 FROM revision WHERE id = ?1")?;
-    if stmt.exists([rev])? { Ok(()) } else { Err(Error::NoRevision { rev }.into()) }
+    let mut stmt = db.prepare_cached("SELECT dropped FROM revision WHERE id = ?1")?;
+    match stmt.query_row([rev], |r| r.get::<_, bool>(0)).optional()? {
+        Some(false) => Ok(()),
+        Some(true) => Err(Error::Dropped { rev }.into()),
+        None => Err(Error::NoRevision { rev }.into()),
+    }
 }
 
 pub(super) fn revision(db: &Connection, rev: u64) -> Inner<Revision> {
@@ -93,6 +99,7 @@ impl Raw {
             sources: Vec::new(),
             lists: Vec::new(),
             restore_lists_of: r.get(11)?,
+            dropped: r.get(12)?,
         };
         Ok(Self {
             revision,

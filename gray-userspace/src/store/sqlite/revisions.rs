@@ -51,9 +51,13 @@ fn next(db: &Connection, d: &Draft) -> Inner<u64> {
         return Err(Error::Conflict { base: d.base, active }.into());
     }
     if let Some(target) = d.restore_lists_of {
-        let state = read::revision(db, target)?.state;
+        let found = read::revision(db, target)?;
+        let state = found.state;
         if !state.took_effect() {
             return Err(Error::NeverActive { rev: target, state: state.name() }.into());
+        }
+        if found.dropped {
+            return Err(Error::Dropped { rev: target }.into());
         }
     }
     Ok(db.query_row("SELECT coalesce(max(id), 0) + 1 FROM revision", [], |r| r.get(0))?)

@@ -10,7 +10,7 @@ use super::{Error, Inner};
 const APPLICATION: u32 = 0x6772_6179;
 
 /// Step n takes version n to n + 1.
-pub(super) const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
+pub(super) const STEPS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
 const V1: &str = "
 -- Texts by content: a revision that changes no document stores none.
@@ -135,6 +135,16 @@ CREATE TABLE release_log (
 const V5: &str = "
 -- How what a workload calls gets the lane of the request that it serves.
 ALTER TABLE workload ADD COLUMN link TEXT;
+";
+
+const V6: &str = "
+-- Of a dropped revision only this row is left, and its records in the audit log.
+ALTER TABLE revision ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX revision_kept ON revision (id) WHERE dropped = 0;
+-- Who refers to what may go.
+CREATE INDEX revision_set ON revision (source_set);
+CREATE INDEX revision_assignments ON revision (assignments);
+CREATE INDEX source_blob ON source (blob);
 ";
 
 /// Sets durability, then brings the schema up to date, one step per transaction.

@@ -72,7 +72,7 @@ fn newer_foreign_and_linked_files_are_refused() {
     s.db.pragma_update(None, "user_version", 99).unwrap();
     drop(s);
     let e = Sqlite::open(&h.dir).unwrap_err();
-    assert!(matches!(e, Error::Newer { found: 99, known: 5, .. }), "{e}");
+    assert!(matches!(e, Error::Newer { found: 99, known: 6, .. }), "{e}");
     fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     assert!(matches!(Sqlite::open(&h.dir), Err(Error::Foreign { .. })));
@@ -87,7 +87,7 @@ fn a_file_of_the_first_schema_is_brought_up_to_date() {
     let mut s = h.open();
     let first = s.begin(&Draft { lists: load(Op::Add, ids(0..2)), ..draft(None) }).unwrap();
     s.activate(first, 1).unwrap();
-    s.db.execute_batch("DROP TABLE release_log; DROP TABLE release; DROP TABLE list_block; DROP TABLE list_whole; ALTER TABLE workload DROP COLUMN lane; ALTER TABLE workload DROP COLUMN link; PRAGMA user_version = 1").unwrap();
+    s.db.execute_batch("DROP INDEX revision_kept; DROP INDEX revision_set; DROP INDEX revision_assignments; DROP INDEX source_blob; ALTER TABLE revision DROP COLUMN dropped; DROP TABLE release_log; DROP TABLE release; DROP TABLE list_block; DROP TABLE list_whole; ALTER TABLE workload DROP COLUMN lane; ALTER TABLE workload DROP COLUMN link; PRAGMA user_version = 1").unwrap();
     drop(s);
     let mut s = h.open();
     assert_eq!(s.overlay_info(first, "big").unwrap().added, 2);
@@ -206,7 +206,7 @@ fn tampering_with_any_byte_of_the_log_is_found() {
         "UPDATE revision SET reason = 'other' WHERE id = 2",
         "DELETE FROM revision WHERE id = 2",
         "INSERT INTO revision SELECT 3, base, at, who, why, kind, summary, state, reason, source_set, drained, assignments,
-           restored FROM revision WHERE id = 2",
+           restored, 0 FROM revision WHERE id = 2",
     ] {
         attempt(sql, &[]);
     }

@@ -17,6 +17,13 @@ struct Told {
     digest: String,
     state: &'static str,
     reason: String,
+    dropped: bool,
+}
+
+/// What the log says about revisions that were dropped together.
+struct Dropped {
+    ids: Vec<u64>,
+    digest: String,
 }
 
 /// Verifies on a connection of its own, which sees the store as it is at that moment: nobody waits for it.
@@ -51,7 +58,7 @@ pub(super) fn pages(db: &Connection) -> Inner<()> {
 }
 
 fn run(db: &Connection) -> Inner<Verified> {
-    let mut told = BTreeMap::new();
+    let (mut told, mut dropped) = (BTreeMap::new(), Vec::new());
     let (mut previous, mut records): (Hash, u64) = ([0; 32], 0);
     let mut stmt = db.prepare("SELECT seq, at, who, action, rev, detail, hash FROM audit ORDER BY seq")?;
     let mut rows = stmt.query([])?;
@@ -69,9 +76,23 @@ fn run(db: &Connection) -> Inner<Verified> {
             return Err(tampered(format!("record {} was changed, or one before it is missing", record.seq)));
         }
         previous = hash;
-        follow(&mut told, &record)?;
+        if record.action == audit::DROP {
+            dropped.push(follow_drop(&mut told, &record)?);
+        } else {
+            follow(&mut told, &record)?;
+        }
     }
     let revisions = compare(db, &told)?;
+    for d in dropped {
+        if audit::hex(&dropped_digest(db, d.ids.iter().copied())?) != d.digest {
+            let (first, last) = (d.ids.first(), d.ids.last());
+            return Err(tampered(format!(
+                "what is left of the dropped revisions {} to {} differs from what their record was made of",
+                first.unwrap_or(&0),
+                last.unwrap_or(&0)
+            )));
+        }
+    }
     texts(db)?;
     Ok(Verified { records, revisions, head: audit::hex(&previous) })
 }
@@ -87,7 +108,8 @@ fn follow(told: &mut BTreeMap<u64, Told>, record: &AuditRecord) -> Inner<()> {
     let text = |key: &str| detail[key].as_str().unwrap_or_default().to_owned();
     let state = match record.action.as_str() {
         "begin" => {
-            let fresh = Told { digest: text("digest"), state: "pending", reason: String::new() };
+            let fresh =
+                Told { digest: text("digest"), state: "pending", reason: String::new(), dropped: false };
             return match told.insert(rev, fresh) {
                 None => Ok(()),
                 Some(_) => Err(tampered(format!("revision {rev} begins twice"))),
@@ -107,8 +129,33 @@ fn follow(told: &mut BTreeMap<u64, Told>, record: &AuditRecord) -> Inner<()> {
     Ok(())
 }
 
+/// Of revisions that the log told of before.
+fn follow_drop(told: &mut BTreeMap<u64, Told>, record: &AuditRecord) -> Inner<Dropped> {
+    let odd = || tampered(format!("record {} drops revisions that it cannot", record.seq));
+    let detail: Value = serde_json::from_str(&record.detail).unwrap_or_default();
+    let ranges: Vec<(u64, u64)> = serde_json::from_value(detail["revisions"].clone()).map_err(|_| odd())?;
+    let mut ids = Vec::new();
+    for (first, last) in ranges {
+        if first > last {
+            return Err(odd());
+        }
+        let before = ids.len();
+        for (id, t) in told.range_mut(first..=last) {
+            if t.dropped || matches!(t.state, "active" | "pending") {
+                return Err(odd());
+            }
+            t.dropped = true;
+            ids.push(*id);
+        }
+        if (ids.len() - before) as u64 != last - first + 1 {
+            return Err(odd());
+        }
+    }
+    Ok(Dropped { ids, digest: detail["digest"].as_str().unwrap_or_default().to_owned() })
+}
+
 fn compare(db: &Connection, told: &BTreeMap<u64, Told>) -> Inner<u64> {
-    let mut stmt = db.prepare("SELECT id, state, reason FROM revision ORDER BY id")?;
+    let mut stmt = db.prepare("SELECT id, state, reason, dropped FROM revision ORDER BY id")?;
     let mut rows = stmt.query([])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
@@ -122,7 +169,15 @@ fn compare(db: &Connection, told: &BTreeMap<u64, Told>) -> Inner<u64> {
         if state != t.state || reason != t.reason {
             return Err(tampered(format!("revision {id} is {state}, its record says {}", t.state)));
         }
-        if audit::hex(&revision_digest(db, id)?) != t.digest {
+        if row.get::<_, bool>(3)? != t.dropped {
+            let what = if t.dropped {
+                "is there, its record says that it was dropped"
+            } else {
+                "is marked as dropped, and no record says so"
+            };
+            return Err(tampered(format!("revision {id} {what}")));
+        }
+        if !t.dropped && audit::hex(&revision_digest(db, id)?) != t.digest {
             return Err(tampered(format!("revision {id} differs from what its record was made of")));
         }
     }
@@ -139,6 +194,16 @@ fn texts(db: &Connection) -> Inner<()> {
         let _ = read::intact(row.get(0)?, row.get(1)?)?;
     }
     Ok(())
+}
+
+/// Over what is left of dropped revisions.
+pub(super) fn dropped_digest(db: &Connection, ids: impl Iterator<Item = u64>) -> Inner<Hash> {
+    let mut h = Sha256::new();
+    h.update(b"gray dropped 1");
+    for id in ids {
+        h.update(revision_digest(db, id)?);
+    }
+    Ok(h.finalize().into())
 }
 
 /// Over all that a revision was begun with; texts and ids by their own digests.
