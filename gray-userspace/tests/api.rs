@@ -286,16 +286,16 @@ async fn a_client_does_not_wait_for_ever() {
     let tmp = tempfile::tempdir().unwrap();
     let socket = tmp.path().join("gray.sock");
     let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let (read, change) = (Duration::from_millis(50), Duration::from_millis(100));
-    let client = Client::patient(&socket, (read, change));
+    let patience = Duration::from_millis(50);
+    let client = Client::patient(&socket, patience);
     let silent = |e: ClientError| match e {
         ClientError::Silent { after, .. } => after,
         other => panic!("{other:?}"),
     };
-    assert_eq!(silent(client.get::<Status>("/v1/status").await.unwrap_err()), read);
-    assert_eq!(silent(client.post::<_, ApplyReply>("/v1/apply", &apply("a")).await.unwrap_err()), change);
-    assert_eq!(silent(client.text("/metrics").await.unwrap_err()), read);
-    assert_eq!(silent(client.lines("/v1/events").await.err().unwrap()), read);
+    assert_eq!(silent(client.get::<Status>("/v1/status").await.unwrap_err()), patience);
+    assert_eq!(silent(client.post::<_, ApplyReply>("/v1/apply", &apply("a")).await.unwrap_err()), patience);
+    assert_eq!(silent(client.text("/metrics").await.unwrap_err()), patience);
+    assert_eq!(silent(client.lines("/v1/events").await.err().unwrap()), patience);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,11 @@
 //! The policy as files of a directory: followed, refused, and not overruling who rolls back by hand.
 
-use std::{fs, io::Write as _, path::Path, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gray_tests::{
     WorldSpec,
@@ -32,9 +37,8 @@ fn put(dir: &Path, name: &str, text: &str) {
     fs::rename(next, dir.join(name)).unwrap();
 }
 
-/// Half of a document is one, too.
-#[test]
-fn d3_a_file_that_is_written_slowly_is_applied_once() {
+/// An agent that follows a directory.
+fn follows() -> (Scene, PathBuf) {
     let world = World::build(WorldSpec::default()).unwrap();
     let (stable, gray) = servers(&world);
     let dir = world.temp().join("policy");
@@ -44,7 +48,13 @@ fn d3_a_file_that_is_written_slowly_is_applied_once() {
         ..AgentSpec::of(&world)
     };
     let agent = Agent::start_with(&world, spec).unwrap();
-    let scene = Scene { agent, stable, gray, world };
+    (Scene { agent, stable, gray, world }, dir)
+}
+
+/// Half of a document is one, too.
+#[test]
+fn d3_a_file_that_is_written_slowly_is_applied_once() {
+    let (scene, dir) = follows();
     put(&dir, "a.yaml", &PolicyText::own(&scene.world).to_string());
     assert_eq!(comes_to(&scene, "applied")["revision"], 1);
     let mut file = fs::File::create(dir.join("b.yaml")).unwrap();
@@ -63,16 +73,7 @@ fn d3_a_file_that_is_written_slowly_is_applied_once() {
 
 #[test]
 fn d2_d3_files_are_followed_and_bad_ones_change_nothing() {
-    let world = World::build(WorldSpec::default()).unwrap();
-    let (stable, gray) = servers(&world);
-    let dir = world.temp().join("policy");
-    fs::create_dir(&dir).unwrap();
-    let spec = AgentSpec {
-        args: vec!["--policy-dir".into(), dir.to_string_lossy().into_owned()],
-        ..AgentSpec::of(&world)
-    };
-    let agent = Agent::start_with(&world, spec).unwrap();
-    let mut scene = Scene { agent, stable, gray, world };
+    let (mut scene, dir) = follows();
     let early = scene.world.clients[0].sources(false)[..3].to_vec();
     let _ = comes_to(&scene, "empty");
 

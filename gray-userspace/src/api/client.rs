@@ -49,19 +49,19 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
-    patience: (Duration, Duration),
+    patience: Duration,
 }
 
-/// For what is read, and for what is changed: longer than the agent lets a request take.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(130));
+/// Longer than the agent lets a request take (`ServerOptions::request_timeout`): it can say so itself.
+const PATIENCE: Duration = Duration::from_secs(130);
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self::patient(socket, PATIENCE)
     }
 
-    /// ... that waits so long for what is read, and for what is changed.
-    pub fn patient(socket: impl Into<PathBuf>, patience: (Duration, Duration)) -> Self {
+    /// ... that waits so long for an answer.
+    pub fn patient(socket: impl Into<PathBuf>, patience: Duration) -> Self {
         Self { socket: socket.into(), patience }
     }
 
@@ -102,12 +102,12 @@ impl Client {
     /// A reply that is text, such as `/metrics`.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
         let answer = async { self.collect(self.send(Method::GET, path, "", Bytes::new()).await?).await };
-        Ok(String::from_utf8_lossy(&self.within(self.patience.0, answer).await?).into_owned())
+        Ok(String::from_utf8_lossy(&self.within(answer).await?).into_owned())
     }
 
     /// A reply that is a stream of lines.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
-        let begun = self.within(self.patience.0, self.send(Method::GET, path, "", Bytes::new())).await?;
+        let begun = self.within(self.send(Method::GET, path, "", Bytes::new())).await?;
         Ok(Lines::new(self.socket.clone(), begun.into_body()))
     }
 
@@ -118,16 +118,15 @@ impl Client {
         kind: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let within = if method == Method::GET { self.patience.0 } else { self.patience.1 };
         let answer = async { self.collect(self.send(method, path, kind, body).await?).await };
-        serde_json::from_slice(&self.within(within, answer).await?).map_err(ClientError::Decode)
+        serde_json::from_slice(&self.within(answer).await?).map_err(ClientError::Decode)
     }
 
     async fn within<T>(
         &self,
-        after: Duration,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
+        let after = self.patience;
         let silent = |_| ClientError::Silent { socket: self.socket.clone(), after };
         timeout(after, answer).await.map_err(silent)?
     }

@@ -2,41 +2,23 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    ptr::NonNull,
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use gray_common::wire::Control;
 
+use super::mapped::Mapped;
+
 /// The memory-mapped [`Control`] element. One agent writes (the state directory's lock sees to that); programs read.
 #[derive(Debug)]
 pub struct ControlPage {
-    at: NonNull<Control>,
+    at: Mapped<Control>,
 }
-
-// SAFETY: the page is shared memory; the epoch is accessed atomically, everything else under the owner's `&mut`.
-unsafe impl Send for ControlPage {}
-
-const PAGE: usize = 4096;
 
 impl ControlPage {
     pub fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
-        // SAFETY: a fresh shared mapping of the array's one element; the kernel rounds it to a page.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
-                0,
-            )
-        };
-        if p == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(p.cast()).map(|at| Self { at }).ok_or_else(|| io::Error::other("mapped at 0"))
+        Ok(Self { at: Mapped::new(map, 1)? })
     }
 
     pub fn read(&self) -> Control {
@@ -66,12 +48,5 @@ impl ControlPage {
         // SAFETY: the epoch is the first field, 8-aligned, and lives as long as self.
         let cell = unsafe { AtomicU64::from_ptr(self.at.as_ptr().cast()) };
         cell.store(epoch, Ordering::Release);
-    }
-}
-
-impl Drop for ControlPage {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`.
-        let _ = unsafe { libc::munmap(self.at.as_ptr().cast(), PAGE) };
     }
 }

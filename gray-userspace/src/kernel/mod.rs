@@ -8,6 +8,7 @@ mod kept;
 mod link_name;
 mod listener;
 mod live;
+mod mapped;
 mod maps;
 mod migrate;
 mod moving;

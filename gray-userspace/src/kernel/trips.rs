@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    ptr::NonNull,
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
@@ -12,29 +11,21 @@ use gray_common::{
     wire::{Breaker, Trip, trip_is_open},
 };
 
+use super::mapped::Mapped;
+
 #[derive(Debug)]
 pub struct Trips {
-    at: NonNull<Trip>,
+    at: Mapped<Trip>,
 }
 
-// SAFETY: shared memory, which CPUs change side by side whoever has it here; see `failed`.
-unsafe impl Send for Trips {}
-// SAFETY: as above.
+// SAFETY: CPUs change it side by side, and so may threads; see `failed`.
 unsafe impl Sync for Trips {}
-
-const LEN: usize = (limits::SERVICES as usize * size_of::<Trip>()).next_multiple_of(4096);
 
 impl Trips {
     /// # Errors
     /// The kernel's: the map of an older agent cannot be mapped.
     pub fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
-        let (protection, null) = (libc::PROT_READ | libc::PROT_WRITE, std::ptr::null_mut());
-        // SAFETY: a fresh shared mapping of the array, whose elements are multiples of eight bytes and lie side by side.
-        let p = unsafe { libc::mmap(null, LEN, protection, libc::MAP_SHARED, map.as_raw_fd(), 0) };
-        if p == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(p.cast()).map(|at| Self { at }).ok_or_else(|| io::Error::other("mapped at 0"))
+        Ok(Self { at: Mapped::new(map, limits::SERVICES as usize)? })
     }
 
     /// A connection of the service has failed at a gray instance: as `gray_breaker_hears` hears it, of one that does not try.
@@ -61,12 +52,5 @@ impl Trips {
         {
             let _ = opens.fetch_add(1, SeqCst);
         }
-    }
-}
-
-impl Drop for Trips {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`.
-        let _ = unsafe { libc::munmap(self.at.as_ptr().cast(), LEN) };
     }
 }

@@ -67,9 +67,7 @@ impl DirEvents {
             }
         }
     }
-}
 
-impl DirEvents {
     /// Returns when whoever changes something is done with it. Cancel safe.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What is held of a client: places in an array, for an element of a hash table of that size is copied and cleared whole. None of
+//! What is held of a client: places in an array, because of a hash table the kernel copies the whole element. None of
 //! it was acknowledged: who loses its place is sent it again.
 
 use core::mem::offset_of;
