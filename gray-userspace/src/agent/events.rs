@@ -10,8 +10,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     core::Core,
-    missing::{self, Quota, Said},
+    missing::{self, Said},
     names::{Names, arm_name, proto_name, socket_addr},
+    quota::Quota,
     time,
 };
 use crate::api::types::{DecisionPath, Event, EventLine};

@@ -1,8 +1,6 @@
 //! What a request was that names none of the claims of its service, in words that may be kept: method, path and the names of
 //! headers. The query and all values stay here. Pure.
 
-use std::collections::BTreeMap;
-
 use gray_common::{
     request::{
         preface,
@@ -14,6 +12,7 @@ use gray_common::{
 
 use super::{
     names::{Names, socket_addr},
+    quota::Quota,
     time,
 };
 use crate::api::types::MissingEvent;
@@ -105,50 +104,6 @@ fn clean(bytes: &[u8], most: usize) -> String {
     if text.chars().count() > most { shown + "..." } else { shown }
 }
 
-/// Lines of one service in the log within one second. Counters, alarms and events have them all.
-const LINES: u64 = 5;
-
-/// What the log has of one second, so that a client without claims cannot fill it.
-#[derive(Debug, Default)]
-pub struct Quota {
-    second: u64,
-    seen: BTreeMap<String, u64>,
-}
-
-impl Quota {
-    /// Whether one more line of this service may be written.
-    fn admits(&mut self, service: &str) -> bool {
-        let n = match self.seen.get_mut(service) {
-            Some(n) => n,
-            None => self.seen.entry(service.to_owned()).or_default(),
-        };
-        *n += 1;
-        *n <= LINES
-    }
-
-    /// Begins another second: the services of the one before with the number of lines that were left out.
-    fn turn(&mut self, second: u64) -> Vec<(String, u64)> {
-        if self.second == second {
-            return Vec::new();
-        }
-        self.second = second;
-        let seen = std::mem::take(&mut self.seen);
-        seen.into_iter().filter(|(_, n)| *n > LINES).map(|(service, n)| (service, n - LINES)).collect()
-    }
-
-    /// Whether there is something to say of this second when it is over.
-    pub fn holds(&self) -> bool {
-        self.seen.values().any(|n| *n > LINES)
-    }
-
-    /// Says what was left out of a second that is over.
-    pub fn settle(&mut self) {
-        for (service, requests) in self.turn(time::monotonic_ns() / 1_000_000_000) {
-            tracing::warn!(service, requests, "more requests without any of the claims of their service");
-        }
-    }
-}
-
 /// Says it in the agent's log, if there is room.
 pub fn log(e: &MissingEvent, quota: &mut Quota) {
     quota.settle();
@@ -214,22 +169,6 @@ mod tests {
         // Cut in the middle of a header: its name is not there, and nothing of its value.
         let cut = shown(b"GET / HTTP/1.1\r\nHost: x\r\nSECR", MORE);
         assert_eq!((cut.missing.as_str(), cut.headers.len()), ("part-of-a-head", 1));
-    }
-
-    #[test]
-    fn a2_the_log_has_a_few_of_each_service_and_second_and_the_number_of_the_others() {
-        let mut quota = Quota::default();
-        assert!(quota.turn(7).is_empty());
-        let said = |quota: &mut Quota, service, n| (0..n).filter(|_| quota.admits(service)).count();
-        assert_eq!(said(&mut quota, "shop", 3), 3);
-        assert!(!quota.holds());
-        assert_eq!(said(&mut quota, "shop", 200), 2);
-        assert_eq!(said(&mut quota, "cart", 5), 5, "each has its own");
-        assert!(quota.holds());
-        assert!(quota.turn(7).is_empty(), "the second is not over");
-        assert_eq!(quota.turn(8), [("shop".to_owned(), 198)]);
-        assert!(!quota.holds() && quota.turn(9).is_empty());
-        assert_eq!(said(&mut quota, "shop", 6), 5);
     }
 
     #[test]

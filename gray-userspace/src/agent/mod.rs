@@ -33,6 +33,7 @@ mod names;
 mod orphans;
 mod parts;
 mod policy;
+mod quota;
 mod refused;
 mod rehearse;
 pub mod release;

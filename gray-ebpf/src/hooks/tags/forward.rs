@@ -4,13 +4,14 @@
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    decide::tag::{self, LEN, Tag},
+    decide::tag::{self, Encoded, LEN, Tag},
+    request::options::OPTIONS_MAX,
     wire::CONTROL_SAYS,
 };
 
-use super::syn::key;
+use super::syn::{TCP_LEN, key};
 use crate::{
-    ctx::skb::Skb,
+    ctx::{length, skb::Skb},
     emit,
     hooks::{links, v4},
     maps,
@@ -70,7 +71,8 @@ pub extern "C" fn say(raw: *mut __sk_buff, l4: u32) -> u32 {
     1
 }
 
-/// Writes the tag of a lane behind the options of a SYN that carries nothing else, with TCP at `l4`.
+/// Writes the tag of a lane in front of the options of a SYN that carries nothing else, with TCP at `l4`: many systems end their
+/// options with one that ends them (RFC 9293, section 3.2), behind which nobody looks.
 #[unsafe(export_name = "gray_syn_stamp")]
 #[inline(never)]
 pub extern "C" fn stamp(raw: *mut __sk_buff, l4: u32, lane: u32) -> u32 {
@@ -90,12 +92,12 @@ pub extern "C" fn stamp(raw: *mut __sk_buff, l4: u32, lane: u32) -> u32 {
     }
     let end = l4 + header;
     // TCP Fast Open (RFC 7413) has bytes behind it.
-    if !(20..=MOST).contains(&header) || total + before != end {
+    if !(TCP_LEN..=MOST).contains(&header) || total + before != end {
         return NO_ROOM;
     }
     let option = tag::encode(k.key(), &Tag { identity: 0, lane: lane as u16 }, check, number);
     // What is behind the end is padding.
-    if skb.resize(end + LEN as u32) == 0 || !skb.store(end, option.as_ptr(), LEN as u32) {
+    if skb.resize(end + LEN as u32) == 0 || !in_front(skb, l4 + TCP_LEN, header - TCP_LEN, &option) {
         return 0;
     }
     let Some(mut l) = skb.window::<2>(length) else { return 0 };
@@ -119,4 +121,18 @@ pub extern "C" fn stamp(raw: *mut __sk_buff, l4: u32, lane: u32) -> u32 {
     }
     emit::count(Reason::TagSaid);
     DONE
+}
+
+/// Moves the `len` bytes at `at` and puts the tag there: by as many as keep every checksum.
+#[inline(always)]
+fn in_front(skb: &mut Skb, at: u32, len: u32, option: &Encoded) -> bool {
+    if let Some(n) = length(len, OPTIONS_MAX) {
+        let Some(options) = maps::OPTIONS.get_ptr_mut(0) else { return false };
+        // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+        let then = unsafe { &mut (*options).then };
+        if !skb.copy_to(at, then.as_mut_ptr(), n) || !skb.put(at + LEN as u32, then, n) {
+            return false;
+        }
+    }
+    skb.store(at, option.as_ptr(), LEN as u32)
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A TCP header without options.
-const TCP_LEN: u32 = 20;
+pub const TCP_LEN: u32 = 20;
 const NOP: u8 = 1;
 
 /// What a SYN with TCP at `l4` is known by; without IP options or extension headers.
