@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::command::{Daemon, note, output, tail, wait_for};
 use crate::place::Place;
+use crate::rights::{THREE, only};
 use crate::world::World;
 
 /// How an agent is started.
@@ -24,7 +25,8 @@ pub struct AgentSpec {
     pub env: Vec<(String, String)>,
     /// Instead of `binary()`.
     pub binary: Option<PathBuf>,
-    /// What starts the agent and its commands, `setpriv` and its arguments say. It must become what it starts.
+    /// What starts the agent and its commands: `setpriv` and its arguments, so that they may do what the unit file grants. It must
+    /// become what it starts.
     pub by: Vec<String>,
     /// Not on the edge but here, and what its things are called after.
     pub elsewhere: Option<(Place, String)>,
@@ -41,9 +43,14 @@ impl AgentSpec {
             args: Vec::new(),
             env: Vec::new(),
             binary: None,
-            by: Vec::new(),
+            by: only(&THREE, None),
             elsewhere: None,
         }
+    }
+
+    /// With all of root's rights: for steps of releases that start servers in other network namespaces.
+    pub fn as_root(self) -> Self {
+        Self { by: Vec::new(), ..self }
     }
 
     /// The same without the connect path, whose programs the verifier need not look at then.

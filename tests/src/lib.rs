@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod place;
 pub mod policy;
 pub mod residue;
+pub mod rights;
 pub mod scene;
 pub mod server;
 pub mod skip;

@@ -41,11 +41,34 @@ pub fn some<T>(what: &str, all: Vec<T>) -> Vec<T> {
     if factor() == 1 {
         return all;
     }
-    let first = RandomState::new().hash_one(0) as usize % EVERY.min(all.len().max(1));
     let ordinary = all.len();
-    let some: Vec<T> = all.into_iter().skip(first).step_by(EVERY).collect();
+    let some = every(EVERY, all);
     fewer(what, ordinary, some.len());
     some
+}
+
+/// Of the points that somebody is killed at an ordinary run takes a third, from one by chance: all of them take most of an hour.
+/// `GRAY_POINTS=all`: all of them. A slow machine: as [`some`].
+pub fn points<T>(all: Vec<T>) -> Vec<T> {
+    const EVERY: usize = 3;
+    if all_points() {
+        return all;
+    }
+    if factor() > 1 {
+        return some("points to be killed at", all);
+    }
+    every(EVERY, all)
+}
+
+/// Whether this is a campaign that leaves out no point.
+pub fn all_points() -> bool {
+    std::env::var("GRAY_POINTS").is_ok_and(|v| v == "all")
+}
+
+/// Each `nth`, from one by chance.
+fn every<T>(nth: usize, all: Vec<T>) -> Vec<T> {
+    let first = RandomState::new().hash_one(0) as usize % nth.min(all.len().max(1));
+    all.into_iter().skip(first).step_by(nth).collect()
 }
 
 /// Says that less was done than is ordinary, in a line `FEWER test: ...`, which `cargo xtask vm` prints.

@@ -88,7 +88,7 @@ impl Shop {
         let apps = ["shop-formal", "shop-gray"].map(|n| Arc::new(world.callers.child(n).unwrap()));
         let hooks = world.temp().join("hooks");
         std::fs::create_dir(&hooks).unwrap();
-        let mut spec = AgentSpec::of(&world);
+        let mut spec = AgentSpec::of(&world).as_root();
         spec.args = vec!["--release-hooks".into(), hooks.display().to_string()];
         let agent = Agent::start_with(&world, spec).unwrap();
         for (name, app) in ["shop-formal", "shop-gray"].into_iter().zip(&apps) {

@@ -21,14 +21,6 @@ use gray_tests::{
         rig::{Routes, with},
     },
 };
-use gray_userspace::{
-    compile::{
-        Assigned, Circumstances, compile,
-        lists::of_policy,
-        plan::{Want, plan},
-    },
-    config::{self, Source},
-};
 
 const SEED: u64 = 20_28;
 const POLICIES: usize = 40;
@@ -58,7 +50,7 @@ fn a13_the_kernel_and_the_tables_in_memory_decide_the_same_of_any_claims() {
         texts.extend(documents());
         let (mut policies, mut ruled) = (0, 0);
         for text in &texts {
-            let Some(keys) = put(&mut kernel, text) else { continue };
+            let Some(keys) = kernel.put(text) else { continue };
             policies += 1;
             for _ in 0..ASKED {
                 let key = keys[r.below(keys.len())];
@@ -103,20 +95,6 @@ fn documents() -> Vec<String> {
         }
     }
     out
-}
-
-/// Puts a policy in force: where it listens. `None`: it has nothing to ask for, or does not fit.
-fn put(kernel: &mut Kernel<'_>, text: &str) -> Option<Vec<ListenerKey>> {
-    let policy = config::load(&[Source::new("random", text)]).ok()?.policy;
-    let compiled = compile(&policy, &Assigned::default(), &Circumstances::default()).ok()?;
-    kernel.begin().unwrap();
-    let have = kernel.have();
-    let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
-    let want = Want::all(have.revision + 1, KEY, &compiled, &lists);
-    let steps = plan(have, &want).unwrap();
-    kernel.write(&steps).unwrap();
-    let keys: Vec<_> = compiled.listeners.keys().copied().collect();
-    (!keys.is_empty()).then_some(keys)
 }
 
 fn one<T: Copy>(r: &mut Random, of: &[T]) -> Option<T> {

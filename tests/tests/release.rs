@@ -28,7 +28,7 @@ use gray_tests::{
     client::{Load, LoadSpec, Mode},
     command::{note, wait_for},
     helper,
-    pace::{factor, many},
+    pace::{all_points, factor, many},
     residue,
     server::{Server, ServerSpec},
     skip, sys,
@@ -77,6 +77,9 @@ impl Shop {
         let hooks = world.temp().join("hooks");
         std::fs::create_dir(&hooks).unwrap();
         let mut spec = AgentSpec::packets(&world);
+        if !running {
+            spec = spec.as_root();
+        }
         spec.args = vec!["--release-hooks".into(), hooks.display().to_string()];
         change(&world, &mut spec);
         let agent = Agent::start_with(&world, spec).unwrap();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::compare::at_least;
+use super::compare::{at_least, at_most};
 use super::outcome::{Bar, Plot, Point, Row, Series, Table};
 use super::rounds::{Rounds, abba};
 use super::stats::Median;
@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
         o.notes.push(found.quiet(&format!("{flows} flows")));
         if flows == 4096 {
             o.plots.push(plot(&found));
-            o.bars.push(bar(&found));
+            o.bars.extend(bars(&found));
         }
     }
     Ok(o)
@@ -101,11 +101,25 @@ fn table(flows: u32, found: &Rounds<f64>) -> Table {
     }
 }
 
-/// What XDP may lose of the rate of a redirect that asks nothing.
-fn bar(found: &Rounds<f64>) -> Bar {
-    let (bare, gray) = (found.each(at(Path::BareXdp), |s| *s), found.each(at(Path::GrayXdp), |s| *s));
-    let rate = stats::median(&stats::ratios(&bare, &gray));
-    at_least("XDP, gray, 4096 flows: rate to XDP, redirected unseen", rate, 0.85)
+/// What may be lost of the rate of a redirect that asks nothing, and what a frame takes where kernels steer by themselves.
+fn bars(found: &Rounds<f64>) -> [Bar; 3] {
+    let ratio = |a: Path, b: Path| {
+        let [a, b] = [a, b].map(|p| found.each(at(p), |s| *s));
+        stats::median(&stats::ratios(&a, &b))
+    };
+    [
+        at_least(
+            "XDP, gray, 4096 flows: rate to XDP, redirected unseen",
+            ratio(Path::BareXdp, Path::GrayXdp),
+            0.85,
+        ),
+        at_least(
+            "tc, gray, 4096 flows: rate to tc, redirected unseen",
+            ratio(Path::Redirect, Path::Gray),
+            0.90,
+        ),
+        at_most("tc, gray, 4096 flows: ns a frame, to nftables DNAT", ratio(Path::Gray, Path::Nft), 0.65),
+    ]
 }
 
 fn plot(found: &Rounds<f64>) -> Plot {

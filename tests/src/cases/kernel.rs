@@ -21,7 +21,13 @@ use gray_common::{
     wire::{Addr, ListenerKey, SERVICE_REQUEST, Trip, Workload},
 };
 use gray_userspace::{
-    compile::{have::Have, plan::Write},
+    compile::{
+        Assigned, Circumstances, compile,
+        have::Have,
+        lists::of_policy,
+        plan::{Want, Write, plan},
+    },
+    config::{self, Source},
     datapath::{Datapath as _, write_mem},
     kernel::Live,
 };
@@ -136,6 +142,23 @@ impl<'r> Kernel<'r> {
             let _ = self.memory.trips.insert(*service, trip);
         }
         Ok(())
+    }
+
+    /// Puts a policy in force: where it listens. `None`: it has nothing to ask for, or does not fit.
+    ///
+    /// # Panics
+    /// When the kernel does not take it.
+    pub fn put(&mut self, text: &str) -> Option<Vec<ListenerKey>> {
+        let policy = config::load(&[Source::new("lab", text)]).ok()?.policy;
+        let compiled = compile(&policy, &Assigned::default(), &Circumstances::default()).ok()?;
+        self.begin().expect("breakers are closed");
+        let lists = of_policy(&policy, &compiled.assigned.lists, KEY);
+        let have = self.have();
+        let want = Want::all(have.revision + 1, KEY, &compiled, &lists);
+        let steps = plan(have, &want).expect("it was compiled");
+        self.write(&steps).expect("the kernel takes it");
+        let keys: Vec<_> = compiled.listeners.keys().copied().collect();
+        (!keys.is_empty()).then_some(keys)
     }
 
     /// What the connect path's decision is for a caller.

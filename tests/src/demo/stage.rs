@@ -61,7 +61,7 @@ impl Stage {
     }
 
     pub fn start_agent(&mut self) -> Result<()> {
-        let mut spec = AgentSpec::of(&self.world);
+        let mut spec = AgentSpec::of(&self.world).as_root();
         for (option, dir) in [("--release-hooks", self.hooks()), ("--health-commands", self.programs())] {
             std::fs::create_dir_all(&dir)?;
             spec.args.extend([option.into(), dir.display().to_string()]);

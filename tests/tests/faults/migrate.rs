@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gray_tests::{
     agent::binary,
     command::{note, output},
-    pace::some,
+    pace,
     scene::Scene,
     skip,
 };
@@ -103,7 +103,7 @@ fn h2_killed_between_two_abi_numbers_the_next_agent_goes_on() {
         "move.placed",
     ];
     let up: Vec<_> = up.into_iter().enumerate().collect();
-    for (round, point) in some("points to be killed at", up) {
+    for (round, point) in pace::points(up) {
         note(point);
         // Up, killed; the older one refuses what is half-way; up again.
         scene.agent.stop().unwrap();

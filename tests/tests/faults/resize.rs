@@ -8,7 +8,7 @@ use std::time::Duration;
 use gray_tests::{
     command::{note, wait_for},
     flood::{Basin, Flood, FloodSpec},
-    pace::some,
+    pace,
     packets::frame::ACK,
     policy::PolicyText,
     scene::{Scene, vip},
@@ -135,7 +135,7 @@ fn h2_killed_anywhere_in_a_resize_nobody_notices_and_the_next_agent_ends_it() {
     let crowd = quiet_crowd(&scene, &gray);
     let stream = Stream::every(&scene, PAUSE);
     let mut loads = Loads::start(&scene, &gray);
-    let points = some("points to be killed at", points(&mut scene, SMALL));
+    let points = pace::points(points(&mut scene, SMALL));
     all_moved(&scene, SMALL, &crowd);
     let mut size = SMALL;
     for (round, point) in points.iter().enumerate() {

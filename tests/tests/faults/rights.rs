@@ -11,33 +11,14 @@ use gray_tests::{
     command::output,
     policy::PolicyText,
     residue,
+    rights::{THREE, only},
     scene::{Scene, servers, vip},
     world::World,
 };
 
 use super::{ONE, attached};
 
-/// With their numbers, as setpriv calls them.
-const THREE: [(&str, u32); 3] = [("bpf", 39), ("net_admin", 12), ("perfmon", 38)];
 const NOBODY: u32 = 65_534;
-
-/// setpriv with no capability but these; `user`: also another user than root.
-fn only(caps: &[(&str, u32)], user: Option<u32>) -> Vec<String> {
-    let list = caps.iter().map(|(c, _)| format!("+{c}")).collect::<Vec<_>>().join(",");
-    let list = if caps.is_empty() { "-all".to_owned() } else { format!("-all,{list}") };
-    let mut by = vec!["setpriv".to_owned(), "--no-new-privs".to_owned(), format!("--bounding-set={list}")];
-    match user {
-        Some(id) => by.extend([
-            format!("--reuid={id}"),
-            format!("--regid={id}"),
-            "--clear-groups".to_owned(),
-            format!("--inh-caps={list}"),
-            format!("--ambient-caps={list}"),
-        ]),
-        None => by.push("--inh-caps=-all".to_owned()),
-    }
-    by
-}
 
 fn started(world: World, by: Vec<String>) -> Scene {
     let (stable, gray) = servers(&world);

@@ -18,10 +18,8 @@ fn f1_killed_anywhere_it_comes_to_the_same_end() {
     shop.wait("r0", "done", "a policy");
     let all = points(&std::fs::read_to_string(shop.agent.log()).unwrap());
     give_up(&shop, "r0");
-    let every = match std::env::var("GRAY_POINTS") {
-        Ok(v) if v == "all" => 1,
-        _ => all.len() / many("kills of a release", 12, 3).min(all.len()).max(1),
-    };
+    let every =
+        if all_points() { 1 } else { all.len() / many("kills of a release", 12, 3).min(all.len()).max(1) };
     // Each point at its first passing, and others evenly; `GRAY_POINTS=all`: every passing.
     let mut seen = BTreeSet::new();
     let chosen: Vec<String> = all
@@ -100,7 +98,7 @@ fn told(name: &str, n: u64) -> String {
 fn f1_f7_killed_at_random_moments_it_comes_to_the_same_end() {
     let mut shop = Shop::start(true);
     let load = shop.load(0);
-    let wanted = number("GRAY_KILLS", many("random kills of a release", 200, 8) as u64);
+    let wanted = number("GRAY_KILLS", many("random kills of a release", 60, 8) as u64);
     let seed = number("GRAY_SEED", 7);
     let mut random = Random(seed);
     let (mut killed, mut recalls, mut lost, mut n) = (0, 0, 0, 0);

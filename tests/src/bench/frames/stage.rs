@@ -14,6 +14,7 @@ use super::shot::{
     self,
     frame_plan::{Arrived, FramePlan},
 };
+use crate::dnat::Dnat;
 use crate::netns::Netns;
 use crate::packets::{
     frame::{ACK, Packet, SYN, TCP},
@@ -30,13 +31,22 @@ pub enum Path {
     Bounce,
     Redirect,
     Routed,
+    Nft,
     Gray,
     BareXdp,
     GrayXdp,
 }
 
-pub const PATHS: [Path; 7] =
-    [Path::Drop, Path::Bounce, Path::Redirect, Path::Routed, Path::Gray, Path::BareXdp, Path::GrayXdp];
+pub const PATHS: [Path; 8] = [
+    Path::Drop,
+    Path::Bounce,
+    Path::Redirect,
+    Path::Routed,
+    Path::Nft,
+    Path::Gray,
+    Path::BareXdp,
+    Path::GrayXdp,
+];
 
 impl Path {
     pub fn name(self) -> &'static str {
@@ -45,10 +55,16 @@ impl Path {
             Self::Bounce => "XDP, sent back",
             Self::Redirect => "tc, redirected unseen",
             Self::Routed => "routed by the kernel",
+            Self::Nft => "nftables DNAT",
             Self::Gray => "tc, gray",
             Self::BareXdp => "XDP, redirected unseen",
             Self::GrayXdp => "XDP, gray",
         }
+    }
+
+    /// Whether it changes where frames go.
+    fn steers(self) -> bool {
+        matches!(self, Self::Nft | Self::Gray | Self::GrayXdp)
     }
 }
 
@@ -73,6 +89,7 @@ pub struct Stage {
     ebpf: Ebpf,
     plan: Array<MapData, FramePlan>,
     arrived: Array<MapData, Arrived>,
+    ns: Arc<Netns>,
     far: Arc<Netns>,
     entries: Vec<Entry>,
     redirect: u32,
@@ -125,7 +142,7 @@ impl Stage {
                 Path::Drop => Some("lab_frames_sink"),
                 Path::Bounce => Some("lab_frames_bounce"),
                 Path::BareXdp => Some("lab_frames_send"),
-                Path::Redirect | Path::Routed | Path::Gray => Some("lab_empty_xdp"),
+                Path::Redirect | Path::Routed | Path::Nft | Path::Gray => Some("lab_empty_xdp"),
                 Path::GrayXdp => None,
             };
             if let Some(name) = name {
@@ -155,23 +172,37 @@ impl Stage {
             Ok(Entry { ifindex: p.far_info()?.ifindex, mac: p.near_info()?.mac })
         };
         let entries = pairs.iter().map(entry).collect::<Result<_>>()?;
-        let mut stage = Self { ebpf, plan, arrived, far, entries, redirect, flows };
+        let mut stage = Self { ebpf, plan, arrived, ns, far, entries, redirect, flows };
         stage.open()?;
         Ok(stage)
     }
 
     /// Every flow opens once and speaks once before anything is measured.
     fn open(&mut self) -> Result<()> {
-        for flags in [SYN, ACK] {
-            for _ in (0..self.flows).step_by(FEW as usize) {
-                let _ = self.shoot(Path::Gray, flags, FEW)?;
-            }
+        self.speak(Path::Gray, SYN)?;
+        self.speak(Path::Gray, ACK)
+    }
+
+    fn speak(&mut self, path: Path, flags: u8) -> Result<()> {
+        for _ in (0..self.flows).step_by(FEW as usize) {
+            let _ = self.shoot(path, flags, FEW)?;
         }
         Ok(())
     }
 
     /// Nanoseconds a frame of one that were all handled in the same breath.
     pub fn measure(&mut self, path: Path, frames: u32) -> Result<f64> {
+        let _dnat = match path {
+            // Only meanwhile: its hooks would delay what is routed. Connections that it has not seen open it takes up as they are.
+            Path::Nft => {
+                let (n, land) = (Self::index(path)?, LANDS[0]);
+                let to = [(land.vip(SHOP), land.stable(SHOP_AT))];
+                let dnat = Dnat::add_at(&self.ns, &format!("p{n}"), &to)?;
+                self.speak(path, ACK)?;
+                Some(dnat)
+            }
+            _ => None,
+        };
         let mut last = None;
         for _ in 0..TRIES {
             match self.shoot(path, ACK, frames) {
@@ -183,14 +214,17 @@ impl Stage {
         Err(last.unwrap())
     }
 
+    fn index(path: Path) -> Result<usize> {
+        PATHS.iter().position(|p| *p == path).context("no such path")
+    }
+
     /// Nanoseconds a frame; every frame must have arrived as the path leaves it. When the kernel leaves the receiving
     /// to its own thread, as it does on a busy machine, the generator runs ahead and the short ring between two ends of a
     /// veth pair overflows: that is an error here, as is a wrong frame.
     fn shoot(&mut self, path: Path, flags: u8, frames: u32) -> Result<f64> {
-        let n = PATHS.iter().position(|p| *p == path).context("no such path")?;
+        let n = Self::index(path)?;
         let land = LANDS[0];
-        let to =
-            if matches!(path, Path::Gray | Path::GrayXdp) { land.stable(SHOP_AT) } else { land.vip(SHOP) };
+        let to = if path.steers() { land.stable(SHOP_AT) } else { land.vip(SHOP) };
         let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
         let like = Packet { dmac: self.entries[n].mac, ..Packet::new(TCP, nobody, land.vip(SHOP)) };
         let like = like.flags(flags).payload(vec![b'x'; PAYLOAD]);
@@ -227,7 +261,7 @@ impl Stage {
         if frames >= 1024 {
             let wrong = sum::wrong(&arrived.kept, false);
             ensure!(wrong.is_none(), "{wrong:?}:\n{}", hex(&arrived.kept));
-            let ttl = if matches!(path, Path::Routed | Path::Gray | Path::GrayXdp) { 63 } else { 64 };
+            let ttl = if path.steers() || path == Path::Routed { 63 } else { 64 };
             ensure!(arrived.kept[22] == ttl, "TTL {} where {ttl} belongs", arrived.kept[22]);
         }
         Ok(())
