@@ -100,6 +100,7 @@ reasons! {
     Linked = 69, "linked", "A call that is in the lane of the request that its workload serves (link).";
     LinkAmbiguous = 70, "link_ambiguous", "With link strict: a call while requests of several lanes are in flight on its thread; it is in no lane.";
     RequestCaller = 71, "request_caller", "A call by a local caller to a service with claims that the splice listener has: it reads, decides and copies.";
+    RequestDamaged = 72, "request_damaged", "A segment of a connection that is to be read, with a wrong checksum; dropped, its sender sends it again.";
 }
 
 /// Size of the counter array: room for reasons to come without a new layout.

@@ -189,3 +189,21 @@ fn a1_loss_changes_no_answer() {
     }
     scene.finish();
 }
+
+/// Nobody knows what the rest of it says: it stays, and is counted.
+#[test]
+fn a1_a_later_head_that_is_too_long_stays() {
+    let scene = stage();
+    for v6 in [false, true] {
+        let mut talk = Talk::connect(&scene.world.clients[0].ns, vip(v6, 8080)).unwrap();
+        assert_eq!(talk.get("app7", "first").unwrap().version(), "2.0");
+        let before = counted(&scene.agent, "request_stayed");
+        let pad = "p".repeat(6000);
+        let head =
+            format!("GET /?nonce=long HTTP/1.1\r\nHost: web\r\nX-Pad: {pad}\r\nX-App-Id: app8\r\n\r\n");
+        talk.send(head.as_bytes()).unwrap();
+        assert_eq!(talk.answer().unwrap().version(), "2.0", "v6: {v6}");
+        assert!(counted(&scene.agent, "request_stayed") > before);
+    }
+    scene.finish();
+}

@@ -265,6 +265,34 @@ fn a1_loss_and_reordering_change_nothing() {
     scene.finish();
 }
 
+/// What was damaged on its way to us no instance takes for whole: nothing of it is held, and it is sent again.
+#[test]
+fn a1_damaged_segments_are_nobodys_request() {
+    let scene = stage();
+    let w = &scene.world;
+    for c in &w.clients {
+        // Without, veth hands segments over whose sums nobody has made.
+        c.link.offloads(false).unwrap();
+    }
+    let harm = Harm { corrupt: 200, ..Harm::default() };
+    let spec = HostileSpec { egress: Harm::default(), ..HostileSpec::both(11, harm) };
+    let bad: Vec<Hostile> =
+        w.clients.iter().map(|c| Hostile::on(&c.link, Side::Near, spec).unwrap()).collect();
+    for v6 in [false, true] {
+        for (app, version) in [("app7", "2.0"), ("app8", "1.0")] {
+            let mut spec = LoadSpec::new(vip(v6, 8080), Mode::Http { per_connection: 1 }).count(400);
+            spec.headers = vec![("X-App-Id".into(), app.into())];
+            (spec.workers, spec.timeout_ms) = (16, 20_000);
+            let report = spec.run(&w.clients[0].place()).unwrap();
+            report.assert_all_ok();
+            assert_eq!(report.of_version(version), 400, "{app}: {:?}", report.by_server);
+        }
+    }
+    drop(bad);
+    assert!(counted(&scene.agent, "request_damaged") > 10);
+    scene.finish();
+}
+
 /// The instance is on the agent's own node, and has the address that is dialled.
 #[test]
 fn a1_an_instance_of_this_node() {

@@ -3,11 +3,11 @@
 use core::hint::cold_path;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_CSUM_LEVEL_QUERY, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
-        bpf_clone_redirect, bpf_csum_diff, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect,
-        bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_csum_diff, bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace,
+        bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -287,6 +287,13 @@ impl Skb {
     pub fn resize(&mut self, len: u32) -> u32 {
         // SAFETY: a helper on the run's own context.
         u32::from(unsafe { bpf_skb_change_tail(self.raw, len, 0) == 0 })
+    }
+
+    /// Whether the network card has found the checksum right (CHECKSUM_UNNECESSARY).
+    #[inline(always)]
+    pub fn is_checked(&mut self) -> bool {
+        // SAFETY: a helper on the run's own context (Linux 5.8), which only asks.
+        unsafe { bpf_csum_level(self.raw, u64::from(BPF_CSUM_LEVEL_QUERY)) >= 0 }
     }
 
     /// Whether the checksum at `at` is yet to be made by whoever sends the packet (CHECKSUM_PARTIAL).

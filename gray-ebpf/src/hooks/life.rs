@@ -194,7 +194,11 @@ pub fn lives(k: &Kernel, reply: &FlowState, forward: Option<&FlowState>, proto: 
     // A client that resets, or an instance that says nothing any more: its answers' entry never hears of the end.
     let idle = (jiffies() as u32).wrapping_sub(f.seen) as i32;
     let ended = f.flags & FLOW_CLOSING != 0 && idle > limits::TCP_CLOSING_S.wrapping_mul(k.control.hz) as i32;
-    !ended && (alive(reply) || alive(f))
+    // Its instance has answered a client that says nothing more: a SYN that somebody made up takes the tuple for no two hours.
+    let half = proto != UDP && f.flags & (FLOW_ESTABLISHED | FLOW_CLOSING) == 0;
+    let answered = (jiffies() as u32).wrapping_sub(reply.seen) as i32;
+    let waits = answered <= limits::TCP_OPENING_S.wrapping_mul(k.control.hz) as i32;
+    !ended && (alive(reply) && (!half || waits) || alive(f))
 }
 
 /// Whether the next hop must be looked up (again).

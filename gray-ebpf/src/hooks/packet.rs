@@ -182,6 +182,8 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     }
     let odd = found == ODD;
     if odd {
+        // Nobody has looked for its tag.
+        tags::syn::none();
         found = again(raw, egress, v4, true);
     }
     if found == NEW && maps::moving(v4) && maps::fetch(u32::from(v4)) != 0 {
@@ -271,7 +273,7 @@ fn spliced(found: i32, raw: *mut __sk_buff, v4: bool, side: Side) -> i32 {
 fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
     let family = u32::from(v4);
     if next == request::LOST_FLOW {
-        next = if request::rebuild() != 0 && record(v4, 2) != 0 { request::GO } else { request::DROPPED };
+        next = if request::rebuild() != 0 && record(v4, AGAIN) != 0 { request::GO } else { request::DROPPED };
     }
     let mut turns = 0;
     while next == request::GO && turns < request::TURNS {
@@ -310,7 +312,8 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
         return settled(raw, v4);
     }
     if next == request::FOREIGN {
-        if admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
+        // Of a packet that was not looked at as a new client's `SCRATCH.arrival` is another one's.
+        if found == SPLICED_NEW && admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
             let _ = record(v4, 1);
             return NEXT;
         }
@@ -352,6 +355,9 @@ fn acted(next: u32, raw: *mut __sk_buff, v4: bool) -> i32 {
         }
     }
 }
+
+/// How `record` makes the flow of a connection again that goes on: as one that is steered, in no flood and not counted.
+pub const AGAIN: u32 = 3;
 
 #[inline(always)]
 fn record(v4: bool, how: u32) -> u32 {
@@ -431,7 +437,8 @@ pub fn exit(skb: &Skb, f: &FlowState, side: Side, headers: u32, whole: bool) -> 
         emit::count(Reason::Oversize);
         return stack;
     }
-    if f.flags & FLOW_UNRESOLVED != 0 {
+    // A copy cannot go by the neighbour's entry.
+    if f.flags & FLOW_UNRESOLVED != 0 && !(is_known(f) && clones()) {
         cold_path();
         if !is_known(f) {
             emit::count(Reason::NoNeighbour);

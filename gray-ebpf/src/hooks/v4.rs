@@ -299,7 +299,7 @@ pub fn answers_of((to, from): (u32, u32), (to_port, from_port): (u16, u16), prot
 /// client as a stranger's for as long as it speaks. Asked as often as the next hop is looked up.
 #[inline(always)]
 fn is_half(f: &Flow4, seen: &Seen) -> bool {
-    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_SPLICE | FLOW_UNRESOLVED;
+    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_UNRESOLVED;
     if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
         return false;
     }

@@ -347,7 +347,7 @@ pub fn answers_of((to, from): (&Addr, &Addr), (to_port, from_port): (u16, u16), 
 /// client as a stranger's for as long as it speaks. Asked as often as the next hop is looked up.
 #[inline(always)]
 fn is_half(f: &Flow6, seen: &Seen) -> bool {
-    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_SPLICE | FLOW_UNRESOLVED;
+    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_UNRESOLVED;
     if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
         return false;
     }

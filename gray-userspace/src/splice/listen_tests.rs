@@ -407,3 +407,48 @@ async fn a1_at_its_limit_it_takes_no_more() {
     until(|| w.splice.has_room()).await;
     assert_eq!(said(w.at, ask).await.unwrap(), "gray");
 }
+
+/// Who was told the end of an answer may take its time to read it.
+#[tokio::test]
+async fn a1_who_still_hears_the_end_is_not_reset() {
+    let late = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = late.local_addr().unwrap();
+    drop(tokio::spawn(async move {
+        let (mut s, _) = late.accept().await.unwrap();
+        sleep(Duration::from_millis(550)).await;
+        s.write_all(b"all").await.unwrap();
+        s.shutdown().await.unwrap();
+        let _ = s.read_to_end(&mut Vec::new()).await;
+    }));
+    let w = world(Some(at), "", 100).await;
+    let mut s = TcpStream::connect(w.at).await.unwrap();
+    s.write_all(b"GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n").await.unwrap();
+    // A round of the listener after the end of the answer, and then after its own end.
+    for pause in [900, 800] {
+        sleep(Duration::from_millis(pause)).await;
+        let mut answer = [0; 3];
+        let n = s.peek(&mut answer).await.unwrap();
+        assert_eq!(&answer[..n], b"all");
+    }
+    let mut answer = Vec::new();
+    let _ = s.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"all");
+}
+
+/// However the process ends.
+#[test]
+fn a1_half_an_answer_ends_with_a_reset_when_the_listener_ends() {
+    use std::io::{Read as _, Write as _};
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let half = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = half.local_addr().unwrap();
+    let w = runtime.block_on(world(Some(at), "", 100));
+    let mut s = std::net::TcpStream::connect(w.at).unwrap();
+    s.write_all(b"GET / HTTP/1.1\r\nX-App-Id: 7\r\n\r\n").unwrap();
+    let (mut instance, _) = half.accept().unwrap();
+    instance.write_all(b"half").unwrap();
+    let mut answer = [0; 4];
+    s.read_exact(&mut answer).unwrap();
+    drop(runtime);
+    assert_eq!(s.read(&mut answer).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}

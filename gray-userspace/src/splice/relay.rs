@@ -2,8 +2,11 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use rustix::net::sockopt;
@@ -27,16 +30,17 @@ const BUFFER: usize = 16_384;
 const IDLE: Duration = Duration::from_secs(120);
 const AGAIN: Duration = Duration::from_secs(20);
 
-/// A socket of either side.
+/// A socket of either side. However this process ends, what is on its way ends with a reset: what broke off must not look whole. Only
+/// [`relay`], when both ends have said everything, takes that back.
 pub fn prepare(s: &TcpStream) -> io::Result<()> {
     s.set_nodelay(true)?;
     sockopt::set_socket_keepalive(s, true)?;
     sockopt::set_tcp_keepidle(s, IDLE)?;
     sockopt::set_tcp_keepintvl(s, AGAIN)?;
-    Ok(())
+    s.set_zero_linger()
 }
 
-/// Has it end with a reset when it is dropped: an answer that broke off must not look whole.
+/// Has it end with a reset when it is dropped, before it was prepared.
 pub fn reset(s: &TcpStream) {
     // What is gone already needs none.
     let _ = s.set_zero_linger();
@@ -56,15 +60,15 @@ pub struct Cut {
     pub error: io::Error,
 }
 
-/// What a direction tells: bytes that were said, whether there were any, and whether the other direction has ended.
+/// What a direction tells: bytes that were said, whether there were any, and since when the other direction has ended.
 struct Tells<'a> {
     counter: &'a Counter,
     any: AtomicBool,
-    ended: &'a AtomicBool,
+    ended: &'a OnceLock<Instant>,
 }
 
 /// After an instance has ended, a client that says nothing for so long has forgotten the connection.
-const HALF: Duration = Duration::from_secs(60);
+const HALF: Duration = if cfg!(test) { Duration::from_millis(600) } else { Duration::from_secs(60) };
 
 /// Copies both ways until both ends have said everything. An instance that takes no more may still have answered: it is heard to its
 /// end. A client that has said everything may be answered much later; one that was told the end may not keep its own open for ever.
@@ -78,7 +82,7 @@ pub async fn relay(
     counters: &Counters,
 ) -> Result<(), Cut> {
     let ((from_client, to_client), (from_instance, to_instance)) = (client.split(), instance.split());
-    let (ended, never) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (ended, never) = (OnceLock::new(), OnceLock::new());
     let tells = |counter, ended| Tells { counter, any: AtomicBool::new(false), ended };
     let (up, down) = (tells(&counters.from_clients, &ended), tells(&counters.to_clients, &never));
     let said = async {
@@ -89,17 +93,23 @@ pub async fn relay(
     };
     let answered = async {
         let answered = copy(from_instance, to_client, None, &down).await;
-        ended.store(true, Relaxed);
+        let _ = ended.set(Instant::now());
         match answered {
             Err(Broken::Reading(error)) => Err(Cut { unanswered: !down.any.load(Relaxed), error }),
             Err(Broken::Writing(error)) => Err(Cut { unanswered: false, error }),
             Ok(()) => Ok(()),
         }
     };
-    tokio::try_join!(said, answered).map(drop)
+    let ((), ()) = tokio::try_join!(said, answered)?;
+    for s in [client, instance] {
+        // Bytes that are not sent yet the kernel sends. One that is gone needs nothing.
+        let _ = sockopt::set_socket_linger(&*s, None);
+    }
+    Ok(())
 }
 
-/// One direction, without the acknowledgement that is ours. Where the other one has ended it waits for [`HALF`], or twice that.
+/// One direction, without the acknowledgement that is ours. Where the other one has ended it waits for [`HALF`] at least, and at most for
+/// twice that: then it has said everything.
 async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -111,9 +121,7 @@ async fn copy(
         let n = loop {
             match timeout(HALF, from.read(&mut buffer)).await {
                 Ok(n) => break n.map_err(Broken::Reading)?,
-                Err(_) if tells.ended.load(Relaxed) => {
-                    return Err(Broken::Reading(io::ErrorKind::TimedOut.into()));
-                }
+                Err(_) if tells.ended.get().is_some_and(|at| at.elapsed() >= HALF) => break 0,
                 Err(_) => {}
             }
         };

@@ -541,3 +541,19 @@ impl Replace for Vec<u8> {
         self
     }
 }
+
+/// Who knows no number of a connection ends nothing of it.
+#[test]
+fn a1_a_blind_reset_and_a_blind_syn_end_nothing() {
+    let mut lab = Lab::dialled(0);
+    let _ = lab.instance(2, SYN | ACK, 7000, FIRST);
+    let end = FIRST + GET.len() as u32;
+    let _ = lab.instance(2, ACK, 7001, end);
+    let _ = lab.edge.client(&pkt(RST, end.wrapping_add(0x4000_0000), 0, b""), lab.now);
+    let out = lab.edge.client(&pkt(SYN, 0x1234_5678, 0, b""), lab.now);
+    assert!(!lab.edge.saw(NOTE_RESTART), "{:?}", seen(&out));
+    // The client's own.
+    let _ = lab.edge.client(&pkt(RST, end, 0, b""), lab.now);
+    let _ = lab.edge.client(&pkt(SYN, 0x1234_5678, 0, b""), lab.now);
+    assert!(lab.edge.saw(NOTE_RESTART));
+}

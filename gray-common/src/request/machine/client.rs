@@ -24,6 +24,10 @@ pub fn client<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, (now, terms): (u3
     }
 }
 
+/// How far beyond what its instance was last seen to acknowledge a client's reset is believed: while nothing of a connection is read that
+/// is not written down.
+const RESET_WITHIN: u32 = 1 << 24;
+
 /// Before there is an instance.
 #[inline(always)]
 fn opening<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, terms: &Terms, out: &mut Outs) {
@@ -191,7 +195,10 @@ fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &
         return;
     }
     if g.flags & (TCP_SYN | TCP_RST) != 0 {
-        s.ends |= if g.flags & TCP_RST != 0 { END_RESET } else { 0 };
+        // Who knows no number of it ends nothing. One that was right and is not taken for it costs the next connection of this port a
+        // second.
+        let near = g.seq.wrapping_sub(s.acked) <= RESET_WITHIN;
+        s.ends |= if g.flags & TCP_RST != 0 && near { END_RESET } else { 0 };
         s.flags |= if g.flags & TCP_SYN != 0 { DIALLED } else { 0 };
         out.forward(s, INSTANCE, g, g.len);
         return;

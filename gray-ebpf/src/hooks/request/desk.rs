@@ -281,13 +281,8 @@ pub extern "C" fn read(held: u32, ended: u32) -> u32 {
         BAD if opening => READ_FOUND,
         BAD => READ_LISTENER,
         _ if ended != 0 => READ_FOUND,
-        _ if held >= HOLD => {
-            if opening {
-                READ_LISTENER
-            } else {
-                READ_FOUND
-            }
-        }
+        // Nobody knows what the rest says: of a later request, too, which stays.
+        _ if held >= HOLD => return READ_LISTENER,
         _ => READ_MORE,
     };
     // Of what goes to the listener nobody knows yet.

@@ -9,6 +9,7 @@ mod desk;
 mod follow;
 mod granted;
 mod held;
+mod intact;
 mod key;
 mod listener;
 mod lock;
@@ -107,6 +108,12 @@ pub extern "C" fn find(raw: *mut __sk_buff, v4: u32, whose: u32) -> u32 {
         // Nothing is read, and nothing decided.
         return lives();
     }
+    // Whatever it carries: a damaged SYN may look like a stranger's segment, which is answered with a reset.
+    if intact::intact(raw) == 0 {
+        emit::count(Reason::RequestDamaged);
+        return WAITS;
+    }
+    let Some(c) = call() else { return DROPPED };
     // Of none that there is: who has an instance keeps it.
     c.service = served(c);
     match has {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
-    csum,
+    Reason, csum,
     packet::{TCP, TCP_RST, TCP_SYN},
     request::{
         machine::{CLIENT, FORWARD, HOLD, INSTANCE, PART, SEND},
@@ -12,7 +12,9 @@ use gray_common::{
 };
 
 use super::{
-    held, lock,
+    held,
+    intact::intact,
+    lock,
     translate::{fields, translate},
 };
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
         length, opaque,
         skb::{Hop, Skb, sum_of},
     },
+    emit,
     hooks::{packet::DROP, tags},
     maps::{
         self,
@@ -123,6 +126,10 @@ pub extern "C" fn part(raw: *mut __sk_buff, i: u32) -> u32 {
     // No longer than the instance's way takes; the client sends the rest again.
     let len = c.outs.out[i].len.min(c.bound.splice.payload()).min(MOST);
     if len != 0 {
+        if intact(raw) == 0 {
+            emit::count(Reason::RequestDamaged);
+            return 0;
+        }
         let Some(n) = length(len, MOST) else { return 0 };
         let spare = spare.cast::<u8>();
         if !Skb::from_raw(raw).copy_to(c.payload, spare, n) {

@@ -52,6 +52,17 @@ impl Bytes for Place<'_> {
     }
 }
 
+/// `SCRATCH.tag` is no packet's.
+#[inline(always)]
+pub fn none() {
+    if super::read()
+        && let Some(scratch) = maps::SCRATCH.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own slot; tc programs of one CPU do not interrupt each other.
+        unsafe { (*scratch).tag = Tag::default() };
+    }
+}
+
 /// Not 0: the tag of a SYN without IP options is a good one, and in `SCRATCH.tag`. On an interface that is not trusted there is no
 /// tag behind this. Without a good one `SCRATCH.tag` is empty.
 ///

@@ -4,7 +4,7 @@ use core::hint::cold_path;
 
 use gray_common::{
     Reason, csum,
-    decide::{Decision, HAS_BREAKER, Tables as _, bucket::flow_seed},
+    decide::{Decision, HAS_BREAKER, MARK_SPLICE, Tables as _, bucket::flow_seed},
     limits,
     packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
@@ -19,13 +19,14 @@ use crate::{
         admit::Arrival,
         breaker,
         life::{How, is_ending, lives},
+        packet::AGAIN,
         times::{self, Begun},
     },
     maps::{self, EEXIST, Scratch},
     tables::Kernel,
 };
 
-/// Records both directions of a decided flow. 1: done. `how`: 0 steered, 1 stays, 2 steered and no refusal is counted.
+/// Records both directions of a decided flow. 1: done. `how`: 0 steered, 1 stays, 2 steered and no refusal is counted; [`AGAIN`].
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v6_record")]
@@ -39,8 +40,8 @@ pub extern "C" fn record(how: u32) -> u32 {
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
-    let (stay, quiet) = (how == 1, how == 2);
-    let apart = maps::flood(k.control.hz);
+    let (stay, quiet) = (how == 1, how == 2 || how == AGAIN);
+    let apart = how != AGAIN && maps::flood(k.control.hz);
     if apart {
         cold_path();
         if quiet {
@@ -158,7 +159,8 @@ pub extern "C" fn mend() -> u32 {
     let scratch = unsafe { &mut *scratch };
     let (key, back, f) = (&scratch.key6, &scratch.back6, &mut scratch.flow6);
     let (service, arm) = (f.state.counter >> 1, (f.state.counter & 1) as u8);
-    let d = Decision { service, arm, rule: f.state.rule, ..Decision::default() };
+    let marks = (f.state.flags >> 7) as u8 & MARK_SPLICE;
+    let d = Decision { service, arm, rule: f.state.rule, marks, ..Decision::default() };
     fill(f, back, [&key.daddr, &key.saddr], [key.dport, key.sport], 0, &d);
     // Not where somebody else has the tuple by now.
     u32::from(maps::FLOWS6.claim(back, f, false).is_ok())
