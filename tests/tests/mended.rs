@@ -68,6 +68,31 @@ fn the_dialled_instance_is_not_drained_while_it_is_the_last() {
     scene.finish();
 }
 
+/// Nor where nobody has the address that is dialled: clients would reach nobody. Where the policy says who serves instead it is.
+#[test]
+fn c12_d1_the_last_of_stable_is_not_drained_by_mistake() {
+    let scene = Scene::start(WorldSpec::default());
+    let text = PolicyText::moved(&scene.world).to_string();
+    let _ = scene.agent.apply(&text).unwrap();
+    let drain = || scene.agent.gray(&["instance", "drain", "web/s4"]).unwrap();
+    let out = drain();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("the last instance of stable that serves IPv4"), "{said}");
+    let _ = scene.agent.apply(&text.replace("stable: {", "failover: any, stable: {")).unwrap();
+    let out = drain();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    // What a pipe hands on whose first program failed takes nothing away.
+    for nothing in ["", "# nothing\n---\n", "{}\n"] {
+        let refused = scene.agent.apply(nothing).unwrap_err().to_string();
+        assert!(
+            refused.contains("there is nothing in what is to be applied, and 3 services are in force"),
+            "{refused}"
+        );
+    }
+    let _ = scene.agent.apply("services: {}\n").unwrap();
+    scene.finish();
+}
+
 /// What kernels before 6.6 get, on this one: filters instead of links. They survive the agent, are replaced by the next,
 /// and leave no qdisc.
 #[test]

@@ -1,6 +1,6 @@
 //! `gray doctor` with what this agent really uses. The checks are in `crate::doctor`.
 
-use super::core::{Core, Inner};
+use super::core::{AttachState, Core, Inner};
 use crate::{
     api::types::DoctorReport,
     cli::agent::AttachRole,
@@ -22,7 +22,11 @@ pub fn report(core: &Core) -> DoctorReport {
             interfaces: inner
                 .attachments
                 .iter()
-                .map(|a| Interface { name: a.iface.clone(), role: role(a.role) })
+                .map(|a| Interface {
+                    name: a.iface.clone(),
+                    role: role(a.role),
+                    error: a.error.clone().filter(|_| a.state == AttachState::Failed),
+                })
                 .collect(),
             // The others are there already, whole.
             map_bytes: doctor::flow_bytes(inner.live.flow_capacity()),

@@ -43,7 +43,7 @@ use crate::{
     },
     compile::is_far,
     kernel::{KernelError, Sender},
-    model::ZoneAffinity,
+    model::{Failover, Instance, Service, ZoneAffinity},
     store::Kind,
 };
 
@@ -213,14 +213,26 @@ impl Inner {
                 format!("{} was {} already", instance.id, if drain { "drained" } else { "in service" });
             return Ok(Done { revision: None, epoch: Some(self.have.epoch), text });
         }
-        if drain && self.holds_the_address(&instance.id) {
-            return Err(ApiError::conflict(
-                format!(
-                    "{} is dialled by its own address and no other instance of stable may serve here",
-                    instance.id
-                ),
-                "add another stable instance first; without one, clients reach it whatever is decided",
-            ));
+        if drain && let Some((s, i)) = self.last_of_stable(&instance.id) {
+            let family = if i.address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let has = |ip: bool| s.listen.iter().any(|l| l.addr.is_ipv4() == ip);
+            if s.listen.iter().any(|l| l.addr == i.address) {
+                return Err(ApiError::conflict(
+                    format!(
+                        "{} is dialled by its own address and no other instance of stable may serve here",
+                        instance.id
+                    ),
+                    "add another stable instance first; without one, clients reach it whatever is decided",
+                ));
+            }
+            let stands_in =
+                !s.failover_by.is_empty() || matches!(s.failover, Failover::Any | Failover::To(_));
+            if has(i.address.is_ipv4()) && !stands_in {
+                return Err(ApiError::conflict(
+                    format!("{} is the last instance of stable that serves {family} clients", instance.id),
+                    "add another stable instance first, restore one, or say in the policy who serves instead (`failover: any`)",
+                ));
+            }
         }
         let verb = if drain { "drain" } else { "restore" };
         let draft = self.draft(Kind::Instance, who, None, format!("{verb} {}", instance.id));
@@ -244,12 +256,12 @@ impl Inner {
         Ok(Done { revision: Some(made.revision), epoch: Some(made.epoch), text })
     }
 
-    /// Whether an instance is the last stable one of a service that listens on its address.
-    fn holds_the_address(&self, id: &str) -> bool {
-        let Some((service, name)) = id.split_once('/') else { return false };
-        let Some(s) = self.policy.service(service) else { return false };
-        let Some(i) = s.instances.iter().find(|i| i.id == name) else { return false };
-        let serves = |o: &&crate::model::Instance| {
+    /// An instance, and its service, that is the last one of stable to serve clients of its family.
+    fn last_of_stable(&self, id: &str) -> Option<(&Service, &Instance)> {
+        let (service, name) = id.split_once('/')?;
+        let s = self.policy.service(service)?;
+        let i = s.instances.iter().find(|i| i.id == name)?;
+        let serves = |o: &&Instance| {
             o.id != i.id
                 && s.stable.matches(o)
                 && o.address.is_ipv4() == i.address.is_ipv4()
@@ -257,9 +269,7 @@ impl Inner {
                 && !self.policy.is_blacklisted(service, o)
                 && !(s.zone_affinity == ZoneAffinity::Only && is_far(s, o, self.zone.as_deref()))
         };
-        s.listen.iter().any(|l| l.addr == i.address)
-            && s.stable.matches(i)
-            && !s.instances.iter().any(|o| serves(&o))
+        (s.stable.matches(i) && !s.instances.iter().any(|o| serves(&o))).then_some((s, i))
     }
 
     fn meet_deadlines(&mut self) -> Result<(), KernelError> {

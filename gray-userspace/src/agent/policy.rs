@@ -26,6 +26,13 @@ use crate::{
 /// So many bad ids are named in one error.
 const SHOWN: usize = 20;
 
+fn held(policy: &Policy) -> String {
+    match policy.services.len() {
+        1 => "a service is".into(),
+        n => format!("{n} services are"),
+    }
+}
+
 fn internal(e: crate::store::Error) -> ApiError {
     ApiError::internal(&e)
 }
@@ -38,6 +45,13 @@ impl Inner {
             if s.name.starts_with(release::SOURCE) {
                 s.name.insert_str(0, "./");
             }
+        }
+        if config::say_nothing(&sources) && !self.policy.services.is_empty() {
+            return Err(ApiError::new(
+                ErrorKind::Invalid,
+                format!("there is nothing in what is to be applied, and {} in force", held(&self.policy)),
+                "did the program in front fail? To take the whole policy away say `services: {}`",
+            ));
         }
         let ours = self.release_sources()?;
         sources.extend(ours.into_iter().map(|s| config::Source::new(s.name, s.text)));

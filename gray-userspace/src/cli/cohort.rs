@@ -163,6 +163,13 @@ fn lines(
     ctx: &mut Ctx<'_>,
 ) -> Result<CohortEdited, Failure> {
     let mut text = ctx.read(file)?;
+    let said = |l: &[u8]| !matches!(l.trim_ascii().first(), None | Some(b'#'));
+    if op == CohortOp::Replace && !text.split(|b| *b == b'\n').any(said) {
+        return Err(Failure::failed(
+            format!("there is no id in {}", file.display()),
+            "did the program in front fail? To take ids off a list: gray cohort remove",
+        ));
+    }
     for id in more {
         text.push(b'\n');
         text.extend_from_slice(id.as_bytes());

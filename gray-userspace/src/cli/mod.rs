@@ -75,11 +75,12 @@ pub fn main(local: &Local) -> ExitCode {
 /// One command. `args` begins with the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>, local: &Local, io: &mut Io) -> u8 {
     let done = parse(args, io).and_then(|cli| cli.map_or(Ok(()), |cli| dispatch(cli, local, io)));
+    // What was not written was not done: a backup of a key, say.
+    let done = done.and_then(|()| io.out.flush().map_err(Failure::from));
     let code = match done {
         Ok(()) => failure::OK,
         Err(failure) => failure.report(io),
     };
-    let _ = io.out.flush();
     code
 }
 

@@ -31,7 +31,7 @@ pub(super) fn present(input: &DoctorInput, host: &Host) -> Vec<Finding> {
         }
     };
     let mut found = Vec::new();
-    for Interface { name, .. } in &input.interfaces {
+    for Interface { name, error, .. } in &input.interfaces {
         match links.iter().find(|l| l.name == *name) {
             None => {
                 let there: Vec<_> = links.iter().map(|l| l.name.as_str()).take(20).collect();
@@ -48,6 +48,12 @@ pub(super) fn present(input: &DoctorInput, host: &Host) -> Vec<Finding> {
                 ));
             }
             Some(_) => {}
+        }
+        if let Some(error) = error {
+            found.push(fail(
+                format!("no program of gray is on {name}: {error}"),
+                "see the agent's log; an agent that starts anew makes its directories and pins again",
+            ));
         }
     }
     if found.is_empty() { vec![ok(format!("{} attached, all up", input.interfaces.len()))] } else { found }

@@ -41,6 +41,8 @@ pub struct DoctorInput {
 pub struct Interface {
     pub name: String,
     pub role: Role,
+    /// Why no program of ours is on it, as the agent found when it looked last.
+    pub error: Option<String>,
 }
 
 /// Which side of the traffic an interface is on; the names of `--attach IFACE=ROLE`.

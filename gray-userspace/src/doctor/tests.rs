@@ -61,7 +61,7 @@ fn world() -> World {
         ipsec_policies: Ok(0),
         bpffs_owner: None,
     };
-    let attached = |name: &str, role| Interface { name: name.into(), role };
+    let attached = |name: &str, role| Interface { name: name.into(), role, error: None };
     let input = DoctorInput {
         bpffs: "/sys/fs/bpf/gray".into(),
         cgroup: Some("/sys/fs/cgroup/web".into()),
@@ -138,7 +138,7 @@ const BROKEN: &[(&str, Status, &str, Break)] = &[
         w.put("sys/fs/cgroup/gray.slice/agent/memory.max", "max\n");
     }),
     ("interfaces", Status::Fail, "no interface `gone`", |w| {
-        w.input.interfaces.push(Interface { name: "gone".into(), role: Role::Host });
+        w.input.interfaces.push(Interface { name: "gone".into(), role: Role::Host, error: None });
     }),
     ("interfaces", Status::Warn, "e0 is down", |w| w.host.links.as_mut().unwrap()[0].up = false),
     ("interfaces", Status::Warn, "no carrier", |w| w.host.links.as_mut().unwrap()[1].carrier = false),
@@ -236,7 +236,7 @@ fn an_own_lock_is_no_conflict() {
 fn interface_names_do_not_lead_out_of_proc() {
     let mut w = world();
     for name in ["../../../etc", "", ".."] {
-        w.input.interfaces.push(Interface { name: name.into(), role: Role::Edge });
+        w.input.interfaces.push(Interface { name: name.into(), role: Role::Edge, error: None });
     }
     let found = w.run();
     let bad: Vec<_> = found.iter().filter(|c| c.status != Status::Ok).map(|c| &*c.name).collect();
@@ -257,7 +257,7 @@ fn runs_here() {
     let input = DoctorInput {
         bpffs: "/sys/fs/bpf/gray-doctor-test".into(),
         cgroup: None,
-        interfaces: vec![Interface { name: "lo".into(), role: Role::Lo }],
+        interfaces: vec![Interface { name: "lo".into(), role: Role::Lo, error: None }],
         map_bytes: 1 << 20,
         agent: None,
         links: Links::default(),
