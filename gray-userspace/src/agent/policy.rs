@@ -44,6 +44,7 @@ impl Inner {
         let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
         self.releases_go_on(&sources)?;
+        self.may_restable(&loaded.policy)?;
         self.may_relist(&loaded.policy)?;
         self.replace(who, (loaded.policy, loaded.places), &sources, r.message, r.dry_run, warnings)
     }
@@ -177,6 +178,7 @@ impl Inner {
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         self.releases_go_on(&documents)?;
+        self.may_restable(&loaded.policy)?;
         self.may_relist(&loaded.policy)?;
         self.may_run(&loaded.policy)?;
         self.may_stand_in(&loaded.policy)?;

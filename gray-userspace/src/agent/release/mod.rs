@@ -1,6 +1,7 @@
 //! Drives releases: the machine's state is written down before anything of it is done, and what was done comes back as an
 //! event. `driver` runs steps, `traffic` turns routes, both by the same record.
 
+pub(super) mod admission;
 mod driver;
 mod frozen;
 mod hooks;

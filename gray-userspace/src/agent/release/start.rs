@@ -1,6 +1,6 @@
 //! What people tell the engine: start one, and commands.
 
-use super::{Running, internal, log, scripts, traffic::documents};
+use super::{Running, admission::is_stable, internal, log, scripts, traffic::documents};
 use crate::{
     agent::{core::Inner, health, time},
     api::{
@@ -8,6 +8,7 @@ use crate::{
         types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseStart, ReleaseView},
     },
     config,
+    model::Policy,
     release::{self, Closing, Command, Does, Entry, Event, Hold, Phase, Spec, State, Traffic, Verb, What},
     store::{Note, Store as _},
 };
@@ -143,9 +144,7 @@ impl Inner {
             return Ok(());
         };
         for s in &r.spec.services {
-            let Some(p) = self.policy.service(&s.name) else { continue };
-            let mut gray = p.instances.iter().filter(|i| s.gray.matches(i)).peekable();
-            if gray.peek().is_some() && gray.all(|i| p.stable.matches(i)) {
+            if let Some(p) = self.policy.service(&s.name).filter(|p| is_stable(&s.gray, p)) {
                 return Err(ApiError::conflict(
                     format!("stable of {} is {}, what was released: nobody would go back", s.name, p.stable),
                     "roll the policy back first: gray rollback REVISION, of those that `gray history` shows",
@@ -266,6 +265,11 @@ impl Inner {
         documents.extend(most);
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         self.compile(&loaded.policy, &self.drained, &loaded.places).map(drop)
+    }
+
+    /// No open release loses by this policy whom it would take back to.
+    pub(in crate::agent) fn may_restable(&self, policy: &Policy) -> Result<(), ApiError> {
+        self.releases.all.values().try_for_each(|r| r.keeps_stable(&self.policy, policy))
     }
 
     pub(super) fn no_release(&self, name: &str) -> ApiError {
