@@ -291,6 +291,11 @@ impl State {
         self.due.iter().any(Effect::is_step)
     }
 
+    /// Nothing of it moves any more. Notices that nobody takes are told beside it.
+    pub fn is_over(&self) -> bool {
+        self.phase.is_over() && !self.is_busy()
+    }
+
     /// The share that is in force, which may be another than the one that is asked for.
     pub fn in_force(&self) -> Traffic {
         self.turned.unwrap_or(self.traffic)

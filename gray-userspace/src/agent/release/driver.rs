@@ -183,8 +183,7 @@ impl Inner {
         self.want_running(name, round);
         self.release_event(name, &Event::Tick, None)?;
         let Some(r) = self.releases.all.get(name) else { return Ok(()) };
-        let hook = |e: &&Effect| matches!(e.what, What::Hook(..) | What::Notify(..));
-        let ready: Vec<Effect> = r.state.ready(self.releases.clock.now()).filter(hook).cloned().collect();
+        let ready: Vec<Effect> = r.state.ready_hooks(self.releases.clock.now()).cloned().collect();
         for e in ready {
             self.record_event(name, &Event::Begun(e.seq), None)?;
             fail::point(Point::ReleaseBegun).map_err(|e| ApiError::internal(&e))?;

@@ -90,7 +90,7 @@ pub struct Running {
 impl Running {
     /// Something may still happen to it; also where its routes are still to be taken away.
     fn is_open(&self) -> bool {
-        !self.state.phase.is_over() || self.state.is_busy()
+        !self.state.is_over()
     }
 
     /// The idempotency key of a step: the same for all its attempts, and of no other step ever.

@@ -84,7 +84,7 @@ impl Inner {
             },
             started: time::rfc3339(r.run),
             who: r.who.clone(),
-            over: s.phase.is_over() && s.due.is_empty(),
+            over: s.is_over(),
         })
     }
 
