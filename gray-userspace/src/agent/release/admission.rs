@@ -90,6 +90,31 @@ mod tests {
     }
 
     #[test]
+    fn f1_what_ends_a_release_is_taken_where_it_is() {
+        use crate::release::{Closing, Command, Event, Verb, on};
+        for phase in Phase::ALL {
+            let mut r = running(phase);
+            r.spec.stages = vec![crate::release::Stage { basis_points: 10_000, ..Default::default() }];
+            let help = r.way_out();
+            if phase.is_over() {
+                assert!(!help.contains("end it first"), "{phase:?}: {help}");
+                continue;
+            }
+            // The first command that is named; in `recalling` it is for later.
+            let named =
+                |v: &Verb| help.find(&format!("gray release {} shop-2.0", v.name())).map(|at| (at, *v));
+            let (_, verb) = Verb::ALL.iter().filter_map(named).min_by_key(|(at, _)| *at).unwrap();
+            assert!(help.contains("gray release close shop-2.0"), "{phase:?}: {help}");
+            let command =
+                Command { verb, stage: 0, closing: Closing::Reset, who: "ann".into(), why: String::new() };
+            let taken = on(&r.spec, &mut r.state, &Event::Command(command), 0, &[]).is_ok();
+            assert_eq!(taken, phase != Phase::Recalling, "{phase:?}: {help}");
+        }
+        let unread = Running { unread: Some("?".into()), ..running(Phase::Abnormal) };
+        assert_eq!(unread.way_out(), "end it first: gray release abort shop-2.0");
+    }
+
+    #[test]
     fn f8_a_policy_whose_stable_is_gray_waits_for_the_end_of_the_release() {
         let (old, new) = (policy("{ version: '1.0' }"), policy("{ version: '2.0' }"));
         for phase in Phase::ALL {

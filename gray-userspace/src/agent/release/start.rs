@@ -216,12 +216,7 @@ impl Inner {
                     Some(s) => format!("{} is being released by {name}, which is {}", s.name, r.state.name()),
                     None => format!("{name} is {}", r.state.name()),
                 };
-                let help = if r.state.phase.is_over() {
-                    format!("its routes cannot be taken away yet: gray release status {name}")
-                } else {
-                    format!("end it first: gray release close {name}")
-                };
-                return Err(ApiError::conflict(what, help));
+                return Err(ApiError::conflict(what, r.way_out()));
             }
             if shared.is_some() && *name != spec.name && r.spec.version == spec.version {
                 let what = format!("{} was the number of {name}", spec.version);
