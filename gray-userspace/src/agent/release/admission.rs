@@ -2,9 +2,9 @@
 
 use super::Running;
 use crate::{
-    api::ApiError,
+    api::{ApiError, ErrorKind, types::Problem},
     model::{Policy, Selector, Service},
-    release::Phase,
+    release::{Phase, SOURCE},
 };
 
 impl Running {
@@ -61,11 +61,45 @@ pub(super) fn is_stable(gray: &Selector, s: &Service) -> bool {
     gray.peek().is_some() && gray.all(|i| s.stable.matches(i))
 }
 
+/// What an open release needs is missing. The same documents may be right when the release is over.
+pub(in crate::agent) fn could_not_go_on(e: ApiError) -> ApiError {
+    ApiError {
+        kind: ErrorKind::Conflict,
+        error: format!("a release that is open could not go on: {}", e.error),
+        help:
+            "nothing was changed; keep what it needs, or end it first: gray release abort, gray release close"
+                .into(),
+        problems: e.problems.into_iter().map(unwritten).collect(),
+    }
+}
+
+/// Of the documents of people and of releases together: what is wrong in a release's alone is missing in the people's.
+pub(in crate::agent) fn not_loaded(e: ApiError) -> ApiError {
+    let mut placed = e.problems.iter().filter(|p| p.file.is_some()).peekable();
+    if placed.peek().is_some() && placed.all(is_ours) {
+        return could_not_go_on(e);
+    }
+    ApiError { problems: e.problems.into_iter().map(unwritten).collect(), ..e }
+}
+
+fn is_ours(p: &Problem) -> bool {
+    p.file.as_deref().is_some_and(|f| f.starts_with(SOURCE))
+}
+
+/// A place in a release's document says nothing to anybody: nobody wrote it.
+fn unwritten(p: Problem) -> Problem {
+    match p.file.as_deref().and_then(|f| f.strip_prefix(SOURCE)) {
+        Some(name) => {
+            Problem { help: p.help, ..Problem::note(format!("{name}, which is open: {}", p.message)) }
+        }
+        None => p,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        api::ErrorKind,
         config::{self, Source},
         release::{ServiceSpec, Spec, State},
     };
@@ -138,5 +172,32 @@ mod tests {
         let wide = policy("{ group: a }");
         assert!(running(Phase::Ramp).keeps_stable(&old, &wide).is_err());
         assert_eq!(running(Phase::Ramp).keeps_stable(&wide, &wide), Ok(()));
+    }
+
+    #[test]
+    fn d4_what_a_release_misses_is_said_of_the_release() {
+        let own = Source::new("policy.yaml", "services: {}\n");
+        let ours = Source::new(
+            "release/shop-2.0",
+            "cohorts:\n  release-shop-2.0: { percent: 25, salt: \"s\" }\nroutes:\n  - { name: release-shop-2.0-0-percent, service: \"shop\", when: \"release-shop-2.0\", to: { version: \"2.0\" } }\n",
+        );
+        let load = |own: &Source| {
+            not_loaded(ApiError::from(
+                &config::load(&[own.clone(), ours.clone()]).expect_err("it needs shop"),
+            ))
+        };
+        let e = load(&own);
+        assert_eq!(e.kind, ErrorKind::Conflict);
+        assert!(e.error.contains("a release that is open could not go on"), "{e:?}");
+        assert!(!e.help.contains("correct the document"), "{e:?}");
+        let nobody_wrote = |p: &Problem| p.file.is_some() || p.rendered.is_some() || p.snippet.is_some();
+        assert!(!e.problems.is_empty() && !e.problems.iter().any(nobody_wrote), "{e:?}");
+        assert!(e.problems[0].message.starts_with("shop-2.0, which is open: "), "{e:?}");
+        assert!(e.problems[0].message.contains("shop"), "{e:?}");
+        // What the people's own documents have wrong is theirs to correct, first.
+        let e = load(&Source::new("policy.yaml", "services: {}\nrouts: []\n"));
+        assert_eq!(e.kind, ErrorKind::Invalid);
+        assert!(e.problems.iter().all(|p| p.file.as_deref().is_none_or(|f| f == "policy.yaml")), "{e:?}");
+        assert!(e.problems.iter().any(|p| p.file.is_some()), "{e:?}");
     }
 }
