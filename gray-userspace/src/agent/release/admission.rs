@@ -2,10 +2,15 @@
 
 use super::Running;
 use crate::{
+    agent::{core::Inner, health},
     api::{ApiError, ErrorKind, types::Problem},
-    model::{Policy, Selector, Service},
-    release::{Phase, SOURCE},
+    compile::is_far,
+    model::{Instance, Policy, Selector, Service, ZoneAffinity},
+    release::{Phase, SOURCE, ServiceSpec, Spec},
 };
+
+/// Instances that are named in one line.
+const NAMED: usize = 3;
 
 impl Running {
     /// What ends it from where it is: not every command is taken everywhere.
@@ -61,6 +66,72 @@ pub(super) fn is_stable(gray: &Selector, s: &Service) -> bool {
     gray.peek().is_some() && gray.all(|i| s.stable.matches(i))
 }
 
+/// Nobody who is sent to gray of a service gets there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unserved {
+    pub why: String,
+    pub help: String,
+}
+
+/// Routes alone bring nobody to gray: of each service what keeps everybody away. `out`: why an instance gets no new connections.
+fn unserved(
+    spec: &Spec,
+    policy: &Policy,
+    out: impl Fn(&Service, &Instance) -> Option<String>,
+) -> Vec<Unserved> {
+    let one = |s: &ServiceSpec| {
+        let p = policy.service(&s.name)?;
+        if p.shadow {
+            let why = format!("{} is in shadow, which sends nobody to gray", p.name);
+            return Some(Unserved {
+                why,
+                help: format!("apply a policy without the `shadow` of {}", p.name),
+            });
+        }
+        let gray = p.instances.iter().filter(|i| s.gray.matches(i));
+        // One that serves is enough.
+        let out: Vec<String> = gray.map(|i| out(p, i)).collect::<Option<_>>()?;
+        let shown = out.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let why = format!("gray of {} ({}) has no instance that serves", p.name, s.gray);
+        let why = if shown.is_empty() { why } else { format!("{why}: {shown}") };
+        let help = format!(
+            "bring one back: `gray get instances` shows why, `gray instance restore {}/INSTANCE` ends a drain",
+            p.name
+        );
+        Some(Unserved { why, help })
+    };
+    spec.services.iter().filter_map(one).collect()
+}
+
+impl Inner {
+    /// `checked`: what health checks say counts, too; before the deployment they say nothing.
+    pub(super) fn unserved(&self, spec: &Spec, checked: bool) -> Vec<Unserved> {
+        let board = health::lock(&self.board);
+        let (kept, now) = (board.kept(), health::now());
+        unserved(spec, &self.policy, |s, i| {
+            let target = board.target(&s.name, &i.id).filter(|_| checked && !kept.contains(&*s.name));
+            let why = match target.filter(|t| !t.machine.is_up()) {
+                _ if self.drained.contains(&health::board::id(&s.name, &i.id)) => "drained",
+                _ if self.policy.is_blacklisted(&s.name, i) => "blacklisted",
+                _ if s.zone_affinity == ZoneAffinity::Only && is_far(s, i, self.zone.as_deref()) => {
+                    "in another zone"
+                }
+                Some(t) => t.state(now),
+                None => return None,
+            };
+            Some(format!("{} is {why}", i.id))
+        })
+    }
+
+    /// A command that sends people to gray is for gray that serves them.
+    pub(super) fn is_served(&self, spec: &Spec, checked: bool) -> Result<(), ApiError> {
+        match self.unserved(spec, checked).into_iter().next() {
+            None => Ok(()),
+            Some(one) => Err(ApiError::conflict(one.why, one.help)),
+        }
+    }
+}
+
 /// What an open release needs is missing. The same documents may be right when the release is over.
 pub(in crate::agent) fn could_not_go_on(e: ApiError) -> ApiError {
     ApiError {
@@ -101,7 +172,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{self, Source},
-        release::{ServiceSpec, Spec, State},
+        release::State,
     };
 
     fn policy(stable: &str) -> Policy {
@@ -199,5 +270,32 @@ mod tests {
         assert_eq!(e.kind, ErrorKind::Invalid);
         assert!(e.problems.iter().all(|p| p.file.as_deref().is_none_or(|f| f == "policy.yaml")), "{e:?}");
         assert!(e.problems.iter().any(|p| p.file.is_some()), "{e:?}");
+    }
+
+    #[test]
+    fn f7_gray_that_nobody_would_get_to_is_said() {
+        let mut p = policy("{ version: '1.0' }");
+        let spec = running(Phase::Ramp).spec;
+        let drained = |name: &'static str| {
+            move |_: &Service, i: &Instance| i.id.contains(name).then(|| format!("{} is drained", i.id))
+        };
+        assert_eq!(unserved(&spec, &p, drained("198.18.2.2")), [], "stable's");
+        let all = unserved(&spec, &p, drained("198.18.2.3"));
+        assert_eq!(all.len(), 1);
+        let why = "gray of shop (version=2.0) has no instance that serves: 198.18.2.3:80 is drained";
+        assert_eq!(all[0].why, why);
+        assert!(all[0].help.contains("gray instance restore shop/"), "{}", all[0].help);
+        p.services[0].shadow = true;
+        let all = unserved(&spec, &p, |_, _| None);
+        assert!(
+            all[0].why.contains("shop is in shadow") && all[0].help.contains("`shadow` of shop"),
+            "{all:?}"
+        );
+        p.services[0].shadow = false;
+        // One of two is enough.
+        let other = Instance { id: "other".into(), ..p.services[0].instances[1].clone() };
+        p.services[0].instances.push(other);
+        assert_eq!(unserved(&spec, &p, drained("198.18.2.3")), []);
+        assert_eq!(unserved(&spec, &p, drained("")).len(), 1);
     }
 }

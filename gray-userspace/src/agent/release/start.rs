@@ -27,6 +27,8 @@ impl Inner {
         self.can_run(&spec)?;
         self.is_free(&spec)?;
         self.would_fit(&spec)?;
+        // What its checks say of gray is known when it is deployed.
+        self.is_served(&spec, false)?;
         let now = time::now_ms();
         let mut state = State::new(self.releases.clock.now());
         let _ = state.go_by(self.releases.clock.id(), self.releases.clock.now());
@@ -86,6 +88,11 @@ impl Inner {
         match c.verb {
             Verb::Close => self.nobody_goes_back(name)?,
             Verb::Abort | Verb::Recall => self.somebody_goes_back(name)?,
+            Verb::Jump | Verb::Promote => {
+                let r = self.releases.all.get(name);
+                let r = r.filter(|r| matches!(r.state.phase, Phase::GrayPeriod | Phase::Ramp));
+                r.map_or(Ok(()), |r| self.is_served(&r.spec, true))?;
+            }
             _ => {}
         }
         let closing = match c.mode {
