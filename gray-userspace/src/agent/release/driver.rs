@@ -126,6 +126,8 @@ impl Inner {
     /// `running`: steps whose tasks have not ended.
     fn release_round(&mut self, ends: Vec<(Id, Ended)>, running: &HashSet<Id>) -> Round {
         let mut round = Round::default();
+        // Of a round that failed in the middle of one.
+        let _ = self.store.on_the_way_back(false);
         for (id, ended) in ends {
             let known = self.releases.all.get(&id.0).is_some_and(|r| r.run == id.1);
             if !known {

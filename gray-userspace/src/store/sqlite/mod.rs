@@ -58,6 +58,10 @@ pub struct Sqlite {
     ballast: Ballast,
     /// Room was made since somebody last asked.
     made_room: bool,
+    /// What is written now takes a release back.
+    way_back: bool,
+    /// The last write found no room, or the disk has none.
+    full: bool,
     /// What nobody refers to is looked for from here on.
     sweep: Sweep,
 }
@@ -98,14 +102,27 @@ impl Sqlite {
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
         let db = opened.map_err(|f| locate(&path, f))?;
         let ballast = Ballast::of(&path);
-        let mut store =
-            Self { db, path, many: false, logged: 0, ballast, made_room: false, sweep: Sweep::anew() };
+        let mut store = Self::over(db, path, ballast);
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
             store.check()?;
         }
         Ok(store)
+    }
+
+    fn over(db: Connection, path: PathBuf, ballast: Ballast) -> Self {
+        Self {
+            db,
+            path,
+            many: false,
+            logged: 0,
+            ballast,
+            made_room: false,
+            way_back: false,
+            full: false,
+            sweep: Sweep::anew(),
+        }
     }
 
     /// Checks every page and index of the file.
@@ -193,7 +210,7 @@ impl Sqlite {
         if !piece.is_empty() {
             // Not worth what is held back for a full disk.
             let done = self.try_write(&|tx: &Transaction<'_>| piece.remove(tx, at));
-            self.moved_on();
+            self.moved_on(&done);
             self.located(done)?;
         }
         self.sweep = next;
@@ -210,25 +227,55 @@ impl Sqlite {
         std::mem::take(&mut self.made_room)
     }
 
-    /// Gives up what is held back when this failed for want of room.
+    /// Until it is told otherwise: what is written takes a release back. It may have what is held back for a full disk. How it was before.
+    pub fn on_the_way_back(&mut self, yes: bool) -> bool {
+        std::mem::replace(&mut self.way_back, yes)
+    }
+
+    /// Looks at the disk: holds room back again where there is some and none is.
+    pub fn hold_back(&mut self) {
+        self.ballast.refill();
+        self.full = self.ballast.is_full().unwrap_or(self.full);
+    }
+
+    /// What keeps changes from being written, or a way back on a full disk.
+    pub fn trouble(&self) -> Option<Error> {
+        match () {
+            () if self.full => Some(self.no_room()),
+            () if self.ballast.is_lacking() => Some(Error::NoBallast { dir: self.dir() }),
+            () => None,
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.path.parent().unwrap_or(&self.path).to_owned()
+    }
+
+    fn no_room(&self) -> Error {
+        Error::Full { dir: self.dir() }
+    }
+
+    /// Gives up what is held back when this failed for want of room, and takes a release back.
     fn make_room<T>(&mut self, done: &Inner<T>) -> bool {
-        let made = done.as_ref().is_err_and(is_full) && self.ballast.give();
+        self.full = done.as_ref().is_err_and(is_full);
+        let made = self.full && self.way_back && self.ballast.give();
         self.made_room |= made;
         made
     }
 
-    /// One durable transaction: all of `f` or nothing. On a full disk `f` is asked for twice.
+    /// One durable transaction: all of `f` or nothing. On a full disk a way back asks `f` twice.
     fn write<T>(&mut self, f: impl Fn(&Transaction<'_>) -> Inner<T>) -> Result<T> {
         let mut done = self.try_write(&f);
         if self.make_room(&done) {
             done = self.try_write(&f);
+            self.full = done.as_ref().is_err_and(is_full);
         }
-        self.moved_on();
+        self.moved_on(&done);
         self.located(done)
     }
 
     /// After a commit: what is in the log moves to the file now and then.
-    fn moved_on(&mut self) {
+    fn moved_on<T>(&mut self, done: &Inner<T>) {
         self.logged += 1;
         if self.logged > LOGGED {
             self.logged = 0;
@@ -236,7 +283,9 @@ impl Sqlite {
             if let Err(e) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 tracing::warn!(error = %e, "the write-ahead log stays as it is");
             }
-            self.ballast.fill();
+        }
+        if done.is_ok() {
+            self.hold_back();
         }
     }
 
@@ -251,6 +300,9 @@ impl Sqlite {
     }
 
     fn located<T>(&self, done: Inner<T>) -> Result<T> {
+        if done.as_ref().is_err_and(is_full) {
+            return Err(self.no_room());
+        }
         done.map_err(|f| locate(&self.path, f))
     }
 }
@@ -324,6 +376,7 @@ impl Store for Sqlite {
             self.located(taken_back)?;
         }
         self.located(done)?;
+        self.full = false;
         self.logged += 1;
         if std::mem::take(&mut self.many) {
             self.logged = LOGGED;
