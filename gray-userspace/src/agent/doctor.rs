@@ -81,10 +81,11 @@ mod tests {
         for e in [
             store::Error::Full { dir: dir() },
             store::Error::NoBallast { dir: dir() },
+            store::Error::Gone { dir: dir() },
         ] {
             let check = state_dir(&e);
             assert!(check.detail.contains("/var/lib/gray"), "{check:?}");
-            assert!(check.fix.is_some_and(|f| f.contains("make room")));
+            assert!(check.fix.is_some_and(|f| f.contains("make room") || f.contains("restart the agent")));
         }
     }
 }

@@ -31,6 +31,11 @@ pub enum Error {
         dir = dir.display()
     )]
     NoBallast { dir: PathBuf },
+    #[error(
+        "the state directory {dir} was removed or replaced: nothing would be kept; restart the agent, and apply the policy again",
+        dir = dir.display()
+    )]
+    Gone { dir: PathBuf },
     #[error("revision {rev} is not settled yet; activate, fail or interrupt it first")]
     Pending { rev: u64 },
     #[error("based on {}, but {} is active; read it again and retry", rev(*.base), rev(*.active))]

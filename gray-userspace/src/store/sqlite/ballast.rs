@@ -186,4 +186,28 @@ mod tests {
         s.hold_back();
         assert!(ballast.exists() && s.trouble().is_none());
     }
+
+    #[test]
+    fn h2_a_directory_that_is_gone_keeps_nothing_and_says_so() {
+        for replaced in [false, true] {
+            let tmp = tempfile::tempdir().unwrap();
+            let at = tmp.path().join("state");
+            let dir = StateDir::open(&at).unwrap();
+            let mut s = Sqlite::open(&dir).unwrap();
+            let note = Note { at: 1, who: "ann", action: "a", detail: "" };
+            let _ = s.record(&note).unwrap();
+            std::fs::remove_dir_all(&at).unwrap();
+            if replaced {
+                let _other = Sqlite::open(&StateDir::open(&at).unwrap()).unwrap();
+            }
+            let draft = Draft::new(crate::store::Kind::Apply, None, 1, "ann", String::new());
+            for e in [s.record(&note).unwrap_err(), s.begin(&draft).unwrap_err(), s.trouble().unwrap()] {
+                assert!(matches!(e, Error::Gone { .. }), "{e}");
+                assert!(e.to_string().contains("was removed or replaced"), "{e}");
+            }
+            // People are taken back all the same.
+            let _ = s.on_the_way_back(true);
+            let _ = s.record(&note).unwrap();
+        }
+    }
 }

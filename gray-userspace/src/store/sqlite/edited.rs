@@ -13,7 +13,7 @@ impl Sqlite {
             Ok(db)
         };
         let db = open().map_err(|f| locate(&path, f))?;
-        Ok(Self::over(db, path, Ballast::none()))
+        Ok(Self::over(db, path, Ballast::none(), None))
     }
 
     /// Who edits the file is not held by triggers and references.

@@ -18,7 +18,7 @@ use std::{
     fs::OpenOptions,
     io,
     ops::ControlFlow,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::PathBuf,
 };
 
@@ -62,6 +62,8 @@ pub struct Sqlite {
     way_back: bool,
     /// The last write found no room, or the disk has none.
     full: bool,
+    /// Device and inode that the path was opened as; none: it is in memory.
+    file: Option<(u64, u64)>,
     /// What nobody refers to is looked for from here on.
     sweep: Sweep,
 }
@@ -101,8 +103,9 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
         let db = opened.map_err(|f| locate(&path, f))?;
+        let file = inode(&path).map_err(|source| Error::Dir { path: path.clone(), source })?;
         let ballast = Ballast::of(&path);
-        let mut store = Self::over(db, path, ballast);
+        let mut store = Self::over(db, path, ballast, Some(file));
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
@@ -111,7 +114,7 @@ impl Sqlite {
         Ok(store)
     }
 
-    fn over(db: Connection, path: PathBuf, ballast: Ballast) -> Self {
+    fn over(db: Connection, path: PathBuf, ballast: Ballast, file: Option<(u64, u64)>) -> Self {
         Self {
             db,
             path,
@@ -121,6 +124,7 @@ impl Sqlite {
             made_room: false,
             way_back: false,
             full: false,
+            file,
             sweep: Sweep::anew(),
         }
     }
@@ -227,7 +231,8 @@ impl Sqlite {
         std::mem::take(&mut self.made_room)
     }
 
-    /// Until it is told otherwise: what is written takes a release back. It may have what is held back for a full disk. How it was before.
+    /// Until it is told otherwise: what is written takes a release back. It may have what is held back for a full disk, and waits for no
+    /// directory. How it was before.
     pub fn on_the_way_back(&mut self, yes: bool) -> bool {
         std::mem::replace(&mut self.way_back, yes)
     }
@@ -240,10 +245,11 @@ impl Sqlite {
 
     /// What keeps changes from being written, or a way back on a full disk.
     pub fn trouble(&self) -> Option<Error> {
-        match () {
-            () if self.full => Some(self.no_room()),
-            () if self.ballast.is_lacking() => Some(Error::NoBallast { dir: self.dir() }),
-            () => None,
+        match self.is_there() {
+            Err(e) => Some(e),
+            Ok(()) if self.full => Some(self.no_room()),
+            Ok(()) if self.ballast.is_lacking() => Some(Error::NoBallast { dir: self.dir() }),
+            Ok(()) => None,
         }
     }
 
@@ -253,6 +259,21 @@ impl Sqlite {
 
     fn no_room(&self) -> Error {
         Error::Full { dir: self.dir() }
+    }
+
+    /// What is written into a file that nobody finds any more is lost, whatever the file says.
+    fn is_there(&self) -> Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        match inode(&self.path) {
+            Ok(found) if found == file => Ok(()),
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+            _ => Err(Error::Gone { dir: self.dir() }),
+        }
+    }
+
+    /// A way back is taken all the same: it is in force at once, also where nothing keeps it.
+    fn may_write(&self) -> Inner<()> {
+        if self.way_back { Ok(()) } else { Ok(self.is_there()?) }
     }
 
     /// Gives up what is held back when this failed for want of room, and takes a release back.
@@ -290,6 +311,7 @@ impl Sqlite {
     }
 
     fn try_write<T>(&mut self, f: &impl Fn(&Transaction<'_>) -> Inner<T>) -> Inner<T> {
+        self.may_write()?;
         self.take_back()?;
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = f(&tx)?;
@@ -332,6 +354,10 @@ fn locate(path: &std::path::Path, fail: Fail) -> Error {
     }
 }
 
+fn inode(path: &std::path::Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
 /// Makes the file with its mode before SQLite does (its side files follow that mode); returns its size.
 fn private_file(path: &std::path::Path) -> io::Result<u64> {
     let file = OpenOptions::new()
@@ -351,7 +377,7 @@ fn private_file(path: &std::path::Path) -> io::Result<u64> {
 
 impl Store for Sqlite {
     fn prepare(&mut self, draft: &Draft) -> Result<u64> {
-        let done = self.take_back().and_then(|()| {
+        let done = self.may_write().and_then(|()| self.take_back()).and_then(|()| {
             self.db.execute_batch("BEGIN IMMEDIATE")?;
             revisions::begin(&self.db, draft)
         });
