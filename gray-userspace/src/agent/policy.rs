@@ -8,6 +8,7 @@ use super::{
     change::{ListsChange, same_lists},
     core::Inner,
     rehearse::rehearse,
+    release::admission::{could_not_go_on, not_loaded},
 };
 use crate::{
     api::{ApiError, ErrorKind, Who, types::*},
@@ -55,9 +56,10 @@ impl Inner {
         }
         let ours = self.release_sources()?;
         sources.extend(ours.into_iter().map(|s| config::Source::new(s.name, s.text)));
-        let loaded = config::load(&sources).map_err(|p| ApiError::from(&p))?;
+        let loaded = config::load(&sources).map_err(|p| not_loaded(ApiError::from(&p)))?;
         let warnings = loaded.warnings.iter().map(Problem::from).collect();
         self.releases_go_on(&sources)?;
+        self.may_restable(&loaded.policy)?;
         self.may_relist(&loaded.policy)?;
         self.replace(who, (loaded.policy, loaded.places), &sources, r.message, r.dry_run, warnings)
     }
@@ -110,13 +112,7 @@ impl Inner {
 
     /// What a release asks for in a later stage is as much a part of the policy as what it has now.
     fn releases_go_on(&self, sources: &[config::Source]) -> Result<(), ApiError> {
-        self.may_go_on(sources.to_vec(), None).map_err(|e| ApiError {
-            // The same documents may be right when the release is over.
-            kind: ErrorKind::Conflict,
-            error: format!("a release that is open could not go on: {}", e.error),
-            help: "nothing was changed; keep what it needs, or end it first: gray release abort, gray release close".into(),
-            ..e
-        })
+        self.may_go_on(sources.to_vec(), None).map_err(could_not_go_on)
     }
 
     /// Which programs run on this machine is for its administrator to say, not for a policy.
@@ -189,8 +185,9 @@ impl Inner {
         sources.extend(self.release_sources()?);
         let documents: Vec<_> =
             sources.iter().map(|s| config::Source::new(s.name.clone(), s.text.clone())).collect();
-        let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
+        let loaded = config::load(&documents).map_err(|p| not_loaded(ApiError::from(&p)))?;
         self.releases_go_on(&documents)?;
+        self.may_restable(&loaded.policy)?;
         self.may_relist(&loaded.policy)?;
         self.may_run(&loaded.policy)?;
         self.may_stand_in(&loaded.policy)?;

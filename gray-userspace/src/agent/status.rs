@@ -74,6 +74,7 @@ impl Inner {
             policy_dir: self.policy_dir.clone(),
             layers: self.layer_status(),
             links: self.links_status()?,
+            state_dir_error: self.store.trouble().map(|e| e.to_string()),
         })
     }
 

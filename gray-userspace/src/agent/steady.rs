@@ -148,7 +148,9 @@ pub async fn keep(core: Arc<Core>) {
         let core = core.clone();
         let _ = done("the time cannot be written down", move || {
             let clock = {
-                let inner = core.lock();
+                let mut inner = core.lock();
+                // Here for its timer: a disk that has room again may be full before the next change.
+                inner.store.hold_back();
                 let waits = inner.deadlines.any() || inner.releases.any_open();
                 waits.then(|| inner.clock.clone())
             };

@@ -21,6 +21,9 @@ fn text(s: &Status, paint: Paint) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{} {value}", paint.text(Style::Bold, &format!("{name:<8}")));
     }
+    if let Some(e) = &s.state_dir_error {
+        let _ = writeln!(out, "{} {}", paint.text(Style::Bold, "state   "), paint.text(Style::Bad, e));
+    }
     if let Some(splice) = &s.splice {
         let at = match &splice.at[..] {
             [] => "nobody listens: run `gray splice`".into(),

@@ -81,7 +81,8 @@ fn read(root: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Op
     let (gray_verify, notify) = (list("gray-verify"), list("notify"));
     let data = fields.get("data").map(|n| data(n, report)).unwrap_or_default();
     let gray_period_ms = time(&fields, "gray-period", 0..=WEEK, 0, report);
-    let stages = fields.get("stages").map(|n| stages(n, policy, report)).unwrap_or_default();
+    let tested = fields.get("testers").is_some();
+    let stages = fields.get("stages").map(|n| stages(n, tested, policy, report)).unwrap_or_default();
     let verdict = fields.get("verdict").map(|n| verdict(n, report)).unwrap_or_default();
     let (align_approval, align) = fields.get("align").map(|n| align(n, report)).unwrap_or_default();
     if report.errors() > before {
@@ -213,7 +214,8 @@ fn cohort(node: &Node<'_>, key: &str, policy: Option<&Policy>, report: &mut Repo
     Some(name.value)
 }
 
-fn stages(node: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> Vec<Stage> {
+/// `tested`: there are testers, who are gray in all of them.
+fn stages(node: &Node<'_>, tested: bool, policy: Option<&Policy>, report: &mut Report<'_>) -> Vec<Stage> {
     let Some(items) = walk::list(node, "`stages`", "stages", report) else { return Vec::new() };
     if items.is_empty() || items.len() > limits::STAGES {
         let text = format!("a ramp of {} stages", items.len());
@@ -222,7 +224,8 @@ fn stages(node: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> 
     let mut out: Vec<Stage> = Vec::new();
     for item in items {
         let before = out.last().map_or(0, |s| s.basis_points);
-        out.extend(stage(item, before, policy, report));
+        let somebody = tested || out.iter().any(|s| s.cohort.is_some());
+        out.extend(stage(item, (before, somebody), policy, report));
     }
     // Everybody comes to gray by a stage that is measured, and not by the alignment behind it.
     if let (Some(node), Some(last)) = (items.last(), out.last())
@@ -242,7 +245,13 @@ fn stages(node: &Node<'_>, policy: Option<&Policy>, report: &mut Report<'_>) -> 
     out
 }
 
-fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Report<'_>) -> Option<Stage> {
+/// What came before it: the percentage, and whether somebody is gray without one.
+fn stage(
+    node: &Node<'_>,
+    (before, somebody): (u16, bool),
+    policy: Option<&Policy>,
+    report: &mut Report<'_>,
+) -> Option<Stage> {
     let fields = Fields::open(node, &STAGE, node.span, report)?;
     let cohort = fields.get("cohort").and_then(|n| cohort(n, "cohort", policy, report));
     let percent = fields.get("percent").map(|n| (n, walk::percent(n, "percent", report)));
@@ -263,6 +272,17 @@ fn stage(node: &Node<'_>, before: u16, policy: Option<&Policy>, report: &mut Rep
         Some(n) => walk::integer(n, "samples", 0..=MOST_SAMPLES, report),
         None => Some(SAMPLES),
     };
+    let nobody = !somebody && fields.get("cohort").is_none();
+    if let (Some((n, Some(0))), Some(samples)) = (percent, samples)
+        && nobody
+        && samples > 0
+    {
+        report.error(
+            Draft::new(n.span, format!("a stage of nobody waits for {samples} samples of gray for ever"))
+                .expected("more than 0 percent, or a `cohort`")
+                .help("or `samples: 0`: nothing is judged then"),
+        );
+    }
     let unmeasured =
         fields.get("unmeasured").and_then(|n| walk::word(n, "unmeasured", (UNMEASURED, &[]), report));
     let checks = fields.get("checks").map(|n| hook::list(n, "checks", report)).unwrap_or_default();

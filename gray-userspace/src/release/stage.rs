@@ -7,6 +7,8 @@ use super::{
 use crate::{config::percent_text, model::Millis};
 
 const FULL: u16 = 10_000;
+/// Notices of one release that are being delivered at a time.
+const NOTICES: usize = 4;
 
 pub fn verdict(spec: &Spec, s: &State, counts: &[Counts]) -> Verdict {
     let Some(g) = spec.stages.get(s.stage) else {
@@ -65,7 +67,7 @@ pub(super) fn open(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<S
     out
 }
 
-/// What a release waits for, for people. Empty: for nothing, it is over.
+/// What a release waits for, for people. Of one that is over: what is still to be told.
 pub fn waits(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<String> {
     let name = &spec.name;
     let mut out: Vec<String> = s.due.iter().filter(|e| e.is_step()).map(|e| due(spec, e, now)).collect();
@@ -79,6 +81,11 @@ pub fn waits(spec: &Spec, s: &State, now: u64, counts: &[Counts]) -> Vec<String>
             out.push(format!("a policy whose stable is the new version, then gray release close {name}"));
         }
         _ => {}
+    }
+    match s.notices_left() {
+        0 => {}
+        1 => out.push("1 notice that nobody has taken yet".into()),
+        n => out.push(format!("{n} notices that nobody has taken yet")),
     }
     out
 }
@@ -130,6 +137,26 @@ impl State {
             let waits = held && matches!(e.what, super::What::Hook(..));
             !e.begun && e.not_before <= now && !waits
         })
+    }
+
+    /// Steps and notices that begin now. Of notices so many at a time: who is told may not answer, and there may be many to tell.
+    pub fn ready_hooks(&self, now: u64) -> impl Iterator<Item = &Effect> {
+        let running = self.due.iter().filter(|e| e.begun && !e.is_step()).count();
+        let mut room = NOTICES.saturating_sub(running);
+        self.ready(now).filter(move |e| match e.what {
+            super::What::Hook(..) => true,
+            super::What::Notify(..) => {
+                let begins = room > 0;
+                room = room.saturating_sub(1);
+                begins
+            }
+            _ => false,
+        })
+    }
+
+    /// Told already, and not taken: they are told again.
+    fn notices_left(&self) -> usize {
+        self.due.iter().filter(|e| !e.is_step() && e.attempt > 0).count()
     }
 
     /// What the engine itself does next, of routes and connections.

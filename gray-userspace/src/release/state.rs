@@ -291,6 +291,18 @@ impl State {
         self.due.iter().any(Effect::is_step)
     }
 
+    /// Nothing of it moves any more. Notices that nobody takes are told beside it.
+    pub fn is_over(&self) -> bool {
+        self.phase.is_over() && !self.is_busy()
+    }
+
+    /// People are being taken back, or what was on gray of them is being closed.
+    pub fn goes_back(&self) -> bool {
+        let back = matches!(self.phase, Phase::Stopped | Phase::Abnormal | Phase::Recalling | Phase::Failed);
+        let turns = self.due.iter().any(|e| matches!(e.what, What::Traffic(_) | What::Close));
+        back && (turns || self.in_force() != Traffic::None)
+    }
+
     /// The share that is in force, which may be another than the one that is asked for.
     pub fn in_force(&self) -> Traffic {
         self.turned.unwrap_or(self.traffic)

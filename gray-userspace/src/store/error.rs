@@ -24,6 +24,18 @@ pub enum Error {
     Corrupt { path: PathBuf, detail: String },
     #[error("{path}: {source}")]
     Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error("the disk of {dir} is full: make room there; what takes a release back is written all the same", dir = dir.display())]
+    Full { dir: PathBuf },
+    #[error(
+        "no room is held back in {dir}, the disk is nearly full: make room there, or a release may not be taken back",
+        dir = dir.display()
+    )]
+    NoBallast { dir: PathBuf },
+    #[error(
+        "the state directory {dir} was removed or replaced: nothing would be kept; restart the agent, and apply the policy again",
+        dir = dir.display()
+    )]
+    Gone { dir: PathBuf },
     #[error("revision {rev} is not settled yet; activate, fail or interrupt it first")]
     Pending { rev: u64 },
     #[error("based on {}, but {} is active; read it again and retry", rev(*.base), rev(*.active))]

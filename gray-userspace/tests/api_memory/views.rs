@@ -66,6 +66,7 @@ pub fn status(s: &State) -> Status {
         health_error: None,
         policy_dir: None,
         links: Vec::new(),
+        state_dir_error: None,
         layers: vec![LayerStatus {
             cohort: "early".into(),
             tenants: 2,

@@ -74,6 +74,16 @@ fn f7_a_full_disk_does_not_hold_up_the_way_back() {
         .unwrap();
     assert!(!full.status.success(), "the disk is not full");
     assert!(!shop.on_gray(0).is_empty());
+    // An edit does not take what the way back needs.
+    let ids: Vec<String> = (0..4000).map(|n| format!("198.18.{}.{}", 16 + n / 250, n % 250)).collect();
+    let list = shop.world.temp().join("beta");
+    std::fs::write(&list, ids.join("\n")).unwrap();
+    let edit = shop.agent.gray(&["cohort", "load", "beta", "--file", &list.to_string_lossy()]).unwrap();
+    let said = String::from_utf8_lossy(&edit.stderr).into_owned();
+    assert!(!edit.status.success() && said.contains("make room there"), "{said}");
+    assert!(ballast.exists(), "an edit took it");
+    let status = shop.agent.gray_json(&["status"]).unwrap();
+    assert!(status["state_dir_error"].as_str().is_some_and(|e| e.contains("full")), "{status:#}");
     let answer = shop.tell(&["recall", "shop-2.0", "--mode", "reset"]);
     assert_eq!(answer["state"], "abnormal", "{answer:#}");
     assert_eq!(shop.on_gray(0), BTreeSet::new());

@@ -126,6 +126,8 @@ impl Inner {
     /// `running`: steps whose tasks have not ended.
     fn release_round(&mut self, ends: Vec<(Id, Ended)>, running: &HashSet<Id>) -> Round {
         let mut round = Round::default();
+        // Of a round that failed in the middle of one.
+        let _ = self.store.on_the_way_back(false);
         for (id, ended) in ends {
             let known = self.releases.all.get(&id.0).is_some_and(|r| r.run == id.1);
             if !known {
@@ -183,8 +185,7 @@ impl Inner {
         self.want_running(name, round);
         self.release_event(name, &Event::Tick, None)?;
         let Some(r) = self.releases.all.get(name) else { return Ok(()) };
-        let hook = |e: &&Effect| matches!(e.what, What::Hook(..) | What::Notify(..));
-        let ready: Vec<Effect> = r.state.ready(self.releases.clock.now()).filter(hook).cloned().collect();
+        let ready: Vec<Effect> = r.state.ready_hooks(self.releases.clock.now()).cloned().collect();
         for e in ready {
             self.record_event(name, &Event::Begun(e.seq), None)?;
             fail::point(Point::ReleaseBegun).map_err(|e| ApiError::internal(&e))?;

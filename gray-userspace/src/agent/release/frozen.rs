@@ -26,11 +26,9 @@ impl Inner {
         let mut open = self.releases.all.iter().filter(|(_, r)| r.is_open());
         match open.find(|(_, r)| r.reaches(&self.policy, cohort)) {
             None => Ok(()),
-            Some((name, _)) => Err(ApiError::conflict(
+            Some((name, r)) => Err(ApiError::conflict(
                 format!("cohort {cohort} has the tenants of {name}, which is open: they stay as they are"),
-                format!(
-                    "end it first: gray release close {name}; or choose for the next release into another cohort"
-                ),
+                format!("{}; or choose for the next release into another cohort", r.way_out()),
             )),
         }
     }

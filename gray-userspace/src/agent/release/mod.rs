@@ -1,6 +1,7 @@
 //! Drives releases: the machine's state is written down before anything of it is done, and what was done comes back as an
 //! event. `driver` runs steps, `traffic` turns routes, both by the same record.
 
+pub(super) mod admission;
 mod driver;
 mod frozen;
 mod hooks;
@@ -28,7 +29,7 @@ use crate::{
     config,
     fail::{self, Point},
     kernel::KernelError,
-    release::{ArmCounts, Buckets, Counts, Entry, Event, Spec, State, on},
+    release::{ArmCounts, Buckets, Counts, Entry, Event, Spec, State, Verb, on},
     store::{LogEntry, Note, Release},
 };
 
@@ -89,7 +90,7 @@ pub struct Running {
 impl Running {
     /// Something may still happen to it; also where its routes are still to be taken away.
     fn is_open(&self) -> bool {
-        !self.state.phase.is_over() || self.state.is_busy()
+        !self.state.is_over()
     }
 
     /// The idempotency key of a step: the same for all its attempts, and of no other step ever.
@@ -119,6 +120,8 @@ pub(super) struct Turned {
     action: String,
     state: State,
     entries: Vec<Entry>,
+    /// It takes people back.
+    back: bool,
 }
 
 impl Turned {
@@ -222,10 +225,12 @@ impl Inner {
     /// the change of policy are one record, so that nothing durable stands between a recall's word and its effect.
     fn release_event(&mut self, name: &str, event: &Event, who: Option<&Who>) -> Result<(), ApiError> {
         if let Some(turned) = self.turned(name, event, who)? {
-            match turned.state.next_turn(self.releases.clock.now()).cloned() {
-                Some(e) => self.turn_with(turned, &e)?,
-                None => self.save(turned)?,
-            }
+            self.on_the_way_back(turned.back, |all| {
+                match turned.state.next_turn(all.releases.clock.now()).cloned() {
+                    Some(e) => all.turn_with(turned, &e),
+                    None => all.save(turned),
+                }
+            })?;
         }
         self.turn_routes(name)
     }
@@ -233,7 +238,15 @@ impl Inner {
     /// One event, written down. What it makes due is not begun before.
     fn record_event(&mut self, name: &str, event: &Event, who: Option<&Who>) -> Result<(), ApiError> {
         let Some(turned) = self.turned(name, event, who)? else { return Ok(()) };
-        self.save(turned)
+        self.on_the_way_back(turned.back, |all| all.save(turned))
+    }
+
+    /// What takes people back may have the room that is held back for it; everything else waits until somebody makes some.
+    fn on_the_way_back<T>(&mut self, back: bool, f: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.store.on_the_way_back(back);
+        let done = f(self);
+        let _ = self.store.on_the_way_back(before);
+        done
     }
 
     /// What the event makes of the release; `None`: nothing.
@@ -251,9 +264,11 @@ impl Inner {
             Event::Command(c) => format!("release {}", c.verb.name()),
             _ => String::new(),
         };
+        let asked = matches!(event, Event::Command(c) if matches!(c.verb, Verb::Abort | Verb::Recall));
+        let back = asked || r.state.goes_back() || state.goes_back();
         let kept = r.kept(&state, now)?;
         let log = log(&entries, r.run, now)?;
-        Ok(Some(Turned { kept, log, action, who: who.map(Who::to_string), state, entries }))
+        Ok(Some(Turned { kept, log, action, who: who.map(Who::to_string), state, entries, back }))
     }
 
     fn save(&mut self, turned: Turned) -> Result<(), ApiError> {

@@ -1,6 +1,6 @@
 //! What people tell the engine: start one, and commands.
 
-use super::{Running, internal, log, scripts, traffic::documents};
+use super::{Running, admission::is_stable, internal, log, scripts, traffic::documents};
 use crate::{
     agent::{core::Inner, health, time},
     api::{
@@ -8,6 +8,7 @@ use crate::{
         types::{LONGEST_DRAIN_MS, RecallMode, ReleaseCommand, ReleaseStart, ReleaseView},
     },
     config,
+    model::Policy,
     release::{self, Closing, Command, Does, Entry, Event, Hold, Phase, Spec, State, Traffic, Verb, What},
     store::{Note, Store as _},
 };
@@ -26,6 +27,8 @@ impl Inner {
         self.can_run(&spec)?;
         self.is_free(&spec)?;
         self.would_fit(&spec)?;
+        // What its checks say of gray is known when it is deployed.
+        self.is_served(&spec, false)?;
         let now = time::now_ms();
         let mut state = State::new(self.releases.clock.now());
         let _ = state.go_by(self.releases.clock.id(), self.releases.clock.now());
@@ -85,6 +88,11 @@ impl Inner {
         match c.verb {
             Verb::Close => self.nobody_goes_back(name)?,
             Verb::Abort | Verb::Recall => self.somebody_goes_back(name)?,
+            Verb::Jump | Verb::Promote => {
+                let r = self.releases.all.get(name);
+                let r = r.filter(|r| matches!(r.state.phase, Phase::GrayPeriod | Phase::Ramp));
+                r.map_or(Ok(()), |r| self.is_served(&r.spec, true))?;
+            }
             _ => {}
         }
         let closing = match c.mode {
@@ -143,9 +151,7 @@ impl Inner {
             return Ok(());
         };
         for s in &r.spec.services {
-            let Some(p) = self.policy.service(&s.name) else { continue };
-            let mut gray = p.instances.iter().filter(|i| s.gray.matches(i)).peekable();
-            if gray.peek().is_some() && gray.all(|i| p.stable.matches(i)) {
+            if let Some(p) = self.policy.service(&s.name).filter(|p| is_stable(&s.gray, p)) {
                 return Err(ApiError::conflict(
                     format!("stable of {} is {}, what was released: nobody would go back", s.name, p.stable),
                     "roll the policy back first: gray rollback REVISION, of those that `gray history` shows",
@@ -217,12 +223,7 @@ impl Inner {
                     Some(s) => format!("{} is being released by {name}, which is {}", s.name, r.state.name()),
                     None => format!("{name} is {}", r.state.name()),
                 };
-                let help = if r.state.phase.is_over() {
-                    format!("its routes cannot be taken away yet: gray release status {name}")
-                } else {
-                    format!("end it first: gray release close {name}")
-                };
-                return Err(ApiError::conflict(what, help));
+                return Err(ApiError::conflict(what, r.way_out()));
             }
             if shared.is_some() && *name != spec.name && r.spec.version == spec.version {
                 let what = format!("{} was the number of {name}", spec.version);
@@ -266,6 +267,11 @@ impl Inner {
         documents.extend(most);
         let loaded = config::load(&documents).map_err(|p| ApiError::from(&p))?;
         self.compile(&loaded.policy, &self.drained, &loaded.places).map(drop)
+    }
+
+    /// No open release loses by this policy whom it would take back to.
+    pub(in crate::agent) fn may_restable(&self, policy: &Policy) -> Result<(), ApiError> {
+        self.releases.all.values().try_for_each(|r| r.keeps_stable(&self.policy, policy))
     }
 
     pub(super) fn no_release(&self, name: &str) -> ApiError {

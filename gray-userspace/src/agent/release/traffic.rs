@@ -26,13 +26,13 @@ impl Inner {
             let Some(e) = r.state.next_turn(self.releases.clock.now()).cloned() else { return Ok(()) };
             let spec = r.spec.clone();
             let done = match e.what {
-                What::Traffic(t) => {
-                    let _ = self.store.made_room();
-                    match self.shift(&spec, t) {
-                        Err(_) if self.store.made_room() => self.shift(&spec, t),
+                What::Traffic(t) => self.on_the_way_back(t == Traffic::None, |all| {
+                    let _ = all.store.made_room();
+                    match all.shift(&spec, t) {
+                        Err(_) if all.store.made_room() => all.shift(&spec, t),
                         done => done,
                     }
-                }
+                }),
                 _ => self.close_gray(&spec),
             };
             self.shifted(name, &e, done)?;

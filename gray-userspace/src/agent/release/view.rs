@@ -7,7 +7,7 @@ use crate::{
         ApiError,
         types::{ReleaseEvent, ReleaseEvidence, ReleaseHistoryQuery, ReleaseView, ReleasedView},
     },
-    release::{self, Entry, Hold, Judged, Phase, Traffic},
+    release::{self, Counts, Entry, Hold, Judged, Phase, Traffic},
 };
 
 impl Inner {
@@ -80,12 +80,24 @@ impl Inner {
             measured,
             waits_for: match unread {
                 Some(_) => vec![format!("a person: gray release abort {}", spec.name)],
-                None => release::waits(spec, s, clock.now(), &counts),
+                None => self.waits_of(r, &counts),
             },
             started: time::rfc3339(r.run),
             who: r.who.clone(),
-            over: s.phase.is_over() && s.due.is_empty(),
+            over: s.is_over(),
         })
+    }
+
+    /// First what keeps everybody away from gray: nothing else says why nothing is measured.
+    fn waits_of(&self, r: &Running, counts: &[Counts]) -> Vec<String> {
+        let (spec, s) = (&r.spec, &r.state);
+        let mut out = Vec::new();
+        if s.phase <= Phase::Done {
+            let checked = s.phase >= Phase::GrayVerify;
+            out.extend(self.unserved(spec, checked).into_iter().map(|u| u.why));
+        }
+        out.extend(release::waits(spec, s, self.releases.clock.now(), counts));
+        out
     }
 
     pub fn release_history(

@@ -58,6 +58,9 @@ pub struct Status {
     /// Of workloads with a link: how well their calls follow their requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<super::LinkStatus>,
+    /// What keeps changes from being written down: its disk is full, nothing is held back for a way back, or it is gone. None: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dir_error: Option<String>,
 }
 
 /// The gray metadata layer of a cohort's tenants, by the latest choice.

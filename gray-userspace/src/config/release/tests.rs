@@ -102,6 +102,34 @@ fn d4_what_is_wrong_is_said_with_its_place() {
     assert!(elsewhere.is_empty(), "{}", elsewhere.join("\n"));
 }
 
+#[test]
+fn f5_a_stage_of_nobody_waits_for_no_samples() {
+    let document = |before: &str, stages: &str| {
+        format!(
+            "release: r\nversion: 2.0-gray.1\nservices: {{ shop: {{ gray: {{ version: '2.0' }} }} }}\n{before}stages: [{stages}, {{ percent: 100 }}]\n"
+        )
+    };
+    for (before, stages, good) in [
+        ("", "{ percent: 0, samples: 20 }", false),
+        ("", "{ percent: 0 }", false),
+        ("", "{ percent: 0, samples: 0, time: 1m }", true),
+        ("", "{ percent: 0, cohort: office }", true),
+        ("", "{ cohort: office }, { percent: 0, samples: 20 }", true),
+        ("", "{ percent: 0, samples: 20 }, { cohort: office }", false),
+        ("testers: office\n", "{ percent: 0, samples: 20 }", true),
+    ] {
+        let text = document(before, stages);
+        match load(&text) {
+            Ok(_) => assert!(good, "{text}"),
+            Err(e) => {
+                assert!(!good, "{text}{e}");
+                assert_eq!(e.errors.len(), 1, "{text}{e}");
+                assert!(e.errors[0].message.contains("a stage of nobody"), "{text}{e}");
+            }
+        }
+    }
+}
+
 const DATA: &str = "data:
   load: [{ command: [load] }]
   restart: [{ unit: shop-2.0.service }]

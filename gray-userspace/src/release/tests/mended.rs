@@ -269,3 +269,37 @@ fn f8_a_release_owns_the_routes_that_it_makes_and_no_others() {
         assert!(!owns("shop-2.0", other), "{other}");
     }
 }
+
+#[test]
+fn f1_notices_that_nobody_takes_hold_no_end_up() {
+    let mut run = Run::new(spec());
+    run.spec.notify[0].retries = 100;
+    let notice = |seq, attempt| Effect {
+        seq,
+        what: What::Notify(0, "told".into()),
+        attempt,
+        not_before: 0,
+        pause: 0,
+        begun: false,
+        why: String::new(),
+    };
+    run.s.phase = Phase::Failed;
+    run.s.due = (1..=9).map(|seq| notice(seq, 0)).collect();
+    assert!(run.s.is_over() && waits(&run.spec, &run.s, run.now, &[]).is_empty());
+    // A service that does not answer is asked by a few at a time.
+    let begin = |s: &State| s.ready_hooks(0).map(|e| e.seq).collect::<Vec<_>>();
+    assert_eq!(begin(&run.s), [1, 2, 3, 4]);
+    for e in &mut run.s.due[..3] {
+        e.begun = true;
+    }
+    assert_eq!(begin(&run.s), [4]);
+    // Steps do not wait for them.
+    run.s.due.push(Effect { what: What::Hook(List::Deploy, 0), ..notice(10, 0) });
+    run.s.due.push(notice(11, 0));
+    assert_eq!(begin(&run.s), [4, 10]);
+    run.s.due = vec![notice(1, 3), notice(2, 1), notice(3, 0)];
+    assert_eq!(waits(&run.spec, &run.s, run.now, &[]), ["2 notices that nobody has taken yet"]);
+    // What holds it open is what of the traffic is still to be turned.
+    run.s.due.push(Effect { what: What::Traffic(Traffic::None), ..notice(4, 1) });
+    assert!(!run.s.is_over());
+}

@@ -13,8 +13,7 @@ impl Sqlite {
             Ok(db)
         };
         let db = open().map_err(|f| locate(&path, f))?;
-        let ballast = Ballast::default();
-        Ok(Self { db, path, many: false, logged: 0, ballast, made_room: false, sweep: super::Sweep::anew() })
+        Ok(Self::over(db, path, Ballast::none(), None))
     }
 
     /// Who edits the file is not held by triggers and references.

@@ -18,7 +18,7 @@ use std::{
     fs::OpenOptions,
     io,
     ops::ControlFlow,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::PathBuf,
 };
 
@@ -58,6 +58,12 @@ pub struct Sqlite {
     ballast: Ballast,
     /// Room was made since somebody last asked.
     made_room: bool,
+    /// What is written now takes a release back.
+    way_back: bool,
+    /// The last write found no room, or the disk has none.
+    full: bool,
+    /// Device and inode that the path was opened as; none: it is in memory.
+    file: Option<(u64, u64)>,
     /// What nobody refers to is looked for from here on.
     sweep: Sweep,
 }
@@ -97,15 +103,30 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(&path, flags).map_err(Fail::from);
         let db = opened.map_err(|f| locate(&path, f))?;
+        let file = inode(&path).map_err(|source| Error::Dir { path: path.clone(), source })?;
         let ballast = Ballast::of(&path);
-        let mut store =
-            Self { db, path, many: false, logged: 0, ballast, made_room: false, sweep: Sweep::anew() };
+        let mut store = Self::over(db, path, ballast, Some(file));
         let ready = schema::prepare(&mut store.db, &store.path);
         store.located(ready)?;
         if size <= CHECK_AT_OPEN {
             store.check()?;
         }
         Ok(store)
+    }
+
+    fn over(db: Connection, path: PathBuf, ballast: Ballast, file: Option<(u64, u64)>) -> Self {
+        Self {
+            db,
+            path,
+            many: false,
+            logged: 0,
+            ballast,
+            made_room: false,
+            way_back: false,
+            full: false,
+            file,
+            sweep: Sweep::anew(),
+        }
     }
 
     /// Checks every page and index of the file.
@@ -193,7 +214,7 @@ impl Sqlite {
         if !piece.is_empty() {
             // Not worth what is held back for a full disk.
             let done = self.try_write(&|tx: &Transaction<'_>| piece.remove(tx, at));
-            self.moved_on();
+            self.moved_on(&done);
             self.located(done)?;
         }
         self.sweep = next;
@@ -210,25 +231,72 @@ impl Sqlite {
         std::mem::take(&mut self.made_room)
     }
 
-    /// Gives up what is held back when this failed for want of room.
+    /// Until it is told otherwise: what is written takes a release back. It may have what is held back for a full disk, and waits for no
+    /// directory. How it was before.
+    pub fn on_the_way_back(&mut self, yes: bool) -> bool {
+        std::mem::replace(&mut self.way_back, yes)
+    }
+
+    /// Looks at the disk: holds room back again where there is some and none is.
+    pub fn hold_back(&mut self) {
+        self.ballast.refill();
+        self.full = self.ballast.is_full().unwrap_or(self.full);
+    }
+
+    /// What keeps changes from being written, or a way back on a full disk.
+    pub fn trouble(&self) -> Option<Error> {
+        match self.is_there() {
+            Err(e) => Some(e),
+            Ok(()) if self.full => Some(self.no_room()),
+            Ok(()) if self.ballast.is_lacking() => Some(Error::NoBallast { dir: self.dir() }),
+            Ok(()) => None,
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.path.parent().unwrap_or(&self.path).to_owned()
+    }
+
+    fn no_room(&self) -> Error {
+        Error::Full { dir: self.dir() }
+    }
+
+    /// What is written into a file that nobody finds any more is lost, whatever the file says.
+    fn is_there(&self) -> Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        match inode(&self.path) {
+            Ok(found) if found == file => Ok(()),
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+            _ => Err(Error::Gone { dir: self.dir() }),
+        }
+    }
+
+    /// A way back is taken all the same: it is in force at once, also where nothing keeps it.
+    fn may_write(&self) -> Inner<()> {
+        if self.way_back { Ok(()) } else { Ok(self.is_there()?) }
+    }
+
+    /// Gives up what is held back when this failed for want of room, and takes a release back.
     fn make_room<T>(&mut self, done: &Inner<T>) -> bool {
-        let made = done.as_ref().is_err_and(is_full) && self.ballast.give();
+        self.full = done.as_ref().is_err_and(is_full);
+        let made = self.full && self.way_back && self.ballast.give();
         self.made_room |= made;
         made
     }
 
-    /// One durable transaction: all of `f` or nothing. On a full disk `f` is asked for twice.
+    /// One durable transaction: all of `f` or nothing. On a full disk a way back asks `f` twice.
     fn write<T>(&mut self, f: impl Fn(&Transaction<'_>) -> Inner<T>) -> Result<T> {
         let mut done = self.try_write(&f);
         if self.make_room(&done) {
             done = self.try_write(&f);
+            self.full = done.as_ref().is_err_and(is_full);
         }
-        self.moved_on();
+        self.moved_on(&done);
         self.located(done)
     }
 
     /// After a commit: what is in the log moves to the file now and then.
-    fn moved_on(&mut self) {
+    fn moved_on<T>(&mut self, done: &Inner<T>) {
         self.logged += 1;
         if self.logged > LOGGED {
             self.logged = 0;
@@ -236,11 +304,14 @@ impl Sqlite {
             if let Err(e) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 tracing::warn!(error = %e, "the write-ahead log stays as it is");
             }
-            self.ballast.fill();
+        }
+        if done.is_ok() {
+            self.hold_back();
         }
     }
 
     fn try_write<T>(&mut self, f: &impl Fn(&Transaction<'_>) -> Inner<T>) -> Inner<T> {
+        self.may_write()?;
         self.take_back()?;
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = f(&tx)?;
@@ -251,6 +322,9 @@ impl Sqlite {
     }
 
     fn located<T>(&self, done: Inner<T>) -> Result<T> {
+        if done.as_ref().is_err_and(is_full) {
+            return Err(self.no_room());
+        }
         done.map_err(|f| locate(&self.path, f))
     }
 }
@@ -280,6 +354,10 @@ fn locate(path: &std::path::Path, fail: Fail) -> Error {
     }
 }
 
+fn inode(path: &std::path::Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
 /// Makes the file with its mode before SQLite does (its side files follow that mode); returns its size.
 fn private_file(path: &std::path::Path) -> io::Result<u64> {
     let file = OpenOptions::new()
@@ -299,7 +377,7 @@ fn private_file(path: &std::path::Path) -> io::Result<u64> {
 
 impl Store for Sqlite {
     fn prepare(&mut self, draft: &Draft) -> Result<u64> {
-        let done = self.take_back().and_then(|()| {
+        let done = self.may_write().and_then(|()| self.take_back()).and_then(|()| {
             self.db.execute_batch("BEGIN IMMEDIATE")?;
             revisions::begin(&self.db, draft)
         });
@@ -324,6 +402,7 @@ impl Store for Sqlite {
             self.located(taken_back)?;
         }
         self.located(done)?;
+        self.full = false;
         self.logged += 1;
         if std::mem::take(&mut self.many) {
             self.logged = LOGGED;
