@@ -78,7 +78,7 @@ fn c12_d1_the_last_of_stable_is_not_drained_by_mistake() {
     let out = drain();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!out.status.success() && said.contains("the last instance of stable that serves IPv4"), "{said}");
-    let _ = scene.agent.apply(&text.replace("stable: {", "failover: any, stable: {")).unwrap();
+    let _ = scene.agent.apply(&text.replace("    stable: {", "    failover: any\n    stable: {")).unwrap();
     let out = drain();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     // What a pipe hands on whose first program failed takes nothing away.

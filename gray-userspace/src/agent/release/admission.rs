@@ -247,7 +247,8 @@ mod tests {
 
     #[test]
     fn d4_what_a_release_misses_is_said_of_the_release() {
-        let own = Source::new("policy.yaml", "services: {}\n");
+        let cart = "services:\n  cart: { listen: ['198.18.1.101:80'], stable: { version: '1.0' }, instances: [{ address: '198.18.2.2:80', version: '1.0' }] }\n";
+        let own = Source::new("policy.yaml", cart);
         let ours = Source::new(
             "release/shop-2.0",
             "cohorts:\n  release-shop-2.0: { percent: 25, salt: \"s\" }\nroutes:\n  - { name: release-shop-2.0-0-percent, service: \"shop\", when: \"release-shop-2.0\", to: { version: \"2.0\" } }\n",
@@ -266,7 +267,7 @@ mod tests {
         assert!(e.problems[0].message.starts_with("shop-2.0, which is open: "), "{e:?}");
         assert!(e.problems[0].message.contains("shop"), "{e:?}");
         // What the people's own documents have wrong is theirs to correct, first.
-        let e = load(&Source::new("policy.yaml", "services: {}\nrouts: []\n"));
+        let e = load(&Source::new("policy.yaml", format!("{cart}routs: []\n")));
         assert_eq!(e.kind, ErrorKind::Invalid);
         assert!(e.problems.iter().all(|p| p.file.as_deref().is_none_or(|f| f == "policy.yaml")), "{e:?}");
         assert!(e.problems.iter().any(|p| p.file.is_some()), "{e:?}");
