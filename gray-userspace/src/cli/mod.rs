@@ -77,11 +77,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, local: &Local, io: &mut Io)
     let done = parse(args, io).and_then(|cli| cli.map_or(Ok(()), |cli| dispatch(cli, local, io)));
     // What was not written was not done: a backup of a key, say.
     let done = done.and_then(|()| io.out.flush().map_err(Failure::from));
-    let code = match done {
+    match done {
         Ok(()) => failure::OK,
         Err(failure) => failure.report(io),
-    };
-    code
+    }
 }
 
 /// None: help or version was asked for and is printed.

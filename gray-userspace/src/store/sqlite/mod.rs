@@ -278,8 +278,10 @@ impl Sqlite {
 
     /// Gives up what is held back when this failed for want of room, and takes a release back.
     fn make_room<T>(&mut self, done: &Inner<T>) -> bool {
-        self.full = done.as_ref().is_err_and(is_full);
-        let made = self.full && self.way_back && self.ballast.give();
+        let failed = done.as_ref().is_err_and(is_full);
+        // Until there is plenty: a small write may fit where a large one did not.
+        self.full |= failed;
+        let made = failed && self.way_back && self.ballast.give();
         self.made_room |= made;
         made
     }
@@ -289,7 +291,6 @@ impl Sqlite {
         let mut done = self.try_write(&f);
         if self.make_room(&done) {
             done = self.try_write(&f);
-            self.full = done.as_ref().is_err_and(is_full);
         }
         self.moved_on(&done);
         self.located(done)
