@@ -71,7 +71,9 @@ fn h2_d1_killed_at_every_fail_point_it_is_one_policy_or_the_other() {
         let all = hits.len();
         if !all_points() {
             // Each point once, not once in each operation: of the others some, by chance.
-            hits.retain(|hit| !reached.contains(name(hit)) || (factor() == 1 && random.draw() % 4 == 0));
+            hits.retain(|hit| {
+                !reached.contains(name(hit)) || (factor() == 1 && random.draw().is_multiple_of(4))
+            });
         }
         left_out += all - hits.len();
         // A start is the same whatever comes after it.
