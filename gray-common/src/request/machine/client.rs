@@ -24,8 +24,8 @@ pub fn client<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, (now, terms): (u3
     }
 }
 
-/// How far beyond what its instance was last seen to acknowledge a client's reset is believed: while nothing of a connection is read that
-/// is not written down.
+/// How far beyond what its instance was last seen to acknowledge a client's reset is believed. Steady segments do not come by here, so
+/// that place may be old; who guesses numbers hits one in 256.
 const RESET_WITHIN: u32 = 1 << 24;
 
 /// Before there is an instance.
