@@ -215,7 +215,7 @@ impl Inner {
         }
         if drain && let Some((s, i)) = self.last_of_stable(&instance.id) {
             let family = if i.address.is_ipv4() { "IPv4" } else { "IPv6" };
-            let has = |ip: bool| s.listen.iter().any(|l| l.addr.is_ipv4() == ip);
+            let dialled = s.listen.iter().any(|l| l.addr.is_ipv4() == i.address.is_ipv4());
             if s.listen.iter().any(|l| l.addr == i.address) {
                 return Err(ApiError::conflict(
                     format!(
@@ -227,7 +227,7 @@ impl Inner {
             }
             let stands_in =
                 !s.failover_by.is_empty() || matches!(s.failover, Failover::Any | Failover::To(_));
-            if has(i.address.is_ipv4()) && !stands_in {
+            if dialled && !stands_in {
                 return Err(ApiError::conflict(
                     format!("{} is the last instance of stable that serves {family} clients", instance.id),
                     "add another stable instance first, restore one, or say in the policy who serves instead (`failover: any`)",
