@@ -21,6 +21,7 @@ pub fn build(ws: &Workspace) -> Result<()> {
 /// The data path with another layout under another ABI number, for the test of moving between two. Before [`build`], which
 /// leaves the ordinary one where both are linked.
 pub fn build_abi_test(ws: &Workspace) -> Result<PathBuf> {
+    setup::need(ws, setup::EBPF)?;
     let [mut krate, ..] = ws.ebpf_crates();
     krate.object = krate.object.with_file_name("gray-abi2.o");
     object_with(ws, &krate, &["--features", "abi-test"])?;

@@ -12,6 +12,7 @@ use gray_common::{
     },
 };
 
+use super::life::how;
 use crate::{
     ctx::{exchange, jiffies, taken},
     maps,
@@ -46,19 +47,19 @@ pub extern "C" fn guard(of: u32, flags: u32, lease_ms: u32, window_ms: u32, open
     flags
 }
 
-/// Marks the decision in `SCRATCH`, of a service with a breaker, whose flow is about to be recorded: `how`, as `record` has it. Where the
+/// Marks the decision in `SCRATCH`, of a service with a breaker, whose flow is about to be recorded: `told`, as `record` is. Where the
 /// breaker was open, the connection tries: for all that are decided from now on it has just opened; whoever was decided at the same
 /// moment goes along. 0: nothing is to be recorded, for whoever decides again shall let it try.
 #[unsafe(export_name = "gray_breaker_mark")]
 #[inline(never)]
-pub extern "C" fn mark(how: u32) -> u32 {
+pub extern "C" fn mark(told: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own slot.
     let (a, d) = unsafe { (&(*scratch).arrival, &mut (*scratch).decision) };
     d.tunnel &= !HAS_BREAKER;
     // Of others nobody sees the end.
     let seen = a.proto == TCP && opens(a.tcp_flags);
-    if how == 1 || !seen || u32::from(d.arm) != ARM_GRAY {
+    if told == how::STAYS || !seen || u32::from(d.arm) != ARM_GRAY {
         return 1;
     }
     let Some(trip) = maps::TRIPS.get_ptr_mut(d.service.into()) else { return 1 };
@@ -68,7 +69,7 @@ pub extern "C" fn mark(how: u32) -> u32 {
     d.marks |= MARK_WATCHED | mark_opening(a.again.into());
     // Decided before another CPU opened it: it goes along, and does not try.
     if was != 0 && !trip_is_open(was, jiffies(), hz(), trip.rule.open_ms, true) {
-        if how == 2 {
+        if told == how::QUIETLY {
             return 0;
         }
         // It may be closed at this moment.

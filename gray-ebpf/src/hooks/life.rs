@@ -21,6 +21,17 @@ use crate::{
     tables::Kernel,
 };
 
+/// What `record` is told of a decided flow.
+pub mod how {
+    pub const STEERED: u32 = 0;
+    /// It stays with stable, unchanged.
+    pub const STAYS: u32 = 1;
+    /// Steered, and no refusal is counted.
+    pub const QUIETLY: u32 = 2;
+    /// Steered, and made again for a connection that goes on: in no flood, and not counted.
+    pub const AGAIN: u32 = 3;
+}
+
 /// How a flow is recorded.
 #[derive(Clone, Copy)]
 pub struct How {

@@ -14,6 +14,7 @@ use super::{
     admit::{ASKED, Admit, OLD, READ, UNREAD, admit, admit_at, report},
     direct, dsr,
     icmp::{self, too_big},
+    life::how,
     links, request, tags, v4, v6, vlan,
 };
 use crate::{ctx::skb::Skb, emit, maps, tables::Kernel};
@@ -222,11 +223,11 @@ fn family<const READS: bool>(skb: &Skb, side: Side, v4: bool) -> i32 {
     if admitted == Admit::Deny {
         return if READS { request::refuse(raw, u32::from(v4)) } else { DROP };
     }
-    let stay = u32::from(admitted != Admit::Steer);
-    if record(v4, stay) == 0 {
+    let steered = admitted == Admit::Steer;
+    if record(v4, if steered { how::STEERED } else { how::STAYS }) == 0 {
         return NEXT;
     }
-    if stay == 0 {
+    if steered {
         if says == SAYS_NOTHING {
             tagged = tags::forward::say(raw, l4);
         }
@@ -273,7 +274,11 @@ fn spliced(found: i32, raw: *mut __sk_buff, v4: bool, side: Side) -> i32 {
 fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
     let family = u32::from(v4);
     if next == request::LOST_FLOW {
-        next = if request::rebuild() != 0 && record(v4, AGAIN) != 0 { request::GO } else { request::DROPPED };
+        next = if request::rebuild() != 0 && record(v4, how::AGAIN) != 0 {
+            request::GO
+        } else {
+            request::DROPPED
+        };
     }
     let mut turns = 0;
     while next == request::GO && turns < request::TURNS {
@@ -295,7 +300,7 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
             }
             request::other(admit_at(epoch, if request::is_unread() { UNREAD } else { READ }))
         };
-        if request::chosen(code) == 0 || record(v4, 0) == 0 {
+        if request::chosen(code) == 0 || record(v4, how::STEERED) == 0 {
             if code == Admit::Deny as u32 {
                 let _ = report(epoch);
             }
@@ -314,7 +319,7 @@ fn stepped(mut next: u32, found: i32, raw: *mut __sk_buff, v4: bool) -> i32 {
     if next == request::FOREIGN {
         // Of a packet that was not looked at as a new client's `SCRATCH.arrival` is another one's.
         if found == SPLICED_NEW && admit_at(request::epoch(), OLD) == Admit::Adopt as u32 {
-            let _ = record(v4, 1);
+            let _ = record(v4, how::STAYS);
             return NEXT;
         }
         next = request::stranger();
@@ -337,7 +342,7 @@ fn settled(raw: *mut __sk_buff, v4: bool) -> i32 {
     if code == Admit::Deny as u32 {
         return request::refuse(raw, u32::from(v4));
     }
-    if record(v4, u32::from(code != Admit::Steer as u32)) == 0 {
+    if record(v4, if code == Admit::Steer as u32 { how::STEERED } else { how::STAYS }) == 0 {
         return NEXT;
     }
     let found = again(raw, 0, v4, false);
@@ -356,12 +361,9 @@ fn acted(next: u32, raw: *mut __sk_buff, v4: bool) -> i32 {
     }
 }
 
-/// How `record` makes the flow of a connection again that goes on: as one that is steered, in no flood and not counted.
-pub const AGAIN: u32 = 3;
-
 #[inline(always)]
-fn record(v4: bool, how: u32) -> u32 {
-    if v4 { v4::record::record(how) } else { v6::record::record(how) }
+fn record(v4: bool, told: u32) -> u32 {
+    if v4 { v4::record::record(told) } else { v6::record::record(told) }
 }
 
 /// The verdict on a packet of a known flow.

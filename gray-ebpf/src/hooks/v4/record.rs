@@ -4,11 +4,12 @@ use core::hint::cold_path;
 
 use gray_common::{
     Reason, csum,
-    decide::{Decision, HAS_BREAKER, MARK_SPLICE, Tables as _, bucket::flow_seed},
+    decide::{Decision, HAS_BREAKER, Tables as _, bucket::flow_seed},
     limits,
     packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
-        ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_UNRESOLVED, Flow4, FlowKey4, FlowState,
+        ARM_STABLE, Addr, FLOW_CLOSING, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4,
+        FlowKey4, FlowState,
     },
 };
 
@@ -19,30 +20,29 @@ use crate::{
     hooks::{
         admit::Arrival,
         breaker,
-        life::{How, is_ending, lives},
-        packet::AGAIN,
+        life::{How, how, is_ending, lives},
         times::{self, Begun},
     },
     maps::{self, EEXIST, Scratch},
     tables::Kernel,
 };
 
-/// Records both directions of a decided flow. 1: done. `how`: 0 steered, 1 stays, 2 steered and no refusal is counted; [`AGAIN`].
+/// Records both directions of a decided flow. 1: done. `how`: one of [`how`].
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v4_record")]
 #[inline(never)]
-pub extern "C" fn record(how: u32) -> u32 {
+pub extern "C" fn record(told: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own slot. Before it is borrowed: `mark` changes it.
-    if unsafe { (*scratch).decision.tunnel } & HAS_BREAKER != 0 && breaker::mark(how) == 0 {
+    if unsafe { (*scratch).decision.tunnel } & HAS_BREAKER != 0 && breaker::mark(told) == 0 {
         return 0;
     }
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
     let Some(k) = Kernel::now() else { return 0 };
-    let (stay, quiet) = (how == 1, how == 2 || how == AGAIN);
-    let apart = how != AGAIN && maps::flood(k.control.hz);
+    let (stay, quiet) = (told == how::STAYS, told == how::QUIETLY || told == how::AGAIN);
+    let apart = told != how::AGAIN && maps::flood(k.control.hz);
     if apart {
         cold_path();
         if quiet {
@@ -108,7 +108,7 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     }
     let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
     let f = &mut scratch.flow4;
-    fill(f, key, [back.daddr, back.saddr], [back.dport, back.sport], FLOW_FORWARD, d);
+    turn(f, back, FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.marks) << 7);
     scratch.begun.write(&mut f.state);
     insert(key, f, how)
 }
@@ -159,10 +159,7 @@ pub extern "C" fn mend() -> u32 {
     // SAFETY: this CPU's own slot.
     let scratch = unsafe { &mut *scratch };
     let (key, back, f) = (&scratch.key4, &scratch.back4, &mut scratch.flow4);
-    let (service, arm) = (f.state.counter >> 1, (f.state.counter & 1) as u8);
-    let marks = (f.state.flags >> 7) as u8 & MARK_SPLICE;
-    let d = Decision { service, arm, rule: f.state.rule, marks, ..Decision::default() };
-    fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, &d);
+    turn(f, key, FLOW_UNRESOLVED | f.state.flags & FLOW_SPLICE);
     // Not where somebody else has the tuple by now.
     u32::from(maps::FLOWS4.claim(back, f, false).is_ok())
 }
@@ -245,7 +242,7 @@ pub extern "C" fn claim(what: u32) -> u32 {
     if what & STAYS != 0 {
         keep(f, back, 0, d);
     } else {
-        fill(f, back, [key.daddr, key.saddr], [key.dport, key.sport], 0, d);
+        fill(f, back, key, d);
     }
     scratch.begun.write(&mut f.state);
     let (apart, late) = (what & APART != 0, maps::flooded());
@@ -379,19 +376,38 @@ fn refused(how: How) -> bool {
     false
 }
 
-/// Fills in the entry that turns the tuple of `key` into the new one.
+/// Fills in the answers' entry, whose key is `back`: it turns their tuple into the one that the client knows, `key`.
 #[inline(always)]
-fn fill(f: &mut Flow4, key: &FlowKey4, addrs: [u32; 2], ports: [u16; 2], direction: u16, d: &Decision) {
-    let addr = csum::add(csum::diff32(key.saddr, addrs[0]), csum::diff32(key.daddr, addrs[1]));
-    let port = csum::add(csum::diff16(key.sport, ports[0]), csum::diff16(key.dport, ports[1]));
+fn fill(f: &mut Flow4, back: &FlowKey4, key: &FlowKey4, d: &Decision) {
+    let addr = csum::add(csum::diff32(back.saddr, key.daddr), csum::diff32(back.daddr, key.saddr));
+    let port = csum::add(csum::diff16(back.sport, key.dport), csum::diff16(back.dport, key.sport));
     let state = FlowState {
         l3: csum::add(addr, TTL_STEP),
         l4_addr: addr,
         l4_port: port,
-        flags: direction | FLOW_UNRESOLVED | u16::from(d.marks) << 7,
+        flags: FLOW_UNRESOLVED | u16::from(d.marks) << 7,
         ..state(d)
     };
-    *f = Flow4 { saddr: addrs[0], daddr: addrs[1], sport: ports[0], dport: ports[1], state };
+    *f = Flow4 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, state };
+}
+
+/// Makes the entry of one direction that of the other, which turns what this one makes of a tuple back into it. `key`: this one's.
+#[inline(always)]
+fn turn(f: &mut Flow4, key: &FlowKey4, flags: u16) {
+    let FlowState { rule, counter, .. } = f.state;
+    // The negative, in one's complement.
+    let (l4_addr, l4_port) = (!f.state.l4_addr, !f.state.l4_port);
+    let state = FlowState {
+        seen: jiffies() as u32,
+        rule,
+        counter,
+        l3: csum::add(l4_addr, TTL_STEP),
+        l4_addr,
+        l4_port,
+        flags,
+        ..FlowState::default()
+    };
+    *f = Flow4 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, state };
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@ use gray_common::{
 
 use super::{
     admit::{Admit, admit_quietly, report},
+    life::how,
     v4::record as record4,
     v6::record as record6,
 };
@@ -52,7 +53,8 @@ fn family(frame: &Frame, is_v4: bool) -> u32 {
     if admit_quietly(epoch) != Admit::Steer {
         return XDP_PASS;
     }
-    if (if is_v4 { record4::record(QUIETLY) } else { record6::record(QUIETLY) }) == 0 {
+    // Quietly: what fails, tc tries again.
+    if (if is_v4 { record4::record(how::QUIETLY) } else { record6::record(how::QUIETLY) }) == 0 {
         return XDP_PASS;
     }
     count_rebuilt();
@@ -60,9 +62,6 @@ fn family(frame: &Frame, is_v4: bool) -> u32 {
     let found = if is_v4 { v4::again(raw) } else { v6::known(raw) };
     if found == NEW { XDP_PASS } else { found }
 }
-
-/// To `record`: steered, and what fails is not counted, for tc will try again.
-const QUIETLY: u32 = 2;
 
 /// What `admit` counts beside the decision, when it counts.
 #[inline(always)]
