@@ -1,4 +1,4 @@
-//! `test`: the host tier (no root, no eBPF toolchain), then those that need a kernel: the lab's tests, the verifier's budget, and
+//! `test`: the host tier (no root, no eBPF toolchain), then those that need a kernel: the verifier's budget, the lab's tests, and
 //! the smoke tests on the oldest kernel. Knows how to run them, nothing of what they test.
 
 mod side_by_side;
@@ -55,14 +55,15 @@ pub fn run(ws: &Workspace, args: &Args) -> Result<()> {
     if host {
         tier("host", &|| self::host(ws, args.filter.as_deref()));
     }
-    if kernel {
-        tier("kernel", &|| self::kernel(ws, args.filter.as_deref()));
-    }
-    // What they run has no names to filter by but their own.
+    // What these run has no names to filter by but their own.
     let wanted =
         |name: &str| host == kernel && args.filter.as_ref().is_none_or(|f| name.contains(f.as_str()));
+    // Before the long ones: what it refuses, no agent loads.
     if wanted("verifier") {
         tier("verifier", &|| verifier::check(ws).map(Count::passed));
+    }
+    if kernel {
+        tier("kernel", &|| self::kernel(ws, args.filter.as_deref()));
     }
     if wanted("vm smoke") {
         tier("vm smoke", &|| vm::smoke(ws).map(Count::passed));
