@@ -4,7 +4,7 @@ use core::hint::cold_path;
 
 use gray_common::{
     Reason, csum,
-    decide::{Decision, HAS_BREAKER, Tables as _, bucket::flow_seed},
+    decide::{Decision, HAS_BREAKER, bucket::flow_seed},
     limits,
     packet::{TCP, gue_port, opens, other_client_port, snat_port},
     wire::{
@@ -27,52 +27,77 @@ use crate::{
     tables::Kernel,
 };
 
-/// Records both directions of a decided flow. 1: done. `how`: one of [`how`].
+/// Records both directions of a decided flow. 1: done. `told`: one of [`how`]. Three steps, each a function with a stack frame of its
+/// own: what both entries are to be, whose tuple the answers get, and the client's entry.
 ///
-/// Exported, and so a function that the verifier checks once by itself.
+/// Exported, and so a function that the verifier checks once by itself; as are its steps.
 #[unsafe(export_name = "gray_v4_record")]
 #[inline(never)]
 pub extern "C" fn record(told: u32) -> u32 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    let what = prepare(told);
+    if what & TAKES == 0 {
+        return what;
+    }
+    let mut found = if what & SNAT != 0 { TAKEN } else { claim(what) };
+    if found == TAKEN && what & STAYS == 0 {
+        cold_path();
+        found = other_port(what);
+        if found == OURS && what & SNAT == 0 {
+            found = CHANGED;
+        }
+    }
+    complete(told, what, found)
+}
+
+/// What [`prepare`] answers: nothing is to be recorded; 1: all is;
+const NOTHING: u32 = 0;
+/// or, as a set: a tuple is to be taken for the answers;
+const TAKES: u32 = 2;
+/// the connection stays with stable;
+const STAYS: u32 = 4;
+/// it is one of a flood;
+const APART: u32 = 8;
+/// its instance shall see the node's address.
+const SNAT: u32 = 16;
+
+/// Says in `SCRATCH` what is to be recorded, keys and times, and records what has no entry for answers.
+#[unsafe(export_name = "gray_v4_prepare")]
+#[inline(never)]
+extern "C" fn prepare(told: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return NOTHING };
     // SAFETY: this CPU's own slot. Before it is borrowed: `mark` changes it.
     if unsafe { (*scratch).decision.tunnel } & HAS_BREAKER != 0 && breaker::mark(told) == 0 {
-        return 0;
+        return NOTHING;
     }
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
-    let Some(k) = Kernel::now() else { return 0 };
-    let (stay, quiet) = (told == how::STAYS, told == how::QUIETLY || told == how::AGAIN);
+    let Some(k) = Kernel::now() else { return NOTHING };
+    let quiet = is_quiet(told);
     let apart = told != how::AGAIN && maps::flood(k.control.hz);
     if apart {
         cold_path();
         if quiet {
-            return 0;
+            return NOTHING;
         }
         emit::count(Reason::Flood);
     }
-    scratch.begun = times::begin(&scratch.arrival, scratch.decision.marks, quiet);
-    u32::from(both_ways(&k, scratch, stay, How { quiet, apart, late: maps::flooded() }))
-}
-
-#[inline(always)]
-fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
     let a = &scratch.arrival;
-    let key = &mut scratch.key4;
-    *key = FlowKey4 {
+    scratch.begun = times::begin(a, scratch.decision.marks, quiet);
+    scratch.key4 = FlowKey4 {
         saddr: a.saddr.as_v4(),
         daddr: a.daddr.as_v4(),
         sport: a.sport,
         dport: a.dport,
         proto: u32::from(a.proto),
     };
-    if stay {
-        return stays(scratch, how);
+    let how = How { quiet, apart, late: maps::flooded() };
+    let what = TAKES | if apart { APART } else { 0 };
+    if told == how::STAYS {
+        return stays(scratch, what, how);
     }
-    let key = &scratch.key4;
-    let d = &scratch.decision;
-    let f = &mut scratch.flow4;
+    let (key, d) = (&scratch.key4, &scratch.decision);
     if d.tunnel != 0 {
-        return tunnel(k, a, key, d, (f, &scratch.begun), how);
+        return u32::from(tunnel(&k, a, key, d, (&mut scratch.flow4, &scratch.begun), how));
     }
     let back = &mut scratch.back4;
     *back = FlowKey4 {
@@ -83,62 +108,76 @@ fn both_ways(k: &Kernel, scratch: &mut Scratch, stay: bool, how: How) -> bool {
         proto: key.proto,
     };
     // An instance that dials a service and gets itself would drop what comes from its own address: it sees the service's.
-    let mut snat = false;
     if back.saddr == back.daddr {
         back.daddr = key.daddr;
     } else if d.snat != 0 && k.control.snat[0] != Addr([0; 16]) {
         back.daddr = k.control.snat[0].as_v4();
-        snat = true;
+        return what | SNAT;
     }
-    let apart = if how.apart { APART } else { 0 };
-    let mut found = if snat { TAKEN } else { claim(apart) };
-    if found == TAKEN {
-        cold_path();
-        found = other_port(k.epoch(), u32::from(snat), apart);
-        if found == TAKEN {
-            return clash(scratch, how);
-        }
-        if !snat && found == OURS {
-            emit::count(Reason::PortChanged);
-        }
-    }
-    if found != OURS {
-        cold_path();
-        return refused(how);
-    }
-    let (key, back, d) = (&scratch.key4, &scratch.back4, &scratch.decision);
-    let f = &mut scratch.flow4;
-    turn(f, back, FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.marks) << 7);
-    scratch.begun.write(&mut f.state);
-    insert(key, f, how)
+    what
 }
 
-/// A connection that stays with stable, unchanged. Its answers have an entry, too: they are counted, and pass as quickly. Where
+/// Of a connection that stays with stable, unchanged. Its answers have an entry, too: they are counted, and pass as quickly. Where
 /// another living connection has that, to this instance by another service, it remains the other's.
 #[inline(always)]
-fn stays(scratch: &mut Scratch, how: How) -> bool {
-    let (key, back) = (&scratch.key4, &mut scratch.back4);
-    *back =
-        FlowKey4 { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, proto: key.proto };
+fn stays(scratch: &mut Scratch, what: u32, how: How) -> u32 {
+    let key = &scratch.key4;
     // Who answers datagrams is nobody's to judge. What is older than gray is counted nowhere, and so not its end either.
-    let older = scratch.decision.reason == Reason::Adopted as u8;
-    let mut heard = false;
-    if key.proto == u32::from(TCP) && !older {
-        let apart = if how.apart { APART } else { 0 };
-        let found = claim(STAYS | apart);
-        // Without it the connection is not heard, and goes on.
-        if found == REFUSED {
-            let _ = refused(how);
-        }
-        heard = found == OURS;
+    if key.proto == u32::from(TCP) && scratch.decision.reason != Reason::Adopted as u8 {
+        scratch.back4 = FlowKey4 {
+            saddr: key.daddr,
+            daddr: key.saddr,
+            sport: key.dport,
+            dport: key.sport,
+            proto: key.proto,
+        };
+        return what | STAYS;
     }
-    let (key, d) = (&scratch.key4, &scratch.decision);
-    let f = &mut scratch.flow4;
-    keep(f, key, FLOW_FORWARD, d);
-    if heard {
+    keep(&mut scratch.flow4, key, FLOW_FORWARD, &scratch.decision);
+    u32::from(insert(key, &scratch.flow4, how))
+}
+
+/// The client's entry, behind that of its answers, which [`claim`] left in `SCRATCH.flow4` if it made it. 1: done.
+#[unsafe(export_name = "gray_v4_complete")]
+#[inline(never)]
+extern "C" fn complete(told: u32, what: u32, found: u32) -> u32 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own slot.
+    let scratch = unsafe { &mut *scratch };
+    let how = How { quiet: is_quiet(told), apart: what & APART != 0, late: maps::flooded() };
+    if what & STAYS == 0 {
+        if found == TAKEN {
+            cold_path();
+            return u32::from(clash(scratch, how));
+        }
+        if found == REFUSED {
+            cold_path();
+            return u32::from(refused(how));
+        }
+        if found == CHANGED {
+            cold_path();
+            emit::count(Reason::PortChanged);
+        }
+    } else if found == REFUSED {
+        // Without it the connection is not heard, and goes on.
+        let _ = refused(how);
+    }
+    let (key, back, d, f) = (&scratch.key4, &scratch.back4, &scratch.decision, &mut scratch.flow4);
+    if what & STAYS != 0 {
+        keep(f, key, FLOW_FORWARD, d);
+    } else {
+        turn(f, back, FLOW_FORWARD | FLOW_UNRESOLVED | u16::from(d.marks) << 7);
+    }
+    if found == OURS || found == CHANGED {
         scratch.begun.write(&mut f.state);
     }
-    insert(key, f, how)
+    u32::from(insert(key, f, how))
+}
+
+/// Whether nothing is counted that fails: another program will try again, or has counted it.
+#[inline(always)]
+fn is_quiet(told: u32) -> bool {
+    told == how::QUIETLY || told == how::AGAIN
 }
 
 /// Fills in the entry of a tuple that is left as it is.
@@ -219,9 +258,8 @@ fn clash(scratch: &mut Scratch, how: How) -> bool {
 const TAKEN: u32 = 0;
 const OURS: u32 = 1;
 const REFUSED: u32 = 2;
-/// What `claim` is told: the connection stays with stable; it is one of a flood.
-const STAYS: u32 = 1;
-const APART: u32 = 2;
+/// ... and: it is ours, by another client port.
+const CHANGED: u32 = 3;
 /// It looks once more where another CPU was quicker.
 const LOOKS: u32 = 2;
 
@@ -229,10 +267,10 @@ const LOOKS: u32 = 2;
 /// has it, of this client port to another service, or of another client port that was changed. What does not open a connection is of one
 /// that lives elsewhere: it takes nobody's place. Of two CPUs that want one tuple one gets it.
 ///
-/// Exported, and so a function that the verifier checks once by itself: of the two that call it neither has the stack for it.
+/// Exported, and so a function that the verifier checks once by itself. `what`: as [`prepare`] has it.
 #[unsafe(export_name = "gray_v4_claim")]
 #[inline(never)]
-pub extern "C" fn claim(what: u32) -> u32 {
+extern "C" fn claim(what: u32) -> u32 {
     // Of no table that has epochs.
     let (Some(k), Some(scratch)) = (Kernel::at(0), maps::SCRATCH.get_ptr_mut(0)) else { return REFUSED };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
@@ -319,16 +357,17 @@ fn is_of(reply: &Flow4, key: &FlowKey4) -> bool {
 
 /// Another client port for the connection in `SCRATCH`, which `back4` then has, taken as by [`claim`]; [`TAKEN`]: none of those tried
 /// is free. The order of trying is the connection's own: a lost entry is made again with the same port while the other ones stand.
-/// `snat`: not 0, the port is one of the node's.
+/// `what`: as [`prepare`] has it; with `SNAT` the port is one of the node's.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_v4_other_port")]
 #[inline(never)]
-pub extern "C" fn other_port(epoch: u64, snat: u32, apart: u32) -> u32 {
+extern "C" fn other_port(what: u32) -> u32 {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return REFUSED };
     // SAFETY: this CPU's own slot, and elements that stay readable for the run.
     let scratch = unsafe { &mut *scratch };
-    let Some(k) = Kernel::at(epoch) else { return REFUSED };
+    let Some(k) = Kernel::now() else { return REFUSED };
+    let snat = what & SNAT != 0;
     let (a, key, back) = (&scratch.arrival, &scratch.key4, &mut scratch.back4);
     let seed = flow_seed(k.key().k0, &a.saddr, &a.daddr, a.sport, a.dport, a.proto);
     let (settled, late) = (a.proto == TCP && !opens(a.tcp_flags), maps::flooded());
@@ -336,17 +375,17 @@ pub extern "C" fn other_port(epoch: u64, snat: u32, apart: u32) -> u32 {
     // client's own address nobody knows that it ever had another.
     let (mut i, mut likely) = (0, 0);
     while i < limits::PORT_TRIES {
-        back.dport = if snat != 0 { snat_port(seed, i) } else { other_client_port(seed, i) };
+        back.dport = if snat { snat_port(seed, i) } else { other_client_port(seed, i) };
         if !settled {
-            let found = claim(apart);
+            let found = claim(what);
             if found != TAKEN {
                 return found;
             }
         } else {
             match maps::FLOWS4.find(&*back, late) {
                 // SAFETY: as above.
-                Some(reply) if is_of(unsafe { &*reply }, key) => return claim(apart),
-                None if snat != 0 && likely == 0 => likely = back.dport,
+                Some(reply) if is_of(unsafe { &*reply }, key) => return claim(what),
+                None if snat && likely == 0 => likely = back.dport,
                 _ => {}
             }
         }
@@ -356,7 +395,7 @@ pub extern "C" fn other_port(epoch: u64, snat: u32, apart: u32) -> u32 {
         return TAKEN;
     }
     back.dport = likely;
-    claim(apart)
+    claim(what)
 }
 
 #[inline(always)]
