@@ -93,6 +93,31 @@ fn c12_d1_the_last_of_stable_is_not_drained_by_mistake() {
     scene.finish();
 }
 
+/// A number that falls free is given to the next name, two policies later; what was counted under it is not.
+#[test]
+fn g1_a_new_name_does_not_begin_with_the_counters_of_a_gone_one() {
+    let scene = Scene::start(WorldSpec::default());
+    let text =
+        PolicyText::own(&scene.world).cohort("all", "sources: [198.18.0.0/15]").gray_when("all").to_string();
+    let _ = scene.agent.apply(&text).unwrap();
+    let report = LoadSpec::new(vip(false, 8080), ONE).count(8).run(&scene.world.caller()).unwrap();
+    report.assert_all_ok();
+    let counted = |of: &str| {
+        let all = scene.agent.metrics().unwrap();
+        let of = [format!("service=\"{of}\""), format!("@{of}\"")];
+        let lines = all.lines().filter(|l| of.iter().any(|of| l.contains(of)) && l.contains("_total{"));
+        lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    assert!(counted("web") >= 8.0, "{}", scene.agent.metrics().unwrap());
+    for name in ["rests", "fresh"] {
+        let _ = scene.agent.apply(&text.replace("web", name)).unwrap();
+        let all = scene.agent.metrics().unwrap();
+        assert!(all.contains(&format!("service=\"{name}\"")), "{all}");
+        assert_eq!(counted(name), 0.0, "{name}: {all}");
+    }
+    scene.finish();
+}
+
 /// What kernels before 6.6 get, on this one: filters instead of links. They survive the agent, are replaced by the next,
 /// and leave no qdisc.
 #[test]

@@ -270,6 +270,9 @@ impl Inner {
             self.rehash_workloads(key)?;
         }
         self.renumber_workloads(compiled, key)?;
+        let (now, was) = (&compiled.assigned, &self.compiled.assigned);
+        let begun = self.live.begin_counts(&now.services.fresh(&was.services), &now.rules.fresh(&was.rules));
+        begun.map_err(|e| ApiError::internal(&e))?;
         let (hidden, turn) = steps.split_at(plan::turn(steps));
         self.steps(hidden)?;
         timings.prepared_ns = time::monotonic_ns();

@@ -78,6 +78,12 @@ impl Numbers {
         self.used.iter().chain(&self.resting).find(|(_, n)| **n == number).map(|(name, _)| name.as_str())
     }
 
+    /// Those that `was`, the revision before, gave to nobody or to another name: what was counted under them is not theirs.
+    pub fn fresh(&self, was: &Self) -> Vec<u32> {
+        let had = |name: &String| was.used.get(name).or_else(|| was.resting.get(name));
+        self.used.iter().filter(|(name, n)| had(name) != Some(n)).map(|(_, n)| *n).collect()
+    }
+
     /// The resting ones, too.
     pub fn with_resting(&self) -> impl Iterator<Item = (&str, u32)> {
         self.used.iter().chain(&self.resting).map(|(k, v)| (k.as_str(), *v))
@@ -142,6 +148,7 @@ mod tests {
         assert_eq!(back.get("a"), Some(1));
         let d = b.next("x", ["c", "d"], 1, 10).unwrap();
         assert_eq!(d.get("d"), Some(1));
+        assert_eq!((b.fresh(&a), back.fresh(&b), d.fresh(&b)), (vec![3], vec![], vec![1]));
     }
 
     #[test]

@@ -315,6 +315,24 @@ impl Live {
         self.maps.trips.update(&service, &Trip::default()).map_err(failed("a breaker"))
     }
 
+    /// Lets the counters of these services and rules (by their stable ids), and the services' breakers, begin anew: what they have was
+    /// somebody else's.
+    pub fn begin_counts(&mut self, services: &[u32], rules: &[u32]) -> Result<(), KernelError> {
+        let (m, cpus) = (&self.maps, self.cpus);
+        let service = |n: &u32| {
+            for arm in [2 * n, 2 * n + 1] {
+                m.arms.clear_percpu(&arm, cpus)?;
+                m.times.delete(&arm)?;
+            }
+            m.requests.clear_percpu(n, cpus)?;
+            m.listened.update(n, &ListenCount::default())?;
+            m.trips.update(n, &Trip::default())
+        };
+        let rule = |n: &u32| m.rule_hits.clear_percpu(n, cpus);
+        services.iter().try_for_each(service).map_err(failed("a service's counters"))?;
+        rules.iter().try_for_each(rule).map_err(failed("a route's counter"))
+    }
+
     /// Requests of a service (by its stable id) whose `claims` are read, summed over CPUs.
     pub fn requests(&self, service: u32) -> Result<RequestCount, KernelError> {
         let all = self.maps.requests.lookup_percpu(&service, self.cpus).map_err(failed("a counter"))?;

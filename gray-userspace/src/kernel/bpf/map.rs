@@ -119,6 +119,14 @@ impl<K: Wire, V: Wire> Map<K, V> {
             .collect())
     }
 
+    /// All bytes 0 on every possible CPU.
+    pub fn clear_percpu(&self, key: &K, cpus: usize) -> io::Result<()> {
+        let buffer = vec![0u64; size_of::<V>().div_ceil(8) * cpus];
+        let mut a = self.element(key, std::ptr::null());
+        a[2] = buffer.as_ptr() as u64;
+        call(cmd::UPDATE, &mut a).map(drop)
+    }
+
     pub fn delete(&self, key: &K) -> io::Result<()> {
         match call(cmd::DELETE, &mut self.element(key, std::ptr::null())) {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
