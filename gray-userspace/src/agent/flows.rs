@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use gray_common::{
-    packet,
+    limits, packet,
     wire::{
         Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED,
         Flow4, Flow6, FlowKey4, FlowKey6, FlowState,
@@ -107,6 +107,19 @@ impl Row {
         let mac: Vec<String> = s.dmac.iter().map(|b| format!("{b:02x}")).collect();
         Some(format!("{iface} {}", mac.join(":")))
     }
+}
+
+/// Whether a client's entry is of a connection that goes on, at `now` (ticks). Entries stay behind their connections until their place is
+/// needed.
+pub(super) fn goes_on(proto: u8, s: &FlowState, now: u32, hz: u32) -> bool {
+    // Signed: a CPU may have stamped it since.
+    let idle = i64::from(now.wrapping_sub(s.seen) as i32);
+    let limit = match s.flags {
+        _ if proto != packet::TCP => limits::UDP_IDLE_S,
+        f if f & FLOW_CLOSING != 0 => limits::TCP_ENDING_S,
+        _ => limits::TCP_IDLE_S,
+    };
+    idle <= i64::from(limit) * i64::from(hz)
 }
 
 /// The filter of a query, with the service as its number.
@@ -227,6 +240,20 @@ routes:
             state,
         };
         (key, f)
+    }
+
+    #[test]
+    fn a_connection_goes_on_until_its_end_or_its_silence() {
+        let state = |flags, seen| FlowState { flags, seen, ..FlowState::default() };
+        let after = |proto, flags, seconds: u32| {
+            goes_on(proto, &state(flags, 7u32.wrapping_sub(seconds * 250)), 7, 250)
+        };
+        for (proto, flags, seconds) in
+            [(packet::TCP, 0, 7440), (packet::TCP, FLOW_CLOSING, 1), (packet::UDP, 0, 60)]
+        {
+            assert!(after(proto, flags, seconds) && !after(proto, flags, seconds + 1), "{proto} {flags}");
+        }
+        assert!(goes_on(packet::UDP, &state(0, 9), 7, 250), "stamped after the clock was read");
     }
 
     #[test]

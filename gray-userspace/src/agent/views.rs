@@ -6,15 +6,13 @@ use std::{
     ops::ControlFlow,
 };
 
-use gray_common::{
-    decide::Precedence,
-    wire::{Addr, FLOW_FORWARD},
-};
+use gray_common::decide::Precedence;
 
 use super::{
     core::Inner,
+    flows::{Row, goes_on, row4, row6},
     health,
-    names::{canonical, socket_addr},
+    names::canonical,
     time,
 };
 use crate::{
@@ -67,7 +65,7 @@ impl Inner {
     }
 
     /// Reads the flow tables once.
-    pub fn instances(&self) -> Result<Vec<InstanceView>, ApiError> {
+    pub fn instances(&mut self) -> Result<Vec<InstanceView>, ApiError> {
         let flows = self.flows_by_instance()?;
         let board = health::lock(&self.board);
         let mut out = Vec::new();
@@ -102,18 +100,20 @@ impl Inner {
         Ok(out)
     }
 
-    /// Connections (forward entries) by service number and the server's address.
-    fn flows_by_instance(&self) -> Result<HashMap<(u32, SocketAddr), u64>, ApiError> {
+    /// Connections that go on, by service number and the server's address.
+    fn flows_by_instance(&mut self) -> Result<HashMap<(u32, SocketAddr), u64>, ApiError> {
+        let internal = |e: crate::kernel::KernelError| ApiError::internal(&e);
+        let (now, hz) = (self.live.clock().map_err(internal)?.jiffies as u32, self.live.control().hz.max(1));
         let mut out = HashMap::new();
-        let mut count = |addr: Addr, port: u16, flags: u16, counter: u16| {
-            if flags & FLOW_FORWARD != 0 {
-                *out.entry((u32::from(counter >> 1), socket_addr(addr, port))).or_default() += 1;
+        let mut count = |row: Option<Row>| {
+            if let Some(r) = row.filter(|r| goes_on(r.proto, &r.state, now, hz)) {
+                *out.entry((r.service_number(), r.instance)).or_default() += 1;
             }
         };
         self.live
-            .flows4(|_, f| count(Addr::v4(f.daddr), f.dport, f.state.flags, f.state.counter))
-            .and_then(|()| self.live.flows6(|_, f| count(f.daddr, f.dport, f.state.flags, f.state.counter)))
-            .map_err(|e| ApiError::internal(&e))?;
+            .flows4(|k, f| count(row4(&k, &f)))
+            .and_then(|()| self.live.flows6(|k, f| count(row6(&k, &f))))
+            .map_err(internal)?;
         // What a splice listener relays is its own flow's, and no instance's.
         let sent = if self.splice { self.sent().map_err(|e| ApiError::internal(&e))? } else { Vec::new() };
         for (dialled, instance) in sent {

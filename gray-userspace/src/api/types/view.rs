@@ -56,7 +56,7 @@ pub struct InstanceView {
     pub deadline: Option<String>,
     /// In the stable subset.
     pub stable: bool,
-    /// Entries of the flow table; none when they were not counted.
+    /// Connections that go on, by the flow table; none when they were not counted.
     pub flows: Option<u64>,
     /// None: its service has no health check.
     pub health: Option<InstanceHealth>,
