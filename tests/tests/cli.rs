@@ -6,7 +6,7 @@ use std::process::Output;
 use gray_tests::{
     WorldSpec,
     client::{LoadSpec, Mode, curl},
-    command::{run, run_with_input},
+    command::{run, run_with_input, wait_for},
     link::ip_batch,
     policy::PolicyText,
     scene::{Scene, vip},
@@ -122,6 +122,15 @@ fn d5_a_dry_run_shows_the_difference_and_changes_nothing() {
     let same = apply(&scene, &early(&scene, &all[..1]).to_string(), &["-o", "json"]);
     assert_eq!(serde_json::from_slice::<Value>(&same.stdout).unwrap()["unchanged"], true);
     assert_eq!(epoch(&scene), before.0, "the same policy again is no change");
+    // D1: of two who edit at once the second learns of it.
+    let now = before.1[0]["revision"].as_u64().unwrap();
+    let other = early(&scene, &all[..2]).to_string();
+    let late = apply(&scene, &other, &["--if-revision", &(now + 1).to_string()]);
+    let said = format!("revision {now} is in force, not {}", now + 1);
+    assert!(code(&late) == 1 && stderr(&late).contains(&said), "{}", stderr(&late));
+    assert_eq!(epoch(&scene), before.0);
+    let done = apply(&scene, &other, &["--if-revision", &now.to_string()]);
+    assert_eq!((code(&done), epoch(&scene)), (0, before.0 + 1), "{}", stderr(&done));
     scene.finish();
 }
 
@@ -188,6 +197,9 @@ fn h4_status_views_flows_and_metrics_show_what_happens() {
         .any(|l| l.starts_with("gray_") && l.contains("echo") && l.contains("gray\"") && l.ends_with(" 4"));
     assert!(decisions, "4 gray decisions of echo:\n{text}");
     load.stop().unwrap().assert_all_ok();
+    // Its entries stay behind; the connections do not.
+    let none = || Ok(one("instances", "echo/g4")["flows"] == 0);
+    wait_for("ended connections are not counted", std::time::Duration::from_secs(10), none).unwrap();
     scene.finish();
 }
 

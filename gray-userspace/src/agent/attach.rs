@@ -111,10 +111,14 @@ impl Inner {
         {
             return self.follow_front(i, link);
         }
+        let lost = a.state == AttachState::Attached && a.ifindex == Some(link.ifindex);
         let done = directions.iter().try_fold(false, |new, d| {
             Ok::<_, KernelError>(new | self.live.attach(&a.iface, link.ifindex, *d)?)
         });
         if matches!(done, Ok(true)) {
+            if lost {
+                tracing::warn!(iface = a.iface, "somebody took gray's program off; it is attached again");
+            }
             // Connections that passed here unsteered until now are stable's.
             let until = time::monotonic_ns() + ADOPT_NS;
             self.live.configure(|c| c.adopt_until_ns = until);

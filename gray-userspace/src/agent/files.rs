@@ -185,7 +185,7 @@ fn done(status: &PolicyDirStatus) -> bool {
 
 fn apply(inner: &mut Inner, found: Found, before: Option<Again>, problems: &mut Vec<String>) -> Dealt {
     let message = Some("the files of the policy directory".to_owned());
-    let request = ApplyRequest { sources: found.sources, dry_run: false, message };
+    let request = ApplyRequest { sources: found.sources, dry_run: false, message, if_revision: None };
     // What cannot be read may be one.
     let releases = inner.release_sources().map_or(true, |s| !s.is_empty());
     let (applied, revision, again) = match inner.apply(&Who::agent(), request) {

@@ -40,6 +40,16 @@ fn internal(e: crate::store::Error) -> ApiError {
 
 impl Inner {
     pub fn apply(&mut self, who: &Who, r: ApplyRequest) -> Result<ApplyReply, ApiError> {
+        if let Some(wanted) = r.if_revision.filter(|n| *n != self.revision) {
+            let now = match self.revision {
+                0 => "no revision is".into(),
+                n => format!("revision {n} is"),
+            };
+            return Err(ApiError::conflict(
+                format!("{now} in force, not {wanted}"),
+                "somebody changed the policy since: `gray history` says who; make the documents from what is in force now",
+            ));
+        }
         let mut sources: Vec<config::Source> = r.sources.into_iter().map(Into::into).collect();
         for s in &mut sources {
             // The names of the engine's documents are not a file's.

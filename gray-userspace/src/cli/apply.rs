@@ -21,6 +21,7 @@ Examples:
   gray apply -f policy.yaml
   gray apply -f services.yaml -f routes.yaml --message 'shop 2.0 for the office'
   gray apply -f policy.yaml --dry-run
+  gray apply -f policy.yaml --if-revision 41
   generate-policy | gray apply -f -")]
 pub struct ApplyArgs {
     /// A document, YAML or JSON; `-` is standard input; may be given several times
@@ -32,6 +33,9 @@ pub struct ApplyArgs {
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
+    /// Only if this revision is in force, the one that the documents were made from; 0: none yet
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -50,8 +54,12 @@ pub struct RollbackArgs {
 }
 
 pub fn run(args: ApplyArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
-    let request =
-        ApplyRequest { sources: sources(&args.files, ctx)?, dry_run: args.dry_run, message: args.message };
+    let request = ApplyRequest {
+        sources: sources(&args.files, ctx)?,
+        dry_run: args.dry_run,
+        message: args.message,
+        if_revision: args.if_revision,
+    };
     let reply = ctx.wait(ctx.client.post("/v1/apply", &request))?;
     show(&reply, args.dry_run, ctx)
 }

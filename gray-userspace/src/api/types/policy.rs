@@ -26,6 +26,9 @@ pub struct ApplyRequest {
     /// Why, for the history.
     #[serde(default)]
     pub message: Option<String>,
+    /// Refused where another revision is in force; 0 is none.
+    #[serde(default)]
+    pub if_revision: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

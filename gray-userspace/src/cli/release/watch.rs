@@ -1,6 +1,6 @@
 //! `gray release status NAME --watch`: one screen, drawn over itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{clean, screen};
 use crate::{
@@ -9,11 +9,14 @@ use crate::{
         Failure,
         args::Format,
         ctx::Ctx,
+        failure::UNREACHABLE,
         table::{Paint, Style},
     },
 };
 
 const EVERY: Duration = Duration::from_secs(1);
+/// An agent that was there may be away for so long: it is restarted, or another one takes its place.
+const AWAY: Duration = Duration::from_mins(1);
 /// Lines of the history beneath.
 const LINES: usize = 3;
 /// Where nobody says how large the terminal is.
@@ -26,11 +29,24 @@ pub(super) fn run(path: &str, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
         // Once: what stood there goes, and nothing flickers later.
         ctx.io.out.write_all(b"\x1b[H\x1b[2J")?;
     }
+    let last = format!("{path}/history?limit={LINES}");
+    let mut seen = None;
     loop {
-        let view: ReleaseView = ctx.wait(ctx.client.get(path))?;
+        let view: Result<ReleaseView, Failure> = ctx.wait(ctx.client.get(path));
+        let asked = view.and_then(|view| {
+            let events: Vec<ReleaseEvent> = if over { ctx.wait(ctx.client.get(&last))? } else { Vec::new() };
+            Ok((view, events))
+        });
+        let (view, events) = match (asked, seen) {
+            (Ok(all), _) => all,
+            (Err(e), Some(at)) if e.code == UNREACHABLE && Instant::elapsed(&at) < AWAY => {
+                std::thread::sleep(EVERY);
+                continue;
+            }
+            (Err(e), _) => return Err(e),
+        };
+        seen = Some(Instant::now());
         if over {
-            let last = format!("{path}/history?limit={LINES}");
-            let events: Vec<ReleaseEvent> = ctx.wait(ctx.client.get(&last))?;
             let text = text(&view, &events, ctx.paint());
             ctx.io.out.write_all(frame(&text, size()).as_bytes())?;
         } else {
