@@ -232,6 +232,30 @@ fn a6_what_is_no_tag_is_left_alone() {
     }
 }
 
+/// Nobody reads a SYN's tag behind IP options or extension headers: it has none, and not the last one's either.
+#[test]
+fn a6_a_syn_whose_tag_is_not_read_has_not_that_of_the_last_one() {
+    with(true, &[LOOPBACK], |rig| {
+        for l in lands() {
+            for n in 0..4 {
+                let mut tagged = open(l, SHOP, &[&good()]);
+                tagged.src.set_port(24_000 + 2 * n);
+                let out = tagged.rewritten(tagged.src, l.gray(SHOP_AT));
+                expect(rig, &l.name(), &tagged, &out, &[(Reason::TagTaken, 1)]);
+                let mut odd = open(l, SHOP, &[&MSS]);
+                odd.src.set_port(24_001 + 2 * n);
+                match l.v6 {
+                    // Destination options: padding.
+                    true => odd.extensions = Some((60, vec![TCP, 0, 1, 4, 0, 0, 0, 0])),
+                    false => odd.ip_options = vec![NOP, NOP, NOP, 0],
+                }
+                let out = odd.rewritten(odd.src, l.stable(SHOP_AT));
+                expect(rig, &format!("{}, odd", l.name()), &odd, &out, &[]);
+            }
+        }
+    });
+}
+
 /// Programs without tags neither read nor overwrite them.
 #[test]
 fn a6_where_no_tags_are_asked_for_nothing_is_done_about_them() {
