@@ -17,6 +17,7 @@ pub mod nets;
 pub mod packet;
 pub mod reason;
 pub mod request;
+pub mod slots;
 #[cfg(any(test, feature = "user"))]
 pub mod turns;
 pub mod wire;

@@ -38,9 +38,9 @@ pub const LANE_NUMBERS: u32 = 65_536;
 /// Subsets over all services, per bank.
 pub const SUBSETS: u32 = 8192;
 /// Instances over all services.
-pub const INSTANCES: u32 = 65_536;
-/// Slots of the Maglev arena (4 bytes each), shared by both banks.
-pub const ARENA: u32 = 1 << 20;
+pub const INSTANCES: u32 = 262_144;
+/// Words of the arena of Maglev tables, 4 bytes each, shared by both banks.
+pub const ARENA: u32 = 1 << 23;
 /// Kinds of claims, 0 included, which is none.
 pub const CLAIMS: usize = 16;
 /// Different beginnings of values that one service's wildcards ask for: of how many bytes, of which claim.

@@ -155,7 +155,7 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn slot(&self, index: u32) -> Option<u32> {
+    fn arena(&self, index: u32) -> Option<u32> {
         maps::ARENA.get(index).copied()
     }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use gray_common::decide::mem::MemTables;
+use gray_common::{decide::mem::MemTables, slots::Slots};
 
 use crate::{
     compile::{have::Have, nets::Nets, plan::Write},
@@ -100,9 +100,11 @@ pub fn have_of(t: &MemTables) -> Have {
     have.subsets = subsets.clone().map(|(_, s)| *s).collect();
     for table in subsets.flat_map(|(_, s)| [s.v4, s.v6]) {
         if table.len > 0 && have.tables.iter().all(|(o, _)| *o != table.offset) {
-            let slots =
-                (table.offset..table.offset + table.len).map(|i| t.arena.get(&i).copied().unwrap_or(0));
-            have.tables.push((table.offset, slots.collect()));
+            let word = |i: u32| t.arena.get(&i).copied().unwrap_or(0);
+            let read =
+                |at: u32, n: u32| -> Result<Vec<u32>, Infallible> { Ok((at..at + n).map(word).collect()) };
+            let Ok(slots) = Slots::found(table, read);
+            have.tables.push((table.offset, slots));
         }
     }
     have
@@ -119,7 +121,7 @@ pub fn write_mem(t: &mut MemTables, step: &Write) {
     match step {
         Write::Class { index, class } => drop(t.classes.insert(*index, *class)),
         Write::Instance { index, instance } => drop(t.instances.insert(*index, *instance)),
-        Write::Arena { offset, slots } => bank(&mut t.arena, *offset, slots),
+        Write::Arena { offset, words } => bank(&mut t.arena, *offset, words),
         Write::Listeners(v) => t.listeners.extend(v.iter().copied()),
         Write::Lanes(v) => t.lanes.extend(v.iter().copied()),
         Write::Identities(v) => t.identities.extend(v.iter().copied()),

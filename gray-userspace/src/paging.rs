@@ -13,6 +13,7 @@ use gray_common::{
     hash::mix,
     limits,
     request::watch::WATCHES,
+    slots,
     wire::{
         Addr, Class, Fact, Further, Instance, ListenerKey, ListenerValue, Metadata, Reading, Rule, Service,
         Subset, Table, Versioned,
@@ -110,11 +111,20 @@ pub fn wanted<E>(
     let begin = (mix(choice) % u64::from(table.len)) as u32;
     let mut seen = BTreeSet::new();
     for n in 0..table.len.min(SLOTS_LOOKED_AT) {
-        let at = table.offset + (begin + n) % table.len;
-        if t.view().slot(at).is_none() {
-            fetch(t, Miss::Slot(at))?;
+        let slot = (begin + n) % table.len;
+        let number = |t: &MemTables| {
+            let paged = Paged::new(t, 0);
+            (slots::number(&paged, table, slot), paged.miss.get())
+        };
+        let (mut found, mut miss) = number(t);
+        // A word of slots, then one of members.
+        for _ in 0..2 {
+            if let Some(lacks) = miss {
+                fetch(t, lacks)?;
+                (found, miss) = number(t);
+            }
         }
-        let Some(number) = t.view().slot(at) else { return Ok(None) };
+        let Some(number) = found else { return Ok(None) };
         if !seen.insert(number) {
             continue;
         }
@@ -128,7 +138,7 @@ pub fn wanted<E>(
     Ok(None)
 }
 
-/// Enough for each of 256 instances to be met, whose tables have 25 601 places.
+/// Enough for each of 256 instances to be met, whose tables have 32 749 places.
 const SLOTS_LOOKED_AT: u32 = 4096;
 
 /// The service of a listener, if it is one's.
@@ -195,8 +205,8 @@ pub fn other<E>(
             paged.subset(subset).map_or(Table { offset: 0, len: 0 }, |s| if is_v4 { s.v4 } else { s.v6 });
         let found = another(&paged, table, choice, tried).and_then(|n| paged.instance(n).copied());
         match paged.miss.get() {
-            // A slot, and its instance.
-            Some(miss) if last != Some(miss) && steps < 2 * SLOTS_TRIED => {
+            // A word of slots, a member, and its instance.
+            Some(miss) if last != Some(miss) && steps < 3 * SLOTS_TRIED => {
                 last = Some(miss);
                 steps += 1;
                 fetch(t, miss)?;
@@ -270,8 +280,8 @@ impl Tables for Paged<'_> {
         self.or(self.view.subset(index), Miss::Subset(self.bank * limits::SUBSETS + index))
     }
 
-    fn slot(&self, index: u32) -> Option<u32> {
-        self.or(self.view.slot(index), Miss::Slot(index))
+    fn arena(&self, index: u32) -> Option<u32> {
+        self.or(self.view.arena(index), Miss::Arena(index))
     }
 
     fn instance(&self, index: u32) -> Option<&Instance> {

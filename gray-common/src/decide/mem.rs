@@ -163,7 +163,7 @@ impl Tables for View<'_> {
         self.tables.subsets.get(&self.banked(index, limits::SUBSETS))
     }
 
-    fn slot(&self, index: u32) -> Option<u32> {
+    fn arena(&self, index: u32) -> Option<u32> {
         self.tables.arena.get(&index).copied()
     }
 

@@ -23,6 +23,7 @@ pub use rules::{Members, Precedence};
 use crate::{
     Reason,
     hash::mix,
+    slots,
     wire::{
         ARM_STABLE, Addr, Class, FLOW_OPENING, FLOW_SPLICE, FLOW_TRIES, FLOW_WATCHED, Fact, Instance,
         ListenerValue, Rule, SERVICE_AFFINITY, SERVICE_BREAKER, SERVICE_DENY, SERVICE_DSR, SERVICE_GUE,
@@ -45,8 +46,8 @@ pub trait Tables {
     /// Subset that owns a bucket of a weighted table.
     fn owner(&self, weighted: u32, bucket: u16) -> Option<u32>;
     fn subset(&self, index: u32) -> Option<&Subset>;
-    /// Instance number in a slot of the arena.
-    fn slot(&self, index: u32) -> Option<u32>;
+    /// A word of the arena: see [`slots`].
+    fn arena(&self, index: u32) -> Option<u32>;
     fn instance(&self, index: u32) -> Option<&Instance>;
     /// How many turns a subset's table has had before this one: see [`turn_of`].
     fn turn(&self, at: u32) -> u32;
@@ -260,7 +261,7 @@ fn arrive<T: Tables, C>(
         choice = u64::from(t.turn(turn_of(subset, r.is_v4)));
     }
     let slot = (choice % u64::from(table.len)) as u32;
-    let Some(number) = t.slot(table.offset + slot) else { return Verdict::Pass(Reason::TableHole) };
+    let Some(number) = slots::number(t, table, slot) else { return Verdict::Pass(Reason::TableHole) };
     match t.instance(number) {
         Some(i) if i.live != 0 => {
             out.instance = *i;
@@ -284,7 +285,7 @@ pub fn another<T: Tables>(t: &T, table: Table, choice: u64, tried: [&Instance; 2
     let mut slot = (mix(choice) % u64::from(table.len)) as u32;
     let mut found = None;
     T::each(table.len.min(SLOTS_TRIED), |_| {
-        let number = t.slot(table.offset + slot);
+        let number = slots::number(t, table, slot);
         let Some((number, instance)) = number.and_then(|n| Some((n, t.instance(n)?))) else { return false };
         if instance.live != 0 && !is(instance, tried[0]) && !is(instance, tried[1]) {
             found = Some(number);

@@ -293,7 +293,7 @@ pub struct Weighted {
     pub owner: [u8; limits::BUCKETS as usize],
 }
 
-/// One Maglev table in the arena; `len` is prime, 0 when the subset has no instance of that family.
+/// One Maglev table in the arena, packed as `slots` says; `len` slots, a prime, 0 when the subset has no instance of that family.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {

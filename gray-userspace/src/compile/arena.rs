@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use gray_common::{hash::mix, limits};
+use gray_common::{hash::mix, limits, slots::Slots};
 
 use super::CompileError;
 
 #[derive(Clone, Debug)]
 struct Entry {
-    slots: Vec<u32>,
+    slots: Slots,
     hash: u64,
     /// The kernel has this content. A table that a change has yet to write must not be shared before.
     written: bool,
@@ -33,7 +33,7 @@ pub struct Place {
 
 impl Arena {
     /// Tables that the kernel has.
-    pub fn holding(tables: impl IntoIterator<Item = (u32, Vec<u32>)>) -> Self {
+    pub fn holding(tables: impl IntoIterator<Item = (u32, Slots)>) -> Self {
         let mut a = Self::default();
         for (offset, slots) in tables {
             a.insert(offset, slots, true);
@@ -41,39 +41,39 @@ impl Arena {
         a
     }
 
-    fn insert(&mut self, offset: u32, slots: Vec<u32>, written: bool) {
+    fn insert(&mut self, offset: u32, slots: Slots, written: bool) {
         let hash = hash(&slots);
         let _ = self.by_hash.insert((hash, offset), ());
         let _ = self.entries.insert(offset, Entry { slots, hash, written, retired: None });
     }
 
-    pub fn tables(&self) -> impl Iterator<Item = (u32, &[u32])> {
-        self.entries.iter().map(|(o, e)| (*o, e.slots.as_slice()))
+    pub fn tables(&self) -> impl Iterator<Item = (u32, &Slots)> {
+        self.entries.iter().map(|(o, e)| (*o, &e.slots))
     }
 
     /// A place for a table that is not empty: where the content is already, or a gap. The fresh one is to be written
     /// and then told by [`Arena::written`].
-    pub fn place(&mut self, slots: &[u32]) -> Result<Place, CompileError> {
+    pub fn place(&mut self, slots: &Slots) -> Result<Place, CompileError> {
         self.find(slots, |_| true).map_or_else(|| self.put(slots), Ok)
     }
 
     /// The same for a table that is used at once: content that is not in the kernel yet does not count.
-    pub fn place_now(&mut self, slots: &[u32]) -> Result<Place, CompileError> {
+    pub fn place_now(&mut self, slots: &Slots) -> Result<Place, CompileError> {
         self.find(slots, |e| e.written).map_or_else(|| self.put(slots), Ok)
     }
 
-    fn find(&mut self, slots: &[u32], fits: impl Fn(&Entry) -> bool) -> Option<Place> {
+    fn find(&mut self, slots: &Slots, fits: impl Fn(&Entry) -> bool) -> Option<Place> {
         let hash = hash(slots);
-        let same = |o: &u32| self.entries.get(o).is_some_and(|e| e.slots == slots && fits(e));
+        let same = |o: &u32| self.entries.get(o).is_some_and(|e| e.slots == *slots && fits(e));
         let offset = self.by_hash.range((hash, 0)..=(hash, u32::MAX)).map(|((_, o), ())| *o).find(same)?;
         let entry = self.entries.get_mut(&offset)?;
         entry.retired = None;
         Some(Place { offset, fresh: !entry.written })
     }
 
-    fn put(&mut self, slots: &[u32]) -> Result<Place, CompileError> {
-        let offset = self.gap(slots.len() as u32).ok_or(CompileError::ArenaFull)?;
-        self.insert(offset, slots.to_vec(), false);
+    fn put(&mut self, slots: &Slots) -> Result<Place, CompileError> {
+        let offset = self.gap(slots.words().len() as u32).ok_or(CompileError::ArenaFull)?;
+        self.insert(offset, slots.clone(), false);
         Ok(Place { offset, fresh: true })
     }
 
@@ -83,7 +83,7 @@ impl Arena {
         }
     }
 
-    /// The first gap of a length. Tables that were found in a kernel may overlap: elements of the bank behind those of its policy are
+    /// The first gap of so many words. Tables that were found in a kernel may overlap: elements of the bank behind those of its policy are
     /// still what an earlier, larger policy has left there.
     fn gap(&self, len: u32) -> Option<u32> {
         let mut at = 0;
@@ -91,7 +91,7 @@ impl Arena {
             if offset.saturating_sub(at) >= len {
                 return Some(at);
             }
-            at = at.max(offset.saturating_add(e.slots.len() as u32));
+            at = at.max(offset.saturating_add(e.slots.words().len() as u32));
         }
         if at > limits::ARENA {
             return None;
@@ -136,16 +136,19 @@ impl Arena {
     }
 }
 
-fn hash(slots: &[u32]) -> u64 {
-    slots.iter().fold(slots.len() as u64, |h, s| mix(h ^ u64::from(*s)))
+fn hash(slots: &Slots) -> u64 {
+    slots.words().iter().fold(u64::from(slots.len()), |h, s| mix(h ^ u64::from(*s)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table(fill: u32, len: usize) -> Vec<u32> {
-        vec![fill; len]
+    /// Of so many words: all slots are of one member.
+    fn table(fill: u32, words: usize) -> Slots {
+        let slots = Slots::of(std::iter::repeat_n(fill, 4 * (words - 1)));
+        assert_eq!(slots.words().len(), words);
+        slots
     }
 
     #[test]
@@ -186,7 +189,7 @@ mod tests {
         a.free(round);
         assert!(a.untidy());
         assert_eq!(a.place(&table(3, 10)).unwrap().offset, 0, "what went before the round is free");
-        assert_eq!(a.place(&table(4, 1)).unwrap().offset, 20, "what went in it is not");
+        assert_eq!(a.place(&table(4, 2)).unwrap().offset, 20, "what went in it is not");
         assert_eq!(a.place(&table(2, 10)), Ok(Place { offset: 10, fresh: false }), "it is still there");
     }
 
@@ -195,8 +198,8 @@ mod tests {
         let mut a = Arena::default();
         let whole = table(7, limits::ARENA as usize);
         assert_eq!(a.place(&whole).unwrap().offset, 0);
-        assert_eq!(a.place(&table(1, 1)), Err(CompileError::ArenaFull));
+        assert_eq!(a.place(&table(1, 2)), Err(CompileError::ArenaFull));
         a.keep(&HashSet::new());
-        assert_eq!(a.place(&table(1, 1)).unwrap().offset, 0);
+        assert_eq!(a.place(&table(1, 2)).unwrap().offset, 0);
     }
 }

@@ -7,6 +7,7 @@ use gray_common::{
     filter::Filter,
     hash::HashKey,
     limits,
+    slots::Slots,
     wire::{Class, Instance, ListenerKey, PrefixKey, Subset, Versioned},
 };
 
@@ -27,8 +28,8 @@ pub struct Have {
     pub instances: BTreeMap<u32, Instance>,
     /// The active bank's, from the first.
     pub subsets: Vec<Subset>,
-    /// Maglev tables of the active bank: (offset in the arena, slots).
-    pub tables: Vec<(u32, Vec<u32>)>,
+    /// Maglev tables of the active bank, by their offset in the arena.
+    pub tables: Vec<(u32, Slots)>,
     pub filter: Box<Filter>,
     pub classes: Classes,
 }

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use gray_common::wire::{Subset, Table};
+use gray_common::{
+    slots::Slots,
+    wire::{Subset, Table},
+};
 
 use super::{CompileError, SubsetPlan, arena::Arena, plan::Write};
 
@@ -16,8 +19,8 @@ pub struct Placed {
 /// What a subset's tables hold: those of the policy, or others because of health.
 #[derive(Clone, Debug)]
 pub struct Content<'a> {
-    pub v4: Cow<'a, [u32]>,
-    pub v6: Cow<'a, [u32]>,
+    pub v4: Cow<'a, Slots>,
+    pub v6: Cow<'a, Slots>,
     /// `SUBSET_*`.
     pub flags: u32,
 }
@@ -38,15 +41,15 @@ pub fn place<'a>(
     let mut out = Placed::default();
     let mut told = HashSet::new();
     for (plan, content) in subsets {
-        let mut table = |slots: &[u32]| -> Result<Table, CompileError> {
+        let mut table = |slots: &Slots| -> Result<Table, CompileError> {
             if slots.is_empty() {
                 return Ok(Table::default());
             }
             let at = arena.place(slots)?;
             if at.fresh && told.insert(at.offset) {
-                out.fresh.push(Write::Arena { offset: at.offset, slots: slots.to_vec() });
+                out.fresh.push(Write::Arena { offset: at.offset, words: slots.words().to_vec() });
             }
-            Ok(Table { offset: at.offset, len: slots.len() as u32 })
+            Ok(slots.at(at.offset))
         };
         let (v4, v6) = (table(&content.v4)?, table(&content.v6)?);
         out.subsets.push(Subset { v4, v6, arm: plan.arm, flags: content.flags, target: plan.target });

@@ -40,7 +40,7 @@ pub enum Write {
     },
     Arena {
         offset: u32,
-        slots: Vec<u32>,
+        words: Vec<u32>,
     },
     Listeners(Vec<(ListenerKey, Versioned)>),
     Lanes(Vec<(u32, Versioned)>),
@@ -116,7 +116,7 @@ impl fmt::Display for Write {
                 let at = std::net::IpAddr::from(instance.addr);
                 write!(f, "instance {index} {at} port {}", u16::from_be(instance.port))
             }
-            Self::Arena { offset, slots } => write!(f, "maglev table of {} slots at {offset}", slots.len()),
+            Self::Arena { offset, words } => write!(f, "maglev table of {} words at {offset}", words.len()),
             Self::Listeners(v) => write!(f, "{} listeners", v.len()),
             Self::Lanes(v) => write!(f, "{} lanes", v.len()),
             Self::Identities(v) => write!(f, "{} identities", v.len()),
@@ -188,7 +188,7 @@ pub fn plan(have: &mut Have, want: &Want<'_>) -> Result<Vec<Write>, CompileError
     let placed = place(&mut arena, want.compiled.subsets.iter().map(|s| (s, Content::of(s))))?;
     let used = places(&placed.subsets);
     let tables = arena.tables().filter(|(o, _)| used.contains(o));
-    have.tables = tables.map(|(o, s)| (o, s.to_vec())).collect();
+    have.tables = tables.map(|(o, s)| (o, s.clone())).collect();
     plan_placed(have, want, placed)
 }
 

@@ -7,7 +7,9 @@ use std::{
 
 use gray_common::{
     hash::salt,
-    maglev, turns,
+    maglev,
+    slots::Slots,
+    turns,
     wire::{
         ARM_GRAY, ARM_STABLE, Addr, Instance, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE,
         SUBSET_SPARE4, SUBSET_SPARE6,
@@ -17,13 +19,13 @@ use gray_common::{
 use super::{CompileError, Compiled, assigned::Numbers, proto_number};
 use crate::model::{self, Balance, Instead, MetaKey, Policy, Proto, Selector, ZoneAffinity};
 
-/// A subset before its tables have places in the arena: instance numbers, slot by slot.
+/// A subset before its tables have places in the arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubsetPlan {
     /// `service: selector`.
     pub name: String,
-    pub v4: Vec<u32>,
-    pub v6: Vec<u32>,
+    pub v4: Slots,
+    pub v6: Slots,
     pub arm: u32,
     /// `SUBSET_*`, when all are up.
     pub flags: u32,
@@ -90,7 +92,7 @@ impl Family {
     /// The table when each member has so many per cent of its weight, drained ones none, and those of other zones none while one of
     /// the agent's has its whole share; empty when nobody has any. Its
     /// length depends on the number of members only.
-    pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Vec<u32> {
+    pub fn table(&self, service: &model::Service, share: impl Fn(&Member) -> u32) -> Slots {
         let members = self.instead(&share).unwrap_or(&self.members);
         let known = |m: &Member| Some((instance_name(service.instances.get(m.instance)?), *m));
         let all: Vec<(String, Member)> = members.iter().filter_map(known).collect();
@@ -110,7 +112,7 @@ impl Family {
                 turns::build(&backends.iter().zip(&shares).map(turns).collect::<Vec<_>>(), len)
             }
         };
-        slots.into_iter().filter_map(|s| all.get(s as usize).map(|(_, m)| m.number)).collect()
+        Slots::of(slots.into_iter().filter_map(|s| all.get(s as usize).map(|(_, m)| m.number)))
     }
 }
 

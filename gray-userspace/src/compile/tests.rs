@@ -1,12 +1,13 @@
 //! From a document to decisions: the compiled tables steer as the document says, a change is atomic, a failed one
 //! changes nothing. On the fake data path, whose tables decide as the kernel's do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gray_common::{
     Reason,
     decide::{Claims, Request, Verdict, decide},
     hash::{HashKey, lane_check},
+    slots::Slots,
     wire::{Addr, ListenerKey},
 };
 use proptest::prelude::*;
@@ -656,10 +657,7 @@ fn what_was_written_is_what_is_read_back() {
     assert_eq!(read.identities.clone().forget(), w.have.identities.clone().forget());
     assert_eq!(read.prefixes, w.have.prefixes);
     assert_eq!((read.listeners, read.instances), (w.have.listeners, w.have.instances));
-    let sorted = |mut t: Vec<(u32, Vec<u32>)>| {
-        t.sort();
-        t
-    };
+    let sorted = |t: Vec<(u32, Slots)>| t.into_iter().collect::<BTreeMap<_, _>>();
     assert_eq!(sorted(read.tables), sorted(w.have.tables));
 }
 

@@ -152,7 +152,7 @@ impl Maps {
                 Miss::Fact(i) => array(&m.facts, &mut t.facts, i)?,
                 Miss::Rule(i) => array(&m.rules, &mut t.rules, i)?,
                 Miss::Subset(i) => array(&m.subsets, &mut t.subsets, i)?,
-                Miss::Slot(i) => array(&m.arena, &mut t.arena, i)?,
+                Miss::Arena(i) => array(&m.arena, &mut t.arena, i)?,
                 Miss::Instance(i) => array(&m.instances, &mut t.instances, i)?,
                 Miss::Class(i) => array(&m.classes, &mut t.classes, i)?,
                 Miss::Weighted(i) => {
@@ -197,7 +197,7 @@ pub enum Miss {
     Rule(u32),
     Weighted(u32),
     Subset(u32),
-    Slot(u32),
+    Arena(u32),
     Instance(u32),
     Class(u32),
     Identity(u64),

@@ -10,7 +10,8 @@ use gray_common::{
     abi::ABI,
     decide::mem::MemTables,
     limits, names, nets,
-    wire::{Class, Control, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset, Table},
+    slots::Slots,
+    wire::{Class, Control, Fact, Instance, ListenerKey, PrefixKey, Rule, Service, Subset},
     wire::{Versioned, Weighted, Wire, Workload},
 };
 
@@ -57,10 +58,9 @@ pub fn read(bpffs: &Path) -> Result<MemTables> {
     let (subsets, arena) = (pins.cells::<Subset, 28>(names::SUBSETS)?, pins.cells::<u32, 4>(names::ARENA)?);
     for i in bank * limits::SUBSETS..bank * limits::SUBSETS + FEW {
         let s = subsets.at(i)?;
-        for Table { offset, len } in [s.v4, s.v6] {
-            for slot in offset..offset + len {
-                let _ = t.arena.insert(slot, arena.at(slot)?);
-            }
+        for table in [s.v4, s.v6] {
+            let slots = Slots::found(table, |at, n| (at..at + n).map(|i| arena.at(i)).collect())?;
+            t.arena.extend((table.offset..).zip(slots.words().iter().copied()));
         }
         let _ = t.subsets.insert(i, s);
     }

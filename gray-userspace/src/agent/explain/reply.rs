@@ -280,7 +280,7 @@ impl Explained<'_> {
         let plan = self.answer.subset.and_then(|i| self.on.compiled.subsets.get(i as usize));
         plan.map_or(0, |p| {
             let slots = if self.asked.is_v4() { &p.v4 } else { &p.v6 };
-            slots.iter().collect::<BTreeSet<_>>().len()
+            slots.members().len()
         })
     }
 }

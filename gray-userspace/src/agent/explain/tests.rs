@@ -138,7 +138,7 @@ fn fetch(all: &MemTables, t: &mut MemTables, miss: Miss) -> Result<(), Infallibl
         Miss::Fact(i) => copy(&all.facts, &mut t.facts, i),
         Miss::Weighted(i) => copy(&all.weighted, &mut t.weighted, i),
         Miss::Subset(i) => copy(&all.subsets, &mut t.subsets, i),
-        Miss::Slot(i) => copy(&all.arena, &mut t.arena, i),
+        Miss::Arena(i) => copy(&all.arena, &mut t.arena, i),
         Miss::Instance(i) => copy(&all.instances, &mut t.instances, i),
         Miss::Class(i) => copy(&all.classes, &mut t.classes, i),
         Miss::Identity(h) => {

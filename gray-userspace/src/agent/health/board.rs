@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use gray_common::wire::{Subset, Table};
+use gray_common::{
+    slots::Slots,
+    wire::{Subset, Table},
+};
 use tokio::sync::{Notify, broadcast};
 
 use super::{
@@ -299,7 +302,7 @@ impl Board {
 
     /// A table in the kernel. An empty one keeps its place: a run that reads offset and length while they change sees
     /// one whole table or none, because a subset's tables are all of one length.
-    fn table(&mut self, slots: &[u32], before: Table) -> Result<Table, KernelError> {
+    fn table(&mut self, slots: &Slots, before: Table) -> Result<Table, KernelError> {
         if slots.is_empty() {
             return Ok(Table { len: 0, ..before });
         }
@@ -313,10 +316,10 @@ impl Board {
             source: std::io::Error::other(e.to_string()),
         })?;
         if at.fresh {
-            self.path.turn(&Write::Arena { offset: at.offset, slots: slots.to_vec() })?;
+            self.path.turn(&Write::Arena { offset: at.offset, words: slots.words().to_vec() })?;
             self.arena.written(at.offset);
         }
-        Ok(Table { offset: at.offset, len: slots.len() as u32 })
+        Ok(slots.at(at.offset))
     }
 
     /// Waits for runs that may still use tables which nothing refers to, and frees those.

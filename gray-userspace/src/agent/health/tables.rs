@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
-use gray_common::wire::{
-    ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE,
-    SUBSET_SPARE4, SUBSET_SPARE6,
+use gray_common::{
+    slots::Slots,
+    wire::{
+        ARM_STABLE, SUBSET_AWAY4, SUBSET_AWAY6, SUBSET_DENY, SUBSET_NEAR4, SUBSET_NEAR6, SUBSET_REFUSE,
+        SUBSET_SPARE4, SUBSET_SPARE6,
+    },
 };
 
 use crate::{
@@ -28,7 +31,7 @@ pub fn made<'a>(
     ready: Option<&'a SubsetPlan>,
 ) -> Made<'a> {
     let keep = arm == ARM_STABLE || service.health.as_ref().is_some_and(|h| h.empty == Empty::Keep);
-    let one = |family: &Family, ready: Option<&'a [u32]>| {
+    let one = |family: &Family, ready: Option<&'a Slots>| {
         let of = |m: &Member| service.instances.get(m.instance).map_or(100, &share);
         // Drained ones are out, whatever their health is.
         let serving: Vec<(&Member, u32)> =
@@ -59,8 +62,8 @@ pub fn made<'a>(
         let stable = arm == ARM_STABLE;
         (slots, kept, (away && stable, near && stable, spare))
     };
-    let (v4, kept4, (away4, near4, spare4)) = one(&who.v4, ready.map(|p| p.v4.as_slice()));
-    let (v6, kept6, (away6, near6, spare6)) = one(&who.v6, ready.map(|p| p.v6.as_slice()));
+    let (v4, kept4, (away4, near4, spare4)) = one(&who.v4, ready.map(|p| &p.v4));
+    let (v6, kept6, (away6, near6, spare6)) = one(&who.v6, ready.map(|p| &p.v6));
     let flag = |on, bit| if on { bit } else { 0 };
     let flags = flag(away4, SUBSET_AWAY4)
         | flag(away6, SUBSET_AWAY6)
@@ -87,13 +90,13 @@ mod tests {
         let m = made(&plan.who, plan.arm, service, share, Some(plan));
         let again = made(&plan.who, plan.arm, service, share, None);
         assert_eq!((&m.content.v4, &m.content.v6), (&again.content.v4, &again.content.v6));
-        let id = |n: &u32| {
-            let member = plan.who.v4.members.iter().find(|m| m.number == *n).unwrap();
+        let id = |n: u32| {
+            let member = plan.who.v4.members.iter().find(|m| m.number == n).unwrap();
             service.instances[member.instance].id.clone()
         };
         let mut ids: Vec<String> = m.content.v4.iter().map(id).collect();
         let len = ids.len();
-        assert!(len == 0 || len == plan.v4.len(), "the size stays");
+        assert!(len == 0 || len == plan.v4.len() as usize, "the size stays");
         ids.sort();
         ids.dedup();
         (ids, m.content.flags, m.kept)
@@ -148,9 +151,9 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
             let m = made(&plan.who, plan.arm, &policy.services[0], share, Some(plan));
             let again = made(&plan.who, plan.arm, &policy.services[0], share, None);
             assert_eq!(m.content.v4, again.content.v4, "{down:?}");
-            let of = |n: &u32| {
+            let of = |n: u32| {
                 let all = plan.who.v4.members.iter().chain(plan.who.v4.spare.iter().flatten());
-                let member = all.clone().find(|m| m.number == *n).unwrap();
+                let member = all.clone().find(|m| m.number == n).unwrap();
                 policy.services[0].instances[member.instance].id.clone()
             };
             let found: std::collections::BTreeSet<String> = m.content.v4.iter().map(of).collect();
@@ -201,7 +204,7 @@ routes: [{{ service: shop, to: {{ version: '2' }} }}]
             let m = made(&plan.who, plan.arm, service, share, Some(plan));
             let again = made(&plan.who, plan.arm, service, share, None);
             assert_eq!(m.content.v4, again.content.v4, "{down:?}");
-            let of = |n: &u32| plan.who.v4.members.iter().find(|m| m.number == *n).unwrap().instance;
+            let of = |n: u32| plan.who.v4.members.iter().find(|m| m.number == n).unwrap().instance;
             let ids: std::collections::BTreeSet<&str> =
                 m.content.v4.iter().map(|n| service.instances[of(n)].id.as_str()).collect();
             (ids.into_iter().collect::<Vec<_>>().join(" "), m.kept)

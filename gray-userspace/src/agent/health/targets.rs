@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use gray_common::wire::Table;
+use gray_common::{slots::Slots, wire::Table};
 
 use super::{
     board::{Board, id},
@@ -77,16 +77,17 @@ impl Board {
     /// The start of an agent: what the kernel's tables leave out was down, and stays out until probes say otherwise; they
     /// themselves stay as they are until the first results. `have` is of the same revision.
     pub fn adopt(&mut self, policy: &Arc<Policy>, compiled: &Compiled, have: &Have) {
-        let tables: HashMap<u32, &[u32]> = have.tables.iter().map(|(o, t)| (*o, t.as_slice())).collect();
+        let tables: HashMap<u32, &Slots> = have.tables.iter().map(|(o, t)| (*o, t)).collect();
+        let none = Slots::default();
         let slots = |t: Table| match t.len {
-            0 => Some(&[][..]),
-            n => tables.get(&t.offset).copied().filter(|s| s.len() == n as usize),
+            0 => Some(&none),
+            n => tables.get(&t.offset).copied().filter(|s| s.len() == n),
         };
         let (mut member, mut present) = (BTreeSet::new(), BTreeSet::new());
         for (plan, subset) in compiled.subsets.iter().zip(&have.subsets) {
             for (family, table) in [(&plan.who.v4, subset.v4), (&plan.who.v6, subset.v6)] {
                 let Some(slots) = slots(table) else { continue };
-                let there: BTreeSet<u32> = slots.iter().copied().collect();
+                let there: BTreeSet<u32> = slots.members().iter().copied().collect();
                 // Those of other zones are in no table as long as nobody needs them.
                 let some =
                     |far: bool| family.members.iter().any(|m| m.far == far && there.contains(&m.number));

@@ -9,6 +9,7 @@ use gray_common::{
     Reason,
     decide::{Claims, Request, Verdict as Decided, decide},
     hash::HashKey,
+    slots,
     wire::{Addr, ListenerKey},
 };
 use proptest::prelude::*;
@@ -258,7 +259,8 @@ fn c12_a_slow_start_grows_and_ends() {
         let path = a.path.lock().unwrap();
         let bank = (path.tables.control.epoch & 1) as u32 * gray_common::limits::SUBSETS;
         let t = path.tables.subsets[&(bank + 1)].v4;
-        let all: Vec<u32> = (t.offset..t.offset + t.len).map(|i| path.tables.arena[&i]).collect();
+        let view = path.tables.view();
+        let all: Vec<u32> = (0..t.len).filter_map(|slot| slots::number(&view, t, slot)).collect();
         let number = a.compiled.subsets[1].who.v4.members[0].number;
         all.iter().filter(|n| **n == number).count() as f64 / all.len() as f64
     };

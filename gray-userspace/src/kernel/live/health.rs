@@ -47,7 +47,7 @@ impl Live {
 impl Turns for Turner {
     fn turn(&mut self, step: &Write) -> Result<(), KernelError> {
         let done = match step {
-            Write::Arena { offset, slots } => write_array(&self.arena, *offset, slots),
+            Write::Arena { offset, words } => write_array(&self.arena, *offset, words),
             // The kernel copies an element in words, and every run reads a table's offset and its length in one each.
             Write::Turn { bank, index, subset } => {
                 self.subsets.update(&(bank * limits::SUBSETS + index), subset)

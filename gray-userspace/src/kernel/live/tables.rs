@@ -4,6 +4,7 @@ use std::io;
 
 use gray_common::{
     limits,
+    slots::Slots,
     wire::{Instance, Subset, Wire},
 };
 
@@ -90,14 +91,8 @@ impl Datapath for Live {
             })?;
             tables.sort_by_key(|t| t.offset);
             tables.dedup_by_key(|t| t.offset);
-            if !tables.is_empty() {
-                let mut arena = vec![0u32; limits::ARENA as usize];
-                m.arena.for_each(|k, v| arena[k as usize] = v)?;
-                for t in tables {
-                    if let Some(slots) = arena.get(t.offset as usize..(t.offset + t.len) as usize) {
-                        have.tables.push((t.offset, slots.to_vec()));
-                    }
-                }
+            for t in tables {
+                have.tables.push((t.offset, Slots::found(t, |at, n| m.arena.read(at, n))?));
             }
             Ok(())
         })()
@@ -111,7 +106,7 @@ impl Datapath for Live {
         let done = match step {
             Write::Class { index, class } => m.classes.update(index, class),
             Write::Instance { index, instance } => m.instances.update(index, instance),
-            Write::Arena { offset, slots } => write_array(&m.arena, *offset, slots),
+            Write::Arena { offset, words } => write_array(&m.arena, *offset, words),
             Write::Listeners(v) => write_entries(&m.listeners, v),
             Write::Lanes(v) => write_entries(&m.lanes, v),
             Write::Identities(v) => write_entries(&m.identities, v),
