@@ -92,11 +92,12 @@ fn b5_the_tenants_of_an_open_release_are_frozen() {
     };
     let (first, other) = (policy("acme"), policy("acme, bolt"));
     scene.apply(&first);
-    let [strategy, table, release, document] = [
+    let [strategy, table, release, document, others] = [
         ("s.yaml", STRATEGY),
         ("t.csv", TABLE),
         ("release.yaml", RELEASE),
         ("other.yaml", &other.to_string()),
+        ("others.txt", "bolt\ndash\n"),
     ]
     .map(|(name, text)| {
         let path = scene.world.temp().join(name);
@@ -104,11 +105,11 @@ fn b5_the_tenants_of_an_open_release_are_frozen() {
         path.to_string_lossy().into_owned()
     });
     let plan = ["cohort", "plan", "early", "--load", "-f", &strategy, "--tenants", &table];
-    let empty = ["cohort", "load", "early", "--file", "/dev/null"];
+    let load = ["cohort", "load", "early", "--file", &others];
     let edits: [&[&str]; 5] = [
         &["cohort", "add", "early", "dash"],
         &["cohort", "remove", "early", "acme"],
-        &empty,
+        &load,
         &plan,
         &["apply", "-f", &document],
     ];

@@ -57,6 +57,10 @@ impl Talk {
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         let n = self.stream.read_line(&mut line)?;
+        // At once: on a busy machine the server would say it again before a late acknowledgement, and who speaks first when its entry
+        // is forgotten ends the connection (README, limits).
+        set_int_option(self.stream.get_ref().as_fd(), libc::SOL_TCP, libc::TCP_QUICKACK, 1)
+            .context("TCP_QUICKACK")?;
         ensure!(line.ends_with('\n'), "end of stream after {n} bytes");
         Ok(line.trim_end().to_owned())
     }
