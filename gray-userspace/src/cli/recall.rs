@@ -77,7 +77,9 @@ impl Way {
 pub fn run(args: RecallArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     let command = args.way.command(args.message.clone())?;
     let all: Vec<ReleaseView> = ctx.wait(ctx.client.get("/v1/releases"))?;
-    let open: Vec<&ReleaseView> = all.iter().filter(|v| goes_back(v, command.verb)).collect();
+    // Who is named is told, whatever it does; of the others those alone that have moved traffic: what another one deploys goes on.
+    let concerned = |v: &&ReleaseView| goes_back(v, command.verb) && (args.release.is_some() || has_moved(v));
+    let open: Vec<&ReleaseView> = all.iter().filter(concerned).collect();
     let chosen: Vec<&ReleaseView> = open.iter().copied().filter(|v| args.names(v)).collect();
     if chosen.is_empty() {
         return Err(args.nobody(&all, &open));
@@ -103,7 +105,12 @@ pub fn run(args: RecallArgs, ctx: &mut Ctx<'_>) -> Result<(), Failure> {
     together(failed).map_or(Ok(()), Err)
 }
 
-/// The agent has the last word: this only leaves out those that have moved nobody, or are back already.
+/// Whether its traffic may have moved.
+fn has_moved(v: &ReleaseView) -> bool {
+    !matches!(v.phase.as_str(), "requested" | "deploying" | "data" | "deploy-verify")
+}
+
+/// The agent has the last word: this only leaves out those that are back already.
 fn goes_back(v: &ReleaseView, verb: Verb) -> bool {
     let back = match verb {
         Verb::Abort => matches!(v.phase.as_str(), "stopped" | "abnormal" | "recalling"),
@@ -175,4 +182,19 @@ fn together(failed: Vec<(&str, Failure)>) -> Option<Failure> {
     let code = failed.iter().map(|(_, f)| f.code).max()?;
     let problems = failed.iter().flat_map(|(_, f)| f.problems.clone()).collect();
     Some(Failure { problems, ..Failure::new(code, all.join("; "), help.join("; ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::Phase;
+
+    /// Of those that nobody named: what another release deploys goes on.
+    #[test]
+    fn f7_who_has_moved_nobody_is_left_alone() {
+        for phase in Phase::ALL {
+            let v = ReleaseView { phase: phase.name().into(), ..ReleaseView::default() };
+            assert_eq!(has_moved(&v), phase > Phase::DeployVerify, "{}", v.phase);
+        }
+    }
 }

@@ -93,7 +93,7 @@ pub(in super::super) static STAGE: Object = Object {
         ),
         optional(
             "unmeasured",
-            "What a service does whose failures are not seen (callers of this node, UDP): hold the stage, or allow it to go on. Default: hold.",
+            "What a service does whose failures are not seen (UDP, answers that do not pass gray): hold the stage, or allow it to go on. Default: hold.",
             Shape::Word(UNMEASURED),
         ),
         optional(

@@ -93,6 +93,8 @@ pub struct Stage {
     far: Arc<Netns>,
     entries: Vec<Entry>,
     redirect: u32,
+    /// nftables knows all connections.
+    spoken: bool,
     pub flows: u32,
 }
 
@@ -172,7 +174,7 @@ impl Stage {
             Ok(Entry { ifindex: p.far_info()?.ifindex, mac: p.near_info()?.mac })
         };
         let entries = pairs.iter().map(entry).collect::<Result<_>>()?;
-        let mut stage = Self { ebpf, plan, arrived, ns, far, entries, redirect, flows };
+        let mut stage = Self { ebpf, plan, arrived, ns, far, entries, redirect, spoken: false, flows };
         stage.open()?;
         Ok(stage)
     }
@@ -193,12 +195,16 @@ impl Stage {
     /// Nanoseconds a frame of one that were all handled in the same breath.
     pub fn measure(&mut self, path: Path, frames: u32) -> Result<f64> {
         let _dnat = match path {
-            // Only meanwhile: its hooks would delay what is routed. Connections that it has not seen open it takes up as they are.
+            // Only meanwhile: its hooks would delay what is routed. Connections that it has not seen open it takes up as they are, and
+            // knows them again when the table is back.
             Path::Nft => {
                 let (n, land) = (Self::index(path)?, LANDS[0]);
                 let to = [(land.vip(SHOP), land.stable(SHOP_AT))];
                 let dnat = Dnat::add_at(&self.ns, &format!("p{n}"), &to)?;
-                self.speak(path, ACK)?;
+                if !self.spoken {
+                    self.speak(path, ACK)?;
+                    self.spoken = true;
+                }
                 Some(dnat)
             }
             _ => None,
