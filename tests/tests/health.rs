@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use gray_common::slots;
 use gray_tests::{
     agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode, Report},
@@ -95,7 +96,11 @@ const ALL_UP: [(&str, &str); 4] = [("s0", "up"), ("s1", "up"), ("g0", "up"), ("g
 /// Addresses that the kernel's Maglev tables name, over all subsets.
 fn in_tables(agent: &Agent) -> BTreeSet<IpAddr> {
     let t = pinned::read(agent.bpffs()).unwrap();
-    t.arena.values().filter_map(|n| t.instances.get(n)).map(|i| IpAddr::from(i.addr)).collect()
+    let view = t.view();
+    let tables = t.subsets.values().flat_map(|s| [s.v4, s.v6]);
+    let numbers = tables.flat_map(|table| (0..table.len).map(move |slot| (table, slot)));
+    let numbers = numbers.filter_map(|(table, slot)| slots::number(&view, table, slot));
+    numbers.filter_map(|n| t.instances.get(&n)).map(|i| IpAddr::from(i.addr)).collect()
 }
 
 fn backend(w: &World, j: usize) -> IpAddr {

@@ -7,6 +7,7 @@ use crate::{
     decide::{bucket::in_percent, claims::*},
     hash::HashKey,
     limits, nets,
+    slots::Slots,
     wire::*,
 };
 
@@ -59,15 +60,22 @@ fn world(cases: &[Case]) -> MemTables {
     for (i, f) in facts.into_iter().enumerate() {
         let _ = t.facts.insert(i as u32, f);
     }
-    let one = |offset| Table { offset, len: 1 };
-    let _ = t.subsets.insert(STABLE, Subset { v4: one(0), arm: ARM_STABLE, ..Subset::default() });
-    let _ = t.subsets.insert(GRAY, Subset { v4: one(1), arm: ARM_GRAY, ..Subset::default() });
+    let stable = table(&mut t, 0, [1]);
+    let gray = table(&mut t, 1000, [2]);
+    let _ = t.subsets.insert(STABLE, Subset { v4: stable, arm: ARM_STABLE, ..Subset::default() });
+    let _ = t.subsets.insert(GRAY, Subset { v4: gray, arm: ARM_GRAY, ..Subset::default() });
     let _ = t.subsets.insert(EMPTY, Subset { arm: ARM_GRAY, ..Subset::default() });
     for i in 0..2 {
-        let _ = t.arena.insert(i, i + 1);
         let _ = t.instances.insert(i + 1, instance(i as u8 + 1));
     }
     t
+}
+
+/// A table at a place of the arena, by the number of the instance in each slot.
+fn table(t: &mut MemTables, offset: u32, numbers: impl IntoIterator<Item = u32>) -> Table {
+    let slots = Slots::of(numbers);
+    t.arena.extend((offset..).zip(slots.words().iter().copied()));
+    slots.at(offset)
 }
 
 /// A rule and the facts it is about: (need, forbid) as facts.
@@ -374,10 +382,8 @@ fn stable_leaves_its_own_address_while_health_has_it_away() {
 fn c11_affinity_by_client() {
     let mut t = world(&[]);
     t.services.get_mut(&0).unwrap().flags |= SERVICE_AFFINITY;
-    for i in 0..101 {
-        let _ = t.arena.insert(i, 1 + i % 2);
-    }
-    t.subsets.get_mut(&STABLE).unwrap().v4 = Table { offset: 0, len: 101 };
+    let many = table(&mut t, 0, (0..101).map(|i| 1 + i % 2));
+    t.subsets.get_mut(&STABLE).unwrap().v4 = many;
     let servers = |last: Option<u8>| {
         let mut claims = Claims::none(0);
         if let Some(last) = last {
@@ -402,11 +408,8 @@ fn c11_affinity_by_client() {
 fn c7_another_instance_than_those_that_were_tried() {
     let mut t = world(&[]);
     let _ = t.instances.insert(3, instance(3));
-    let table = Table { offset: 0, len: 211 };
-    for i in 0..211 {
-        let _ = t.arena.insert(i, 1 + i % 3);
-    }
-    let other = |t: &MemTables, choice, a, b| another(&t.view(), table, choice, [&instance(a), &instance(b)]);
+    let many = table(&mut t, 0, (0..211).map(|i| 1 + i % 3));
+    let other = |t: &MemTables, choice, a, b| another(&t.view(), many, choice, [&instance(a), &instance(b)]);
     for choice in 0..200 {
         assert_eq!(other(&t, choice, 1, 2), Some(3));
         assert_eq!(other(&t, choice, 3, 1), Some(2));
@@ -414,9 +417,7 @@ fn c7_another_instance_than_those_that_were_tried() {
     }
     let both: std::collections::BTreeSet<_> = (0..200).map(|choice| other(&t, choice, 2, 2)).collect();
     assert_eq!(both.len(), 2, "those that are left share its clients");
-    for i in 0..211 {
-        let _ = t.arena.insert(i, 1 + u32::from(i == 7));
-    }
+    let _ = table(&mut t, 0, (0..211).map(|i| 1 + u32::from(i == 7)));
     for choice in 0..200 {
         assert_eq!(other(&t, choice, 1, 1), Some(2));
         assert_eq!(other(&t, choice, 1, 2), None);
@@ -430,12 +431,9 @@ fn c7_another_instance_than_those_that_were_tried() {
 fn c11_round_robin_by_turns() {
     let mut t = world(&[]);
     t.services.get_mut(&0).unwrap().flags |= SERVICE_ROUND_ROBIN;
-    for i in 0..7 {
-        let _ = t.arena.insert(i, 1 + i % 2);
-    }
-    let table = Table { offset: 0, len: 7 };
+    let seven = table(&mut t, 0, (0..7).map(|i| 1 + i % 2));
     let subset = t.subsets.get_mut(&STABLE).unwrap();
-    (subset.v4, subset.v6) = (table, table);
+    (subset.v4, subset.v6) = (seven, seven);
     let view = t.view();
     let ask = |is_v4| {
         let claims = Claims::none(0);

@@ -50,6 +50,10 @@ pub struct Seen {
 
 impl Inner {
     fn look_at_breakers(&mut self) -> Result<(), KernelError> {
+        if self.revision == 0 && self.have.epoch != 0 {
+            // The record is lost: whose breakers those are that the kernel goes by, nobody knows.
+            return Ok(());
+        }
         let mut seen = BTreeMap::new();
         for (service, rule, trip) in self.trips()? {
             let id = self.compiled.assigned.services.get(&service).unwrap_or(0) as u16;

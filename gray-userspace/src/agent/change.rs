@@ -15,6 +15,7 @@ use crate::{
     },
     compile::{
         self, Circumstances, Compiled,
+        assigned::Numbers,
         lists::{Edit, Lists},
         plan::{self, Want, Wanted, Write},
     },
@@ -271,7 +272,11 @@ impl Inner {
         }
         self.renumber_workloads(compiled, key)?;
         let (now, was) = (&compiled.assigned, &self.compiled.assigned);
-        let begun = self.live.begin_counts(&now.services.fresh(&was.services), &now.rules.fresh(&was.rules));
+        // Without a record of what is in force nobody knows whose they are; on a first start they are 0.
+        let anew =
+            |now: &Numbers, was: &Numbers| if self.revision == 0 { Vec::new() } else { now.fresh(was) };
+        let (services, rules) = (anew(&now.services, &was.services), anew(&now.rules, &was.rules));
+        let begun = self.live.begin_counts(&services, &rules);
         begun.map_err(|e| ApiError::internal(&e))?;
         let (hidden, turn) = steps.split_at(plan::turn(steps));
         self.steps(hidden)?;

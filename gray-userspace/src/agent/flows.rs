@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr};
 use gray_common::{
     limits, packet,
     wire::{
-        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_UNRESOLVED,
-        Flow4, Flow6, FlowKey4, FlowKey6, FlowState,
+        Addr, FLOW_CLOSING, FLOW_DSR, FLOW_ESTABLISHED, FLOW_FORWARD, FLOW_GUE, FLOW_PASS, FLOW_SPLICE,
+        FLOW_UNRESOLVED, Flow4, Flow6, FlowKey4, FlowKey6, FlowState,
     },
 };
 
@@ -109,17 +109,32 @@ impl Row {
     }
 }
 
-/// Whether a client's entry is of a connection that goes on, at `now` (ticks). Entries stay behind their connections until their place is
-/// needed.
-pub(super) fn goes_on(proto: u8, s: &FlowState, now: u32, hz: u32) -> bool {
-    // Signed: a CPU may have stamped it since.
-    let idle = i64::from(now.wrapping_sub(s.seen) as i32);
-    let limit = match s.flags {
+/// Whether a client's entry is of a connection that goes on, at `now` (ticks); `answered`: its instance has ended or reset its side. Entries
+/// stay behind their connections until their place is needed.
+pub(super) fn goes_on((proto, s): (u8, &FlowState), answered: bool, now: u32, hz: u32) -> bool {
+    // Signed: a CPU may have stamped it since, a moment ago; what is further ahead is old, for the clock has come round.
+    let (idle, hz) = (i64::from(now.wrapping_sub(s.seen) as i32), i64::from(hz));
+    let limit = match (s.flags & FLOW_CLOSING != 0, answered) {
         _ if proto != packet::TCP => limits::UDP_IDLE_S,
-        f if f & FLOW_CLOSING != 0 => limits::TCP_ENDING_S,
-        _ => limits::TCP_IDLE_S,
+        (true, true) => limits::TCP_ENDING_S,
+        // A client that waits for its first answer says nothing, and what it has said another program has.
+        (false, _) if s.flags & (FLOW_ESTABLISHED | FLOW_SPLICE) == 0 => limits::TCP_OPENING_S,
+        (false, false) => limits::TCP_IDLE_S,
+        // Half of it may go on.
+        (true, false) | (false, true) => limits::TCP_CLOSING_S,
     };
-    idle <= i64::from(limit) * i64::from(hz)
+    (-hz..=i64::from(limit) * hz).contains(&idle)
+}
+
+/// The end of an answers' entry that closes: its instance, and the client as the instance sees it. `None`: another entry.
+pub(super) fn closes4(k: &FlowKey4, f: &Flow4) -> Option<(SocketAddr, SocketAddr)> {
+    let ends = (socket_addr(Addr::v4(k.saddr), k.sport), socket_addr(Addr::v4(k.daddr), k.dport));
+    (f.state.flags & (FLOW_FORWARD | FLOW_CLOSING) == FLOW_CLOSING).then_some(ends)
+}
+
+pub(super) fn closes6(k: &FlowKey6, f: &Flow6) -> Option<(SocketAddr, SocketAddr)> {
+    let ends = (socket_addr(k.saddr, k.sport), socket_addr(k.daddr, k.dport));
+    (f.state.flags & (FLOW_FORWARD | FLOW_CLOSING) == FLOW_CLOSING).then_some(ends)
 }
 
 /// The filter of a query, with the service as its number.
@@ -245,15 +260,25 @@ routes:
     #[test]
     fn a_connection_goes_on_until_its_end_or_its_silence() {
         let state = |flags, seen| FlowState { flags, seen, ..FlowState::default() };
-        let after = |proto, flags, seconds: u32| {
-            goes_on(proto, &state(flags, 7u32.wrapping_sub(seconds * 250)), 7, 250)
+        let after = |proto, flags, answered, seconds: u32| {
+            goes_on((proto, &state(flags, 7u32.wrapping_sub(seconds * 250))), answered, 7, 250)
         };
-        for (proto, flags, seconds) in
-            [(packet::TCP, 0, 7440), (packet::TCP, FLOW_CLOSING, 1), (packet::UDP, 0, 60)]
-        {
-            assert!(after(proto, flags, seconds) && !after(proto, flags, seconds + 1), "{proto} {flags}");
+        for (proto, flags, answered, seconds) in [
+            (packet::TCP, FLOW_ESTABLISHED, false, 7440),
+            (packet::TCP, FLOW_SPLICE, false, 7440),
+            (packet::TCP, 0, false, 2),
+            (packet::TCP, 0, true, 2),
+            (packet::TCP, FLOW_ESTABLISHED, true, 60),
+            (packet::TCP, FLOW_ESTABLISHED | FLOW_CLOSING, false, 60),
+            (packet::TCP, FLOW_ESTABLISHED | FLOW_CLOSING, true, 1),
+            (packet::UDP, 0, false, 60),
+        ] {
+            let (now, later) =
+                (after(proto, flags, answered, seconds), after(proto, flags, answered, seconds + 1));
+            assert!(now && !later, "{proto} {flags} {answered}");
         }
-        assert!(goes_on(packet::UDP, &state(0, 9), 7, 250), "stamped after the clock was read");
+        assert!(goes_on((packet::UDP, &state(0, 9)), false, 7, 250), "stamped after the clock was read");
+        assert!(!goes_on((packet::UDP, &state(0, 7 + 251)), false, 7, 250), "the clock has come round");
     }
 
     #[test]

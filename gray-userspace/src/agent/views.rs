@@ -1,7 +1,7 @@
 //! What `gray get` shows: services, instances, cohorts, routes. Reads only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     ops::ControlFlow,
 };
@@ -10,7 +10,7 @@ use gray_common::decide::Precedence;
 
 use super::{
     core::Inner,
-    flows::{Row, goes_on, row4, row6},
+    flows::{Row, closes4, closes6, goes_on, row4, row6},
     health,
     names::canonical,
     time,
@@ -104,16 +104,22 @@ impl Inner {
     fn flows_by_instance(&mut self) -> Result<HashMap<(u32, SocketAddr), u64>, ApiError> {
         let internal = |e: crate::kernel::KernelError| ApiError::internal(&e);
         let (now, hz) = (self.live.clock().map_err(internal)?.jiffies as u32, self.live.control().hz.max(1));
-        let mut out = HashMap::new();
-        let mut count = |row: Option<Row>| {
-            if let Some(r) = row.filter(|r| goes_on(r.proto, &r.state, now, hz)) {
-                *out.entry((r.service_number(), r.instance)).or_default() += 1;
-            }
+        let (mut rows, mut closing) = (Vec::new(), HashSet::new());
+        let mut see = |row: Option<Row>, closes: Option<_>| {
+            rows.extend(row);
+            closing.extend(closes);
         };
         self.live
-            .flows4(|k, f| count(row4(&k, &f)))
-            .and_then(|()| self.live.flows6(|k, f| count(row6(&k, &f))))
+            .flows4(|k, f| see(row4(&k, &f), closes4(&k, &f)))
+            .and_then(|()| self.live.flows6(|k, f| see(row6(&k, &f), closes6(&k, &f))))
             .map_err(internal)?;
+        let mut out = HashMap::new();
+        for r in rows {
+            let answered = closing.contains(&(r.instance, r.seen_as));
+            if goes_on((r.proto, &r.state), answered, now, hz) {
+                *out.entry((r.service_number(), r.instance)).or_default() += 1;
+            }
+        }
         // What a splice listener relays is its own flow's, and no instance's.
         let sent = if self.splice { self.sent().map_err(|e| ApiError::internal(&e))? } else { Vec::new() };
         for (dialled, instance) in sent {
