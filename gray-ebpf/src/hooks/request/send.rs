@@ -95,6 +95,11 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
             ON
         };
     }
+    // Not called by `part`: their frames would lie on one another.
+    if kind == FORWARD && c.outs.out[i].len != 0 && intact(raw) == 0 {
+        emit::count(Reason::RequestDamaged);
+        return DROP;
+    }
     if kind == FORWARD && part(raw, i as u32) == 0 || make(raw, i as u32) == 0 {
         return DROP;
     }
@@ -111,7 +116,7 @@ pub extern "C" fn one(raw: *mut __sk_buff, early: u32) -> i32 {
 /// Most of a segment that goes on without its end.
 const MOST: u32 = 1460;
 
-/// Makes of out `i`, which forwards a part of what arrived from a client, a segment of ours; 0: it cannot be.
+/// Makes of out `i`, which forwards a part of what arrived whole from a client, a segment of ours; 0: it cannot be.
 ///
 /// Exported, and so a function that the verifier checks once by itself.
 #[unsafe(export_name = "gray_request_part")]
@@ -126,10 +131,6 @@ pub extern "C" fn part(raw: *mut __sk_buff, i: u32) -> u32 {
     // No longer than the instance's way takes; the client sends the rest again.
     let len = c.outs.out[i].len.min(c.bound.splice.payload()).min(MOST);
     if len != 0 {
-        if intact(raw) == 0 {
-            emit::count(Reason::RequestDamaged);
-            return 0;
-        }
         let Some(n) = length(len, MOST) else { return 0 };
         let spare = spare.cast::<u8>();
         if !Skb::from_raw(raw).copy_to(c.payload, spare, n) {
