@@ -94,8 +94,29 @@ impl Scene {
         };
         let count = sources.len() as u64 * rounds * u64::from(per.max(1));
         let report = self.load_from(&self.world.clients[0].place(), v6, port, mode, sources, count);
+        if report.failed() > 0 {
+            eprintln!("{}", self.what_happened());
+        }
         report.assert_all_ok();
         report
+    }
+
+    /// What the kernel knows of a failed request, for whoever reads the test's output: gray's counters, the neighbours, the TCP stacks.
+    fn what_happened(&self) -> String {
+        let say = |place: &Place, args: &[&str]| {
+            let out = place.command(args[0]).args(&args[1..]).output();
+            let text =
+                out.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned());
+            format!("--- {}\n{text}", args.join(" "))
+        };
+        let status = self.agent.gray_json(&["status"]).map(|s| s["counters"].to_string());
+        let edge = Place::new(&self.world.edge);
+        let mut all = vec![format!("--- counters: {}", status.unwrap_or_else(|e| format!("{e:#}")))];
+        all.push(say(&edge, &["ip", "-s", "neigh"]));
+        for place in [edge, self.world.clients[0].place(), self.world.backends[1].place()] {
+            all.push(say(&place, &["nstat", "-as"]));
+        }
+        all.join("\n")
     }
 
     /// Runs a load from anywhere; nothing is asserted of it.
