@@ -33,6 +33,16 @@ use crate::hooks::{
     v6::Behind,
 };
 
+/// Makes an entry, and looks at it. Of a full table the kernel takes entries that nobody has looked at since they were made, and once
+/// all others have been looked at the newest of them: what the next packet would need (Linux 4.10 to at least 6.18,
+/// `__local_list_flush` in front of `__bpf_lru_list_rotate`).
+#[inline(always)]
+pub fn keep<K, V>(map: &LruHashMap<K, V>, key: &K, value: &V, flags: u64) -> Result<(), i32> {
+    map.insert(key, value, flags)?;
+    let _ = map.get_ptr(key);
+    Ok(())
+}
+
 /// Maps that user space may map into its memory (Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
 /// Entries are allocated when they are made: the tables may be large and mostly empty.

@@ -1,6 +1,6 @@
 //! Route lookups, the same in tc and XDP.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::cold_path};
 
 use aya_ebpf::{bindings::bpf_fib_lookup as FibParams, helpers::generated::bpf_fib_lookup};
 use gray_common::wire::Addr;
@@ -88,6 +88,12 @@ fn next_hop(ctx: *mut c_void, ifindex: u32, p: &mut FibParams) -> Hop {
         0 => {
             // SAFETY: a union of two numbers; on success it holds this one.
             let mtu = unsafe { p.__bindgen_anon_1.mtu_result };
+            // The kernel says that a neighbour is there before it has written its address (`__neigh_update`). Interfaces without
+            // addresses have none of their own either.
+            if p.dmac == [0; 6] && p.smac != [0; 6] {
+                cold_path();
+                return Hop::Resolve { ifindex: p.ifindex };
+            }
             Hop::Direct { ifindex: p.ifindex, mtu, dmac: p.dmac, smac: p.smac }
         }
         NO_NEIGH => Hop::Resolve { ifindex: p.ifindex },

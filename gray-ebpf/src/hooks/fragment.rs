@@ -96,5 +96,5 @@ fn lookup(k: &Kernel, id: &FragmentKey) -> Option<Fragment> {
 #[inline(always)]
 fn note(id: &FragmentKey, f: Fragment) {
     // A full table forgets its oldest; a refusal means that later fragments pass.
-    let _ = maps::FRAGMENTS.insert(id, &f, 0);
+    let _ = maps::keep(&maps::FRAGMENTS, id, &f, 0);
 }

@@ -98,7 +98,7 @@ fn hand(k: &Kernel, s: &Sock<'_>, addr: Addr, bound: Option<Addr>) -> Option<&'s
         caller.lane = if k.lane(lane) != 0 { lane } else { 0 };
     }
     let record = s.store(&maps::PEERS)?;
-    CALLERS.insert(&s.cookie(), &caller, 0).ok()?;
+    maps::keep(&CALLERS, &s.cookie(), &caller, 0).ok()?;
     let peer = Peer {
         service: addr,
         instance: at.addr,

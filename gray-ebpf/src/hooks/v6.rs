@@ -8,7 +8,7 @@ use core::hint::cold_path;
 use aya_ebpf::bindings::__sk_buff;
 use gray_common::{
     Reason, csum,
-    packet::{GUE_PORT, ICMPV6, IPV6, TCP, UDP},
+    packet::{GUE_PORT, ICMPV6, IPV6, TCP, TCP_SYN, UDP},
     wire::{
         Addr, FLOW_CLOSING, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6,
     },
@@ -170,7 +170,7 @@ pub extern "C" fn behind(raw: *mut __sk_buff, egress: u32) -> i32 {
     // SAFETY: as in `find_at`.
     let f = unsafe { &mut *f };
     f.state.seen = jiffies() as u32;
-    forward::<true>(
+    forward::<false>(
         &k,
         skb,
         f,
@@ -246,7 +246,7 @@ fn find_at<const PLAIN_HEADERS: bool, const LATE: bool>(
             }
         };
         if follow(k, state, key.proto as u8, (seen.tcp_flags, seen.says), first) == Known::Same {
-            return forward::<LATE>(k, skb, f, &seen, side);
+            return forward::<PLAIN_HEADERS>(k, skb, f, &seen, side);
         }
         let reply = f.state.flags & FLOW_FORWARD == 0;
         if !reply {
@@ -344,11 +344,12 @@ pub fn answers_of((to, from): (&Addr, &Addr), (to_port, from_port): (u16, u16), 
 }
 
 /// Whether the answers of a client's flow have no entry any more, which pressure on the table may take alone: they would reach the
-/// client as a stranger's for as long as it speaks. Asked as often as the next hop is looked up.
+/// client as a stranger's for as long as it speaks. Asked as often as the next hop is looked up, but of no flow that was just made.
 #[inline(always)]
 fn is_half(f: &Flow6, seen: &Seen) -> bool {
-    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR | FLOW_UNRESOLVED;
-    if f.state.flags & ONE != FLOW_FORWARD || seen.l4 == 0 {
+    const ONE: u16 = FLOW_FORWARD | FLOW_PASS | FLOW_DSR;
+    let new = f.state.flags & FLOW_UNRESOLVED != 0 && f.state.ifindex == 0;
+    if f.state.flags & ONE != FLOW_FORWARD || new || seen.l4 == 0 {
         return false;
     }
     answers_of((&f.daddr, &f.saddr), (f.dport, f.sport), seen.key.proto);
@@ -365,13 +366,14 @@ fn mend(f: &Flow6, seen: &Seen) {
     let _ = record::mend();
 }
 
-/// Rewrites a packet of a known flow and sends it on.
+/// Rewrites a packet of a known flow and sends it on. `MENDS`: with room on the stack for it.
 #[inline(always)]
-fn forward<const LATE: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
-    let old = side == Side::Ingress && hop_is_old(k, &f.state);
+fn forward<const MENDS: bool>(k: &Kernel, skb: &mut Skb, f: &mut Flow6, seen: &Seen, side: Side) -> i32 {
+    // What opens a connection comes again because something was lost on its way.
+    let old = side == Side::Ingress && (seen.tcp_flags & TCP_SYN != 0 || hop_is_old(k, &f.state));
     if old {
         cold_path();
-        if !LATE && is_half(f, seen) {
+        if MENDS && is_half(f, seen) {
             mend(f, seen);
         }
     }

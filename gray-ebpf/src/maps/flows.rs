@@ -18,6 +18,7 @@ use gray_common::{
     },
 };
 
+use super::keep;
 use crate::ctx::{exchange, jiffies};
 
 /// What the kernel answers where there is an entry already.
@@ -238,7 +239,7 @@ macro_rules! table {
                 const NEW: u64 = BPF_NOEXIST as u64;
                 if apart {
                     cold_path();
-                    $apart.insert(key, f, NEW)?;
+                    keep(&$apart, key, f, NEW)?;
                     // One CPU may see a flood and another not: each looks at the other's table when its own entry is there.
                     if self.find(key, false).is_some() {
                         let _ = $apart.remove(key);
@@ -255,7 +256,7 @@ macro_rules! table {
                 if moves($other) && other::$put(key, f, NEW) == 0 {
                     return Err(EEXIST);
                 }
-                $now.insert(key, f, NEW)?;
+                keep(&$now, key, f, NEW)?;
                 if flooded() && $apart.get_ptr(key).is_some() {
                     cold_path();
                     self.clear(key, false);
@@ -313,7 +314,7 @@ macro_rules! table {
                     cold_path();
                     let _ = other::$put(key, f, flags);
                 }
-                $now.insert(key, f, flags)
+                keep(&$now, key, f, flags)
             }
 
             /// From the old one first: else it could be fetched again in between.

@@ -1,9 +1,11 @@
 //! What must not hurt (H1, H2): programs replaced, interfaces made again, floods, full tables and rings, silent peers, clashing
 //! tuples, few rights, foreign pins, writes that fail. Each count is small by default; `GRAY_ROUNDS=N` makes it N.
 
+mod again;
 mod clash;
 mod detach;
 mod flood;
+mod full;
 mod migrate;
 mod pins;
 mod race;

@@ -64,7 +64,7 @@ fn race<T: Send>(
 }
 
 /// Where a rewritten IPv4 or IPv6 frame comes from.
-fn source(l: Land, frame: &[u8]) -> (Vec<u8>, u16) {
+pub(super) fn source(l: Land, frame: &[u8]) -> (Vec<u8>, u16) {
     let (at, len, ports) = if l.v6 { (22, 16, 54) } else { (26, 4, 34) };
     (frame[at..at + len].to_vec(), u16::from_be_bytes([frame[ports], frame[ports + 1]]))
 }

@@ -112,5 +112,5 @@ pub extern "C" fn will_come(is_v4: u32, number: u32, lane: u32) -> u32 {
 
 #[inline(always)]
 fn came(key: SynKey, lane: u16) {
-    let _ = maps::ARRIVALS.insert(&key, &u32::from(lane), 0);
+    let _ = maps::keep(&maps::ARRIVALS, &key, &u32::from(lane), 0);
 }

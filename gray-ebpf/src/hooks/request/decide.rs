@@ -316,7 +316,7 @@ pub extern "C" fn chosen(code: u32) -> u32 {
     let chooses = c.bound.splice.has(PER_REQUEST) && c.bound.splice.attempt != LISTENER;
     if chooses && FRAMES.get_ptr(&c.key).is_none() {
         // Without, its requests are not followed.
-        let _ = FRAMES.insert(&c.key, &c.frames, 0);
+        let _ = maps::keep(&FRAMES, &c.key, &c.frames, 0);
     }
     1
 }

@@ -129,7 +129,7 @@ pub extern "C" fn leave() -> u32 {
     }
     if has == WAITS && c.bound.splice.state != IDLE {
         c.bound.lock = 0;
-        let _ = SPLICES.insert(&c.key, &c.bound, 0);
+        let _ = maps::keep(&SPLICES, &c.key, &c.bound, 0);
         let _ = WAITING.remove(&c.key);
         return 1;
     }

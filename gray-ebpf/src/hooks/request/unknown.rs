@@ -146,7 +146,8 @@ fn keep_tag(c: &Call) {
         let _ = TAGGED.remove(&c.key);
         return;
     }
-    let _ = TAGGED.insert(&c.key, &Tagged { identity: tag.identity, lane: tag.lane.into() }, 0);
+    let tagged = Tagged { identity: tag.identity, lane: tag.lane.into() };
+    let _ = maps::keep(&TAGGED, &c.key, &tagged, 0);
 }
 
 /// The SYN's answer.

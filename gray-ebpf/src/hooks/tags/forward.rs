@@ -63,7 +63,7 @@ pub extern "C" fn say(raw: *mut __sk_buff, l4: u32) -> u32 {
     let Some(key) = key(&mut Skb::from_raw(raw), l4) else { return 0 };
     match stamp(raw, l4, lane) {
         DONE => {
-            let _ = maps::STAMPS.insert(&key, &lane, 0);
+            let _ = maps::keep(&maps::STAMPS, &key, &lane, 0);
         }
         NO_ROOM => emit::count(Reason::TagNoRoom),
         _ => {}

@@ -5,7 +5,7 @@ use core::hint::cold_path;
 use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
-    packet::{TCP, UDP, V4_FRAGMENT},
+    packet::{TCP, TCP_SYN, UDP, V4_FRAGMENT},
     wire::{Addr, FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow4, FlowKey4},
 };
 
@@ -163,7 +163,7 @@ fn way(k: &Kernel, frame: &Frame, f: &mut Flow4, seen: &Seen) -> u32 {
     if seen.ttl <= 1 {
         return 0;
     }
-    if hop_is_old(k, &f.state) {
+    if seen.tcp_flags & TCP_SYN != 0 || hop_is_old(k, &f.state) {
         cold_path();
         // Whether neighbour and answers are still there, tc looks.
         if f.state.flags & FLOW_UNRESOLVED == 0 {

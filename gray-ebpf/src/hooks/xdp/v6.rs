@@ -5,7 +5,7 @@ use core::hint::cold_path;
 use aya_ebpf::bindings::{xdp_action::XDP_PASS, xdp_md};
 use gray_common::{
     csum,
-    packet::{TCP, UDP},
+    packet::{TCP, TCP_SYN, UDP},
     wire::{FLOW_DSR, FLOW_FORWARD, FLOW_PASS, FLOW_SPLICE, FLOW_UNRESOLVED, Flow6, FlowKey6},
 };
 
@@ -176,7 +176,7 @@ fn way(k: &Kernel, frame: &Frame, f: &mut Flow6, seen: &Seen) -> u32 {
     if seen.hops <= 1 {
         return 0;
     }
-    if hop_is_old(k, &f.state) {
+    if seen.tcp_flags & TCP_SYN != 0 || hop_is_old(k, &f.state) {
         cold_path();
         // Whether neighbour and answers are still there, tc looks.
         if f.state.flags & FLOW_UNRESOLVED == 0 {
