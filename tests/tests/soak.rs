@@ -13,6 +13,8 @@ use gray_tests::{
 
 /// Entries of each flow table; connections that are translated are half as many.
 const FLOWS: u64 = 32_768;
+/// Requests a second, of each of two.
+const RATE: f64 = 1500.0;
 const ONE: Mode = Mode::Http { per_connection: 1 };
 
 fn stage(policy: impl FnOnce(&World) -> PolicyText) -> Scene {
@@ -36,6 +38,8 @@ fn soak(scene: &Scene, mode: Mode, apps: [&str; 2]) -> [Report; 2] {
     let client = &scene.world.clients[0];
     let loads = apps.map(|app| {
         let mut spec = LoadSpec::new(vip(false, 8080), mode).count(per * tables * FLOWS / 4).workers(8);
+        // More would be a flood.
+        spec = spec.rate(RATE);
         spec.headers.push(("X-App-Id".into(), app.into()));
         spec.sources(client.sources(false)).start(&client.place()).unwrap()
     });

@@ -108,10 +108,11 @@ fn a_packet_that_leaves_where_it_came_in_is_sent_back() {
         let out = gray_tests::link::info(&rig.ns, "out").unwrap();
         let on = Front::on(rig);
         for l in LANDS {
-            let p = open(l, 7_100);
-            let to = to_gray(l, &p);
-            let want = Packet { dmac: neighbour(to.dst.ip()), smac: out.mac, ..to }.frame();
-            for (ingress, verdict) in [(0, SENT), (out.ifindex, TX)] {
+            // A SYN that comes again would be tc's.
+            for (port, ingress, verdict) in [(7_100, 0, SENT), (7_101, out.ifindex, TX)] {
+                let p = open(l, port);
+                let to = to_gray(l, &p);
+                let want = Packet { dmac: neighbour(to.dst.ip()), smac: out.mac, ..to }.frame();
                 let got = on.rig.live.run_xdp(&p.frame(), ingress).unwrap();
                 assert_eq!((got.0, hex(&got.1)), (verdict, hex(&want)), "{} by {ingress}", l.name());
             }
@@ -144,9 +145,10 @@ fn what_asks_for_marks_is_decided_by_tc() {
         for l in LANDS {
             let p = l.open(l.plain(7_250), l.vip(SAME));
             assert_eq!(on.rig.live.run_xdp(&p.frame(), 0).unwrap(), (PASS, p.frame()), "{}", l.name());
-            let marked = on.rig.run_marked(Direction::Ingress, &p.frame(), 7).1;
-            let next = on.rig.live.run_xdp(&p.frame(), 0).unwrap();
-            assert_eq!((next.0, &next.1), (SENT, &marked), "{}", l.name());
+            let _ = on.rig.run_marked(Direction::Ingress, &p.frame(), 7);
+            let ack = p.flags(ACK).frame();
+            let next = on.rig.live.run_xdp(&ack, 0).unwrap();
+            assert_eq!((next.0, &next.1), (SENT, &on.rig.run(Direction::Ingress, &ack).1), "{}", l.name());
         }
     });
 }
