@@ -75,6 +75,8 @@ pub const TAGGED: u32 = FRAMES;
 pub const CALLERS: u32 = 16_384;
 /// Connections that have said nothing, or not enough.
 pub const WAITING: u32 = 16_384;
+/// Connections that speak and that nobody knows. Each CPU keeps 128 places of such a table for itself (before Linux 6.16): enough for 256.
+pub const STRANGERS: u32 = 32_768;
 /// Of which the first bytes are held; a power of two, at most 65 536.
 pub const HELD: u32 = 2048;
 /// Places that a connection may have there. Where others have all of them, it takes that of whoever has had its own the longest.

@@ -95,7 +95,7 @@ impl Scene {
         let count = sources.len() as u64 * rounds * u64::from(per.max(1));
         let report = self.load_from(&self.world.clients[0].place(), v6, port, mode, sources, count);
         if report.failed() > 0 {
-            eprintln!("{}", self.what_happened());
+            crate::command::note(&self.what_happened());
         }
         report.assert_all_ok();
         report

@@ -1,10 +1,13 @@
 //! Nodes that run for long (H1): every table has been full for a while, most of what is in it has ended, and clients use their ports
 //! again. `GRAY_ROUNDS=N`: so many tables full of connections.
 
+use std::time::Duration;
+
 use gray_tests::{
     WorldSpec,
     agent::{Agent, AgentSpec},
     client::{LoadSpec, Mode, Report},
+    command::wait_for,
     netstat, pace,
     policy::PolicyText,
     scene::{Scene, servers, vip},
@@ -17,11 +20,19 @@ const FLOWS: u64 = 32_768;
 const RATE: f64 = 1500.0;
 const ONE: Mode = Mode::Http { per_connection: 1 };
 
+/// Of a table that is filled with connections that have ended, and of those that stay open meanwhile.
+const FEW_FLOWS: u64 = 4096;
+const IDLE: usize = 4;
+
 fn stage(policy: impl FnOnce(&World) -> PolicyText) -> Scene {
+    stage_of(FLOWS, policy)
+}
+
+fn stage_of(flows: u64, policy: impl FnOnce(&World) -> PolicyText) -> Scene {
     let world = World::build(WorldSpec { sources4: 200, ..WorldSpec::default() }).unwrap();
     let (stable, gray) = servers(&world);
     let mut spec = AgentSpec::packets(&world);
-    spec.args.extend(["--flows".to_owned(), FLOWS.to_string()]);
+    spec.args.extend(["--flows".to_owned(), flows.to_string()]);
     let agent = Agent::start_with(&world, spec).unwrap();
     let scene = Scene { agent, stable, gray, world };
     scene.apply(&policy(&scene.world));
@@ -90,5 +101,35 @@ fn h1_each_request_over_tables_that_have_been_full_for_long() {
     });
     let [gray, stable] = soak(&scene, Mode::Http { per_connection: 2 }, ["app7", "app8"]);
     assert_eq!((gray.of_version("2.0"), stable.of_version("1.0")), (gray.ok, stable.ok));
+    scene.finish();
+}
+
+/// Who is idle keeps its place while others come and go: what has ended leaves, and is not waited for until it is the oldest.
+#[test]
+fn h1_an_idle_connection_outlives_more_that_have_ended_than_there_is_room_for() {
+    let scene = stage_of(FEW_FLOWS, |w| {
+        let text = PolicyText::moved(w).claims("app: { header: X-App-Id }").identify("app, source");
+        text.cohort("early", "apps: [app7]").gray_when("early")
+    });
+    let client = &scene.world.clients[0];
+    let spec = |mode, app: &str, count| {
+        let mut spec = LoadSpec::new(vip(false, 8080), mode).count(count).sources(client.sources(false));
+        spec.headers.push(("X-App-Id".into(), app.into()));
+        spec
+    };
+    let mut twice = spec(Mode::Http { per_connection: 2 }, "app7", 2 * IDLE as u64).workers(IDLE);
+    // For as long as the others take.
+    twice.pause_ms = 20_000;
+    let mut idle = twice.start(&client.place()).unwrap();
+    let _ = idle.wait_requests(IDLE as u64, Duration::from_secs(5)).unwrap();
+    // In ten seconds, after which the first of them have left, not as many as there is room for; in all more.
+    let others = spec(ONE, "app8", FEW_FLOWS / 2 + 600).rate(140.0).run(&client.place()).unwrap();
+    others.assert_all_ok();
+    let entries = || scene.agent.gray_json(&["status"]).unwrap()["flows"]["v4"].as_u64().unwrap();
+    wait_for("what has ended to leave", Duration::from_secs(30), || Ok(entries() < FEW_FLOWS / 8)).unwrap();
+    let _ = idle.wait_requests(2 * IDLE as u64, Duration::from_secs(30)).unwrap();
+    let report = idle.snapshot().unwrap();
+    report.assert_all_ok();
+    assert_eq!((report.opened, report.of_version("2.0")), (IDLE as u64, report.ok));
     scene.finish();
 }

@@ -224,7 +224,7 @@ macro_rules! table {
             pub fn put(&self, key: &$key, f: &$value, apart: bool, late: bool) -> Result<(), i32> {
                 if apart {
                     cold_path();
-                    return $apart.insert(key, f, 0);
+                    return keep(&$apart, key, f, 0);
                 }
                 if late {
                     cold_path();

@@ -41,7 +41,7 @@ pub static REQUESTS: PerCpuArray<RequestCount> = PerCpuArray::with_max_entries(l
 pub static HELD: Array<Held> = Array::with_max_entries(limits::HELD, 0);
 /// Connections that are not known, and when they spoke first, in ms. Not shared, not pinned.
 #[map]
-pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(4096, 0);
+pub static STRANGERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(limits::STRANGERS, 0);
 /// What the tags of SYNs said, by the connection.
 #[map]
 pub static TAGGED: LruHashMap<Tuple, Tagged> = LruHashMap::with_max_entries(limits::TAGGED, 0);

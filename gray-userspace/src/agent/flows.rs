@@ -110,7 +110,7 @@ impl Row {
 }
 
 /// Whether a client's entry is of a connection that goes on, at `now` (ticks); `answered`: its instance has ended or reset its side. Entries
-/// stay behind their connections until their place is needed.
+/// stay behind their connections for a while.
 pub(super) fn goes_on((proto, s): (u8, &FlowState), answered: bool, now: u32, hz: u32) -> bool {
     // Signed: a CPU may have stamped it since, a moment ago; what is further ahead is old, for the clock has come round.
     let (idle, hz) = (i64::from(now.wrapping_sub(s.seen) as i32), i64::from(hz));

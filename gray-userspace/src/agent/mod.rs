@@ -11,6 +11,7 @@ mod connect;
 pub mod core;
 mod doctor;
 mod drain;
+mod ended;
 mod events;
 mod explain;
 mod files;
@@ -106,6 +107,7 @@ async fn serve(o: AgentOptions) -> anyhow::Result<()> {
     tasks.spawn("old revisions", retention::keep(core.clone()));
     tasks.spawn("drains", drain::watch(core.clone()));
     tasks.spawn("silent clients", silent::watch(core.clone()));
+    tasks.spawn("ended connections", ended::watch(core.clone()));
     tasks.spawn("breakers", breaker::watch(core.clone()));
     tasks.spawn("alarms", alarm::watch(core.clone()));
     tasks.spawn("releases", release::run(core.clone()));

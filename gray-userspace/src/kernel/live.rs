@@ -22,6 +22,7 @@ use gray_common::{
     },
 };
 
+pub use flows::FlowTables;
 pub use health::{Turner, Unsteered};
 pub(super) use resize::did;
 

@@ -27,7 +27,7 @@ use std::{
 
 pub use attach::{Direction, Hook, clear_clsact};
 pub use listener::{Called, Listener, Whose};
-pub use live::{Live, RENEWALS, Turner, Unsteered};
+pub use live::{FlowTables, Live, RENEWALS, Turner, Unsteered};
 pub use maps::Miss;
 pub use migrate::migrate_to;
 pub use moving::Moved;

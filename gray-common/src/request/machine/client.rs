@@ -163,6 +163,10 @@ pub fn probe(s: &Splice, now: u32, last: u32, terms: &Terms) -> Option<Out> {
         return None;
     }
     let (age, before) = (now.wrapping_sub(s.since), last.wrapping_sub(s.since) as i32);
+    // Who has gone without a word is asked no more; of days ago every comparison would be wrong.
+    if age > 2 * FOR_MS {
+        return None;
+    }
     let mut at = due.max(1);
     while at <= age.min(FOR_MS) {
         if at as i32 > before {

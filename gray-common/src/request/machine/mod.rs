@@ -220,6 +220,15 @@ impl Splice {
         self.flags & flags != 0
     }
 
+    /// Whether it has been over for longer than so many milliseconds.
+    #[cfg(any(test, feature = "user"))]
+    pub fn is_over(&self, now: u32, ms: u32) -> bool {
+        const BOTH: u8 = END_CLIENT | END_INSTANCE;
+        // Signed: a packet may have come since the clock was read.
+        let silent = now.wrapping_sub(self.since) as i32;
+        (self.ends & END_RESET != 0 || self.ends & BOTH == BOTH) && silent > ms as i32
+    }
+
     /// Whether bytes of the client are held that no instance has.
     #[inline(always)]
     pub fn holds(&self) -> bool {

@@ -124,7 +124,7 @@ pub extern "C" fn stranger() -> u32 {
         let age = now.wrapping_sub(since);
         if !(STRANGE_MS..STRANGE_MS * 20).contains(&age) {
             if age == 0 || age >= STRANGE_MS * 20 {
-                let _ = STRANGERS.insert(&c.key, &now, 0);
+                let _ = maps::keep(&STRANGERS, &c.key, &now, 0);
             }
             return DROPPED;
         }

@@ -11,6 +11,7 @@ use super::{super::bpf::Map, KernelError, Live, failed};
 pub struct FlowTables {
     v4: Map<FlowKey4, Flow4>,
     v6: Map<FlowKey6, Flow6>,
+    splices: Map<Tuple, Bound>,
 }
 
 impl FlowTables {
@@ -20,6 +21,18 @@ impl FlowTables {
         let walk = self.v4.for_each(|_, _| v4 += 1);
         walk.and_then(|()| self.v6.for_each(|_, _| v6 += 1)).map_err(failed("the flows"))?;
         Ok([v4, v6])
+    }
+
+    pub fn walk4(&self, visit: impl FnMut(FlowKey4, Flow4)) -> Result<(), KernelError> {
+        self.v4.for_each(visit).map_err(failed("the flows"))
+    }
+
+    pub fn walk6(&self, visit: impl FnMut(FlowKey6, Flow6)) -> Result<(), KernelError> {
+        self.v6.for_each(visit).map_err(failed("the flows"))
+    }
+
+    pub fn walk_spliced(&self, visit: impl FnMut(Tuple, Bound)) -> Result<(), KernelError> {
+        self.splices.for_each(visit).map_err(failed("the translated connections"))
     }
 }
 
@@ -43,7 +56,10 @@ impl Live {
     /// The flow tables, to be walked by whoever has nothing else of this.
     pub fn flow_tables(&self) -> Result<FlowTables, KernelError> {
         let m = &self.maps;
-        let tables = m.flows4.try_clone().and_then(|v4| Ok(FlowTables { v4, v6: m.flows6.try_clone()? }));
+        let tables = m
+            .flows4
+            .try_clone()
+            .and_then(|v4| Ok(FlowTables { v4, v6: m.flows6.try_clone()?, splices: m.splices.try_clone()? }));
         tables.map_err(failed("the flows"))
     }
 
@@ -73,6 +89,10 @@ impl Live {
     /// Connections that have, or had, an instance chosen by what their client said.
     pub fn spliced(&self, visit: impl FnMut(Tuple, Bound)) -> Result<(), KernelError> {
         self.maps.splices.for_each(visit).map_err(failed("the translated connections"))
+    }
+
+    pub fn splice(&self, t: &Tuple) -> Result<Option<Bound>, KernelError> {
+        self.maps.splices.lookup(t).map_err(failed("a translated connection"))
     }
 
     /// Where the programs would find it: also apart.
