@@ -195,7 +195,7 @@ pub static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0
 /// When this CPU last let a packet go by its neighbour's own entry, in `life::hop_clock`, by next hop; 0: never. Not shared, not pinned.
 #[map]
 pub static ASKED: PerCpuArray<u16> = PerCpuArray::with_max_entries(ASKED_PLACES, 0);
-pub const ASKED_PLACES: u32 = 256;
+pub const ASKED_PLACES: u32 = 4096;
 
 /// Turns of round robin, by `decide::turn_of`. Not shared, not pinned.
 #[map]

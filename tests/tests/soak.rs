@@ -119,11 +119,11 @@ fn h1_an_idle_connection_outlives_more_that_have_ended_than_there_is_room_for() 
     };
     let mut twice = spec(Mode::Http { per_connection: 2 }, "app7", 2 * IDLE as u64).workers(IDLE);
     // For as long as the others take.
-    twice.pause_ms = 20_000;
+    twice.pause_ms = 24_000;
     let mut idle = twice.start(&client.place()).unwrap();
     let _ = idle.wait_requests(IDLE as u64, Duration::from_secs(5)).unwrap();
-    // In ten seconds, after which the first of them have left, not as many as there is room for; in all more.
-    let others = spec(ONE, "app8", FEW_FLOWS / 2 + 600).rate(140.0).run(&client.place()).unwrap();
+    // In fifteen seconds, after which the first of them have left, not as many as there is room for; in all more.
+    let others = spec(ONE, "app8", FEW_FLOWS / 2 + 300).rate(100.0).run(&client.place()).unwrap();
     others.assert_all_ok();
     let entries = || scene.agent.gray_json(&["status"]).unwrap()["flows"]["v4"].as_u64().unwrap();
     wait_for("what has ended to leave", Duration::from_secs(30), || Ok(entries() < FEW_FLOWS / 8)).unwrap();

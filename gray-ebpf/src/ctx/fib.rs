@@ -89,8 +89,8 @@ fn next_hop(ctx: *mut c_void, ifindex: u32, p: &mut FibParams) -> Hop {
             // SAFETY: a union of two numbers; on success it holds this one.
             let mtu = unsafe { p.__bindgen_anon_1.mtu_result };
             // The kernel says that a neighbour is there before it has written its address (`__neigh_update`). Interfaces without
-            // addresses have none of their own either.
-            if p.dmac == [0; 6] && p.smac != [0; 6] {
+            // Ethernet's addresses have none of their own either, or (ipip, sit, GRE) four bytes of IPv4.
+            if p.dmac == [0; 6] && p.smac[4..] != [0; 2] {
                 cold_path();
                 return Hop::Resolve { ifindex: p.ifindex };
             }

@@ -240,11 +240,13 @@ pub fn set_hop_quietly(k: &Kernel, f: &mut FlowState, hop: Hop) {
     set_hop_of(f, hop, ask);
 }
 
-/// Whether this CPU has not used the neighbour's own entry for long; `now`: it does. Addresses share places.
+/// Whether this CPU has not used the neighbour's own entry for long; `now`: it does. Addresses share places; of two that do, one that is
+/// looked up all the time keeps the other from being asked, so there are many.
 #[inline(always)]
 fn is_due(k: &Kernel, hop: &Hop, now: bool) -> bool {
     let Hop::Direct { ifindex, dmac, .. } = hop else { return false };
-    let place = (*ifindex ^ u32::from(dmac[5]) ^ u32::from(dmac[4]) << 3) & (maps::ASKED_PLACES - 1);
+    let end = u32::from(u16::from_be_bytes([dmac[4], dmac[5]]));
+    let place = (*ifindex << 7 ^ end ^ u32::from(dmac[3]) << 5) & (maps::ASKED_PLACES - 1);
     let Some(last) = maps::ASKED.get_ptr_mut(place) else { return false };
     let clock = hop_clock() | 1;
     // SAFETY: this CPU's own slot.

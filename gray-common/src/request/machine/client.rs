@@ -202,7 +202,10 @@ fn established<H: Host>(s: &mut Splice, h: &mut H, g: &Segment, now: u32, out: &
         // Who knows no number of it ends nothing. One that was right and is not taken for it costs the next connection of this port a
         // second.
         let near = g.seq.wrapping_sub(s.acked) <= RESET_WITHIN;
-        s.ends |= if g.flags & TCP_RST != 0 && near { END_RESET } else { 0 };
+        if g.flags & TCP_RST != 0 && near {
+            s.ends |= END_RESET;
+            s.since = now;
+        }
         s.flags |= if g.flags & TCP_SYN != 0 { DIALLED } else { 0 };
         out.forward(s, INSTANCE, g, g.len);
         return;

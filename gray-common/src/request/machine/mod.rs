@@ -220,13 +220,15 @@ impl Splice {
         self.flags & flags != 0
     }
 
-    /// Whether it has been over for longer than so many milliseconds.
+    /// Whether it has been over for longer than so many milliseconds. A reset that its other end did not believe (RFC 5961) ended
+    /// nothing: a minute without a segment that the machine hears of.
     #[cfg(any(test, feature = "user"))]
     pub fn is_over(&self, now: u32, ms: u32) -> bool {
         const BOTH: u8 = END_CLIENT | END_INSTANCE;
         // Signed: a packet may have come since the clock was read.
         let silent = now.wrapping_sub(self.since) as i32;
-        (self.ends & END_RESET != 0 || self.ends & BOTH == BOTH) && silent > ms as i32
+        let reset = self.ends & END_RESET != 0 && silent > SILENT_MS as i32;
+        reset || self.ends & BOTH == BOTH && silent > ms as i32
     }
 
     /// Whether bytes of the client are held that no instance has.

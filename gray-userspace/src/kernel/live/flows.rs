@@ -63,6 +63,13 @@ impl Live {
         tables.map_err(failed("the flows"))
     }
 
+    /// Removes entries that are not apart; absent ones are no fault.
+    pub fn forget_settled(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
+        self.forget_before(v4, v6)?;
+        let m = &self.maps;
+        m.flows4.delete_all(v4).and_then(|()| m.flows6.delete_all(v6)).map_err(failed("the flows"))
+    }
+
     /// Removes entries; absent ones are no fault.
     pub fn forget_flows(&self, v4: &[FlowKey4], v6: &[FlowKey6]) -> Result<(), KernelError> {
         // From the old ones first, where they move: a program could fetch them again in between.
